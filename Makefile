@@ -1,0 +1,40 @@
+PYTHON ?= python3
+BIN = .venv/bin
+READY = .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-all check format tensorboard clean
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "gan_lab needs Python 3.10 or newer; name one with: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+train: $(READY)  ## the default training (sets up .venv on first use)
+	$(BIN)/python train.py
+
+test: $(READY)  ## all tests but the slow ones
+	$(BIN)/pytest --numprocesses 2
+
+test-all: $(READY)  ## all tests
+	$(BIN)/pytest --numprocesses 2 -m "slow or not slow"
+
+check: $(READY)  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: $(READY)  ## TensorBoard over all runs in outputs/
+	$(BIN)/python -m tensorboard.main --logdir outputs
+
+clean:  ## remove the environment and caches; runs and data stay
+	rm -rf .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache

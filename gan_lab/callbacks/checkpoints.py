@@ -1,0 +1,73 @@
+"""Keeping what was trained, and stopping in a place from which one can go on."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+
+from gan_lab.gan import GANModule
+from gan_lab.runs import Run, atomic
+
+
+class Checkpoint(pl.Callback):
+    """Keeps `checkpoints/last.ckpt`, and metrics.csv up to it: every so many steps, and when training ends or stops.
+
+    Args:
+        every: steps between two checkpoints.
+    """
+
+    def __init__(self, run: Run, every: int):
+        self.run, self.every = run, every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        if module.step % self.every == 0 and module.step < module.steps:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()
+        with atomic(self.run.checkpoint) as path:
+            trainer.save_checkpoint(path)
+
+
+class StopOnSignal(pl.Callback):
+    """Ctrl-C or SIGTERM (as Slurm sends it) lets the chunk in progress end and then stops the training in good order.
+
+    A second Ctrl-C stops at once, wherever training is; then the last regular checkpoint counts.
+
+    Attributes:
+        signal: the signal that stopped the training, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self.signal is not None:
+            trainer.should_stop = True
+
+    def on_train_end(self, *_: Any) -> None:
+        self._restore_handlers()
+
+    def on_exception(self, *_: Any) -> None:
+        self._restore_handlers()
+
+    def _restore_handlers(self) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())

@@ -1,0 +1,79 @@
+"""What G makes, seen again and again from the same latent vectors."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from gan_lab import plots
+from gan_lab.gan import GANModule
+from gan_lab.runs import Run, atomic
+from gan_lab.streams import stream
+
+
+class Pictures(pl.Callback):
+    """Draws G's samples for one fixed set of latent vectors beside real samples, in `images/` and in TensorBoard.
+
+    For vectors that are neither images nor points in the plane, a heat map shows G's first output at every picture step
+    so far (the book's picture of the 1010 pattern, S9).
+
+    Args:
+        every: steps between two pictures; there is one at step 0 and one at the end as well.
+        images: how many samples a grid of images shows.
+        points: how many samples a scatter shows.
+    """
+
+    def __init__(self, run: Run, every: int, images: int, points: int):
+        self.run, self.every = run, every
+        self.images, self.points = images, points
+        self._history: dict[int, Tensor] = {}  # step → G's first output, for the heat map
+
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
+        number = self.points if dataset.shape == (2,) else self.images
+        self._z = module.latent((number, module.latent_dim), stream(module.seed, "pictures/latent"))
+        chosen = torch.randperm(len(dataset.train), generator=stream(module.seed, "pictures/real"))[:number]
+        self._real, self._dataset = dataset.train[chosen], dataset
+        if module.step == 0:
+            if len(dataset.shape) == 3:
+                for board in _boards(trainer):
+                    board.add_image("real", plots.tile(self._real), 0)
+            self._draw(trainer, module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        if module.step % self.every == 0 or module.step == module.steps:
+            self._draw(trainer, module)
+
+    def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
+        fake = module.sample(self._z).float().cpu()
+        figure = plots.samples(fake, self._real, self._dataset, f"generated, step {module.step:,}")
+        self._save(figure, f"samples_{module.step:07d}.png")
+        for board in _boards(trainer):
+            if len(self._dataset.shape) == 3:
+                board.add_image("samples", plots.tile(fake), module.step)
+            else:
+                board.add_figure("samples", figure, module.step)
+        if len(self._dataset.shape) == 1 and self._dataset.shape != (2,):
+            self._history[module.step] = fake[0]
+            heatmap = plots.heatmap(list(self._history), torch.stack(list(self._history.values())))
+            self._save(heatmap, "heatmap.png")
+            for board in _boards(trainer):
+                board.add_figure("G's output over the steps", heatmap, module.step)
+
+    def _save(self, figure: Figure, name: str) -> None:
+        with atomic(self.run.images / name) as path:
+            figure.savefig(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self._history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._history = state["history"]
+
+
+def _boards(trainer: pl.Trainer) -> list[Any]:
+    """TensorBoard's writers, if any."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

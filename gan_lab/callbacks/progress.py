@@ -1,0 +1,31 @@
+"""A progress bar in GAN steps."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+from gan_lab.gan import GANModule
+
+
+class Progress(pl.Callback):
+    """Steps done and left, steps per second, and the losses of the last row; nothing where no terminal looks on."""
+
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        self.bar = tqdm(
+            total=module.steps, initial=module.step, unit=" steps", desc="training", mininterval=0.5, disable=None
+        )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        row = module.last_row
+        if row:
+            losses = f"D real {row['loss/d_real']:.3f}, D fake {row['loss/d_fake']:.3f}, G {row['loss/g']:.3f}"
+            self.bar.set_postfix_str(losses, refresh=False)
+        self.bar.update(module.step - self.bar.n)
+
+    def on_train_end(self, *_: Any) -> None:
+        self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()

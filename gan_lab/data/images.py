@@ -1,0 +1,96 @@
+"""Real images with labels: scikit-learn's digits, MNIST and Fashion-MNIST."""
+
+import gzip
+import os
+import tempfile
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from torchvision import datasets
+from torchvision.datasets.utils import download_url
+
+from gan_lab.data import Dataset, Part
+from gan_lab.errors import LabError
+
+
+def digits(heldout: float = 0.2) -> Dataset:
+    """The 1,797 8×8 digits (17 grey levels) that come with scikit-learn; a fixed, stratified share is held out."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
+    train, held = train_test_split(np.arange(len(labels)), test_size=heldout, random_state=0, stratify=bunch.target)
+    return Dataset(
+        Part(images[train], labels[train]), Part(images[held], labels[held]), classes=[str(n) for n in range(10)]
+    )
+
+
+def mnist(data_dir: str) -> Dataset:
+    """The 70,000 28×28 handwritten digits (LeCun et al. 1998), from `<data_dir>/MNIST/raw`, else downloaded."""
+    return _mnist_like(datasets.MNIST, data_dir, [str(n) for n in range(10)])
+
+
+def fashion_mnist(data_dir: str) -> Dataset:
+    """The 70,000 28×28 pictures of clothes (Xiao et al. 2017), from `<data_dir>/FashionMNIST/raw`, else downloaded."""
+    return _mnist_like(datasets.FashionMNIST, data_dir, datasets.FashionMNIST.classes)
+
+
+def _mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str]) -> Dataset:
+    folder = Path(data_dir) / source.__name__ / "raw"
+
+    def part(kind: str) -> Part:
+        images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), axes=3)
+        labels = _read_idx(_file(source, folder, f"{kind}-labels-idx1-ubyte"), axes=1)
+        if len(images) != len(labels):
+            raise LabError(f"{folder}: {len(images)} {kind} images, but {len(labels)} labels.", "Get all files anew.")
+        return Part(images.unsqueeze(1), labels.long())
+
+    return Dataset(part("train"), part("t10k"), classes=classes)
+
+
+def _file(source: type[datasets.MNIST], folder: Path, name: str) -> Path:
+    """The file of that name, plain or .gz as it is shipped; downloaded under a temporary name, then renamed."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    md5 = dict(source.resources)[f"{name}.gz"]
+    errors = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as half:
+            for mirror in source.mirrors:
+                try:
+                    download_url(mirror + f"{name}.gz", half, md5=md5)
+                    os.replace(Path(half) / f"{name}.gz", folder / f"{name}.gz")
+                    return folder / f"{name}.gz"
+                except (URLError, RuntimeError, OSError) as error:
+                    errors.append(f"  {mirror}: {error}")
+    except OSError as error:
+        errors.append(f"  {error}")
+    names = ", ".join(f"{n}" for n, _ in source.resources)
+    raise LabError(
+        f"{source.__name__} is not in {folder} and could not be downloaded:\n" + "\n".join(errors),
+        f"Put these files there (.gz as they are shipped): {names};\nor name the folder that holds "
+        f"{source.__name__}/raw with data_dir=…",
+    )
+
+
+def _read_idx(path: Path, axes: int) -> torch.Tensor:
+    """An IDX file of unsigned bytes (the format of MNIST: http://yann.lecun.com/exdb/mnist), as a uint8 tensor.
+
+    Raises:
+        LabError: if the file is damaged or not such a file.
+    """
+    try:
+        raw = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
+    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+        raise LabError(f"{path} can't be read: {error}.", "Delete it and get it anew.") from error
+    header = 4 + 4 * axes
+    shape = np.frombuffer(raw[4:header], dtype=">u4").tolist()
+    if raw[:4] != bytes([0, 0, 8, axes]) or len(shape) != axes or len(raw) - header != np.prod(shape, dtype=object):
+        raise LabError(f"{path} is not a whole IDX file of {axes} axes.", "Delete it and get it anew.")
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape).copy())

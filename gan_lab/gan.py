@@ -1,0 +1,152 @@
+"""The GAN: two networks and the step that trains them against each other."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_lab.latent import Latent
+from gan_lab.losses import Loss
+from gan_lab.streams import stream
+
+RECORDED = ("loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake")
+
+
+class GANModule(pl.LightningModule):
+    """Trains a generator and a discriminator in three phases a step (Goodfellow et al. 2014, algorithm 1; S4).
+
+    A *step* is one pass through all three phases on one batch. `step` counts them; it is the x-axis of everything.
+
+    Args:
+        generator: latent vectors `(…, B, latent_dim)` to samples `(…, B, *shape)`.
+        discriminator: samples `(…, B, *shape)` to raw scores `(…, B)`.
+        loss: see `gan_lab.losses`.
+        latent: draws latent vectors, see `gan_lab.latent`.
+        latent_dim: length of a latent vector.
+        optim_d, optim_g: make an optimiser from parameters.
+        steps: length of the training; the last step is logged, whatever `log_every`.
+        seed: of the latent vectors' stream.
+        log_every: each row of the log is the mean over this many steps.
+        joint_d_update: False, as in the book: D is updated on real data, then on fakes. True: once, on the sum of both.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: Loss,
+        latent: Latent,
+        latent_dim: int,
+        optim_d: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optim_g: Callable[[Iterable[nn.Parameter]], Optimizer],
+        steps: int,
+        seed: int,
+        log_every: int,
+        joint_d_update: bool = False,
+    ):
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator, self.discriminator = generator, discriminator
+        self.loss, self.latent, self.latent_dim = loss, latent, latent_dim
+        self.optim_d, self.optim_g = optim_d, optim_g
+        self.steps, self.seed, self.log_every = steps, seed, log_every
+        self.joint_d_update = joint_d_update
+        self.step = 0
+        self.last_row: dict[str, float] = {}
+        self._unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
+        self._latent_state: Tensor | None = None
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
+        return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
+
+    def training_step(self, chunk: Tensor) -> None:  # (S, B, *shape): the batches of S steps
+        generator, discriminator, loss = self.generator, self.discriminator, self.loss
+        opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
+        for real in chunk:
+            # (1) D sees real data, target 1: the error updates D.
+            real_scores = discriminator(real)
+            d_real = self._reduce(loss.d_real(real_scores))
+            self.manual_backward(d_real)
+            if not self.joint_d_update:
+                self._update(opt_d)
+
+            # (2) D sees G's fakes, target 0: the error updates D. G made them without a graph, so nothing reaches it.
+            with torch.no_grad():
+                fake = generator(self.draw(len(real)))
+            fake_scores = discriminator(fake)
+            d_fake = self._reduce(loss.d_fake(fake_scores))
+            self.manual_backward(d_fake)
+            self._update(opt_d)
+
+            # (3) D, frozen, judges fresh fakes, target 1: the error passes through D and updates only G.
+            discriminator.requires_grad_(False)
+            g = self._reduce(loss.g(discriminator(generator(self.draw(len(real))))))
+            self.manual_backward(g)
+            self._update(opt_g)
+            discriminator.requires_grad_(True)
+
+            self.step += 1
+            self._record(d_real, d_fake, g, loss.answer(real_scores).mean(), loss.answer(fake_scores).mean())
+
+    def draw(self, n: int) -> Tensor:
+        """The training stream's next n latent vectors, `(n, latent_dim)`."""
+        return self.latent((n, self.latent_dim), self._latent_stream)
+
+    @torch.no_grad()
+    def sample(self, z: Tensor) -> Tensor:
+        """G's samples `(B, *shape)` for latent vectors `(B, latent_dim)`, with batch statistics as for use.
+
+        Changes nothing that training sees.
+        """
+        was_training = self.generator.training
+        self.generator.eval()
+        try:
+            return self.generator(z.to(self.device))
+        finally:
+            self.generator.train(was_training)
+
+    @staticmethod
+    def _reduce(values: Tensor) -> Tensor:  # (…, B) → (): the batch's mean, summed over what may stand before it
+        return values.mean(-1).sum()
+
+    @staticmethod
+    def _update(optimizer: Optimizer) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def _record(self, *values: Tensor) -> None:
+        """Notes a step's RECORDED values, on the device; writes a row when it is due: no sooner does anything wait."""
+        self._unlogged.append(torch.stack([v.detach() for v in values]))
+        if self.step % self.log_every == 0 or self.step == self.steps:
+            means = torch.stack(self._unlogged).mean(0).tolist()
+            self._unlogged.clear()
+            self.last_row = dict(zip(RECORDED, means, strict=True))
+            for logger in self.loggers:
+                logger.log_metrics(self.last_row, self.step)
+
+    # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
+
+    def on_train_start(self) -> None:
+        self._latent_stream = stream(self.seed, "latent", device=self.device)
+        if self._latent_state is not None:
+            self._latent_stream.set_state(self._latent_state)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["gan_lab"] = {
+            "step": self.step,
+            "latent_stream": self._latent_stream.get_state(),
+            "torch_rng": torch.get_rng_state(),
+            "unlogged": [values.cpu() for values in self._unlogged],
+            "last_row": self.last_row,
+        }
+        del checkpoint["loops"]  # Lightning's own position in the data; ours is `step`
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["gan_lab"]
+        self.step, self.last_row = state["step"], state["last_row"]
+        self._unlogged = [values.to(self.device) for values in state["unlogged"]]
+        self._latent_state = state["latent_stream"]
+        torch.set_rng_state(state["torch_rng"])

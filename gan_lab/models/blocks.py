@@ -1,0 +1,83 @@
+"""Normalisations, the one part that every network shares.
+
+A normalisation offers two things: `features(shape)`, a module put behind a hidden layer whose output has that shape
+(without the batch axis: `(F,)` or `(C, H, W)`), and `weight(layer)`, the layer itself with its weight
+reparametrised. Most do only the first, spectral normalisation only the second.
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from gan_lab.errors import LabError
+
+
+class NoNorm:
+    """No normalisation."""
+
+    def features(self, shape: Sequence[int]) -> nn.Module:
+        return nn.Identity()
+
+    def weight(self, layer: nn.Module) -> nn.Module:
+        return layer
+
+
+class LayerNorm(NoNorm):
+    """Each sample's features to mean 0 and variance 1 (Ba et al. 2016, arXiv:1607.06450); images over C, H and W,
+    with one scale and shift per channel."""
+
+    def features(self, shape: Sequence[int]) -> nn.Module:
+        return nn.LayerNorm(shape[0]) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
+
+
+class BatchNorm(NoNorm):
+    """Each feature to mean 0 and variance 1 over the batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
+
+    Training uses the batch's own statistics, sampling the running ones. Needs at least 2 samples in a batch.
+    """
+
+    def features(self, shape: Sequence[int]) -> nn.Module:
+        return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
+
+
+class GroupNorm(NoNorm):
+    """Like layer normalisation, over groups of features or channels (Wu & He 2018, arXiv:1803.08494)."""
+
+    def __init__(self, groups: int = 8):
+        self.groups = groups
+
+    def features(self, shape: Sequence[int]) -> nn.Module:
+        if shape[0] % self.groups:
+            raise LabError(
+                f"norm.groups={self.groups} does not divide a layer's {shape[0]} features.",
+                f"Choose norm.groups among the divisors of {shape[0]}, or another width in model.",
+            )
+        if shape[0] == self.groups and len(shape) == 1:
+            raise LabError(
+                f"norm.groups={self.groups} leaves one feature in each group, which would normalise to 0.",
+                "Choose fewer groups, or norm=layer.",
+            )
+        return nn.GroupNorm(self.groups, shape[0])
+
+
+class InstanceNorm(NoNorm):
+    """Each channel of each image to mean 0 and variance 1 (Ulyanov et al. 2016, arXiv:1607.08022), learnt scale."""
+
+    def features(self, shape: Sequence[int]) -> nn.Module:
+        if len(shape) == 1:
+            raise LabError(
+                "norm=instance needs feature maps: over one value per feature it would always give 0.",
+                "Use model=conv on images, or norm=layer.",
+            )
+        return nn.InstanceNorm2d(shape[0], affine=True)
+
+
+class SpectralNorm(NoNorm):
+    """Every weight matrix to spectral norm 1 by one power iteration a pass (Miyato et al. 2018, arXiv:1802.05957).
+
+    Applied to D and G alike (as SAGAN does, arXiv:1805.08318), D's last layer included.
+    """
+
+    def weight(self, layer: nn.Module) -> nn.Module:
+        return spectral_norm(layer)

@@ -1,0 +1,90 @@
+"""Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 64 pixels.
+
+Each step doubles (G) or halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from gan_lab.errors import LabError
+from gan_lab.models.blocks import NoNorm
+
+
+def _sides(shape: Sequence[int]) -> list[int]:
+    """The sides of the feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
+
+    Raises:
+        LabError: for anything but square images of 28 to 64 pixels that halve to a side of 4 to 7.
+    """
+    sides = [shape[-1]]
+    while sides[-1] > 7 and sides[-1] % 2 == 0:
+        sides.append(sides[-1] // 2)
+    if len(shape) != 3 or shape[1] != shape[2] or not 28 <= shape[1] <= 64 or sides[-1] > 7:
+        raise LabError(
+            f"model=conv takes square images of 28 to 64 pixels whose side can be halved down to 4–7; "
+            f"this dataset's samples have the shape {tuple(shape)}.",
+            "Use model=mlp, or a dataset of such images (mnist, fashion_mnist).",
+        )
+    return sides
+
+
+class Generator(nn.Module):
+    """Latent vectors to images.
+
+    Args:
+        shape: an image's shape (C, H, W).
+        latent_dim: length of a latent vector.
+        bounded: end in a sigmoid, for data in [0, 1]; else end linear.
+        channels: feature maps next to the picture; twice as many at each halving.
+        activation: makes the module behind each hidden layer.
+        norm: one of `gan_lab.models.blocks`, put between layer and activation as in DCGAN.
+
+    Raises:
+        LabError: for images of a size that it can't make.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        latent_dim: int,
+        bounded: bool,
+        channels: int,
+        activation: Callable[[], nn.Module],
+        norm: NoNorm,
+    ):
+        super().__init__()
+        sides = _sides(shape)[:0:-1]  # smallest first, without the picture itself: 7, 14
+        widths = [channels * 2**i for i in reversed(range(len(sides)))]
+        side, width = sides[0], widths[0]
+        layers: list[nn.Module] = [
+            norm.weight(nn.Linear(latent_dim, width * side * side)),
+            nn.Unflatten(1, (width, side, side)),
+            norm.features((width, side, side)),
+            activation(),
+        ]
+        for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
+            up = norm.weight(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1))
+            layers += [up, norm.features((o, s, s)), activation()]
+        layers.append(norm.weight(nn.ConvTranspose2d(widths[-1], shape[0], 4, stride=2, padding=1)))
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity())
+
+    def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
+        return self.layers(z)  # (B, C, H, W)
+
+
+class Discriminator(nn.Module):
+    """Images to raw scores; arguments as for `Generator`. No normalisation behind the first layer, as in DCGAN."""
+
+    def __init__(self, shape: Sequence[int], channels: int, activation: Callable[[], nn.Module], norm: NoNorm):
+        super().__init__()
+        sides = _sides(shape)[1:]  # 14, 7
+        widths = [channels * 2**i for i in range(len(sides))]
+        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], 4, stride=2, padding=1)), activation()]
+        for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
+            down = norm.weight(nn.Conv2d(i, o, 4, stride=2, padding=1))
+            layers += [down, norm.features((o, s, s)), activation()]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), norm.weight(nn.Linear(widths[-1] * sides[-1] ** 2, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
+        return self.layers(x).squeeze(-1)  # (B,)

@@ -1,0 +1,130 @@
+"""Pictures of samples, losses and scores, as matplotlib figures. Nothing here knows files or training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from gan_lab.data import Dataset
+from gan_lab.losses import Loss
+
+D_COLOUR, REAL_COLOUR, FAKE_COLOUR, IDEAL_COLOUR = "C0", "C0", "C1", "0.25"
+
+
+def samples(fake: Tensor, real: Tensor, dataset: Dataset, title: str) -> Figure:
+    """Generated samples beside real ones: image grids, a scatter for points in the plane, else lines.
+
+    Args:
+        fake, real: `(n, *shape)`.
+        title: of the generated side.
+    """
+    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    for axes, values, name in zip(figure.subplots(1, 2), (fake, real), (title, "real"), strict=True):
+        axes.set_title(name)
+        if len(dataset.shape) == 3:
+            _draw_images(axes, values)
+        elif dataset.shape == (2,):
+            _draw_points(axes, values, dataset)
+        else:
+            axes.plot(np.arange(1, dataset.shape[0] + 1), values.T, ".-", color="C0", alpha=0.3)
+            axes.set(xlabel="position", ylabel="value", ylim=(-0.05, 1.05), xticks=range(1, dataset.shape[0] + 1))
+    return figure
+
+
+def tile(images: Tensor) -> Tensor:
+    """Images `(n, C, H, W)` in [0, 1] in a near-square grid `(3, H', W')`; missing or infinite values are black."""
+    images = torch.nan_to_num(images, 0, 0, 0).clamp(0, 1)
+    return make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), padding=1, pad_value=0.5)
+
+
+def _draw_images(axes: Axes, images: Tensor) -> None:
+    axes.imshow(tile(images).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.axis("off")
+
+
+def _draw_points(axes: Axes, points: Tensor, dataset: Dataset) -> None:
+    """Points over the true centres; the window is the real data's, so that pictures can be compared."""
+    axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, color="C0", linewidths=0, label="samples")
+    low, high = dataset.train.values.min(0).values, dataset.train.values.max(0).values
+    if dataset.centres is not None:
+        x, y = dataset.centres.T
+        axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres")
+    margin = 0.15 * (high - low)
+    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    outside = ((points < low - margin) | (points > high + margin)).any(1).sum().item()
+    if outside:
+        axes.text(0.02, 0.02, f"{outside} of {len(points)} samples lie outside", transform=axes.transAxes, color="C3")
+    axes.legend(loc="upper right", fontsize="small")
+
+
+def heatmap(steps: Sequence[int], outputs: Tensor) -> Figure:
+    """How G's output changed during training (S9): steps along the x-axis, dark is high.
+
+    Args:
+        steps: when each output was taken.
+        outputs: `(len(steps), dims)`.
+    """
+    figure = Figure(figsize=(max(6, 0.6 * len(steps) + 2), 4), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(outputs.T.numpy(), interpolation="none", cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    shown = range(0, len(steps), max(1, len(steps) // 10))
+    axes.set(title="G's output during training", xlabel="step", ylabel="position in the pattern")
+    axes.set_xticks(list(shown), [f"{steps[i]:,}" for i in shown])
+    axes.set_yticks(range(outputs.shape[1]), [str(i + 1) for i in range(outputs.shape[1])])
+    figure.colorbar(image, label="value")
+    return figure
+
+
+def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
+    """D's and G's loss over the steps with the loss's ideal value as a line (S10): dots, grid, the book's ticks."""
+    figure = Figure(figsize=(16, 10), layout="constrained")
+    panels = {"D": ["loss/d_real", "loss/d_fake"], "G": ["loss/g"]}
+    names = {"loss/d_real": "D on real", "loss/d_fake": "D on fakes", "loss/g": "G"}
+    for axes, (player, columns) in zip(figure.subplots(2, 1, sharex=True), panels.items(), strict=True):
+        table = metrics.set_index("step")[columns].rename(columns=names)
+        top = loss.ceiling or max(1.0, float(np.nanquantile(table, 0.995)) * 1.1)
+        ticks = [0, 0.25, 0.5, *([] if loss.ceiling else [1.0, 5.0])]
+        _draw_curves(axes, table, ylim=(0, top), ticks=[t for t in ticks if t <= top])
+        axes.set(title=f"{player}'s loss", ylabel="loss")
+        _draw_ideal(axes, loss.equilibrium)
+        _legend(axes)
+    return figure
+
+
+def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
+    """D's mean answer on real samples and on fakes over the steps; at the ideal both are the neutral answer."""
+    figure = Figure(figsize=(16, 5), layout="constrained")
+    axes = figure.subplots()
+    names = {"score/real": "on real", "score/fake": "on fakes"}
+    table = metrics.set_index("step")[list(names)].rename(columns=names)
+    _draw_curves(axes, table, ylim=(0, 1) if loss.neutral_answer == 0.5 else None, ticks=None)
+    axes.set(title="D's mean answer (1: real, 0: fake)", ylabel="mean answer")
+    _draw_ideal(axes, loss.neutral_answer)
+    _legend(axes)
+    return figure
+
+
+def _draw_curves(
+    axes: Axes, table: pd.DataFrame, ylim: tuple[float, float] | None, ticks: Sequence[float] | None
+) -> None:
+    alpha = min(0.6, max(0.1, 150 / max(1, len(table))))  # the book's 0.1 for thousands of dots, darker for few
+    table.plot(ax=axes, ylim=ylim, yticks=ticks, alpha=alpha, marker=".", linewidth=0.7, grid=True, legend=False)
+    axes.set_xlabel("step")
+
+
+def _draw_ideal(axes: Axes, value: float | None) -> None:
+    if value is not None:
+        axes.axhline(value, color=IDEAL_COLOUR, linestyle="--", linewidth=1, label=f"ideal {value:.4g}")
+
+
+def _legend(axes: Axes) -> None:
+    legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)  # above the curves
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)

@@ -1,0 +1,117 @@
+"""How a run ended: `summary.json`, and the same in words."""
+
+import math
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from gan_lab.build import Training
+from gan_lab.gan import GANModule
+from gan_lab.metrics.balance import balance
+from gan_lab.runs import Run
+
+
+def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
+    """The content of `summary.json`.
+
+    Losses and scores are the last row of metrics.csv: means over `losses.averaged_over_steps` training steps.
+
+    Args:
+        status: finished, interrupted or failed.
+        error: what made it fail.
+    """
+    module, row = training.module, training.module.last_row
+    seconds = training.timer.time_elapsed("train")
+    verdict = {}
+    if row and module.loss.neutral_answer == 0.5:
+        verdict["balance"] = balance(row["score/real"], row["score/fake"])
+    return {
+        "status": status,
+        "error": error,
+        "steps": module.step,
+        "seconds": round(seconds, 3),
+        "steps_per_second": round(module.step / seconds, 2) if seconds else None,
+        **training.about,
+        "losses": {
+            **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
+            "equilibrium": module.loss.equilibrium,
+            "averaged_over_steps": module.log_every,
+        },
+        "scores": {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")},
+        "verdict": verdict,
+        "environment": environment(module),
+    }
+
+
+def environment(module: GANModule) -> dict[str, Any]:
+    """What the run ran on and with."""
+    device = module.device
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": pl.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "git": _git_commit(),
+    }
+
+
+def describe(summary: dict[str, Any], run: Run) -> str:
+    """The end-of-run summary for the terminal."""
+    losses, ideal = summary["losses"], summary["losses"]["equilibrium"]
+    rate = f"{summary['steps_per_second'] or 0:,.0f} steps/s"
+    lines = [
+        "",
+        f"{summary['status'].capitalize()}: {summary['steps']:,} steps in {summary['seconds']:.0f} s ({rate})",
+        f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   (mean of the last {losses['averaged_over_steps']} steps)",
+    ]
+    for name, label in (("d_real", "D on real"), ("d_fake", "D on fakes"), ("g", "G")):
+        lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(ideal):>10}")
+    if word := summary["verdict"].get("balance"):
+        answers = summary["scores"]
+        lines.append(
+            f"  balance: {word} (D's mean answer is {answers['real']:.2f} on real, {answers['fake']:.2f} on fakes; "
+            "0.50 on both is ideal)"
+        )
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    folder = _relative(run.folder)
+    lines += [
+        f"  run folder:  {folder}",
+        f"  pictures:    {folder / run.images.name}, {folder / run.plots.name}",
+        f"  TensorBoard: {shlex.quote(str(python))} -m tensorboard.main --logdir {shlex.quote(str(folder))}",
+    ]
+    if summary["status"] == "interrupted":
+        lines.append(f"  go on with:  {shlex.quote(str(python))} train.py resume={shlex.quote(str(folder))}")
+    return "\n".join(lines)
+
+
+def _relative(folder: Path) -> Path:
+    folder = folder.absolute()
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that gan_lab lies in, with -dirty if it was changed; None outside a checkout."""
+    command: Sequence[str] = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,89 @@
+"""Fixtures: composed configurations, tiny trainings, and real MNIST where there is some."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.build import Training, build
+from gan_lab.config import CONF, check, register_resolvers
+from gan_lab.runs import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+torch.set_num_threads(1)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """train.yaml with overrides, as the command line would give it, checked."""
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", list(overrides))
+    check(cfg)
+    return cfg
+
+
+def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
+    """What `train.py` builds for these overrides, without a terminal."""
+    cfg = compose(*overrides, "~callbacks.progress")
+    run = Run.new(folder, OmegaConf.to_yaml(cfg))
+    return build(cfg, run), run
+
+
+def command(*arguments: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script of the repository as a user would, e.g. `command("train.py", "steps=3", cwd=tmp_path)`."""
+    script, *rest = arguments
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *rest],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+    )
+
+
+def _mnist_folder() -> Path | None:
+    places = [Path(os.environ.get("GAN_LAB_DATA", "data")), ROOT / "data", ROOT.parent / "shared" / "data" / "mnist"]
+    return next((place for place in places if (place / "MNIST" / "raw").is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> str:
+    """A data_dir that holds real MNIST."""
+    folder = _mnist_folder()
+    if folder is None:
+        pytest.skip("no MNIST here: put it into data/MNIST/raw or name its data_dir in GAN_LAB_DATA")
+    return str(folder)
+
+
+@pytest.fixture
+def optimiser_steps() -> Callable[[Training], list[tuple[str, dict[str, torch.Tensor], dict[str, torch.Tensor]]]]:
+    """Makes a training keep D's and G's weights after each optimiser step: a list of (whose step, D's, G's)."""
+
+    def watch(made: Training) -> list[tuple[str, dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
+        module, seen = made.module, []
+
+        def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+            return {name: p.detach().clone() for name, p in network.named_parameters()}
+
+        def watched(make: Callable, name: str) -> Callable:
+            def made_optimiser(parameters):
+                optimiser = make(parameters)
+                optimiser.register_step_post_hook(
+                    lambda *_: seen.append((name, weights(module.discriminator), weights(module.generator)))
+                )
+                return optimiser
+
+            return made_optimiser
+
+        seen.append(("start", weights(module.discriminator), weights(module.generator)))
+        module.optim_d, module.optim_g = watched(module.optim_d, "D"), watched(module.optim_g, "G")
+        return seen
+
+    return watch

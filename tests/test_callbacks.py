@@ -1,0 +1,187 @@
+"""What a run keeps and shows: pictures, curves, tables, TensorBoard; and that a resumed run is the same run."""
+
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import training
+from matplotlib.image import imread
+from pytorch_lightning import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan_lab import plots
+from gan_lab.data import images, synthetic
+from gan_lab.losses import BCE, MSE
+from gan_lab.training import fit
+
+TINY = ("model.hidden=[16]", "batch_size=4", "latent_dim=3", "log_every=2", "callbacks.pictures.points=50")
+
+
+def _contents(folder: Path, *patterns: str) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for pattern in patterns for p in sorted(folder.glob(pattern))}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run on digits."""
+    made, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, "steps=8", "callbacks.pictures.every=4")
+    summary, code = fit(made, run)
+    assert (summary["status"], code) == ("finished", 0)
+    return run
+
+
+def test_pictures_at_the_start_every_so_many_steps_and_the_end(run):
+    assert sorted(p.name for p in run.images.iterdir()) == [f"samples_{step:07d}.png" for step in (0, 4, 8)]
+    first, last = (imread(run.images / f"samples_{step:07d}.png") for step in (0, 8))
+    assert first.shape == last.shape
+    half = first.shape[1] // 2
+    assert not np.array_equal(first[:, :half], last[:, :half]), "the generated side changes"
+    assert np.array_equal(first[:, half + 20 :], last[:, half + 20 :]), "the real side stays"
+
+
+def test_curves_are_drawn(run):
+    for name in ("losses.png", "scores.png"):
+        assert imread(run.plots / name).std() > 0.01
+
+
+def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
+    events = EventAccumulator(str(run.folder)).Reload()
+    tags = events.Tags()
+    assert {"loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake", "ideal/loss"} <= set(tags["scalars"])
+    assert [e.value for e in events.Scalars("ideal/loss")] == pytest.approx([np.log(2)] * 4)
+    table = pd.read_csv(run.metrics)
+    assert [e.step for e in events.Scalars("loss/g")] == table["step"].tolist() == [2, 4, 6, 8]
+    assert [e.value for e in events.Scalars("loss/g")] == pytest.approx(table["loss/g"].tolist(), rel=1e-5)
+    assert [e.step for e in events.Images("samples")] == [0, 4, 8]
+    assert [e.step for e in events.Images("real")] == [0]
+    assert "custom_scalars__config__" in tags["tensors"]
+    (text,) = events.Tensors("config/text_summary")
+    assert b"_target_: gan_lab.losses.BCE" in text.tensor_proto.string_val[0]
+    assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def _lines(axes) -> dict[str, list[float]]:
+    return {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
+
+
+@pytest.mark.parametrize(("loss", "ideal", "top"), [(MSE(), 0.25, 1.0), (BCE(), np.log(2), 2.0 * 1.1)])
+def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
+    """S10: a panel each, y from 0, ticks at 0 / 0.25 / 0.5, dots, grid, and the ideal value as a line."""
+    columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [2.0, 2.0]}
+    d, g = plots.losses(pd.DataFrame({"step": [5, 10], **columns}), loss).axes
+    assert _lines(d)["D on real"] == [0.1, 0.2]
+    assert _lines(d)["D on fakes"] == [0.3, 0.4]
+    assert _lines(g)["G"] == [2.0, 2.0]
+    for axes in (d, g):
+        assert _lines(axes)[f"ideal {ideal:.4g}"] == pytest.approx([ideal, ideal])
+        assert {0, 0.25, 0.5} <= set(axes.get_yticks())
+        assert axes.get_ylim()[0] == 0
+        assert axes.get_lines()[0].get_marker() == "."
+        assert axes.get_lines()[0].get_xdata().tolist() == [5, 10]
+    assert g.get_ylim()[1] == pytest.approx(top)
+
+
+def test_the_loss_chart_gets_as_faint_as_the_books_for_many_dots():
+    table = pd.DataFrame(0.5, index=range(10_000), columns=["loss/d_real", "loss/d_fake", "loss/g"])
+    lines = plots.losses(table.assign(step=table.index), MSE()).axes[0].get_lines()
+    assert lines[0].get_alpha() == 0.1
+
+
+def test_scatter_shows_true_centres_and_counts_what_lies_outside():
+    dataset = synthetic.ring(samples=100)
+    fake = torch.cat([dataset.centres, torch.tensor([[50.0, 0], [0, float("inf")]])])
+    axes = plots.samples(fake, dataset.train.values, dataset, "generated").axes[0]
+    centres = next(c for c in axes.collections if c.get_label() == "true centres")
+    np.testing.assert_allclose(centres.get_offsets(), dataset.centres, atol=1e-6)
+    assert any("2 of 10 samples lie outside" in text.get_text() for text in axes.texts)
+
+
+def test_grids_draw_broken_images_instead_of_failing():
+    fake = torch.full((3, 1, 8, 8), float("nan"))
+    fake[1] = 7
+    grid = plots.tile(fake)
+    assert torch.isfinite(grid).all()
+    assert grid.min() >= 0
+    assert grid.max() <= 1
+    plots.samples(fake, torch.rand(3, 1, 8, 8), images.digits(), "generated")
+
+
+def test_the_heat_map_has_steps_along_x():
+    """S9."""
+    outputs = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1, 0, 1, 0], [0.9, 0.1, 0.8, 0.0]])
+    axes = plots.heatmap([0, 1000, 2000], outputs).axes[0]
+    image = axes.get_images()[0]
+    np.testing.assert_allclose(image.get_array(), outputs.T)
+    assert image.get_cmap().name == "Blues"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1,000", "2,000"]
+
+
+class StopAt(Callback):
+    """Sends this process a signal in the middle of a training, as a user or a scheduler would."""
+
+    def __init__(self, step: int, number: signal.Signals):
+        self.step, self.number = step, number
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == self.step:
+            signal.raise_signal(self.number)
+
+
+RESUMED = [
+    (signal.SIGINT,),
+    (signal.SIGTERM, "loss=mse", "optim=sgd", "norm=none", "activation=sigmoid"),
+    (signal.SIGINT, "optim=adamw", "norm=batch", "joint_d_update=true"),
+    (signal.SIGINT, "optim=rmsprop", "norm=spectral"),
+    (signal.SIGTERM, "dataset=ring", "dataset.samples=30", "norm=group", "latent=uniform"),
+    (signal.SIGINT, "dataset=pattern1010", "latent=constant", "norm=none"),
+]
+
+
+@pytest.mark.parametrize("case", RESUMED, ids=lambda case: "-".join(case[1:]) or "default")
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, case):
+    """To the bit: weights, optimisers, metrics.csv and pictures; stopped between two rows of the log."""
+    number, *overrides = case
+    every = ("callbacks.pictures.every=4", "callbacks.checkpoint.every=5", "steps=13", *TINY, *overrides)
+    whole, expected = training(tmp_path / "whole", *every)
+    fit(whole, expected)
+
+    before = signal.getsignal(number)
+    first, run = training(tmp_path / "stopped", *every)
+    first.datamodule.marks = [*first.datamodule.marks, 7]
+    first.trainer.callbacks.insert(0, StopAt(7, number))
+    summary, code = fit(first, run)
+    assert (summary["status"], summary["steps"], code) == ("interrupted", 7, 128 + number)
+    assert signal.getsignal(number) is before, "the handlers are put back"
+
+    torch.manual_seed(99)
+    run.config.unlink()  # so that the folder can be claimed again, as train.py does for resume=
+    second, run = training(run.folder, *every)
+    summary, code = fit(second, run)
+    assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
+
+    ours, theirs = run.load_checkpoint(), expected.load_checkpoint()
+    for key in ("state_dict", "optimizer_states", "gan_lab"):
+        torch.testing.assert_close(ours[key], theirs[key], rtol=0, atol=0)
+    patterns = ("metrics.csv", "images/*", "plots/*")
+    mine, whole_files = _contents(run.folder, *patterns), _contents(expected.folder, *patterns)
+    assert mine.keys() == whole_files.keys()
+    assert [name for name in mine if mine[name] != whole_files[name]] == []
+
+
+def test_a_run_that_fails_says_so_and_keeps_its_checkpoint(tmp_path):
+    class Explode(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if module.step == 6:
+                raise RuntimeError("a bolt from the blue")
+
+    made, run = training(tmp_path / "run", *TINY, "steps=9", "callbacks.checkpoint.every=2")
+    made.trainer.callbacks.append(Explode())
+    with pytest.raises(RuntimeError, match="a bolt"):
+        fit(made, run)
+    summary = run.read_summary()
+    assert (summary["status"], summary["steps"]) == ("failed", 6)
+    assert "a bolt from the blue" in summary["error"]
+    assert run.load_checkpoint()["gan_lab"]["step"] == 6

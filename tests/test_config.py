@@ -1,0 +1,217 @@
+"""The configuration: every YAML composes, every option trains, every value is bounded, every mistake is told."""
+
+import itertools
+
+import pytest
+import torch
+from conftest import compose, training
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from gan_lab.build import build_module
+from gan_lab.command import message
+from gan_lab.config import CONF, RULES, Is, groups, leaves, rule_of
+from gan_lab.data import Dataset, Part, images, synthetic
+from gan_lab.errors import LabError
+
+OPTIONS = [
+    (group, file.relative_to(CONF / group).with_suffix("").as_posix())
+    for group in sorted(groups())
+    for file in sorted((CONF / group).rglob("*.yaml"))
+]
+NEEDS_FILES = {"mnist", "fashion_mnist", "book/mnist_first", "book/mnist_improved"}
+NEEDS_FILES |= {f"{name}_fast" for name in NEEDS_FILES if name.startswith("book/")}
+SMALL = ["steps=2", "batch_size=4", "model.hidden=[16]", "callbacks.pictures.points=20"]
+
+
+@pytest.fixture
+def little_images(monkeypatch):
+    """Stands in for MNIST and Fashion-MNIST: their shape, a few samples."""
+    part = Part(torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8), torch.arange(30) % 10)
+    monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_trains_a_step(tmp_path, little_images, group, option):
+    overrides = list(SMALL)
+    if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    if option == "instance" or (group, option) == ("model", "conv"):
+        overrides = ["steps=2", "batch_size=4", "dataset=mnist", "model=conv", "model.channels=8"]
+    if group == "experiment":
+        overrides = ["steps=2"]
+    made, run = training(tmp_path / "run", *overrides, f"{group}={option}")
+    before = [p.detach().clone() for p in made.module.parameters()]
+    made.trainer.fit(made.module, made.datamodule)
+    after = list(made.module.parameters())
+    assert made.module.step == 2
+    assert all(torch.isfinite(p).all() for p in after)
+    assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > len(before) / 2
+    assert run.metrics.is_file()
+
+
+NORMS, ACTIVATIONS = ([option for group, option in OPTIONS if group == name] for name in ("norm", "activation"))
+PAIRS = list(itertools.product(NORMS, ACTIVATIONS, ["mlp", "conv"], ["2", "1"]))
+
+
+@pytest.mark.parametrize(("norm", "activation", "model", "batch_size"), PAIRS)
+def test_any_combination_trains_or_is_refused_with_a_reason(little_images, norm, activation, model, batch_size):
+    size = "model.channels=8" if model == "conv" else "model.hidden=[16]"
+    choices = f"dataset=mnist norm={norm} activation={activation} model={model} {size} batch_size={batch_size}"
+    try:
+        cfg = compose(*choices.split())
+        module = build_module(cfg, images.mnist(""))
+    except LabError as error:
+        assert (norm, batch_size) == ("batch", "1") or (norm, model) == ("instance", "mlp")
+        assert f"norm={norm}" in str(error)
+        return
+    scores = module.discriminator(module.generator(torch.randn(int(batch_size), cfg.latent_dim)))
+    module.loss.g(scores).mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_the_default_is_the_improved_recipe():
+    cfg = compose()
+    parts = {
+        group: cfg[group]._target_.rpartition(".")[2] for group in ("loss", "activation", "optim", "norm", "dataset")
+    }
+    assert parts == dict(loss="BCE", activation="LeakyReLU", optim="Adam", norm="LayerNorm", dataset="digits")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pattern", dict(steps=10_000, batch_size=1, latent_dim=1, lr=0.01, hidden=[3], optim="SGD", loss="MSE")),
+        ("mnist_first", dict(steps=60_000, batch_size=1, latent_dim=1, lr=0.01, hidden=[200], optim="SGD", loss="MSE")),
+        (
+            "mnist_improved",
+            dict(steps=240_000, batch_size=1, latent_dim=100, lr=1e-4, hidden=[200], optim="Adam", loss="BCE"),
+        ),
+    ],
+)
+def test_the_books_numbers(name, expected):
+    cfg = compose(f"experiment=book/{name}")
+    found = dict(
+        steps=cfg.steps,
+        batch_size=cfg.batch_size,
+        latent_dim=cfg.latent_dim,
+        lr=cfg.optim.lr,
+        hidden=cfg.model.hidden,
+        optim=cfg.optim._target_.rpartition(".")[2],
+        loss=cfg.loss._target_.rpartition(".")[2],
+    )
+    assert found == expected
+    if name == "mnist_improved":
+        assert cfg.activation.negative_slope == 0.02
+        assert cfg.optim.betas == [0.9, 0.999], "PyTorch's defaults, which the book leaves alone"
+    else:
+        assert cfg.activation._target_ == "torch.nn.Sigmoid"
+        assert cfg.norm._target_.endswith("NoNorm")
+    shapes = {"pattern": (4,)}.get(name, (1, 28, 28))
+    module = build_module(cfg, Dataset(Part(torch.zeros(1, *shapes)), Part(torch.zeros(1, *shapes))))
+    count = {
+        "pattern": (4 * 3 + 3 + 3 + 1) + (3 + 3 + 3 * 4 + 4),
+        "mnist_first": (784 * 200 + 200 + 201) + (400 + 201 * 784),
+    }
+    if name in count:
+        assert sum(p.numel() for p in module.parameters()) == count[name]
+
+
+def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
+    keys = set()
+    for group, option in OPTIONS:
+        values = leaves(OmegaConf.to_container(compose(f"{group}={option}")))
+        keys |= {
+            key for key, value in values if value not in ("${activation}", "${norm}")
+        }  # parts, ruled where they stand
+    assert {key for key in keys if rule_of(key) is None} == set()
+    assert {pattern for pattern, rule in RULES.items() if not any(rule_of(key) is rule for key in keys)} == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        (Is(int, low=1), [1, 10**9], [0, -1, 1.0, "1", True, None, [1]]),
+        (Is(float, low=0, below=1), [0, 0.0, 0.999], [1, -0.1, "0.5", False, None, float("nan")]),
+        (Is(bool), [True, False], [0, 1, "true", None]),
+        (Is(str, none=True), ["", "x", None], [1, False, ["x"]]),
+        (Is(list, low=1), [[], [3], [200, 100]], [[0], [1.5], 200, "[1]", None]),
+        (Is(list, low=0, below=1, length=2), [[0.5, 0.999], [0, 0]], [[0.5], [0.5, 1], [0.1, 0.2, 0.3]]),
+    ],
+)
+def test_rules(rule, good, bad):
+    assert [value for value in good if not rule.fits(value)] == []
+    assert [value for value in bad if rule.fits(value)] == []
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("steps=-1", ["steps=-1", "whole number ≥ 1"]),
+        ("steps=1.5", ["steps=1.5", "whole number"]),
+        ("steps=abc", ["steps=abc", "whole number"]),
+        ("steps=null", ["steps=null"]),
+        ("activation.negative_slope=steep", ["activation.negative_slope=steep", "number"]),
+        ("optim.betas=[0.5,1.5]", ["optim.betas", "2 numbers"]),
+        ("model.hidden=[200,0]", ["model.hidden"]),
+        ("+typo=1", ["typo"]),
+        ("batch_size=1 norm=batch", ["norm=batch", "batch_size=1"]),
+        ("latent=uniform latent.low=2", ["latent.low=2", "below"]),
+        ("loss=bse", ["loss=bse", "'mse'", "bce, mse"]),
+        ("stepz=10", ["stepz", "'steps'", "batch_size"]),
+        ("opttim=adam", ["opttim", "'optim'"]),
+        ("activation.negative_slop=1", ["negative_slop'", "'activation.negative_slope'"]),
+        ("activation=gelu activation.negative_slope=0.2", ["activation.negative_slope", "nothing to set"]),
+        ("experiment=book/patern", ["book/patern", "'book/pattern'"]),
+        ("x=[1", ["x=[1"]),
+    ],
+)
+def test_mistakes_are_told_in_one_message(monkeypatch, override, parts):
+    monkeypatch.setattr("sys.argv", ["train.py", *override.split()])
+    with pytest.raises((LabError, HydraException)) as error:
+        compose(*override.split())
+    text = message(error.value, "train")
+    assert text is not None
+    assert all(part in text for part in parts), text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 4
+
+
+def test_interpolated_values_are_told_once():
+    with pytest.raises(LabError) as error:
+        compose("activation.negative_slope=-1")
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_our_own_mistakes_are_not_dressed_up_as_the_users():
+    assert message(ZeroDivisionError("division by zero"), "train") is None
+
+
+def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
+    with pytest.raises(LabError, match="activation: torch.nn.LeakyReLU can't be made.*'foo'"):
+        training(tmp_path / "a", "+activation.foo=1")
+    with pytest.raises(LabError, match="loss: gan_lab.losses.Nothing"):
+        training(tmp_path / "b", "loss._target_=gan_lab.losses.Nothing")
+
+
+def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():
+    def optimisers(*overrides):
+        module = build_module(compose(*overrides, "model.hidden=[8]"), synthetic.ring(samples=10))
+        return module.configure_optimizers()[0]
+
+    d, g = optimisers("optim=sgd", "optim.lr=0.3", "optim.momentum=0.5")
+    assert (type(d), d.defaults["lr"], d.defaults["momentum"]) == (torch.optim.SGD, 0.3, 0.5)
+    assert (type(g), g.defaults["lr"], g.defaults["momentum"]) == (torch.optim.SGD, 0.3, 0.5)
+    d, g = optimisers("optim=adam", "optim.lr=0.1", "optim_d.lr=0.4")
+    assert (d.defaults["lr"], g.defaults["lr"]) == (0.4, 0.1)
+    d, g = optimisers("optim_d=sgd", "optim=adam", "optim.lr=0.1", "optim_d.lr=0.2")
+    assert (type(d), type(g), d.defaults["lr"]) == (torch.optim.SGD, torch.optim.Adam, 0.2)
+
+
+def test_initial_weights_depend_on_the_seed_alone():
+    torch.rand(5)
+    a, b, c = (
+        build_module(compose(f"seed={seed}", "model.hidden=[8]"), images.digits()).state_dict() for seed in (4, 4, 5)
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("0.weight"))

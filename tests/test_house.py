@@ -1,0 +1,78 @@
+"""The house's rules, as code: imports run downward, Hydra stays at the edge, files and functions stay short."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted((ROOT / "gan_lab").rglob("*.py"))
+MODULES = {".".join(f.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): f for f in FILES}
+
+# A module imports from its own floor or below. First match counts.
+FLOORS = [
+    ("gan_lab.errors", 0),
+    ("gan_lab.streams", 0),
+    ("gan_lab.latent", 0),
+    ("gan_lab.losses", 0),
+    ("gan_lab.models", 0),
+    ("gan_lab.data", 0),
+    ("gan_lab.metrics", 0),
+    ("gan_lab.runs", 0),
+    ("gan_lab.plots", 1),
+    ("gan_lab.gan", 1),
+    ("gan_lab.callbacks", 2),
+    ("gan_lab.config", 3),
+    ("gan_lab.command", 3),
+    ("gan_lab.build", 3),
+    ("gan_lab.summary", 4),
+    ("gan_lab.training", 4),
+    ("gan_lab", 0),
+]
+HYDRA = {"gan_lab.config", "gan_lab.command", "gan_lab.build"}
+
+
+def _floor(module: str) -> int:
+    return next(floor for prefix, floor in FLOORS if module == prefix or module.startswith(prefix + "."))
+
+
+def _imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_run_downward(module):
+    ours = {name for name in _imports(MODULES[module]) if name in MODULES}
+    assert all(_floor(name) <= _floor(module) for name in ours), ours
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_hydra_stays_at_the_edge(module):
+    uses = any(name.split(".")[0] in {"hydra", "omegaconf"} for name in _imports(MODULES[module]))
+    assert not uses or module in HYDRA
+
+
+def test_every_module_stands_on_a_floor():
+    assert all(any(m == p or m.startswith(p + ".") for p, _ in FLOORS[:-1]) for m in MODULES if m != "gan_lab")
+
+
+@pytest.mark.parametrize("file", [*FILES, ROOT / "train.py"], ids=lambda file: file.name)
+def test_files_and_functions_stay_short(file):
+    text = file.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno - node.lineno < 60, node.name
+
+
+def test_only_the_gan_steps_networks():
+    """Losses return tensors; modules step."""
+    signs = (".backward(", "manual_backward(", "optimizer.step(")
+    stepping = {module for module, file in MODULES.items() if any(sign in file.read_text() for sign in signs)}
+    assert stepping == {"gan_lab.gan"}

@@ -1,0 +1,108 @@
+"""Networks: shapes, ranges, layers as the book draws them, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lab.errors import LabError
+from gan_lab.models import blocks, conv, mlp
+
+
+def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
+    norm = norm or blocks.NoNorm()
+    return (
+        mlp.Generator(shape, 3, bounded, hidden, nn.ReLU, norm),
+        mlp.Discriminator(shape, hidden, nn.ReLU, norm),
+    )
+
+
+def test_mlp_is_the_books_order_of_layers():
+    generator, discriminator = _mlp(blocks.LayerNorm(), shape=(1, 28, 28), hidden=(200,))
+    assert [type(m) for m in generator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear, nn.Sigmoid]
+    assert [type(m) for m in discriminator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear]
+    assert [m.in_features for m in discriminator.layers if isinstance(m, nn.Linear)] == [784, 200]
+
+
+def test_mlp_takes_replicas_before_the_batch():
+    generator, discriminator = _mlp(blocks.LayerNorm())
+    z = torch.randn(2, 5, 3)  # K = 2, B = 5
+    fake = generator(z)
+    assert fake.shape == (2, 5, 1, 4, 5)
+    assert discriminator(fake).shape == (2, 5)
+    torch.testing.assert_close(discriminator(fake)[1], discriminator(generator(z[1])))
+
+
+def test_bounded_generators_stay_in_the_unit_interval_and_others_do_not():
+    z = 100 * torch.randn(200, 3)
+    bounded, _ = _mlp(bounded=True)
+    free, _ = _mlp(bounded=False)
+    assert bounded(z).min() >= 0
+    assert bounded(z).max() <= 1
+    assert free(z).min() < -1
+
+
+def test_mlp_without_hidden_layers_is_linear():
+    generator, discriminator = _mlp(hidden=())
+    assert len(list(generator.parameters())) == len(list(discriminator.parameters())) == 2
+
+
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3), (48, 3), (64, 3)])
+def test_conv_makes_and_judges_images(side, channels):
+    shape = (channels, side, side)
+    generator = conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.BatchNorm())
+    discriminator = conv.Discriminator(shape, 4, nn.ReLU, blocks.BatchNorm())
+    images = generator(torch.randn(3, 5))
+    assert images.shape == (3, *shape)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert discriminator(images).shape == (3,)
+
+
+@pytest.mark.parametrize("shape", [(2,), (4,), (1, 8, 8), (1, 26, 26), (1, 30, 30), (1, 28, 32), (1, 66, 66)])
+def test_conv_refuses_what_it_cannot_make(shape):
+    with pytest.raises(LabError, match="model=conv"):
+        conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
+    with pytest.raises(LabError, match="model=conv"):
+        conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 6, 6)])
+@pytest.mark.parametrize("norm", [blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(4)])
+def test_norms_centre_and_scale(norm, shape):
+    x = 5 + 3 * torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
+    y = norm.features(shape)(x)
+    assert y.shape == x.shape
+    assert y.mean().item() == pytest.approx(0, abs=1e-5)
+    assert y.std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_layer_and_instance_norm_differ_in_what_they_average():
+    x = torch.randn(2, 3, 8, 8) + torch.tensor([0.0, 10, 20]).view(1, 3, 1, 1)
+    per_channel = blocks.InstanceNorm().features((3, 8, 8))(x).mean((2, 3))
+    per_sample = blocks.LayerNorm().features((3, 8, 8))(x).mean((2, 3))
+    torch.testing.assert_close(per_channel, torch.zeros(2, 3), atol=1e-5, rtol=0)
+    assert (per_sample[:, 2] > 1).all(), "layer norm keeps differences between channels"
+
+
+def test_instance_norm_refuses_vectors():
+    with pytest.raises(LabError, match="norm=instance"):
+        blocks.InstanceNorm().features((10,))
+
+
+def test_group_norm_refuses_groups_that_do_not_fit():
+    with pytest.raises(LabError, match=r"norm\.groups=3 does not divide"):
+        blocks.GroupNorm(3).features((10,))
+    with pytest.raises(LabError, match="one feature in each group"):
+        blocks.GroupNorm(10).features((10,))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(8, 6), nn.Conv2d(3, 5, 4), nn.ConvTranspose2d(3, 5, 4)])
+def test_spectral_norm_brings_the_largest_singular_value_to_one(layer):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        layer.weight.mul_(30)
+    layer = blocks.SpectralNorm().weight(layer)
+    for _ in range(100):  # power iterations
+        weight = layer.weight
+    matrix = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
+    assert torch.linalg.matrix_norm(matrix.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)

@@ -1,0 +1,58 @@
+"""Run folders: claimed once, written whole, and left clean."""
+
+import pytest
+
+from gan_lab.errors import LabError
+from gan_lab.runs import Run, atomic
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    Run.new(tmp_path / "run", "a: 1\n")
+    with pytest.raises(LabError, match="already holds a run"):
+        Run.new(tmp_path / "run", "a: 2\n")
+    assert Run.existing(tmp_path / "run").config.read_text() == "a: 1\n"
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(LabError, match="not a run folder"):
+        Run.existing(tmp_path)
+
+
+def test_discarding_removes_what_starting_made_and_nothing_else(tmp_path):
+    run = Run.new(tmp_path / "outputs" / "digits" / "now", "a: 1\n")
+    (run.folder / ".hydra").mkdir()
+    (run.folder / ".hydra" / "config.yaml").write_text("a: 1\n")
+    run.discard()
+    assert list(tmp_path.iterdir()) == []
+    mine = Run.new(tmp_path / "mine", "a: 1\n")
+    (mine.folder / "diary.txt").write_text("keep")
+    mine.discard()
+    assert [p.name for p in mine.folder.iterdir()] == ["diary.txt"]
+
+
+def test_atomic_writing_is_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "deep" / "file.txt"
+    with atomic(file) as half:
+        half.write_text("first")
+        assert not file.exists()
+    assert file.read_text() == "first"
+
+    def fail():
+        with atomic(file) as half:
+            half.write_text("sec")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert file.read_text() == "first"
+    assert [p.name for p in file.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_checkpoint_that_is_none(tmp_path):
+    run = Run.new(tmp_path / "run", "")
+    with pytest.raises(LabError, match="no checkpoint"):
+        run.load_checkpoint()
+    run.checkpoint.parent.mkdir()
+    run.checkpoint.write_bytes(b"PK\x03\x04 not really")
+    with pytest.raises(LabError, match=r"last\.ckpt can't be read"):
+        run.load_checkpoint()

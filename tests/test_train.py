@@ -1,0 +1,199 @@
+"""train.py as a user runs it: in a process of its own, judged by what it prints and leaves."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, command
+
+QUICK = ("model.hidden=[16]", "batch_size=8", "callbacks.pictures.images=9")
+
+
+def _runs(cwd: Path) -> list[Path]:
+    return sorted(p.parent for p in cwd.glob("outputs/**/config.yaml") if p.parent.name != ".hydra")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run, its process and its folder."""
+    cwd = tmp_path_factory.mktemp("train")
+    done = command("train.py", "loss=bce", "optim=adam", "steps=60", *QUICK, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    (folder,) = _runs(cwd)
+    return done, folder, cwd
+
+
+def test_everything_that_a_run_leaves(finished):
+    _, folder, cwd = finished
+    assert re.fullmatch(r"outputs/digits/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\w{6}", str(folder.relative_to(cwd)))
+    for name in (
+        "config.yaml",
+        ".hydra/overrides.yaml",
+        "metrics.csv",
+        "summary.json",
+        "plots/losses.png",
+        "plots/scores.png",
+        "images/samples_0000000.png",
+        "images/samples_0000060.png",
+        "checkpoints/last.ckpt",
+    ):
+        assert (folder / name).is_file(), name
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert not list(folder.rglob(".*tmp*")), "nothing half-made"
+
+
+def test_the_summary_and_the_table_agree(finished):
+    _, folder, _ = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    last = pd.read_csv(folder / "metrics.csv").iloc[-1]
+    assert (summary["status"], summary["error"], summary["steps"]) == ("finished", None, 60)
+    assert (summary["seed"], summary["dataset"]) == (0, "digits")
+    assert summary["overrides"][:3] == ["loss=bce", "optim=adam", "steps=60"]
+    assert summary["losses"]["equilibrium"] == pytest.approx(0.693147)
+    for name in ("d_real", "d_fake", "g"):
+        assert summary["losses"][name] == pytest.approx(last[f"loss/{name}"], rel=1e-5)
+    assert summary["verdict"]["balance"] in {"balanced", "D is winning", "G is winning"}
+    assert summary["steps_per_second"] == pytest.approx(60 / summary["seconds"], rel=0.01)
+    assert {"python", "torch", "device", "threads", "git"} <= summary["environment"].keys()
+
+
+def test_what_is_printed(finished):
+    done, folder, cwd = finished
+    assert done.stderr == ""
+    for part in ("Finished: 60 steps", "ideal", "0.6931", "balance:", str(folder.relative_to(cwd))):
+        assert part in done.stdout
+    line = next(line for line in done.stdout.splitlines() if "TensorBoard:" in line)
+    opened = line.partition(":")[2].split()
+    assert opened[1:3] == ["-m", "tensorboard.main"]
+    assert (cwd / opened[-1]).samefile(folder)
+    version = subprocess.run([*opened[:3], "--version"], cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert version.returncode == 0, version.stderr
+
+
+def test_config_is_the_composed_one(finished):
+    _, folder, _ = finished
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["steps"] == 60
+    assert config["loss"]["_target_"] == "gan_lab.losses.BCE"
+
+
+def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
+    _, folder, cwd = finished
+    again = command("train.py", f"resume={folder}", cwd=cwd)
+    assert again.returncode == 2
+    assert "is finished" in again.stderr
+    other = command("train.py", f"resume={folder}", "loss=mse", cwd=cwd)
+    assert other.returncode == 2
+    assert "loss=mse would change" in other.stderr
+    more = command("train.py", f"resume={folder}", "steps=80", cwd=cwd)
+    assert more.returncode == 0, more.stderr
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 80
+    assert pd.read_csv(folder / "metrics.csv")["step"].tolist() == [20, 40, 60, 80]
+    assert yaml.safe_load((folder / "config.yaml").read_text())["steps"] == 80
+    assert yaml.safe_load((folder / ".hydra/overrides.yaml").read_text())[0] == "loss=bce", "as it was started"
+    assert _runs(cwd) == [folder], "no second folder"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "told"),
+    [
+        ("loss=bse", "Choose from: bce, mse."),
+        ("stepz=10", "Did you mean 'steps'?"),
+        ("steps=-1", "steps has to be a whole number ≥ 1"),
+        ("activation.negative_slope=steep", "has to be a number"),
+        ("resume=nowhere", "nowhere is not a run folder"),
+        ("model=conv", "model=conv takes square images"),
+        ("dataset=mnist", "could not be downloaded"),
+    ],
+)
+def test_mistakes_leave_a_message_and_nothing_else(tmp_path, mistake, told):
+    offline = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = command("train.py", mistake, "data_dir=nothing_here", cwd=tmp_path, **offline)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not list(tmp_path.glob("outputs")), "no half-made run folder"
+
+
+def test_typos_are_answered_before_torch_is_imported():
+    """So that they are answered at once. Asserts the cause, not the seconds."""
+    heavy = {"torch", "pytorch_lightning", "matplotlib", "pandas", "numpy"}
+    probe = f"import sys, gan_lab.command, gan_lab.config; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_fits_a_screen_and_names_every_group_and_key():
+    done = command("train.py", "--help", cwd=ROOT)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 50
+    assert max(map(len, lines)) <= 110
+    config = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
+    for key in config.keys() - {"defaults", "hydra"}:
+        assert re.search(rf"^\s+{key}\s", done.stdout, re.MULTILINE), key
+    for group in (ROOT / "conf").iterdir():
+        assert group.name in done.stdout or not group.is_dir() or group.name == "hydra"
+
+
+def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "steps=100000", "callbacks.checkpoint.every=50", *QUICK],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("outputs/**/last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    (folder,) = _runs(tmp_path)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert 50 <= summary["steps"] < 100_000
+    assert "Interrupted" in stdout
+    (resume,) = re.findall(r"resume=\S+", stdout)
+    goal = summary["steps"] + 30
+    done = command("train.py", resume, f"steps={goal}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "summary.json").read_text())["steps"] == goal
+
+
+def test_runs_started_in_the_same_second_keep_apart(tmp_path):
+    arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", "callbacks={}", *QUICK[:2]]
+    processes = [subprocess.Popen(arguments, cwd=tmp_path, env=os.environ) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert len(_runs(tmp_path)) == 2
+
+
+def test_multirun_makes_a_run_of_every_combination(tmp_path):
+    done = command("train.py", "-m", "loss=mse,bce", "seed=0,1", "steps=2", *QUICK[:2], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    summaries = [json.loads((run / "summary.json").read_text()) for run in _runs(tmp_path)]
+    assert sorted((s["seed"], round(s["losses"]["equilibrium"], 2)) for s in summaries) == [
+        (0, 0.25),
+        (0, 0.69),
+        (1, 0.25),
+        (1, 0.69),
+    ]
+
+
+def test_mnist(tmp_path, mnist_dir):
+    done = command(
+        "train.py", "dataset=mnist", f"data_dir={mnist_dir}", "model=conv", "steps=3", "model.channels=8", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((_runs(tmp_path)[0] / "summary.json").read_text())["dataset"] == "mnist"

@@ -1,0 +1,28 @@
+"""Trains a GAN: `python train.py loss=bce optim=adam`; `--help` lists the groups and keys."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from gan_lab.command import command
+from gan_lab.config import starting
+
+
+@command("train")
+def main(cfg: DictConfig) -> None:
+    with starting(cfg) as (cfg, run):
+        from gan_lab.build import build  # torch and Lightning: only for a configuration that is known to be good
+
+        training = build(cfg, run)
+
+    from gan_lab.summary import describe
+    from gan_lab.training import fit
+
+    summary, code = fit(training, run)
+    print(describe(summary, run))
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
