@@ -15,9 +15,10 @@ def main(cfg: DictConfig) -> None:
 
         training = build(cfg, run)
 
-    from gan_lab.summary import describe
+    from gan_lab.summary import announce, describe
     from gan_lab.training import fit
 
+    print(announce(training, run))
     summary, code = fit(training, run)
     print(describe(summary, run))
     if code:

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lab.callbacks.checkpoints import StopOnSignal
-from gan_lab.config import leaves
+from gan_lab.config import leaves, rule_of
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.errors import LabError
@@ -31,7 +31,7 @@ class Training:
     Attributes:
         timer: Lightning's, counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
-        about: what the configuration says of the run, for its summary: seed, dataset, overrides.
+        about: what the configuration says of the run, for its summary: seed, dataset and other parts, overrides.
     """
 
     module: GANModule
@@ -62,11 +62,10 @@ def build(cfg: DictConfig, run: Run) -> Training:
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
     trainer = _trainer(cfg, run, [timer, stop, *callbacks])
-    settings = dict(leaves(OmegaConf.to_container(cfg, resolve=True)))
+    about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
+    settings = {key: value for key, value in leaves(OmegaConf.to_container(cfg)) if rule_of(key)}
     for logger in trainer.loggers:
-        logger.log_hyperparams(settings)
-    name = cfg.dataset._target_.rpartition(".")[2]
-    about = {"seed": cfg.seed, "dataset": name, "overrides": run.overrides()}
+        logger.log_hyperparams({**_parts(cfg), **settings})
     return Training(module, datamodule, trainer, timer, stop, about)
 
 
@@ -103,6 +102,12 @@ def _check_targets(node: DictConfig, key: str = "") -> None:
             inspect.signature(get_object(node._target_)).bind_partial(**settings)
         except (TypeError, ValueError, ImportError, InstantiationException) as error:
             raise LabError(f"{key.rstrip('.')}: {node._target_} can't be made: " + str(error)) from error
+
+
+def _parts(cfg: DictConfig) -> dict[str, str]:
+    """What was chosen in each group that is one part, e.g. `{"dataset": "digits", "loss": "BCE", …}`."""
+    chosen = ((group, node) for group, node in cfg.items() if OmegaConf.is_dict(node) and "_target_" in node)
+    return {str(group): node._target_.rpartition(".")[2] for group, node in chosen}
 
 
 def _optimiser(cfg: DictConfig, role: str) -> Any:

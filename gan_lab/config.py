@@ -86,7 +86,6 @@ RULES = {
     "dataset.radius": Is(float, low=0),
     "dataset.spacing": Is(float, low=0),
     "dataset.data_dir": Is(str),
-    "model.hidden": Is(list, low=1),
     "model.channels": COUNT,
     "model.*.hidden": Is(list, low=1),
     "model.*.channels": COUNT,

@@ -1,9 +1,10 @@
 """Where latent vectors come from (the book calls a latent vector a *seed*).
 
-Each function draws a tensor of the given shape, usually ``(…, B, latent_dim)``, on its generator's device.
+Each draws a tensor of the given shape, usually ``(…, B, latent_dim)``, on its generator's device.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
@@ -11,16 +12,30 @@ from torch import Generator, Tensor
 Latent = Callable[[Sequence[int], Generator], Tensor]
 
 
-def normal(shape: Sequence[int], generator: Generator) -> Tensor:
+@dataclass(frozen=True)
+class Normal:
     """Standard normal numbers (``torch.randn``)."""
-    return torch.randn(*shape, generator=generator, device=generator.device)
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=generator.device)
 
 
-def uniform(shape: Sequence[int], generator: Generator, low: float = -1.0, high: float = 1.0) -> Tensor:
+@dataclass(frozen=True)
+class Uniform:
     """Numbers spread evenly over [low, high); ``low=0, high=1`` is ``torch.rand``."""
-    return torch.rand(*shape, generator=generator, device=generator.device) * (high - low) + low
+
+    low: float = -1.0
+    high: float = 1.0
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=generator.device) * (self.high - self.low) + self.low
 
 
-def constant(shape: Sequence[int], generator: Generator, value: float = 0.5) -> Tensor:
+@dataclass(frozen=True)
+class Constant:
     """The same value everywhere: what the book feeds to the generator of the 1010 pattern."""
-    return torch.full(tuple(shape), value, device=generator.device)
+
+    value: float = 0.5
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        return torch.full(tuple(shape), self.value, device=generator.device)

@@ -50,6 +50,15 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     }
 
 
+def announce(training: Training, run: Run) -> str:
+    """A line that says what is about to be trained, and where it goes."""
+    module, about = training.module, training.about
+    parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
+    doing = "Going on with" if run.checkpoint.is_file() else "Training on"
+    size = f"{module.steps:,} steps of {training.datamodule.batch_size}"
+    return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
+
+
 def environment(module: GANModule) -> dict[str, Any]:
     """What the run ran on and with."""
     device = module.device

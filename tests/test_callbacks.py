@@ -13,11 +13,20 @@ from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lab import plots
+from gan_lab.callbacks.loggers import MetricsTable
 from gan_lab.data import images, synthetic
 from gan_lab.losses import BCE, MSE
+from gan_lab.runs import Run
 from gan_lab.training import fit
 
-TINY = ("model.hidden=[16]", "batch_size=4", "latent_dim=3", "log_every=2", "callbacks.pictures.points=50")
+TINY = (
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "batch_size=4",
+    "latent_dim=3",
+    "log_every=2",
+    "callbacks.pictures.points=50",
+)
 
 
 def _contents(folder: Path, *patterns: str) -> dict[str, bytes]:
@@ -61,6 +70,24 @@ def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
     (text,) = events.Tensors("config/text_summary")
     assert b"_target_: gan_lab.losses.BCE" in text.tensor_proto.string_val[0]
     assert "_hparams_/session_start_info" in events.summary_metadata
+
+
+def test_a_resumed_table_forgets_what_came_after_its_checkpoint(tmp_path):
+    """A killed run may have written rows past its last checkpoint; they are trained, and written, again."""
+    run = Run.new(tmp_path / "run", "")
+    table = MetricsTable(run)
+    for step in (10, 20, 30):
+        table.log_metrics({"loss/g": step / 3}, step)
+    table.log_metrics({"modes": 7}, 20)
+    table.save()
+    before = run.metrics.read_text()
+    resumed = MetricsTable(run)
+    for step in (20, 30):
+        resumed.log_metrics({"loss/g": step / 3}, step)
+    resumed.log_metrics({"modes": 7}, 20)
+    resumed.save()
+    assert run.metrics.read_text() == before
+    assert before == "step,loss/g,modes\n10,3.333333,\n20,6.666667,7\n30,10,\n"
 
 
 def _lines(axes) -> dict[str, list[float]]:

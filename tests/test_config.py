@@ -21,7 +21,13 @@ OPTIONS = [
 ]
 NEEDS_FILES = {"mnist", "fashion_mnist", "book/mnist_first", "book/mnist_improved"}
 NEEDS_FILES |= {f"{name}_fast" for name in NEEDS_FILES if name.startswith("book/")}
-SMALL = ["steps=2", "batch_size=4", "model.hidden=[16]", "callbacks.pictures.points=20"]
+SMALL = [
+    "steps=2",
+    "batch_size=4",
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "callbacks.pictures.points=20",
+]
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ PAIRS = list(itertools.product(NORMS, ACTIVATIONS, ["mlp", "conv"], ["2", "1"]))
 
 @pytest.mark.parametrize(("norm", "activation", "model", "batch_size"), PAIRS)
 def test_any_combination_trains_or_is_refused_with_a_reason(little_images, norm, activation, model, batch_size):
-    size = "model.channels=8" if model == "conv" else "model.hidden=[16]"
+    size = "model.channels=8" if model == "conv" else "model.generator.hidden=[16] model.discriminator.hidden=[16]"
     choices = f"dataset=mnist norm={norm} activation={activation} model={model} {size} batch_size={batch_size}"
     try:
         cfg = compose(*choices.split())
@@ -96,11 +102,12 @@ def test_the_books_numbers(name, expected):
         batch_size=cfg.batch_size,
         latent_dim=cfg.latent_dim,
         lr=cfg.optim.lr,
-        hidden=cfg.model.hidden,
+        hidden=cfg.model.generator.hidden,
         optim=cfg.optim._target_.rpartition(".")[2],
         loss=cfg.loss._target_.rpartition(".")[2],
     )
     assert found == expected
+    assert cfg.model.discriminator.hidden == cfg.model.generator.hidden
     if name == "mnist_improved":
         assert cfg.activation.negative_slope == 0.02
         assert cfg.optim.betas == [0.9, 0.999], "PyTorch's defaults, which the book leaves alone"
@@ -121,9 +128,7 @@ def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     keys = set()
     for group, option in OPTIONS:
         values = leaves(OmegaConf.to_container(compose(f"{group}={option}")))
-        keys |= {
-            key for key, value in values if value not in ("${activation}", "${norm}")
-        }  # parts, ruled where they stand
+        keys |= {key for key, value in values if value not in ("${activation}", "${norm}")}
     assert {key for key in keys if rule_of(key) is None} == set()
     assert {pattern for pattern, rule in RULES.items() if not any(rule_of(key) is rule for key in keys)} == set()
 
@@ -153,7 +158,7 @@ def test_rules(rule, good, bad):
         ("steps=null", ["steps=null"]),
         ("activation.negative_slope=steep", ["activation.negative_slope=steep", "number"]),
         ("optim.betas=[0.5,1.5]", ["optim.betas", "2 numbers"]),
-        ("model.hidden=[200,0]", ["model.hidden"]),
+        ("model.generator.hidden=[200,0]", ["model.generator.hidden", "≥ 1"]),
         ("+typo=1", ["typo"]),
         ("batch_size=1 norm=batch", ["norm=batch", "batch_size=1"]),
         ("latent=uniform latent.low=2", ["latent.low=2", "below"]),
@@ -196,7 +201,10 @@ def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
 
 def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():
     def optimisers(*overrides):
-        module = build_module(compose(*overrides, "model.hidden=[8]"), synthetic.ring(samples=10))
+        module = build_module(
+            compose(*overrides, "model.generator.hidden=[8]", "model.discriminator.hidden=[8]"),
+            synthetic.ring(samples=10),
+        )
         return module.configure_optimizers()[0]
 
     d, g = optimisers("optim=sgd", "optim.lr=0.3", "optim.momentum=0.5")
@@ -211,7 +219,10 @@ def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():
 def test_initial_weights_depend_on_the_seed_alone():
     torch.rand(5)
     a, b, c = (
-        build_module(compose(f"seed={seed}", "model.hidden=[8]"), images.digits()).state_dict() for seed in (4, 4, 5)
+        build_module(
+            compose(f"seed={seed}", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]"), images.digits()
+        ).state_dict()
+        for seed in (4, 4, 5)
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("0.weight"))

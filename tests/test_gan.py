@@ -10,7 +10,14 @@ from conftest import compose, training
 from gan_lab.build import build_module
 from gan_lab.data import images
 
-TINY = ("dataset=digits", "model.hidden=[8]", "batch_size=4", "latent_dim=3", "logger=table")
+TINY = (
+    "dataset=digits",
+    "model.generator.hidden=[8]",
+    "model.discriminator.hidden=[8]",
+    "batch_size=4",
+    "latent_dim=3",
+    "logger=table",
+)
 
 
 def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:

@@ -37,14 +37,20 @@ def test_atomic_writing_is_whole_or_not_at_all(tmp_path):
         assert not file.exists()
     assert file.read_text() == "first"
 
+    with open(file) as reader:
+        with atomic(file) as half:
+            half.write_text("third")
+        assert reader.read() == "first", "who has the file open reads the old one to its end"
+    assert file.read_text() == "third"
+
     def fail():
         with atomic(file) as half:
-            half.write_text("sec")
+            half.write_text("fou")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         fail()
-    assert file.read_text() == "first"
+    assert file.read_text() == "third"
     assert [p.name for p in file.parent.iterdir()] == ["file.txt"]
 
 

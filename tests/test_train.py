@@ -14,7 +14,12 @@ import pytest
 import yaml
 from conftest import ROOT, command
 
-QUICK = ("model.hidden=[16]", "batch_size=8", "callbacks.pictures.images=9")
+QUICK = (
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "batch_size=8",
+    "callbacks.pictures.images=9",
+)
 
 
 def _runs(cwd: Path) -> list[Path]:
@@ -173,14 +178,14 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
 
 
 def test_runs_started_in_the_same_second_keep_apart(tmp_path):
-    arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", "callbacks={}", *QUICK[:2]]
+    arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", "callbacks={}", *QUICK]
     processes = [subprocess.Popen(arguments, cwd=tmp_path, env=os.environ) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     assert len(_runs(tmp_path)) == 2
 
 
 def test_multirun_makes_a_run_of_every_combination(tmp_path):
-    done = command("train.py", "-m", "loss=mse,bce", "seed=0,1", "steps=2", *QUICK[:2], cwd=tmp_path)
+    done = command("train.py", "-m", "loss=mse,bce", "seed=0,1", "steps=2", *QUICK, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     summaries = [json.loads((run / "summary.json").read_text()) for run in _runs(tmp_path)]
     assert sorted((s["seed"], round(s["losses"]["equilibrium"], 2)) for s in summaries) == [

@@ -1,6 +1,7 @@
 """Keeping what was trained, and stopping in a place from which one can go on."""
 
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -46,28 +47,18 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._handlers: dict[signal.Signals, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread():  # Lightning puts the old handlers back at the end
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._handlers[number] = signal.signal(number, self._note)
+                signal.signal(number, self._note)
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if self.signal is not None:
             trainer.should_stop = True
-
-    def on_train_end(self, *_: Any) -> None:
-        self._restore_handlers()
-
-    def on_exception(self, *_: Any) -> None:
-        self._restore_handlers()
-
-    def _restore_handlers(self) -> None:
-        while self._handlers:
-            signal.signal(*self._handlers.popitem())

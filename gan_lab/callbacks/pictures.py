@@ -17,8 +17,8 @@ from gan_lab.streams import stream
 class Pictures(pl.Callback):
     """Draws G's samples for one fixed set of latent vectors beside real samples, in `images/` and in TensorBoard.
 
-    For vectors that are neither images nor points in the plane, a heat map shows G's first output at every picture step
-    so far (the book's picture of the 1010 pattern, S9).
+    For vectors that are neither images nor points in the plane, a heat map shows, at the end, G's first output at every
+    picture step (the book's picture of the 1010 pattern, S9).
 
     Args:
         every: steps between two pictures; there is one at step 0 and one at the end as well.
@@ -47,6 +47,13 @@ class Pictures(pl.Callback):
         if module.step % self.every == 0 or module.step == module.steps:
             self._draw(trainer, module)
 
+    def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        if self._history:
+            heatmap = plots.heatmap(list(self._history), torch.stack(list(self._history.values())))
+            self._save(heatmap, "heatmap.png")
+            for board in _boards(trainer):
+                board.add_figure("G's output over the steps", heatmap, module.step)
+
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
         fake = module.sample(self._z).float().cpu()
         figure = plots.samples(fake, self._real, self._dataset, f"generated, step {module.step:,}")
@@ -58,10 +65,6 @@ class Pictures(pl.Callback):
                 board.add_figure("samples", figure, module.step)
         if len(self._dataset.shape) == 1 and self._dataset.shape != (2,):
             self._history[module.step] = fake[0]
-            heatmap = plots.heatmap(list(self._history), torch.stack(list(self._history.values())))
-            self._save(heatmap, "heatmap.png")
-            for board in _boards(trainer):
-                board.add_figure("G's output over the steps", heatmap, module.step)
 
     def _save(self, figure: Figure, name: str) -> None:
         with atomic(self.run.images / name) as path:
