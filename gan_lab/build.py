@@ -29,6 +29,7 @@ class Training:
     """The parts of a run, ready for `gan_lab.training.fit`.
 
     Attributes:
+        callbacks: those of the configuration.
         timer: Lightning's, counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
         about: what the configuration says of the run, for its summary: seed, dataset and other parts, overrides.
@@ -37,6 +38,7 @@ class Training:
     module: GANModule
     datamodule: GANDataModule
     trainer: pl.Trainer
+    callbacks: list[pl.Callback]
     timer: Timer
     stop: StopOnSignal
     about: dict[str, Any]
@@ -66,7 +68,28 @@ def build(cfg: DictConfig, run: Run) -> Training:
     settings = {key: value for key, value in leaves(OmegaConf.to_container(cfg)) if rule_of(key)}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), **settings})
-    return Training(module, datamodule, trainer, timer, stop, about)
+    return Training(module, datamodule, trainer, callbacks, timer, stop, about)
+
+
+def load(run: Run, data_dir: str | None = None) -> tuple[GANModule, Dataset]:
+    """A run's GAN as its last checkpoint has it, ready to sample, and its data.
+
+    Args:
+        data_dir: where the data lie, if not where the run had them.
+
+    Raises:
+        LabError: if the checkpoint is missing or damaged, or the data are missing.
+    """
+    cfg = OmegaConf.load(run.config)
+    assert isinstance(cfg, DictConfig)
+    if data_dir is not None:
+        cfg.data_dir = data_dir
+    checkpoint = run.load_checkpoint()
+    dataset: Dataset = instantiate(cfg.dataset)
+    module = build_module(cfg, dataset)
+    module.load_state_dict(checkpoint["state_dict"])
+    module.step = checkpoint["gan_lab"]["step"]
+    return module, dataset
 
 
 def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:

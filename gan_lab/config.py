@@ -76,9 +76,13 @@ RULES = {
     "joint_d_update": Is(bool),
     "threads": COUNT,
     "data_dir": Is(str),
+    "cache_dir": Is(str),
     "name": Is(str, none=True),
     "resume": Is(str, none=True),
-    "dataset.samples": COUNT,
+    "run": Is(str),
+    "samples": Is(int, low=1, none=True),
+    "seeds": COUNT,
+    "dataset.samples": Is(int, low=1, none=True),
     "dataset.modes": COUNT,
     "dataset.side": COUNT,
     "dataset.heldout": Is(float, low=0.01, high=0.9),
@@ -103,6 +107,8 @@ RULES = {
     "trainer.precision": Is(str),
     "callbacks.*.every": COUNT,
     "callbacks.*.images": COUNT,
+    "callbacks.verdict.samples": Is(int, low=1, none=True),
+    "callbacks.verdict.cache_dir": Is(str),
     "callbacks.*.points": COUNT,
 }
 
@@ -132,6 +138,8 @@ def check(cfg: DictConfig) -> None:
         LabError: naming each key, its value and what it has to be.
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    if missing := [key for key, value in values.items() if value == "???"]:
+        raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
     if unknown := sorted(values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups()):
         raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "python train.py --help lists the keys.")
     wrong = [
@@ -143,12 +151,13 @@ def check(cfg: DictConfig) -> None:
     ]
     if wrong:
         raise LabError("\n".join(wrong))
-    if values["norm"]["_target_"].endswith(".BatchNorm") and values["batch_size"] == 1:
+    if values.get("norm", {}).get("_target_", "").endswith(".BatchNorm") and values["batch_size"] == 1:
         raise LabError(
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
-    low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
+    latent = values.get("latent", {})
+    low, high = latent.get("low", 0), latent.get("high", 1)
     if low >= high:
         raise LabError(f"latent.low={low} has to be below latent.high={high}.")
 

@@ -50,7 +50,8 @@ def _draw_images(axes: Axes, images: Tensor) -> None:
 def _draw_points(axes: Axes, points: Tensor, dataset: Dataset) -> None:
     """Points over the true centres; the window is the real data's, so that pictures can be compared."""
     axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, color="C0", linewidths=0, label="samples")
-    low, high = dataset.train.values.min(0).values, dataset.train.values.max(0).values
+    real = dataset.train[torch.arange(len(dataset.train))]
+    low, high = real.min(0).values, real.max(0).values
     if dataset.centres is not None:
         x, y = dataset.centres.T
         axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres")
@@ -61,6 +62,43 @@ def _draw_points(axes: Axes, points: Tensor, dataset: Dataset) -> None:
     if outside:
         axes.text(0.02, 0.02, f"{outside} of {len(points)} samples lie outside", transform=axes.transAxes, color="C3")
     axes.legend(loc="upper right", fontsize="small")
+
+
+def labels(counts: Tensor, shares: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """How often each mode is made, beside the data's own shares; past 50 modes sorted, without names.
+
+    Args:
+        counts: `(modes,)` samples in each mode.
+        shares: `(modes,)` the data's shares, which sum to 1.
+    """
+    made = (counts / max(1, int(counts.sum()))).numpy()
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    axes = figure.subplots()
+    if len(classes) <= 50:
+        place = np.arange(len(classes))
+        axes.bar(place - 0.2, made, 0.4, color=FAKE_COLOUR, label="generated")
+        axes.bar(place + 0.2, shares.numpy(), 0.4, color=REAL_COLOUR, label="data")
+        axes.set_xticks(place, list(classes), rotation=0 if len(classes) <= 12 else 90)
+    else:
+        axes.plot(np.sort(made)[::-1], color=FAKE_COLOUR, label="generated")
+        axes.plot(np.sort(shares.numpy())[::-1], color=REAL_COLOUR, label="data")
+        axes.set(xlabel="modes, the most frequent first")
+    axes.set(ylabel="share of the samples")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    return figure
+
+
+def neighbours(fake: Tensor, originals: Tensor) -> Figure:
+    """Samples above the training images nearest to them (S17): a copy would look the same twice."""
+    figure = Figure(figsize=(1.0 * len(fake) + 0.5, 2.6), layout="constrained")
+    for row, (values, name) in enumerate(((fake, "generated"), (originals, "nearest training image"))):
+        axes = figure.add_subplot(2, 1, row + 1)
+        axes.set_title(name, fontsize="medium")
+        grid = make_grid(torch.nan_to_num(values, 0, 0, 0).clamp(0, 1), nrow=len(values), padding=1, pad_value=0.5)
+        axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes.axis("off")
+    return figure
 
 
 def heatmap(steps: Sequence[int], outputs: Tensor) -> Figure:
@@ -88,7 +126,8 @@ def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
     names = {"loss/d_real": "D on real", "loss/d_fake": "D on fakes", "loss/g": "G"}
     for axes, (player, columns) in zip(figure.subplots(2, 1, sharex=True), panels.items(), strict=True):
         table = metrics.set_index("step")[columns].rename(columns=names)
-        top = loss.ceiling or max(1.0, float(np.nanquantile(table, 0.995)) * 1.1)
+        finite = table.to_numpy()[np.isfinite(table.to_numpy())]
+        top = loss.ceiling or max(1.0, float(np.quantile(finite, 0.995)) * 1.1 if finite.size else 0)
         ticks = [0, 0.25, 0.5, *([] if loss.ceiling else [1.0, 5.0])]
         _draw_curves(axes, table, ylim=(0, top), ticks=[t for t in ticks if t <= top])
         axes.set(title=f"{player}'s loss", ylabel="loss")

@@ -82,8 +82,13 @@ class Run:
         return json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.is_file() else {}
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        with atomic(self.summary) as path:
-            path.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        self.write_json(self.summary.name, summary)
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Writes a JSON file of that name into the folder. NaN isn't JSON: ValueError."""
+        with atomic(self.folder / name) as path:
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+            path.write_text(text + "\n", encoding="utf-8")
 
     def load_checkpoint(self) -> dict[str, Any]:
         """The last checkpoint's content; nothing in it is executed.

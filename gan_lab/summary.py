@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.build import Training
+from gan_lab.callbacks.verdict import Verdict
 from gan_lab.gan import GANModule
 from gan_lab.metrics.balance import balance
 from gan_lab.runs import Run
@@ -29,9 +31,22 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     """
     module, row = training.module, training.module.last_row
     seconds = training.timer.time_elapsed("train")
-    verdict = {}
-    if row and module.loss.neutral_answer == 0.5:
-        verdict["balance"] = balance(row["score/real"], row["score/fake"])
+    judged = next((c for c in training.callbacks if isinstance(c, Verdict) and c.judgement), None)
+    verdict: dict[str, Any] = {}
+    scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
+    if module.loss.neutral_answer == 0.5 and scores["real"] is not None and scores["fake"] is not None:
+        verdict["balance"] = balance(scores["real"], scores["fake"])
+    measured: dict[str, Any] = {}
+    if judged is not None and judged.judgement is not None:
+        judgement, level = judged.judgement, dict(judged.balance)
+        verdict |= judgement.verdict | ({"balance": level.pop("balance")} if level else {})
+        measured = {
+            "metrics": {**judgement.metrics, **level},
+            "undefined": judgement.undefined,
+            "real_data": judgement.real,
+            "labels": judgement.counts.tolist(),
+            "measuring_seconds": round(judged.seconds, 3),
+        }
     return {
         "status": status,
         "error": error,
@@ -44,8 +59,9 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
             "equilibrium": module.loss.equilibrium,
             "averaged_over_steps": module.log_every,
         },
-        "scores": {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")},
+        "scores": scores,
         "verdict": verdict,
+        **measured,
         "environment": environment(module),
     }
 
@@ -84,11 +100,11 @@ def describe(summary: dict[str, Any], run: Run) -> str:
     for name, label in (("d_real", "D on real"), ("d_fake", "D on fakes"), ("g", "G")):
         lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(ideal):>10}")
     if word := summary["verdict"].get("balance"):
-        answers = summary["scores"]
-        lines.append(
-            f"  balance: {word} (D's mean answer is {answers['real']:.2f} on real, {answers['fake']:.2f} on fakes; "
-            "0.50 on both is ideal)"
-        )
+        answers, metrics = summary["scores"], summary.get("metrics", {})
+        real, fake = metrics.get("d_answer_real", answers["real"]), metrics.get("d_answer_fake", answers["fake"])
+        lines.append(f"  balance: {word} (D's mean answer is {real:.2f} on real, {fake:.2f} on fakes; ideal is 0.50)")
+    if sentence := summary["verdict"].get("sentence"):
+        lines += textwrap.wrap(f"verdict: {sentence}", 100, initial_indent="  ", subsequent_indent="    ")
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())

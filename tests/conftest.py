@@ -28,9 +28,14 @@ def compose(*overrides: str) -> DictConfig:
     return cfg
 
 
+def kept_evaluators() -> str:
+    """A cache_dir that the tests share, so that each evaluator is trained once."""
+    return str(ROOT / ".cache" / "tests")
+
+
 def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
     """What `train.py` builds for these overrides, without a terminal."""
-    cfg = compose(*overrides, "~callbacks.progress")
+    cfg = compose(f"cache_dir={kept_evaluators()}", *overrides, "~callbacks.progress")
     run = Run.new(folder, OmegaConf.to_yaml(cfg))
     return build(cfg, run), run
 

@@ -26,6 +26,8 @@ TINY = (
     "latent_dim=3",
     "log_every=2",
     "callbacks.pictures.points=50",
+    "callbacks.verdict.every=3",
+    "callbacks.verdict.samples=300",
 )
 
 
@@ -62,6 +64,7 @@ def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
     assert {"loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake", "ideal/loss"} <= set(tags["scalars"])
     assert [e.value for e in events.Scalars("ideal/loss")] == pytest.approx([np.log(2)] * 4)
     table = pd.read_csv(run.metrics)
+    table = table.dropna(subset="loss/g")  # looks at the modes have rows of their own
     assert [e.step for e in events.Scalars("loss/g")] == table["step"].tolist() == [2, 4, 6, 8]
     assert [e.value for e in events.Scalars("loss/g")] == pytest.approx(table["loss/g"].tolist(), rel=1e-5)
     assert [e.step for e in events.Images("samples")] == [0, 4, 8]
@@ -88,6 +91,64 @@ def test_a_resumed_table_forgets_what_came_after_its_checkpoint(tmp_path):
     resumed.save()
     assert run.metrics.read_text() == before
     assert before == "step,loss/g,modes\n10,3.333333,\n20,6.666667,7\n30,10,\n"
+
+
+def test_the_verdict_is_logged_and_drawn(run):
+    table = pd.read_csv(run.metrics).set_index("step")
+    looks = table["metric/modes"].dropna()
+    assert list(looks.index) == [3, 6, 8]
+    assert table["metric/samples"].dropna().tolist() == [1000, 1000, 300]
+    assert table["loss/g"].dropna().index.tolist() == [2, 4, 6, 8]
+    assert (run.plots / "labels.png").is_file()
+    assert (run.plots / "neighbours.png").is_file()
+    tags = EventAccumulator(str(run.folder)).Reload().Tags()
+    assert {"labels", "neighbours"} <= set(tags["images"])
+    assert "metric/modes" in tags["scalars"]
+
+
+def test_the_summary_holds_the_contract(run):
+    summary = run.read_summary()
+    assert summary["verdict"]["collapse"] in {"covered", "partial", "collapsed"}
+    assert isinstance(summary["verdict"]["copies"], bool)
+    assert summary["verdict"]["balance"] in {"balanced", "D is winning", "G is winning"}
+    assert summary["verdict"]["sentence"]
+    names = "modes modes_total modes_robust kl_uniform kl_data precision recall density coverage frechet_distance "
+    names += "pairwise_ratio ct authenticity evaluator_accuracy samples d_accuracy_real d_accuracy_fake"
+    assert set(names.split()) <= summary["metrics"].keys()
+    assert summary["metrics"]["samples"] == sum(summary["labels"]) == 300
+    assert {name for name, value in summary["metrics"].items() if value is None} == summary["undefined"].keys()
+    assert "high_quality" not in summary["metrics"], "no centres here"
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_a_generator_that_blew_up_is_told_not_tripped_over(tmp_path, loss):
+    made, run = training(tmp_path / "run", *TINY, "steps=8", "optim=sgd", "optim.lr=1e30", f"loss={loss}")
+    fit(made, run)
+    summary = run.read_summary()
+    assert summary["metrics"]["finite"] == 0
+    assert summary["metrics"]["precision"] is None
+    assert summary["undefined"]["precision"]
+    assert summary["verdict"]["collapse"] == "collapsed"
+    assert "not finite" in summary["verdict"]["sentence"]
+    assert "balance" not in summary["verdict"]
+    assert summary["losses"]["g"] is None
+
+
+def test_a_collapse_during_training_is_dated(tmp_path):
+    """A generator that loses its modes at step 5 of 8: its looks at steps 3 and 6 tell."""
+
+    class Collapse(Callback):
+        def on_train_batch_start(self, trainer, module, *_):
+            real = trainer.datamodule.dataset.train.values
+            one = real[trainer.datamodule.dataset.train.labels == 4]
+            module.sample = lambda z: (one if module.step >= 5 else real)[torch.arange(len(z)) % 145]
+
+    made, run = training(tmp_path / "run", *TINY, "steps=8")
+    made.datamodule.marks = [*made.datamodule.marks, 1]
+    made.trainer.callbacks.insert(0, Collapse())
+    summary, _ = fit(made, run)
+    assert summary["verdict"]["collapse"] == "collapsed"
+    assert "It made 10 of them at step 3 and lost some after that." in summary["verdict"]["sentence"]
 
 
 def _lines(axes) -> dict[str, list[float]]:

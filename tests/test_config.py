@@ -2,6 +2,7 @@
 
 import itertools
 
+import hydra
 import pytest
 import torch
 from conftest import compose, training
@@ -27,6 +28,7 @@ SMALL = [
     "model.generator.hidden=[16]",
     "model.discriminator.hidden=[16]",
     "callbacks.pictures.points=20",
+    "callbacks.verdict.samples=200",
 ]
 
 
@@ -43,9 +45,11 @@ def test_every_option_trains_a_step(tmp_path, little_images, group, option):
     if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
         pytest.skip("no GPU")
     if option == "instance" or (group, option) == ("model", "conv"):
-        overrides = ["steps=2", "batch_size=4", "dataset=mnist", "model=conv", "model.channels=8"]
+        overrides = ["steps=2", "batch_size=4", "dataset=mnist", "model=conv", "callbacks.verdict.samples=50"]
+    if option.startswith("stacked"):
+        overrides += ["dataset.samples=300"]
     if group == "experiment":
-        overrides = ["steps=2"]
+        overrides = ["steps=2", "callbacks.verdict.samples=50"]
     made, run = training(tmp_path / "run", *overrides, f"{group}={option}")
     before = [p.detach().clone() for p in made.module.parameters()]
     made.trainer.fit(made.module, made.datamodule)
@@ -126,6 +130,8 @@ def test_the_books_numbers(name, expected):
 
 def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     keys = set()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose("evaluate")))}
     for group, option in OPTIONS:
         values = leaves(OmegaConf.to_container(compose(f"{group}={option}")))
         keys |= {key for key, value in values if value not in ("${activation}", "${norm}")}

@@ -15,8 +15,8 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-from gan_lab.data import Part, images, synthetic
-from gan_lab.data.datamodule import CHUNK, Stream
+from gan_lab.data import Dataset, Part, StackedPart, images, synthetic
+from gan_lab.data.datamodule import CHUNK, SHUFFLED, Stream
 from gan_lab.errors import LabError
 
 
@@ -198,6 +198,11 @@ def test_every_epoch_sees_every_sample_once_in_a_new_order():
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
 
+def test_an_epoch_of_many_samples_sees_each_once_too():
+    numbers = Part(torch.arange(100_000, dtype=torch.int32)[:, None])
+    assert torch.cat(list(Stream(numbers, 1000, seed=0, steps=100))).unique().numel() == 100_000
+
+
 def test_a_stream_that_starts_in_the_middle_goes_on_as_the_whole_one():
     whole = _batches(Stream(NUMBERS, 4, seed=3, steps=25))
     for start in (1, 7, 13, 24):
@@ -217,3 +222,128 @@ def test_chunks_end_at_marks_and_at_the_end():
         assert len(chunk) <= CHUNK
         ends.append(step)
     assert {15, 20, 30, 40, 45, 47} <= set(ends)
+
+
+# Stacked datasets.
+
+
+@pytest.fixture(scope="module", params=[128_000, None], ids=["fixed triples", "all triples"])
+def stacked(request) -> Dataset:
+    return images.stacked_digits(request.param)
+
+
+def _some(part, n: int) -> torch.Tensor:
+    return torch.randint(len(part), (n,), generator=torch.Generator().manual_seed(0))
+
+
+def test_stacked_digits_have_a_thousand_modes(stacked):
+    assert stacked.shape == stacked.heldout.shape == (3, 8, 8)
+    assert (len(stacked.classes), stacked.classes[0], stacked.classes[407]) == (1000, "000", "407")
+    assert len(stacked.train) in (128_000, 1437**3)
+    assert len(stacked.heldout) == 10_000
+    assert stacked.bounded
+    batch = stacked.train[torch.tensor([5, 0, 5])]
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch[0], batch[2])
+    assert not torch.equal(batch[0], batch[1])
+
+
+@pytest.mark.parametrize("name", ["train", "heldout"])
+def test_stacked_labels_are_those_of_the_channels(stacked, name):
+    part, base = getattr(stacked, name), getattr(stacked.base, name)
+    label = {image.numpy().tobytes(): label for image, label in zip(base.values, base.labels.tolist(), strict=True)}
+    indices = _some(part, 300)
+    samples = part[indices]
+    for sample, expected in zip(samples, part.labels_of(indices).tolist(), strict=True):
+        red, green, blue = (label[channel[None].numpy().tobytes()] for channel in sample)  # found: it is the base's
+        assert 100 * red + 10 * green + blue == expected
+    assert len({channel.numpy().tobytes() for channel in samples.flatten(0, 1)}) > 250, "many images take part"
+
+
+def test_stacked_modes_are_near_uniform(stacked):
+    labels = stacked.train.labels_of(_some(stacked.train, 128_000))
+    counts = torch.bincount(labels, minlength=1000)
+    assert counts.min() > 60
+    assert counts.max() < 220
+    whole = stacked.train.label_counts(1000)
+    assert whole.sum() == len(stacked.train)
+    torch.testing.assert_close(whole / len(stacked.train), torch.full((1000,), 1e-3), rtol=0.5, atol=0)
+
+
+def test_stacked_labels_of_everything():
+    fixed, virtual = images.stacked_digits(1000).train, images.stacked_digits(None).train
+    assert torch.equal(fixed.labels, fixed.labels_of(torch.arange(1000)))
+    assert torch.equal(fixed.label_counts(1000), torch.bincount(fixed.labels, minlength=1000))
+    assert virtual.labels is None
+    base = Part(torch.zeros(4, 1, 2, 2), torch.tensor([3, 3, 0, 9]))
+    little = StackedPart(base)
+    assert little.label_counts(1000).tolist() == little.labels_of(torch.arange(64)).bincount(minlength=1000).tolist()
+
+
+def test_all_triples_are_each_there_once():
+    part = StackedPart(Part(torch.arange(3.0).reshape(3, 1, 1, 1), torch.arange(3)))
+    triples = [tuple(sample.flatten().int().tolist()) for sample in part[torch.arange(len(part))]]
+    assert sorted(triples) == [(r, g, b) for r in range(3) for g in range(3) for b in range(3)]
+    assert part.labels_of(torch.tensor([5])).item() == 12  # 5 = 0·9 + 1·3 + 2
+
+
+def test_stacked_triples_are_always_the_same():
+    torch.manual_seed(1)
+    first = images.stacked_digits(50)
+    torch.manual_seed(2)
+    second = images.stacked_digits(50)
+    assert torch.equal(first.train.triples, second.train.triples)
+    assert torch.equal(first.heldout.triples, second.heldout.triples)
+    assert first.train.triples.max() < 1437
+    assert first.heldout.triples.max() < 360
+
+
+def test_stacked_images_are_not_kept_in_memory(stacked):
+    for part in (stacked.train, stacked.heldout):
+        tensors = [part.base.values, part.base.labels, *([] if part.triples is None else [part.triples])]
+        assert set(vars(part)) == {"base", "triples"}
+        assert sum(tensor.nbytes for tensor in tensors) < 5e6  # 128,000 samples would take 98 MB
+
+
+def test_stacked_mnist_is_read_as_mnist(mnist_dir):
+    dataset = images.stacked_mnist(mnist_dir, 100)
+    assert dataset.shape == (3, 28, 28)
+    batch = dataset.heldout[torch.arange(20)]
+    assert batch.min() == 0
+    assert batch.max() == 1
+    digits = dataset.base.heldout.labels[dataset.heldout.triples[:20]]
+    assert torch.equal(dataset.heldout.labels[:20], digits @ torch.tensor([100, 10, 1]))
+
+
+def test_parts_without_labels_say_so():
+    for part in (Part(torch.zeros(3, 2)), StackedPart(Part(torch.zeros(3, 1, 2, 2)))):
+        with pytest.raises(LabError, match="no labels"):
+            part.labels_of(torch.tensor([0]))
+
+
+class Endless:
+    """A part of very many samples: sample i is the number i."""
+
+    def __len__(self) -> int:
+        return 60_000**3
+
+    def __getitem__(self, indices: torch.Tensor) -> torch.Tensor:
+        return indices[:, None]
+
+
+def test_a_stream_of_very_many_samples_draws_them():
+    assert len(Endless()) > SHUFFLED
+    whole = torch.cat(list(Stream(Endless(), 4, seed=3, steps=2500)))
+    for start in (1, 7, 13):
+        part = torch.cat(list(Stream(Endless(), 4, seed=3, steps=40, start=start, marks=[6])))
+        assert torch.equal(part, whole[start:40])
+    assert not torch.equal(whole[:40], torch.cat(list(Stream(Endless(), 4, seed=4, steps=40))))
+    places = whole.flatten().double() / len(Endless())
+    counts = torch.histc(places, 10, 0, 1)
+    assert (counts - 1000).abs().max() < 150, "uniform"
+    assert whole.flatten().unique().numel() == 10_000
+
+
+def test_a_stream_of_all_triples():
+    chunk = next(iter(Stream(images.stacked_digits(None).train, 16, seed=0, steps=20)))
+    assert chunk.shape == (CHUNK, 16, 3, 8, 8)

@@ -17,6 +17,7 @@ TINY = (
     "batch_size=4",
     "latent_dim=3",
     "logger=table",
+    "~callbacks.verdict",
 )
 
 
@@ -142,13 +143,12 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_pictures_and_logs_do_not_change_training(tmp_path):
-    """Looking changes nothing, to the bit."""
+def test_looking_does_not_change_training(tmp_path):
+    """Pictures, logs and measurements have streams of their own: with or without them, the same weights to the bit."""
     plain, _ = training(tmp_path / "plain", *TINY, "steps=6", "~callbacks.pictures", "norm=batch", "log_every=6")
     _fit(plain)
-    watched, _ = training(
-        tmp_path / "watched", *TINY, "steps=6", "callbacks.pictures.every=2", "norm=batch", "log_every=1"
-    )
+    looks = ("callbacks.pictures.every=2", "callbacks.verdict.every=1", "callbacks.verdict.samples=500", "log_every=1")
+    watched, _ = training(tmp_path / "watched", *TINY[:-1], "steps=6", "norm=batch", *looks)
     _fit(watched)
     pairs = zip(plain.module.state_dict().values(), watched.module.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -12,13 +12,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, command
+from conftest import ROOT, command, kept_evaluators
 
 QUICK = (
     "model.generator.hidden=[16]",
     "model.discriminator.hidden=[16]",
     "batch_size=8",
     "callbacks.pictures.images=9",
+    "callbacks.verdict.samples=500",
+    f"cache_dir={kept_evaluators()}",
 )
 
 

@@ -67,6 +67,11 @@ class TensorBoard(TensorBoardLogger):
         self._run, self._resumed = run, bool(purge)
 
     @rank_zero_only
+    def save(self) -> None:
+        """No hparams.yaml beside config.yaml, which says all."""
+        self.experiment.flush()
+
+    @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
         """The settings, for the HPARAMS tab, whose columns show the last values of losses and scores; the whole
         configuration as text."""

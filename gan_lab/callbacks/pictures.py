@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lab import plots
+from gan_lab.data import choose
 from gan_lab.gan import GANModule
 from gan_lab.runs import Run, atomic
 from gan_lab.streams import stream
@@ -35,7 +36,7 @@ class Pictures(pl.Callback):
         dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
         number = self.points if dataset.shape == (2,) else self.images
         self._z = module.latent((number, module.latent_dim), stream(module.seed, "pictures/latent"))
-        chosen = torch.randperm(len(dataset.train), generator=stream(module.seed, "pictures/real"))[:number]
+        chosen = choose(dataset.train, number, stream(module.seed, "pictures/real"))
         self._real, self._dataset = dataset.train[chosen], dataset
         if module.step == 0:
             if len(dataset.shape) == 3:

@@ -5,6 +5,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gan_lab.errors import LabError
+
+SHUFFLED = 2**24  # samples at most whose order is kept in memory: 128 MiB
+
 
 @dataclass(frozen=True)
 class Part:
@@ -18,6 +22,11 @@ class Part:
     values: Tensor
     labels: Tensor | None = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A sample's shape."""
+        return tuple(self.values.shape[1:])
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -25,6 +34,94 @@ class Part:
         """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
         picked = self.values.index_select(0, indices)
         return picked.float().div_(255) if picked.dtype == torch.uint8 else picked
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Class numbers `(n,)`, int64, at the indices `(n,)`.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        if self.labels is None:
+            raise LabError("These data have no labels.", "digits, mnist and fashion_mnist, for example, have some.")
+        return self.labels.index_select(0, indices)
+
+    def label_counts(self, classes: int) -> Tensor:
+        """How many samples each class has, `(classes,)` int64.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
+
+
+@dataclass(frozen=True)
+class StackedPart:
+    """Colour images made of three single-channel ones, put together when they are asked for.
+
+    Attributes:
+        base: single-channel images with at most ten classes, `(n, 1, H, W)`.
+        triples: `(N, 3)` int64, which images of `base` are red, green and blue; None stands for all n³ triples.
+    """
+
+    base: Part
+    triples: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A sample's shape, `(3, H, W)`."""
+        return (3, *self.base.shape[1:])
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`(N,)` int64, 100 r + 10 g + b; None where the set of all triples is too large for that: see `labels_of`."""
+        return None if self.triples is None else self.labels_of(torch.arange(len(self)))
+
+    def __len__(self) -> int:
+        return len(self.base) ** 3 if self.triples is None else len(self.triples)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Samples `(n, 3, H, W)` as float32 at the indices `(n,)`."""
+        return self.base[self._channels(indices).flatten()].reshape(len(indices), *self.shape)
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Class numbers `(n,)`, int64, 100 r + 10 g + b, at the indices `(n,)`.
+
+        Raises:
+            LabError: if the base has no labels.
+        """
+        return stacked_labels(self.base.labels_of(self._channels(indices).flatten()))
+
+    def label_counts(self, classes: int = 1000) -> Tensor:
+        """How many samples each class has, `(classes,)` int64; of all triples computed, not counted.
+
+        Raises:
+            LabError: if the base has no labels.
+        """
+        if self.triples is not None:
+            return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
+        return torch.einsum("r,g,b->rgb", *[self.base.label_counts(10)] * 3).flatten()
+
+    def _channels(self, indices: Tensor) -> Tensor:
+        """The base's images of each sample, `(n, 3)`."""
+        if self.triples is not None:
+            return self.triples.index_select(0, indices)
+        n = len(self.base)
+        return torch.stack([indices // n**2, indices // n % n, indices % n], dim=1)
+
+
+def choose(samples: "Samples", most: int, generator: torch.Generator) -> Tensor:
+    """The indices of `most` different samples, or of all if there are fewer, in random order."""
+    if len(samples) <= SHUFFLED:
+        return torch.randperm(len(samples), generator=generator)[:most]
+    return torch.randint(len(samples), (most,), generator=generator)  # of so many that hardly any comes twice
+
+
+def stacked_labels(digits: Tensor) -> Tensor:
+    """Class numbers `(n,)` of stacked images, 100 r + 10 g + b, from those of their channels, `(3 * n,)` int64."""
+    return (digits.view(-1, 3) * torch.tensor([100, 10, 1])).sum(1)
+
+
+Samples = Part | StackedPart
 
 
 @dataclass(frozen=True)
@@ -38,16 +135,18 @@ class Dataset:
         classes: a name for each label.
         centres: `(M, dims)`, the modes of a mixture of Gaussians, or None.
         std: their standard deviation along each axis, or None.
+        base: of a stacked dataset, the single-channel one whose classifier reads each channel, else None.
     """
 
-    train: Part
-    heldout: Part
+    train: Samples
+    heldout: Samples
     bounded: bool = True
     classes: list[str] = field(default_factory=list)
     centres: Tensor | None = None
     std: float | None = None
+    base: "Dataset | None" = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """A sample's shape: `(C, H, W)` for images, `(dims,)` for vectors."""
-        return tuple(self.train.values.shape[1:])
+        return self.train.shape

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gan_lab.data import Dataset, Part
+from gan_lab.data import SHUFFLED, Dataset, Samples
 from gan_lab.streams import stream
 
 CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
@@ -15,15 +15,18 @@ CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step 
 class Stream:
     """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each.
 
-    Epoch after epoch goes through the data in a new random order; a batch may span two epochs. The batch of a step
-    depends on nothing but seed and step: a stream that starts in the middle gives what the whole one gives there.
+    Epoch after epoch goes through the data in a new random order; a batch may span two epochs. Data of more than
+    `SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on nothing but seed and step: a
+    stream that starts in the middle gives what the whole one gives there.
 
     Args:
         marks: a chunk ends at every multiple of each of these, so that what happens every so many steps sees exactly
             that step.
     """
 
-    def __init__(self, part: Part, batch_size: int, seed: int, steps: int, start: int = 0, marks: Sequence[int] = ()):
+    def __init__(
+        self, part: Samples, batch_size: int, seed: int, steps: int, start: int = 0, marks: Sequence[int] = ()
+    ):
         self.part, self.batch_size, self.seed = part, batch_size, seed
         self.steps, self.start, self.marks = steps, start, marks
         self._orders: dict[int, Tensor] = {}
@@ -37,11 +40,16 @@ class Stream:
 
     def indices(self, step: int, size: int) -> Tensor:
         """Which samples the `size` steps after `step` see, `(size * batch_size,)`."""
+        if len(self.part) > SHUFFLED:
+            return torch.cat([self._drawn(t) for t in range(step, step + size)])
         position = torch.arange(step * self.batch_size, (step + size) * self.batch_size)
         epoch, place = position // len(self.part), position % len(self.part)
         epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
         self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in epochs}
         return torch.cat([self._orders[e][place[epoch == e]] for e in epochs])
+
+    def _drawn(self, step: int) -> Tensor:
+        return torch.randint(len(self.part), (self.batch_size,), generator=stream(self.seed, "draw", step))
 
     def _order(self, epoch: int) -> Tensor:
         return torch.randperm(len(self.part), generator=stream(self.seed, "order", epoch))

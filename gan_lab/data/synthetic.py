@@ -45,6 +45,6 @@ def _mixture(centres: Tensor, std: float, samples: int, name: str) -> Dataset:
         labels = torch.randint(len(centres), (n,), generator=generator)
         return Part(centres[labels] + std * torch.randn(n, 2, generator=generator), labels)
 
-    classes = [f"({x:.2g}, {y:.2g})" for x, y in centres.tolist()]
+    classes = [f"({round(x, 2) + 0:g}, {round(y, 2) + 0:g})" for x, y in centres.tolist()]  # + 0 makes -0 a 0
     train, heldout = part(samples, f"{name}/train"), part(HELDOUT, f"{name}/heldout")
     return Dataset(train, heldout, bounded=False, classes=classes, centres=centres, std=std)

@@ -1,5 +1,7 @@
 """Whether D and G stay at a similar level (S5)."""
 
+from torch import Tensor
+
 D_WINS, G_WINS = 0.5, -0.1
 
 
@@ -12,3 +14,13 @@ def balance(real_answer: float, fake_answer: float) -> str:
     """
     gap = real_answer - fake_answer
     return "D is winning" if gap > D_WINS else "G is winning" if gap < G_WINS else "balanced"
+
+
+def accuracy(real_answers: Tensor, fake_answers: Tensor) -> tuple[float, float]:
+    """The shares of real samples and of fakes that D tells rightly: answers `(n,)` in [0, 1], above and below 0.5.
+
+    An answer of exactly 0.5 counts half: a D that always says so is right half of the time on both.
+    """
+    on_real = ((real_answers > 0.5).double() + (real_answers == 0.5) / 2).mean().item()
+    on_fake = ((fake_answers < 0.5).double() + (fake_answers == 0.5) / 2).mean().item()
+    return on_real, on_fake

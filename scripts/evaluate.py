@@ -1,0 +1,20 @@
+"""Measures a run again: `python scripts/evaluate.py run=<run folder> samples=26000`; `--help` lists the keys."""
+
+from omegaconf import DictConfig
+
+from gan_lab.command import command
+from gan_lab.config import check
+from gan_lab.runs import Run
+
+
+@command("evaluate")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    run = Run.existing(cfg.run)
+    from gan_lab.evaluation import describe, evaluate
+
+    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, cfg.data_dir or None, cfg.cache_dir)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""The evaluator network: right on real data, trained once, told by nothing and telling nothing to others."""
+
+import random
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from gan_lab import classifier
+from gan_lab.classifier import Classifier, Evaluator, evaluator
+from gan_lab.data import Dataset, Part, StackedPart, images, synthetic
+from gan_lab.errors import LabError
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def digits(cache) -> Evaluator:
+    return evaluator(images.digits(), cache)
+
+
+def _few(n: int = 100, classes: int = 4, size: int = 8) -> Dataset:
+    """A dataset that is learnt in a second: an image's class is the quarter that is bright."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % 4
+    values = torch.rand(n, 1, size, size, generator=generator) * 0.2
+    half = size // 2
+    for image, label in zip(values, labels.tolist(), strict=True):
+        image[0, label // 2 * half :, label % 2 * half :][:half, :half] += 0.8
+    return Dataset(Part(values, labels), Part(values[:20].clone(), labels[:20].clone()), classes=list("abcd")[:classes])
+
+
+def _no_training(*_):
+    raise AssertionError("trained again")
+
+
+def test_digits_are_read(digits):
+    held = images.digits().heldout
+    assert digits.accuracy >= 0.97
+    right = (digits.labels(held.values) == held.labels).float().mean().item()
+    assert right == pytest.approx(digits.accuracy)
+    assert digits.classes == 10
+
+
+@pytest.mark.slow
+def test_mnist_is_read(mnist_dir, cache):
+    dataset = images.mnist(mnist_dir)
+    judge = evaluator(dataset, cache)
+    assert judge.accuracy >= 0.97
+    pictures = dataset.heldout[torch.arange(10_000)]
+    start = time.perf_counter()
+    judge.labels(pictures)
+    assert time.perf_counter() - start < 10, "about 0.3 s when measured"
+    stacked = evaluator(images.stacked_mnist(mnist_dir), cache)
+    assert stacked.accuracy == pytest.approx(judge.accuracy**3, abs=0.01)
+
+
+def test_features_tell_classes_apart(digits):
+    dataset = images.digits()
+    features = digits.features(dataset.heldout.values)
+    assert features.shape == (360, classifier.FEATURES)
+    assert features.dtype == torch.float32
+    assert features.min() >= 0
+    known = digits.features(dataset.train.values)
+    nearest = dataset.train.labels[torch.cdist(features, known).argmin(1)]
+    assert (nearest == dataset.heldout.labels).float().mean() >= 0.97
+
+
+def test_features_do_not_depend_on_the_batch(digits):
+    values = images.digits().heldout.values
+    torch.testing.assert_close(digits.features(values)[:3], digits.features(values[:3]))
+    assert digits.features(values[:0]).shape == (0, classifier.FEATURES)
+    assert digits.labels(values[:0]).shape == (0,)
+
+
+def test_stacked_images_are_read_channel_by_channel(digits, cache, monkeypatch):
+    monkeypatch.setattr(classifier, "_trained", _no_training)  # the base's network does it
+    dataset = images.stacked_digits()
+    judge = evaluator(dataset, cache)
+    samples, indices = dataset.heldout[torch.arange(500)], torch.arange(500)
+    labels = judge.labels(samples)
+    by_hand = [digits.labels(samples[:, channel, None]) for channel in range(3)]
+    assert torch.equal(labels, 100 * by_hand[0] + 10 * by_hand[1] + by_hand[2])
+    assert (labels == dataset.heldout.labels_of(indices)).float().mean() >= 0.97**3
+    assert judge.accuracy >= 0.97**3
+    assert judge.classes == 1000
+    features = judge.features(samples)
+    assert features.shape == (500, 3 * classifier.FEATURES)
+    torch.testing.assert_close(features[:, 64:128], digits.features(samples[:, 1, None]))
+
+
+def test_stacked_accuracy_counts_a_sample_right_only_if_all_channels_are(tmp_path):
+    """fabricated: of twenty held-out images two are labelled wrongly; 0.9³ of all their triples are right."""
+    base = _few()
+    base.heldout.labels[:2] = (base.heldout.labels[:2] + 1) % 4
+    assert evaluator(base, tmp_path).accuracy == pytest.approx(0.9)
+    names = [str(n) for n in range(1000)]
+    stacked = Dataset(StackedPart(base.train), StackedPart(base.heldout), classes=names, base=base)
+    assert evaluator(stacked, tmp_path).accuracy == pytest.approx(0.9**3)
+    assert len(list(tmp_path.iterdir())) == 1, "one network for both"
+
+
+def test_trained_once(tmp_path, monkeypatch):
+    first = evaluator(_few(), tmp_path / "deep" / "cache")
+    (file,) = (tmp_path / "deep" / "cache").iterdir()
+    assert file.name.startswith("evaluator_")
+    assert torch.load(file, weights_only=True).keys() == {"state_dict", "accuracy"}
+    monkeypatch.setattr(classifier, "_trained", _no_training)
+    second = evaluator(_few(), tmp_path / "deep" / "cache")
+    values = torch.rand(5, 1, 8, 8)
+    assert torch.equal(first.features(values), second.features(values))
+    assert first.accuracy == second.accuracy
+
+
+@pytest.mark.parametrize("change", ["pixel", "label", "heldout", "classes", "version"])
+def test_other_data_or_settings_get_another_file(monkeypatch, change):
+    before, dataset = classifier._key(_few()), _few()
+    if change == "pixel":
+        dataset.train.values[7, 0, 3, 3] += 0.01
+    elif change == "label":
+        dataset.train.labels[7] = 0
+    elif change == "heldout":
+        dataset.heldout.labels[3] = 1
+    elif change == "classes":
+        dataset.classes.append("e")
+    else:
+        monkeypatch.setattr(classifier, "VERSION", 999)
+    assert classifier._key(dataset) != before
+    assert classifier._key(_few()) == before or change == "version"
+
+
+def test_same_bits_twice_whatever_the_global_stream(tmp_path):
+    torch.manual_seed(1)
+    first = evaluator(_few(), tmp_path / "1").network.state_dict()
+    torch.manual_seed(2)
+    second = evaluator(_few(), tmp_path / "2").network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_other_random_numbers_stay_as_they_were(tmp_path):
+    def states():
+        return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+
+    torch.manual_seed(7)  # not what an evaluator, or another test, may have left
+    before = states()
+    evaluator(_few(), tmp_path)  # trained
+    assert states() == before
+    evaluator(_few(), tmp_path)  # read
+    assert states() == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "other network", "other content", "a number"])
+def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
+    whole = evaluator(_few(), tmp_path)
+    (file,) = tmp_path.iterdir()
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:1000])
+    elif damage in ("empty", "text"):
+        file.write_text("" if damage == "empty" else "not a network")
+    elif damage == "other network":
+        torch.save({"state_dict": Classifier((1, 28, 28), 3).state_dict(), "accuracy": 1.0}, file)
+    else:
+        torch.save({} if damage == "other content" else 3, file)
+    again = evaluator(_few(), tmp_path)
+    note = capsys.readouterr().err
+    assert str(file) in note
+    assert note.count("\n") == 1
+    values = torch.rand(5, 1, 8, 8)
+    assert torch.equal(whole.features(values), again.features(values))
+    assert classifier._read(file, Classifier((1, 8, 8), 4)) == whole.accuracy, "and the file is whole again"
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    assert evaluator(_few(), tmp_path / "file").accuracy == 1
+    assert "can't be kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("side", [8, 9, 16, 28, 32, 64])
+def test_images_of_any_size_and_colour(side):
+    network = Classifier((3, side, side), 7)
+    images = torch.rand(2, 3, side, side)
+    assert network.features(images).shape == (2, classifier.FEATURES)
+    assert network(images).shape == (2, 7)
+
+
+def test_larger_images_are_learnt(tmp_path):
+    assert evaluator(_few(size=32), tmp_path).accuracy == 1
+
+
+def test_gradients_reach_the_image_but_not_the_network(digits):
+    image = torch.rand(1, 1, 8, 8, requires_grad=True)
+    digits.network(image).sum().backward()
+    assert image.grad.abs().sum() > 0
+    assert all(p.grad is None for p in digits.network.parameters())
+    assert not digits.features(image).requires_grad
+
+
+def test_shifted_images_keep_their_pixels():
+    values = torch.zeros(50, 2, 8, 8)
+    values[:, :, 3, 4] = torch.rand(50, 2) + 0.1
+    shifted = classifier._shifted(values, torch.Generator().manual_seed(0))
+    assert torch.equal(shifted.sum((2, 3)), values.sum((2, 3)))
+    places = {divmod(image[0].argmax().item(), 8) for image in shifted}
+    assert places == {(row, column) for row in (2, 3, 4) for column in (3, 4, 5)}
+
+
+@pytest.mark.parametrize("kind", ["no labels", "vectors", "held-out without labels"])
+def test_without_labelled_images_there_is_no_evaluator(tmp_path, kind):
+    values, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 2
+    dataset = {
+        "no labels": Dataset(Part(values), Part(values)),
+        "held-out without labels": Dataset(Part(values, labels), Part(values)),
+        "vectors": synthetic.ring(samples=10),
+    }[kind]
+    with pytest.raises(LabError, match="images with labels"):
+        evaluator(dataset, tmp_path)
+    assert not list(tmp_path.iterdir())

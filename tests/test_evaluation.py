@@ -1,0 +1,91 @@
+"""scripts/evaluate.py as a user runs it."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, command, kept_evaluators, training
+
+from gan_lab.build import load
+from gan_lab.runs import Run
+from gan_lab.training import fit
+
+SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
+CACHE = f"cache_dir={kept_evaluators()}"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    made, run = training(tmp_path_factory.mktemp("run") / "run", *SIZE, "steps=30", "callbacks.verdict.samples=200")
+    fit(made, run)
+    return run
+
+
+def test_mean_and_spread_over_seeds(run):
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    done = command("scripts/evaluate.py", f"run={run.folder}", "samples=400", "seeds=2", CACHE, cwd=run.folder.parent)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((run.folder / "evaluation.json").read_text())
+    assert (result["samples"], result["seeds"], result["step"]) == (400, 2, 30)
+    assert result["mean"]["samples"] == 400
+    assert result["spread"]["pairwise_ratio"] > 0, "other latent vectors each time"
+    assert result["spread"]["samples"] == 0
+    assert len(result["verdicts"]) == 2
+    for part in (
+        "400 samples, mean and standard deviation over 2",
+        "± spread",
+        "fresh real",
+        "kl_data",
+        result["verdicts"][0]["sentence"],
+    ):
+        assert part in done.stdout
+    assert all(path.read_bytes() == content for path, content in before.items()), "nothing else is touched"
+    assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name], "and nothing beside it"
+
+
+def test_the_spread_is_the_standard_deviation(run):
+    from gan_lab.evaluation import evaluate
+
+    result = evaluate(run, 300, 3, 1, None, kept_evaluators())
+    singles = [evaluate(run, 300, n, 1, None, kept_evaluators())["mean"]["kl_data"] * n for n in (1, 2, 3)]
+    each = [singles[0], singles[1] - singles[0], singles[2] - singles[1]]
+    assert result["spread"]["kl_data"] == pytest.approx(statistics.stdev(each), rel=1e-6)
+
+
+def test_loading_gives_the_trained_generator(run):
+    module, dataset = load(run)
+    assert module.step == 30
+    assert dataset.shape == (1, 8, 8)
+    kept = run.load_checkpoint()["state_dict"]
+    assert all(torch.equal(kept[name], value) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "run is missing"),
+        (["run=nowhere"], "nowhere is not a run folder"),
+        (["run=RUN", "samples=0"], "samples has to be a whole number ≥ 1"),
+        (["run=RUN", "sample=10"], "Did you mean 'samples'?"),
+        (["run=EMPTY"], "no checkpoint"),
+    ],
+)
+def test_mistakes(run, tmp_path, arguments, told):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "config.yaml").write_text(run.config.read_text())
+    places = {"run=RUN": f"run={run.folder}", "run=EMPTY": f"run={tmp_path / 'empty'}"}
+    done = command("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_help_names_every_key():
+    import yaml
+
+    done = command("scripts/evaluate.py", "--help", cwd=ROOT)
+    for key in yaml.safe_load((ROOT / "conf" / "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}:
+        assert key in done.stdout

@@ -1,0 +1,156 @@
+"""The verdict catches what it is for, and lets fresh real data pass."""
+
+import pytest
+import torch
+from conftest import kept_evaluators
+
+from gan_lab.data import Dataset, images, synthetic
+from gan_lab.judge import Judge, judge_for, protocol_samples
+from gan_lab.streams import stream
+
+
+@pytest.fixture(scope="module")
+def grid() -> Judge:
+    return Judge(synthetic.grid(samples=5_000), None)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Judge:
+    return judge_for(images.digits(), kept_evaluators())
+
+
+def _points(judge: Judge, number: int, modes, purpose: str = "test/points") -> torch.Tensor:
+    """Fresh points of the mixture, from the given modes only."""
+    generator, modes = stream(0, purpose), torch.tensor(list(modes))
+    centres = judge.dataset.centres[modes[torch.randint(len(modes), (number,), generator=generator)]]
+    return centres + judge.dataset.std * torch.randn(number, 2, generator=generator)
+
+
+def _word(judge: Judge, samples: torch.Tensor) -> tuple[str, bool, str]:
+    verdict = judge.judge(samples).verdict
+    return verdict["collapse"], verdict["copies"], verdict["likeness"]
+
+
+def test_in_the_plane(grid):
+    train = grid.dataset.train.values
+    fresh = _points(grid, 2_500, range(25))
+    junk = torch.rand(1_250, 2, generator=stream(0, "test/junk")) * 10 - 5
+    assert _word(grid, fresh) == ("covered", False, "good")
+    assert _word(grid, grid.dataset.heldout.values[-2_500:]) == ("covered", False, "good")
+    assert _word(grid, _points(grid, 2_500, [7])) == ("collapsed", False, "good")
+    assert _word(grid, _points(grid, 2_500, range(12))) == ("collapsed", False, "good")
+    assert _word(grid, _points(grid, 2_500, range(24))) == ("partial", False, "good")
+    uneven = torch.cat([_points(grid, 1_900, [0]), _points(grid, 600, range(25), "test/rest")])
+    assert _word(grid, uneven)[0] == "collapsed", "one mode with 76 % of the samples, although all 25 are seen"
+    assert _word(grid, torch.cat([fresh[:1_250], junk])) == ("covered", False, "poor")
+    assert _word(grid, train[:2_500]) == ("covered", True, "good"), "a copier"
+    assert _word(grid, train[:2_500] + 1e-4) == ("covered", True, "good"), "a copier with a little noise"
+
+
+def test_the_sentence_names_what_is_made_and_what_is_missing(grid):
+    one = grid.judge(_points(grid, 2_500, [24])).verdict["sentence"]
+    assert "1 of 25 modes seen in 2,500 samples" in one
+    assert "(only (4, 4))" in one
+    most = grid.judge(_points(grid, 2_500, range(1, 25))).verdict["sentence"]
+    assert "(too few (-4, -4))" in most
+
+
+def test_on_real_images(digits):
+    dataset = digits.dataset
+    fresh = dataset.heldout.values
+    assert _word(digits, fresh)[0] == "covered"
+    assert not _word(digits, fresh)[1]
+    assert _word(digits, fresh)[2] == "good"
+    fives = dataset.heldout.values[dataset.heldout.labels == 5]
+    result = digits.judge(fives.repeat(20, 1, 1, 1))
+    assert result.verdict["collapse"] == "collapsed"
+    assert result.counts.argmax() == 5
+    assert result.metrics["modes_robust"] == 1
+    assert "(only 5)" in result.verdict["sentence"]
+    assert _word(digits, dataset.train.values[:360])[1], "copies of training images"
+    noise = torch.rand(500, 1, 8, 8, generator=stream(0, "test/noise"))
+    assert _word(digits, noise)[2] == "poor"
+    mean = dataset.train.values.mean(0, keepdim=True).repeat(500, 1, 1, 1)
+    assert _word(digits, mean)[0] == "collapsed", "S2: a blurred average"
+
+
+def test_fresh_data_stand_beside(digits, grid):
+    for judge in (digits, grid):
+        assert judge.real["coverage"] > 0.75
+        assert abs(judge.real["ct"]) < 4
+        assert 0.3 < judge.real["authenticity"] < 0.8
+    assert grid.real["high_quality"] == pytest.approx(0.989, abs=0.006)
+
+
+@pytest.mark.parametrize("case", ["constant", "nan", "some nan", "infinite", "three", "one"])
+@pytest.mark.parametrize("which", ["grid", "digits"])
+def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
+    judge = request.getfixturevalue(which)
+    samples = judge.dataset.heldout.values[:3_000].clone()
+    if case == "constant":
+        samples[:] = samples[0].clone()
+    elif case == "some nan":
+        samples[::3] = float("nan")
+    elif case in ("nan", "infinite"):
+        samples[:] = float("nan") if case == "nan" else float("inf")
+    else:
+        samples = samples[: 3 if case == "three" else 1]
+    result = judge.judge(samples)
+    for name, value in result.metrics.items():
+        assert (value is None) == (name in result.undefined), name
+        assert value is None or torch.isfinite(torch.tensor(float(value))), name
+    assert all(result.undefined.values())
+    assert result.verdict["collapse"] == ("covered" if case == "some nan" else "collapsed")
+    assert not result.verdict["copies"]
+    assert result.metrics["finite"] == pytest.approx(
+        {"some nan": 2 / 3, "nan": 0, "infinite": 0}.get(case, 1), abs=0.01
+    )
+
+
+def test_data_without_labels_are_judged_by_coverage_and_bins():
+    dataset = synthetic.pattern1010(3_000)
+    judge = Judge(dataset, None)
+    fresh = judge.judge(dataset.heldout.values[5_000:7_500])
+    assert fresh.verdict["collapse"] == "covered"
+    assert fresh.metrics["ndb"] < 0.15
+    assert "modes" not in fresh.metrics
+    one = judge.judge(torch.tensor([[0.9, 0.1, 0.9, 0.1]]).repeat(2_500, 1))
+    assert one.verdict["collapse"] == "collapsed"
+    assert one.metrics["ndb"] > 0.5
+
+
+def test_sample_sizes_are_the_protocols():
+    assert protocol_samples(synthetic.ring(samples=10)) == 2_500
+    assert protocol_samples(images.digits()) == 10_000
+    assert protocol_samples(images.stacked_digits(samples=10)) == 26_000
+
+
+def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_some_short(monkeypatch):
+    monkeypatch.setattr("gan_lab.judge.REFERENCE", 2_000)
+    dataset = images.stacked_digits(samples=None)
+    judge = judge_for(dataset, kept_evaluators())
+    fresh = dataset.train[torch.randint(len(dataset.train), (26_000,), generator=stream(0, "test/stacked"))]
+    result = judge.judge(fresh)
+    assert result.metrics["modes"] == 1_000
+    assert 985 <= result.metrics["modes_robust"] <= 1_000
+    assert 0.015 < result.metrics["kl_uniform"] < 0.025, "the sampling floor of real stacked digits"
+    assert result.verdict["collapse"] == "covered"
+    labels = judge.evaluator.labels(fresh)
+    assert judge.judge(fresh[labels < 950]).verdict["collapse"] == "partial"
+    assert judge.judge(fresh[labels < 400]).verdict["collapse"] == "collapsed"
+
+
+def test_the_shares_of_virtual_stacked_data_are_products(monkeypatch):
+    monkeypatch.setattr("gan_lab.judge.REFERENCE", 500)
+    stacked = images.stacked_digits(samples=None)
+    base = torch.bincount(images.digits().train.labels).double() / 1437
+    shares = judge_for(stacked, kept_evaluators()).shares
+    assert shares.sum().item() == pytest.approx(1)
+    assert shares[472].item() == pytest.approx((base[4] * base[7] * base[2]).item())
+
+
+def test_nearest_originals_are_training_images(digits):
+    train = digits.dataset.train.values
+    found = digits.nearest_originals(train[100:104])
+    assert torch.equal(found, train[100:104])
+    assert isinstance(digits.dataset, Dataset)
