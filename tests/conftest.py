@@ -64,7 +64,7 @@ def mnist_dir() -> str:
     folder = _mnist_folder()
     if folder is None:
         pytest.skip("no MNIST here: put it into data/MNIST/raw or name its data_dir in GAN_LAB_DATA")
-    return str(folder)
+    return str(folder.resolve())
 
 
 @pytest.fixture

@@ -199,8 +199,13 @@ def test_multirun_makes_a_run_of_every_combination(tmp_path):
 
 
 def test_mnist(tmp_path, mnist_dir):
-    done = command(
-        "train.py", "dataset=mnist", f"data_dir={mnist_dir}", "model=conv", "steps=3", "model.channels=8", cwd=tmp_path
+    small = (
+        "model=conv",
+        "model.channels=8",
+        "steps=3",
+        "callbacks.verdict.samples=500",
+        f"cache_dir={kept_evaluators()}",
     )
+    done = command("train.py", "dataset=mnist", f"data_dir={mnist_dir}", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((_runs(tmp_path)[0] / "summary.json").read_text())["dataset"] == "mnist"
