@@ -53,8 +53,10 @@ def build(cfg: DictConfig, run: Run) -> Training:
     """Makes data, networks, callbacks, loggers and trainer as the configuration says.
 
     Raises:
-        LabError: if parts don't fit together, data are missing, or the device isn't there.
+        LabError: if parts don't fit together, data are missing, the device isn't there, or all steps are done.
     """
+    if run.checkpoint.is_file() and (done := run.load_checkpoint()["gan_lab"]["step"]) >= cfg.steps:
+        raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     torch.set_num_threads(cfg.threads)
     _check_targets(cfg)
     dataset: Dataset = instantiate(cfg.dataset)
@@ -157,7 +159,7 @@ def _trainer(cfg: DictConfig, run: Run, callbacks: list[pl.Callback]) -> pl.Trai
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ValueError, TypeError) as error:
         raise LabError(
             f"This machine can't do what trainer asks for: {error}", "trainer=cpu works anywhere."
         ) from error

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lab.config import CONF, groups, register_resolvers
+from gan_lab.config import CONF, groups, refuse_taken_folder, register_resolvers
 from gan_lab.errors import LabError
 
 
@@ -39,6 +40,7 @@ def command(config: str) -> Callable[[Callable[[DictConfig], None]], Callable[[]
             os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions reach us instead of its own printer
             register_resolvers()
             try:
+                refuse_taken_folder(sys.argv[1:])
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
             except Exception as error:
                 if debug or not (text := message(error, config)):
@@ -66,6 +68,10 @@ def message(error: BaseException, config: str) -> str | None:
     for link in chain:
         if isinstance(link, LabError):
             return str(link)
+        if isinstance(link, OSError) and link.filename:
+            return f"{link.filename}: {link.strerror}."
+        if isinstance(link, yaml.YAMLError):
+            return f"A configuration can't be read: {link}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.partition("/")
         files = (CONF / group).rglob("*.yaml")
@@ -77,6 +83,8 @@ def message(error: BaseException, config: str) -> str | None:
             return _unknown_key(key[1].lstrip("+~"), config)
     if isinstance(error, OverrideParseException):
         return f"Can't read '{error.override}': {chain[0]}.\nQuote values with special characters: 'key=\"a, b\"'."
+    if isinstance(error, ValueError) and "Config group override" in str(error):
+        return "A group takes one of its options, by name; --help lists them."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return "\n".join(line for line in str(chain[0]).splitlines() if not line.startswith("See https://hydra"))
     return None

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.errors import LabError
-from gan_lab.runs import Run
+from gan_lab.runs import OUTPUTS, Run
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -30,6 +30,7 @@ class Is:
     below: float | None = None
     length: int | None = None
     none: bool = False
+    among: tuple[str, ...] = ()
 
     def fits(self, value: Any) -> bool:
         if value is None:
@@ -39,7 +40,7 @@ class Is:
         if self.kind is bool or isinstance(value, bool):
             return isinstance(value, bool) and self.kind is bool
         if self.kind is str:
-            return isinstance(value, str)
+            return isinstance(value, str) and (not self.among or value in self.among)
         if not isinstance(value, int if self.kind is int else (int, float)):
             return False
         return (
@@ -55,6 +56,8 @@ class Is:
         if self.kind is list:
             return f"a list of {f'{self.length} ' if self.length else ''}numbers, each {self._entry()}"
         name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        if self.among:
+            return f"one of {', '.join(self.among)}"
         bounds = [
             f"{sign} {bound:g}"
             for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))
@@ -86,7 +89,7 @@ RULES = {
     "dataset.modes": COUNT,
     "dataset.side": COUNT,
     "dataset.heldout": Is(float, low=0.01, high=0.9),
-    "dataset.std": Is(float, low=0),
+    "dataset.std": Is(float, low=1e-9),
     "dataset.radius": Is(float, low=0),
     "dataset.spacing": Is(float, low=0),
     "dataset.data_dir": Is(str),
@@ -102,9 +105,9 @@ RULES = {
     "optim*.alpha": SHARE,
     "optim*.weight_decay": Is(float, low=0),
     "optim*.fused": Is(bool),
-    "trainer.accelerator": Is(str),
-    "trainer.devices": COUNT,
-    "trainer.precision": Is(str),
+    "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
+    "trainer.devices": Is(int, low=1, high=1),
+    "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
     "callbacks.*.every": COUNT,
     "callbacks.*.images": COUNT,
     "callbacks.verdict.samples": Is(int, low=1, none=True),
@@ -142,6 +145,8 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
     if unknown := sorted(values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups()):
         raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "python train.py --help lists the keys.")
+    if "steps" in values:
+        _check_parts(values)
     wrong = [
         f"{key}={'null' if value is None else value} won't do: {key} has to be {rule}."
         for key, value in leaves(values)
@@ -162,6 +167,19 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"latent.low={low} has to be below latent.high={high}.")
 
 
+def _check_parts(values: dict[str, Any]) -> None:
+    """Every group of a training is there, and every callback and logger can be made."""
+    for group in sorted(groups() - {"experiment"}):
+        if not isinstance(values.get(group), dict):
+            raise LabError(
+                f"{group} is left out, but a training needs it.", "python train.py --help lists its options."
+            )
+    for group in ("callbacks", "logger"):
+        for name, entry in values[group].items():
+            if not isinstance(entry, dict) or "_target_" not in entry:
+                raise LabError(f"{group}.{name} names nothing that can be made.", f"Leave it out with ~{group}.{name}.")
+
+
 @contextmanager
 def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """Checks a command's configuration and gives it with the run's folder; if starting fails, nothing of it is left.
@@ -178,18 +196,24 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         yield cfg, run
         run.write_config(OmegaConf.to_yaml(cfg))
         return
-    folder = hydra.runtime.output_dir
+    run = Run.new(hydra.runtime.output_dir, OmegaConf.to_yaml(cfg))
     try:
         check(cfg)
-        run = Run.new(folder, OmegaConf.to_yaml(cfg))
-    except LabError:
-        Run(folder).discard()
-        raise
-    try:
         yield cfg, run
     except BaseException:
         run.discard()
         raise
+
+
+def refuse_taken_folder(arguments: Sequence[str]) -> None:
+    """Refuses `hydra.run.dir=<a run>` before Hydra writes there.
+
+    Raises:
+        LabError: if that folder holds a run.
+    """
+    for argument in arguments:
+        if argument.startswith("hydra.run.dir="):
+            Run(argument.partition("=")[2]).refuse_if_taken()
 
 
 def _of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -213,7 +237,7 @@ _STARTED = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_" + secrets
 
 
 def _label(name: str | None, experiment: str | None, dataset: str) -> Path:
-    return Path("outputs") / (name or experiment or dataset)
+    return Path(OUTPUTS) / (name or experiment or dataset)
 
 
 def _run_folder(resume: str | None, name: str | None, experiment: str | None, dataset: str) -> str:

@@ -56,6 +56,7 @@ class GANModule(pl.LightningModule):
         self.joint_d_update = joint_d_update
         self.step = 0
         self.last_row: dict[str, float] = {}
+        self.row_steps = 0  # over how many steps last_row is the mean
         self._unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
         self._latent_state: Tensor | None = None
 
@@ -121,6 +122,7 @@ class GANModule(pl.LightningModule):
         """Notes a step's RECORDED values, on the device; writes a row when it is due: no sooner does anything wait."""
         self._unlogged.append(torch.stack([v.detach() for v in values]))
         if self.step % self.log_every == 0 or self.step == self.steps:
+            self.row_steps = len(self._unlogged)
             means = torch.stack(self._unlogged).mean(0).tolist()
             self._unlogged.clear()
             self.last_row = dict(zip(RECORDED, means, strict=True))
@@ -130,6 +132,7 @@ class GANModule(pl.LightningModule):
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
+        self._unlogged = [values.to(self.device) for values in self._unlogged]
         self._latent_stream = stream(self.seed, "latent", device=self.device)
         if self._latent_state is not None:
             self._latent_stream.set_state(self._latent_state)
@@ -141,12 +144,13 @@ class GANModule(pl.LightningModule):
             "torch_rng": torch.get_rng_state(),
             "unlogged": [values.cpu() for values in self._unlogged],
             "last_row": self.last_row,
+            "row_steps": self.row_steps,
         }
         del checkpoint["loops"]  # Lightning's own position in the data; ours is `step`
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
         self.step, self.last_row = state["step"], state["last_row"]
-        self._unlogged = [values.to(self.device) for values in state["unlogged"]]
+        self._unlogged, self.row_steps = state["unlogged"], state["row_steps"]
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])

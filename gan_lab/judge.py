@@ -67,6 +67,8 @@ def judge_for(dataset: Dataset, cache_dir: Path) -> "Judge":
 class Judge:
     """Measures samples against one dataset.
 
+    Real data stand beside as what half of the held-out samples score against the other half, where a metric needs both.
+
     Args:
         dataset: what the generator was to imitate.
         evaluator: labels images and gives their features; None for vectors, which are their own features.
@@ -130,7 +132,8 @@ class Judge:
         metrics, undefined, counts = self.count_modes(samples)
         finite = samples[torch.isfinite(samples.flatten(1)).all(1)][: self.compared]
         fake = self.features(finite) if len(finite) else torch.zeros(0, self.train.shape[1])
-        more, reasons = self._compare(fake, self.heldout, fake)
+        half = len(self.heldout) // 2  # C_T grows with the number of samples: as many as for the real data
+        more, reasons = self._compare(fake, self.heldout[:half], fake[:half])
         metrics |= more | {"compared": len(fake)}
         if not len(counts):
             bins, unbinned = _attempts({("ndb", "js"): lambda: modes.ndb(fake, self.train)})
@@ -188,7 +191,7 @@ class Judge:
         names = ""
         if robust < total <= 25:  # the shorter of two lists: what is made, or what is missing
             few = robust <= total / 2
-            enough = counts >= self.shares * counts.sum() / 2
+            enough = modes.robust(counts, self.shares)
             which = [name for name, made in zip(self.dataset.classes, enough, strict=True) if made == few]
             names = f" ({'only' if few else 'too few'} {', '.join(which)})" if which else ""
         distance = "" if kl is None else f"; KL {kl:.3f} from the data's own shares"

@@ -19,6 +19,8 @@ import yaml
 
 from gan_lab.errors import LabError
 
+OUTPUTS = "outputs"  # where runs go unless told otherwise
+
 
 class Run:
     """The files of one run."""
@@ -43,16 +45,18 @@ class Run:
             LabError: if it holds a run already.
         """
         run = cls(folder)
+        run.refuse_if_taken()
         run.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(run.config, "x", encoding="utf-8") as file:
-                file.write(config)
-        except FileExistsError:
-            raise LabError(
-                f"{folder} already holds a run.",
-                f"Go on with it by resume={folder}, or name another folder with hydra.run.dir=…",
-            ) from None
+        with open(run.config, "x", encoding="utf-8") as file:
+            file.write(config)
         return run
+
+    def refuse_if_taken(self) -> None:
+        if self.config.exists():
+            raise LabError(
+                f"{self.folder} already holds a run.",
+                f"Go on with it by resume={self.folder}, or name another folder with hydra.run.dir=…",
+            )
 
     @classmethod
     def existing(cls, folder: str | Path) -> "Run":
@@ -103,18 +107,23 @@ class Run:
         if not self.checkpoint.is_file():
             raise LabError(f"{self.folder} has no checkpoint: it ended before its first one.", "Start it anew.")
         try:
-            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-            raise LabError(f"{self.checkpoint} can't be read: {error}", "Start the run anew.") from error
+            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            checkpoint["gan_lab"]["step"], checkpoint["state_dict"]
+        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
+            reason = str(error) or "it is empty"
+            raise LabError(f"{self.checkpoint} can't be read: {reason}", "Start the run anew.") from error
+        return checkpoint
 
     def discard(self) -> None:
         """Removes what starting a run left, and only that, from a folder whose run never began."""
         for path in (self.config, *self.folder.glob(".hydra/*.yaml")):
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # whatever else lies there isn't ours
-            for folder in (self.folder / ".hydra", self.folder, self.folder.parent, self.folder.parent.parent):
-                if folder.exists():
-                    folder.rmdir()
+        with suppress(OSError, ValueError):  # whatever else lies there isn't ours
+            if (self.folder / ".hydra").exists():
+                (self.folder / ".hydra").rmdir()
+            self.folder.rmdir()
+            for parent in self.folder.absolute().relative_to(Path.cwd() / OUTPUTS).parents:
+                (Path.cwd() / OUTPUTS / parent).rmdir()
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import torch
 
 from gan_lab.build import Training
 from gan_lab.callbacks.verdict import Verdict
-from gan_lab.gan import GANModule
 from gan_lab.metrics.balance import balance
 from gan_lab.runs import Run
 
@@ -23,7 +22,7 @@ from gan_lab.runs import Run
 def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
     """The content of `summary.json`.
 
-    Losses and scores are the last row of metrics.csv: means over `losses.averaged_over_steps` training steps.
+    Losses and scores are the last row of metrics.csv: means over `losses.averaged_over_steps` steps.
 
     Args:
         status: finished, interrupted or failed.
@@ -53,16 +52,17 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "steps": module.step,
         "seconds": round(seconds, 3),
         "steps_per_second": round(module.step / seconds, 2) if seconds else None,
+        "replicas": 1,
         **training.about,
         "losses": {
             **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
             "equilibrium": module.loss.equilibrium,
-            "averaged_over_steps": module.log_every,
+            "averaged_over_steps": module.row_steps,
         },
         "scores": scores,
         "verdict": verdict,
         **measured,
-        "environment": environment(module),
+        "environment": environment(training.trainer.strategy.root_device),
     }
 
 
@@ -75,9 +75,8 @@ def announce(training: Training, run: Run) -> str:
     return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
 
 
-def environment(module: GANModule) -> dict[str, Any]:
+def environment(device: torch.device) -> dict[str, Any]:
     """What the run ran on and with."""
-    device = module.device
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -95,7 +94,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
     lines = [
         "",
         f"{summary['status'].capitalize()}: {summary['steps']:,} steps in {summary['seconds']:.0f} s ({rate})",
-        f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   (mean of the last {losses['averaged_over_steps']} steps)",
+        f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   (mean over {losses['averaged_over_steps']} steps)",
     ]
     for name, label in (("d_real", "D on real"), ("d_fake", "D on fakes"), ("g", "G")):
         lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(ideal):>10}")

@@ -4,7 +4,6 @@ import signal
 from typing import Any
 
 from gan_lab.build import Training
-from gan_lab.errors import LabError
 from gan_lab.runs import Run
 from gan_lab.summary import summarise
 
@@ -16,12 +15,9 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         The summary, and the exit status: 0 when all steps were trained, 128 + the signal's number when one stopped it.
 
     Raises:
-        LabError: if the run's checkpoint has all steps already, or can't be read.
         Exception: whatever training raised, once the summary says so.
     """
     resumed = run.checkpoint.is_file()
-    if resumed and (done := run.load_checkpoint()["gan_lab"]["step"]) >= training.module.steps:
-        raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     status, error, code = "failed", None, 1
     try:
         training.trainer.fit(

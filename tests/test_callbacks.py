@@ -259,6 +259,39 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, case):
     assert [name for name in mine if mine[name] != whole_files[name]] == []
 
 
+@pytest.mark.parametrize("at", [5, 11])
+def test_a_run_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path, at):
+    """Killed right after a checkpoint, or some steps after one: what its step showed was kept with it."""
+
+    class Killed(BaseException):
+        """Nothing catches it: the run ends as by SIGKILL, without a farewell."""
+
+    class KillAt(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if module.step == at:
+                raise Killed
+
+    every = [f"callbacks.{name}.every=5" for name in ("pictures", "checkpoint", "verdict")]
+    every += ["steps=13", "dataset=pattern1010", *(part for part in TINY if "verdict.every" not in part)]
+    whole, expected = training(tmp_path / "whole", *every)
+    fit(whole, expected)
+    first, run = training(tmp_path / "killed", *every)
+    first.datamodule.marks = [*first.datamodule.marks, at]
+    first.trainer.callbacks.append(KillAt())
+    with pytest.raises(Killed):
+        first.trainer.fit(first.module, first.datamodule)
+    assert run.load_checkpoint()["gan_lab"]["step"] == at // 5 * 5
+    run.config.unlink()
+    second, run = training(run.folder, *every)
+    fit(second, run)
+    torch.testing.assert_close(
+        run.load_checkpoint()["state_dict"], expected.load_checkpoint()["state_dict"], rtol=0, atol=0
+    )
+    mine, theirs = (_contents(r.folder, "metrics.csv", "images/*", "plots/*") for r in (run, expected))
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if mine[name] != theirs[name]] == []
+
+
 def test_a_run_that_fails_says_so_and_keeps_its_checkpoint(tmp_path):
     class Explode(Callback):
         def on_train_batch_end(self, trainer, module, *_):

@@ -9,7 +9,7 @@ from conftest import compose, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from gan_lab.build import build_module
+from gan_lab.build import _check_targets, build_module
 from gan_lab.command import message
 from gan_lab.config import CONF, RULES, Is, groups, leaves, rule_of
 from gan_lab.data import Dataset, Part, images, synthetic
@@ -128,6 +128,18 @@ def test_the_books_numbers(name, expected):
         assert sum(p.numel() for p in module.parameters()) == count[name]
 
 
+EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_takes_any_other_part(experiment):
+    """What an experiment sets must not stick to a group that the user has swapped: that is what an ablation does."""
+    for group, option in OPTIONS:
+        if group not in ("experiment", "trainer", "norm"):
+            cfg = compose(f"experiment={experiment}", f"{group}={option}")
+            _check_targets(cfg)
+
+
 def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     keys = set()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -175,6 +187,11 @@ def test_rules(rule, good, bad):
         ("activation=gelu activation.negative_slope=0.2", ["activation.negative_slope", "nothing to set"]),
         ("experiment=book/patern", ["book/patern", "'book/pattern'"]),
         ("x=[1", ["x=[1"]),
+        ("~loss", ["loss is left out"]),
+        ("callbacks.pictures=null", ["callbacks.pictures", "~callbacks.pictures"]),
+        ("trainer.precision=16-mixed", ["trainer.precision", "bf16-mixed"]),
+        ("trainer.devices=2", ["trainer.devices=2"]),
+        ("dataset=ring dataset.std=0", ["dataset.std=0"]),
     ],
 )
 def test_mistakes_are_told_in_one_message(monkeypatch, override, parts):

@@ -47,6 +47,13 @@ def test_in_the_plane(grid):
     assert _word(grid, train[:2_500] + 1e-4) == ("covered", True, "good"), "a copier with a little noise"
 
 
+def test_junk_makes_no_mode(grid):
+    result = grid.judge(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=stream(0, "test/far")))
+    assert result.metrics["modes_robust"] == 0
+    assert "0 made at half their due or more;" in result.verdict["sentence"].replace(".", ";"), "and none is named"
+    assert "only" not in result.verdict["sentence"]
+
+
 def test_the_sentence_names_what_is_made_and_what_is_missing(grid):
     one = grid.judge(_points(grid, 2_500, [24])).verdict["sentence"]
     assert "1 of 25 modes seen in 2,500 samples" in one

@@ -41,6 +41,21 @@ def test_bounded_generators_stay_in_the_unit_interval_and_others_do_not():
     assert free(z).min() < -1
 
 
+@pytest.mark.parametrize("norm", [blocks.NoNorm(), blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(2)])
+def test_d_can_tell_batches_apart(norm):
+    """Batch norm right before the last linear layer would give every batch the same mean score: D would be blind."""
+    torch.manual_seed(0)
+    discriminator = mlp.Discriminator((6,), (8,), nn.LeakyReLU, norm)
+    batches = [torch.randn(64, 6), torch.rand(64, 6) ** 3, torch.randn(64, 1).expand(64, 6)]
+    means = [discriminator(batch).mean().item() for batch in batches]
+    assert max(means) - min(means) > 1e-3  # a blind one: 1e-8
+
+
+def test_layer_norm_over_one_feature_is_refused():
+    with pytest.raises(LabError, match="single feature"):
+        _mlp(blocks.LayerNorm(), hidden=(1,))
+
+
 def test_mlp_without_hidden_layers_is_linear():
     generator, discriminator = _mlp(hidden=())
     assert len(list(generator.parameters())) == len(list(discriminator.parameters())) == 2

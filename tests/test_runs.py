@@ -18,12 +18,16 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
         Run.existing(tmp_path)
 
 
-def test_discarding_removes_what_starting_made_and_nothing_else(tmp_path):
+def test_discarding_removes_what_starting_made_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     run = Run.new(tmp_path / "outputs" / "digits" / "now", "a: 1\n")
     (run.folder / ".hydra").mkdir()
     (run.folder / ".hydra" / "config.yaml").write_text("a: 1\n")
     run.discard()
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "theirs" / "runs").mkdir(parents=True)
+    Run.new(tmp_path / "theirs" / "runs" / "now", "").discard()
+    assert (tmp_path / "theirs" / "runs").is_dir(), "a folder that the user made stays"
     mine = Run.new(tmp_path / "mine", "a: 1\n")
     (mine.folder / "diary.txt").write_text("keep")
     mine.discard()

@@ -109,6 +109,18 @@ def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
     assert _runs(cwd) == [folder], "no second folder"
 
 
+def test_a_folder_that_holds_a_run_is_left_as_it_is(finished):
+    _, folder, cwd = finished
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for mistake in ("steps=10", "steps=-1", "loss=bse"):
+        done = command("train.py", f"hydra.run.dir={folder}", mistake, cwd=cwd)
+        assert done.returncode == 2
+        assert "already holds a run" in done.stderr
+    refused = command("train.py", f"resume={folder}", "steps=5", cwd=cwd)
+    assert "is finished" in refused.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize(
     ("mistake", "told"),
     [
@@ -118,6 +130,9 @@ def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
         ("activation.negative_slope=steep", "has to be a number"),
         ("resume=nowhere", "nowhere is not a run folder"),
         ("model=conv", "model=conv takes square images"),
+        ("+trainer.foo=3", "foo"),
+        ("norm=null", "takes one of its options"),
+        ("hydra.run.dir=/proc/nowhere", "/proc/nowhere"),
         ("dataset=mnist", "could not be downloaded"),
     ],
 )

@@ -15,6 +15,8 @@ from gan_lab.runs import Run, atomic
 class Checkpoint(pl.Callback):
     """Keeps `checkpoints/last.ckpt`, and metrics.csv up to it: every so many steps, and when training ends or stops.
 
+    It has to stand behind the callbacks that look at the same step, so that what they saw is kept as well.
+
     Args:
         every: steps between two checkpoints.
     """
@@ -23,11 +25,8 @@ class Checkpoint(pl.Callback):
         self.run, self.every = run, every
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        if module.step % self.every == 0 and module.step < module.steps:
+        if module.step % self.every == 0 or module.step == module.steps or trainer.should_stop:
             self._save(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         for logger in trainer.loggers:

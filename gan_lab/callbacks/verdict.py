@@ -40,7 +40,7 @@ class Verdict(pl.Callback):
 
     Attributes:
         judgement: of the end of training, None before.
-        seconds: spent on all this, the making of a new evaluator aside.
+        seconds: spent on looking and judging; setting up aside.
         balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them.
     """
 

@@ -54,8 +54,8 @@ def captured(counts: Tensor) -> int:
     return int((counts > 0).sum())
 
 
-def captured_robustly(counts: Tensor, shares: Tensor) -> int:
-    """The number of modes with at least half of the samples that the data would have there: counts ≥ N·shares / 2.
+def robust(counts: Tensor, shares: Tensor) -> Tensor:
+    """Which modes have at least half of the samples that the data would have there: counts ≥ N·shares / 2.
 
     This project's own, to stand beside `captured`: a classifier's errors hardly reach that many. N is the sum of the
     counts. Pitfall: it should be some 25 per mode, else perfect data miss modes by chance (at 26 per mode, 2 of 1,000).
@@ -65,11 +65,16 @@ def captured_robustly(counts: Tensor, shares: Tensor) -> int:
         shares: `(M,)` ≥ 0 with sum 1, the data's own; a mode without a share can't be captured.
 
     Returns:
-        An integer in 0 … M.
+        `(M,)` bool.
     """
     expected = counts.sum().item() * shares.double()
     enough = counts >= expected / 2 * (1 - 1e-6)  # half is enough, also where a float32 share rounds up
-    return int(((counts > 0) & (expected > 0) & enough).sum())
+    return (counts > 0) & (expected > 0) & enough
+
+
+def captured_robustly(counts: Tensor, shares: Tensor) -> int:
+    """The number of `robust` modes, 0 … M."""
+    return int(robust(counts, shares).sum())
 
 
 def kl(counts: Tensor, shares: Tensor) -> float:

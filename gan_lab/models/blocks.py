@@ -14,7 +14,13 @@ from gan_lab.errors import LabError
 
 
 class NoNorm:
-    """No normalisation."""
+    """No normalisation.
+
+    Attributes:
+        before_activation: in a fully connected layer it stands before the activation, not behind it as in the book.
+    """
+
+    before_activation = False
 
     def features(self, shape: Sequence[int]) -> nn.Module:
         return nn.Identity()
@@ -28,14 +34,19 @@ class LayerNorm(NoNorm):
     with one scale and shift per channel."""
 
     def features(self, shape: Sequence[int]) -> nn.Module:
+        if tuple(shape) == (1,):
+            raise LabError("norm=layer over a single feature would always give 0.", "Take more than one hidden unit.")
         return nn.LayerNorm(shape[0]) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
 
 
 class BatchNorm(NoNorm):
     """Each feature to mean 0 and variance 1 over the batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Training uses the batch's own statistics, sampling the running ones. Needs at least 2 samples in a batch.
+    Training uses the batch's own statistics, sampling the running ones. Needs at least 2 samples in a batch. It stands
+    before the activation: right before D's last linear layer it would give every batch the same mean score.
     """
+
+    before_activation = True
 
     def features(self, shape: Sequence[int]) -> nn.Module:
         return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])

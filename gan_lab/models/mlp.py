@@ -10,10 +10,11 @@ from gan_lab.models.blocks import NoNorm
 
 
 def _hidden(widths: Sequence[int], activation: Callable[[], nn.Module], norm: NoNorm) -> list[nn.Module]:
-    """Linear → activation → norm for each step from one width to the next; widths[0] is the input's."""
+    """Linear → activation → norm (or norm → activation) from one width to the next; widths[0] is the input's."""
     layers: list[nn.Module] = []
     for i, o in pairwise(widths):
-        layers += [norm.weight(nn.Linear(i, o)), activation(), norm.features((o,))]
+        behind = [activation(), norm.features((o,))]
+        layers += [norm.weight(nn.Linear(i, o)), *(reversed(behind) if norm.before_activation else behind)]
     return layers
 
 
