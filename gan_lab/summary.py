@@ -113,7 +113,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         f"  pictures:    {folder / run.images.name}, {folder / run.plots.name}",
         f"  TensorBoard: {shlex.quote(str(python))} -m tensorboard.main --logdir {shlex.quote(str(folder))}",
     ]
-    if summary["status"] == "interrupted":
+    if summary["status"] == "interrupted" and run.checkpoint.is_file():
         lines.append(f"  go on with:  {shlex.quote(str(python))} train.py resume={shlex.quote(str(folder))}")
     return "\n".join(lines)
 
