@@ -120,6 +120,14 @@ def test_the_summary_holds_the_contract(run):
     assert "high_quality" not in summary["metrics"], "no centres here"
 
 
+def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
+    small = ("steps=2", "dataset=pattern1010", "dataset.samples=500")
+    for latent, explained in (("constant", True), ("normal", False)):
+        made, run = training(tmp_path / latent, *TINY, *small, f"latent={latent}")
+        fit(made, run)
+        assert ("could make nothing else" in run.read_summary()["verdict"]["sentence"]) == explained
+
+
 @pytest.mark.parametrize("loss", ["mse", "bce"])
 def test_a_generator_that_blew_up_is_told_not_tripped_over(tmp_path, loss):
     made, run = training(tmp_path / "run", *TINY, "steps=8", "optim=sgd", "optim.lr=1e30", f"loss={loss}")

@@ -70,6 +70,9 @@ class Verdict(pl.Callback):
         samples = draw(module, self.samples or protocol_samples(self.judge.dataset), "verdict/end")
         self.judgement = self.judge.judge(samples)
         self.judgement.verdict["sentence"] += self._history(int(self.judgement.metrics.get("modes_robust") or 0))
+        first, second = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        if torch.equal(first, second):
+            self.judgement.verdict["sentence"] += " Its latent vectors are all the same: it could make nothing else."
         self.balance = self._balance(module, samples)
         if module.step == module.steps:  # an interrupted run's table goes on as if it had not been
             self._log(trainer, module, self.judgement.metrics)
