@@ -68,10 +68,10 @@ def message(error: BaseException, config: str) -> str | None:
     for link in chain:
         if isinstance(link, LabError):
             return str(link)
-        if isinstance(link, OSError) and link.filename:
-            return f"{link.filename}: {link.strerror}."
-        if isinstance(link, yaml.YAMLError):
-            return f"A configuration can't be read: {link}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, yaml.YAMLError):
+        return f"A configuration can't be read: {error}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.partition("/")
         files = (CONF / group).rglob("*.yaml")

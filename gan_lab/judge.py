@@ -160,11 +160,11 @@ class Judge:
         """The words; thresholds stand at the top of this file."""
         collapse, what = self._collapse(metrics, counts)
         likeness, how = self._likeness(metrics)
-        one_point = (metrics.get("pairwise_ratio") or 0) < ONE_POINT
+        variety = metrics.get("pairwise_ratio")
         ct, authenticity, usual = metrics.get("ct"), metrics.get("authenticity"), self.real.get("authenticity")
         copies = False
         copying = "Whether it copies the training data can't be said"
-        if one_point and metrics["finite"]:
+        if variety is not None and variety < ONE_POINT:
             likeness, how = "poor", ""
             copying = "The samples are all alike, so that neither their likeness to the data nor copying can be told"
         elif ct is not None and authenticity is not None and usual is not None:
@@ -180,7 +180,7 @@ class Judge:
         if not len(counts):
             coverage, usual = metrics.get("coverage"), self.real.get("coverage")
             if coverage is None or not usual:
-                return "collapsed", "Collapsed: the samples are too much alike to be measured."
+                return "collapsed", "Collapsed, as far as can be told: coverage isn't defined for these samples."
             word = "covered" if coverage >= LESS_COVERAGE * usual else "partial"
             word = "collapsed" if coverage < LITTLE_COVERAGE * usual else word
             return word, f"{word.capitalize()}: coverage {coverage:.2f} (real data {usual:.2f})."

@@ -213,6 +213,9 @@ def test_interpolated_values_are_told_once():
 
 def test_our_own_mistakes_are_not_dressed_up_as_the_users():
     assert message(ZeroDivisionError("division by zero"), "train") is None
+    bug = ZeroDivisionError("division by zero")
+    bug.__context__ = FileNotFoundError(2, "No such file or directory", "data")
+    assert message(bug, "train") is None, "although it came up while a missing file was handled"
 
 
 def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
