@@ -3,7 +3,7 @@ BIN = .venv/bin
 READY = .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all check format tensorboard clean
+.PHONY: help train test test-all torture check format tensorboard clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,6 +23,10 @@ test: $(READY)  ## all tests but the slow ones
 
 test-all: $(READY)  ## all tests
 	$(BIN)/pytest --numprocesses 2 -m "slow or not slow"
+
+KILLS ?= 50
+torture: $(READY)  ## kill KILLS trainings (50) at random moments, resume and compare them
+	$(BIN)/python tests/torture.py --kills $(KILLS)
 
 check: $(READY)  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .

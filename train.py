@@ -1,6 +1,7 @@
 """Trains a GAN: `python train.py loss=bce optim=adam`; `--help` lists the groups and keys."""
 
 import sys
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -8,7 +9,15 @@ from gan_lab.command import command
 from gan_lab.config import starting
 
 
-@command("train")
+def compare(sweep: Path) -> None:
+    from gan_lab import compare
+
+    findings = compare.compare([sweep])
+    compare.write(findings)
+    print(compare.describe(findings))
+
+
+@command("train", after_sweep=compare)
 def main(cfg: DictConfig) -> None:
     with starting(cfg) as (cfg, run):
         from gan_lab.build import build  # torch and Lightning: only for a configuration that is known to be good

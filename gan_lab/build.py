@@ -3,6 +3,7 @@
 import inspect
 import logging
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,15 +14,21 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from gan_lab.callbacks.checkpoints import StopOnSignal
-from gan_lab.config import leaves, rule_of
+from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal
+from gan_lab.callbacks.finite import Finite
+from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
-from gan_lab.errors import LabError
+from gan_lab.errors import LabError, out_of_memory
 from gan_lab.gan import GANModule
+from gan_lab.rules import leaves, refuse_foreign, rule_of, targets, within
 from gan_lab.runs import Run
+from gan_lab.streams import stream
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Training:
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
+warnings.filterwarnings("ignore", message=".*`srun` command", module="lightning_fabric")
 
 
 def build(cfg: DictConfig, run: Run) -> Training:
@@ -55,17 +63,19 @@ def build(cfg: DictConfig, run: Run) -> Training:
     Raises:
         LabError: if parts don't fit together, data are missing, the device isn't there, or all steps are done.
     """
-    if run.checkpoint.is_file() and (done := run.load_checkpoint()["gan_lab"]["step"]) >= cfg.steps:
+    checkpoint = run.load_checkpoint() if run.whole_checkpoint() else None
+    done = checkpoint["gan_lab"]["step"] if checkpoint else 0
+    if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     torch.set_num_threads(cfg.threads)
-    _check_targets(cfg)
-    dataset: Dataset = instantiate(cfg.dataset)
-    module = build_module(cfg, dataset)
-    callbacks = [_with_run(instantiate(node), run) for node in cfg.callbacks.values()]
+    dataset, module = _gan(cfg)
+    if checkpoint:
+        _fill(module, checkpoint, run)
+    callbacks = [_made(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
-    trainer = _trainer(cfg, run, [timer, stop, *callbacks])
+    trainer = _trainer(cfg, run, [timer, stop, Finite(), *callbacks])
     about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
     settings = {key: value for key, value in leaves(OmegaConf.to_container(cfg)) if rule_of(key)}
     for logger in trainer.loggers:
@@ -73,39 +83,55 @@ def build(cfg: DictConfig, run: Run) -> Training:
     return Training(module, datamodule, trainer, callbacks, timer, stop, about)
 
 
-def load(run: Run, data_dir: str | None = None) -> tuple[GANModule, Dataset]:
-    """A run's GAN as its last checkpoint has it, ready to sample, and its data.
+def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tuple[GANModule, Dataset]:
+    """A run's GAN as its newest whole checkpoint has it, ready to sample, and its data.
 
     Args:
         data_dir: where the data lie, if not where the run had them.
+        trust: packages beside gan_lab, torch and Lightning whose code its configuration may name.
 
     Raises:
-        LabError: if the checkpoint is missing or damaged, or the data are missing.
+        LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
-    cfg = OmegaConf.load(run.config)
-    assert isinstance(cfg, DictConfig)
+    cfg = stored(run, trust)
     if data_dir is not None:
         cfg.data_dir = data_dir
     checkpoint = run.load_checkpoint()
-    dataset: Dataset = instantiate(cfg.dataset)
-    module = build_module(cfg, dataset)
-    module.load_state_dict(checkpoint["state_dict"])
+    dataset, module = _gan(cfg)
+    _fill(module, checkpoint, run)
     module.step = checkpoint["gan_lab"]["step"]
     return module, dataset
 
 
+def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = str(error).splitlines()[:2][-1].strip()
+        raise LabError(
+            f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"
+        ) from error
+
+
+def _gan(cfg: DictConfig) -> tuple[Dataset, GANModule]:
+    _check_targets(cfg)
+    dataset = _made("dataset", cfg.dataset, Dataset)
+    return dataset, build_module(cfg, dataset)
+
+
 def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
-    """The GAN for that data, freshly initialised: the same for the same seed, whatever was drawn before."""
+    """The GAN for that data, freshly initialised: the same for the same seed, whatever was drawn before.
+
+    Raises:
+        LabError: if a part can't be made, or doesn't fit the others.
+    """
     pl.seed_everything(cfg.seed, verbose=False)
-    generator = instantiate(cfg.model.generator)(
-        shape=dataset.shape, latent_dim=cfg.latent_dim, bounded=dataset.bounded
-    )
-    discriminator = instantiate(cfg.model.discriminator)(shape=dataset.shape)
-    return GANModule(
-        generator,
-        discriminator,
-        loss=instantiate(cfg.loss),
-        latent=instantiate(cfg.latent),
+    asked_of_g = {"shape": dataset.shape, "latent_dim": cfg.latent_dim, "bounded": dataset.bounded}
+    module = GANModule(
+        _made("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
+        _made("model.discriminator", cfg.model.discriminator, nn.Module, shape=dataset.shape),
+        loss=_made("loss", cfg.loss),
+        latent=_made("latent", cfg.latent),
         latent_dim=cfg.latent_dim,
         optim_d=_optimiser(cfg, "optim_d"),
         optim_g=_optimiser(cfg, "optim_g"),
@@ -114,19 +140,81 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
         log_every=cfg.log_every,
         joint_d_update=cfg.joint_d_update,
     )
+    _try_out(module, dataset)
+    return module
 
 
-def _check_targets(node: DictConfig, key: str = "") -> None:
-    """Refuses, by name, a `_target_` that isn't there and settings that it doesn't take."""
-    for name in map(str, node):
-        if OmegaConf.is_dict(node._get_node(name)):
-            _check_targets(node[name], f"{key}{name}.")
-    if "_target_" in node:
-        settings = {name: None for name in map(str, node) if not name.startswith("_")}
+def _made(key: str, node: Any, kind: type | None = None, **known: Any) -> Any:
+    """What a node of the configuration names; one that is `_partial_` has waited for what is `known` by now.
+
+    Raises:
+        LabError: if making it fails, or it isn't of its `kind`.
+    """
+    try:
+        made = instantiate(node)
+        made = made(**known) if isinstance(made, partial) and known else made
+    except Exception as error:
+        causes = [error, error.__cause__]
+        if any(isinstance(each, (LabError, OSError)) or (each and out_of_memory(each)) for each in causes):
+            raise
+        raise LabError(f"{key}: {node._target_} can't be made: {error.__cause__ or error}") from error
+    if kind and not isinstance(made, kind):
+        raise LabError(f"{key}: {node._target_} makes a {type(made).__name__}, which can't be used there.")
+    return made
+
+
+@torch.no_grad()
+def _try_out(module: GANModule, dataset: Dataset) -> None:
+    """Uses each part once, on two samples, without training: what can't do its part is told by name.
+
+    Raises:
+        LabError: for a part that fails, or gives what has another shape than the step needs.
+    """
+    module.eval()  # changes nothing: no statistics, no dropout
+    loss, scores = module.loss, torch.zeros(2)
+    trials: list[tuple[str, Callable[[], Tensor], tuple[int, ...]]] = [
+        ("latent", lambda: module.latent((2, module.latent_dim), stream(0, "trial")), (2, module.latent_dim)),
+        ("model.generator", lambda: module.generator(torch.zeros(2, module.latent_dim)), (2, *dataset.shape)),
+        ("model.discriminator", lambda: module.discriminator(dataset.train[torch.tensor([0, 0])]), (2,)),
+        *((f"loss.{term}", lambda term=term: getattr(loss, term)(scores), (2,)) for term in ("d_real", "d_fake", "g")),
+        ("loss.answer", lambda: loss.answer(scores), (2,)),
+        ("optim_d", lambda: _stepped(module.optim_d), (2, 2)),
+        ("optim_g", lambda: _stepped(module.optim_g), (2, 2)),
+    ]
+    for key, trial, shape in trials:
         try:
-            inspect.signature(get_object(node._target_)).bind_partial(**settings)
+            found = tuple(trial().shape)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
+        if found != shape:
+            raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", "Activations must keep it.")
+    module.train()
+
+
+def _stepped(optimiser: Callable[..., Optimizer]) -> Tensor:
+    """A weight after one step of an optimiser."""
+    weight = nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.zeros(2, 2)
+    optimiser([weight]).step()
+    return weight
+
+
+def _check_targets(cfg: DictConfig) -> None:
+    """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings."""
+    for key, node in targets(OmegaConf.to_container(cfg, resolve=True)):
+        settings = {name: None for name in node if not name.startswith("_")}
+        if key.partition(".")[0] in ("callbacks", "logger") and node.get("_partial_"):
+            settings["run"] = None
+        try:
+            made = get_object(node["_target_"])
+            bind = inspect.signature(made).bind_partial if node.get("_partial_") else inspect.signature(made).bind
+            bind(**settings)
         except (TypeError, ValueError, ImportError, InstantiationException) as error:
-            raise LabError(f"{key.rstrip('.')}: {node._target_} can't be made: " + str(error)) from error
+            raise LabError(f"{key}: {node['_target_']} can't be made: {error}") from error
+        if not within(node["_target_"], cfg.trust):  # what one of our modules imports isn't ours
+            refuse_foreign(key, f"{made.__module__}.{made.__qualname__}", cfg.trust)
 
 
 def _parts(cfg: DictConfig) -> dict[str, str]:
@@ -138,21 +226,17 @@ def _parts(cfg: DictConfig) -> dict[str, str]:
 def _optimiser(cfg: DictConfig, role: str) -> Any:
     """A network's optimiser: its own group, or `optim` with the values that its own group sets."""
     own = cfg[role]
-    return instantiate(own if "_target_" in own else OmegaConf.merge(cfg.optim, own))
-
-
-def _with_run(part: Any, run: Run) -> Any:
-    """Parts that write files are `_partial_` in conf/: they wait for the run that they write into."""
-    return part(run) if isinstance(part, partial) else part
+    return _made(role, own if "_target_" in own else OmegaConf.merge(cfg.optim, own))
 
 
 def _trainer(cfg: DictConfig, run: Run, callbacks: list[pl.Callback]) -> pl.Trainer:
-    loggers = [_with_run(instantiate(node), run) for node in cfg.logger.values()]
+    loggers = [_made(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
     try:
         return pl.Trainer(
             **OmegaConf.to_container(cfg.trainer, resolve=True),  # type: ignore[arg-type]
             max_epochs=1,  # the stream ends after `steps` steps
             callbacks=callbacks,
+            plugins=[CheckpointFile()],
             logger=loggers,
             default_root_dir=run.folder,
             enable_checkpointing=False,

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from gan_lab.data import Dataset, Samples, stacked_labels
 from gan_lab.errors import LabError
-from gan_lab.runs import atomic
+from gan_lab.runs import alone, atomic, damage
 from gan_lab.streams import stream
 
 FEATURES = 64
@@ -108,9 +108,12 @@ def evaluator(dataset: Dataset, cache_dir: str | Path) -> Evaluator:
     network = _untrained(base)
     accuracy = _read(path, network)
     if accuracy is None:
-        network = _trained(base)
-        accuracy = _accuracy(Evaluator(network, _classes(base), 0), base.heldout)
-        _keep(path, network, accuracy)
+        with alone(path, "training the evaluator of these data") as waited:
+            accuracy = _read(path, network) if waited else None
+            if accuracy is None:
+                network = _trained(base)
+                accuracy = _accuracy(Evaluator(network, _classes(base), 0), base.heldout)
+                _keep(path, network, accuracy)
     if dataset.base is None:
         return Evaluator(network, _classes(base), accuracy)
     judge = Evaluator(network, len(dataset.classes), 0, stacked=True)
@@ -137,6 +140,8 @@ def _read(path: Path, network: Classifier) -> float | None:
     if not path.is_file():
         return None
     try:
+        if reason := damage(path):
+            raise ValueError(reason)
         content = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(content["state_dict"])
         return float(content["accuracy"])

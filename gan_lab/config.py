@@ -1,234 +1,193 @@
-"""The configuration, checked before anything heavy is imported; where a run goes; what a resumed run goes on with."""
+"""A command's configuration: the one a resumed run goes on with, and the folder that a run goes to."""
 
 import datetime
-import fnmatch
+import re
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.errors import LabError
+from gan_lab.rules import check, groups, leaves, within
 from gan_lab.runs import OUTPUTS, Run
+from gan_lab.sweep import job_folder
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-
-RESUMABLE = {"resume", "steps", "threads"}  # what may change when a run goes on: it alters no step taken so far
-
-
-@dataclass(frozen=True)
-class Is:
-    """What a value has to be: a `kind`, within bounds for numbers and for the entries of lists."""
-
-    kind: type
-    low: float | None = None
-    high: float | None = None
-    below: float | None = None
-    length: int | None = None
-    none: bool = False
-    among: tuple[str, ...] = ()
-
-    def fits(self, value: Any) -> bool:
-        if value is None:
-            return self.none
-        if self.kind is list:
-            return isinstance(value, list) and self.length in (None, len(value)) and all(map(self._entry().fits, value))
-        if self.kind is bool or isinstance(value, bool):
-            return isinstance(value, bool) and self.kind is bool
-        if self.kind is str:
-            return isinstance(value, str) and (not self.among or value in self.among)
-        if not isinstance(value, int if self.kind is int else (int, float)):
-            return False
-        return (
-            (self.low is None or value >= self.low)
-            and (self.high is None or value <= self.high)
-            and (self.below is None or value < self.below)
-        )
-
-    def _entry(self) -> "Is":
-        return Is(int if self.length is None else float, self.low, self.high, self.below)
-
-    def __str__(self) -> str:
-        if self.kind is list:
-            return f"a list of {f'{self.length} ' if self.length else ''}numbers, each {self._entry()}"
-        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
-        if self.among:
-            return f"one of {', '.join(self.among)}"
-        bounds = [
-            f"{sign} {bound:g}"
-            for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))
-            if bound is not None
-        ]
-        return " ".join([name, " and ".join(bounds)]).strip() + (" or null" if self.none else "")
-
-
-COUNT = Is(int, low=1)
-SHARE = Is(float, low=0, below=1)
-
-# Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
-RULES = {
-    "steps": COUNT,
-    "batch_size": COUNT,
-    "seed": Is(int, low=0, high=2**32 - 1),
-    "latent_dim": COUNT,
-    "log_every": COUNT,
-    "joint_d_update": Is(bool),
-    "threads": COUNT,
-    "data_dir": Is(str),
-    "cache_dir": Is(str),
-    "name": Is(str, none=True),
-    "resume": Is(str, none=True),
-    "run": Is(str),
-    "samples": Is(int, low=1, none=True),
-    "seeds": COUNT,
-    "dataset.samples": Is(int, low=1, none=True),
-    "dataset.modes": COUNT,
-    "dataset.side": COUNT,
-    "dataset.heldout": Is(float, low=0.01, high=0.9),
-    "dataset.std": Is(float, low=1e-9),
-    "dataset.radius": Is(float, low=0),
-    "dataset.spacing": Is(float, low=0),
-    "dataset.data_dir": Is(str),
-    "model.channels": COUNT,
-    "model.*.hidden": Is(list, low=1),
-    "model.*.channels": COUNT,
-    "latent.*": Is(float),
-    "*negative_slope": Is(float, low=0, high=1),
-    "*norm.groups": COUNT,
-    "optim*.lr": Is(float, low=0),
-    "optim*.betas": Is(list, low=0, below=1, length=2),
-    "optim*.momentum": SHARE,
-    "optim*.alpha": SHARE,
-    "optim*.weight_decay": Is(float, low=0),
-    "optim*.fused": Is(bool),
-    "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
-    "trainer.devices": Is(int, low=1, high=1),
-    "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
-    "callbacks.*.every": COUNT,
-    "callbacks.*.images": COUNT,
-    "callbacks.verdict.samples": Is(int, low=1, none=True),
-    "callbacks.verdict.cache_dir": Is(str),
-    "callbacks.*.points": COUNT,
-}
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value of a nested dict with its dotted key, Hydra's own keys (`_target_` …) left out."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
-        elif not key.startswith("_"):
-            yield prefix + key, value
-
-
-def groups() -> set[str]:
-    """The groups of conf/, Hydra's own aside."""
-    return {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
-
-
-def rule_of(key: str) -> Is | None:
-    return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(key, pattern)), None)
-
-
-def check(cfg: DictConfig) -> None:
-    """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
-
-    Raises:
-        LabError: naming each key, its value and what it has to be.
-    """
-    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
-    if missing := [key for key, value in values.items() if value == "???"]:
-        raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
-    if unknown := sorted(values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups()):
-        raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "python train.py --help lists the keys.")
-    if "steps" in values:
-        _check_parts(values)
-    wrong = [
-        f"{key}={'null' if value is None else value} won't do: {key} has to be {rule}."
-        for key, value in leaves(values)
-        if (rule := rule_of(key))
-        and not OmegaConf.is_interpolation(OmegaConf.create({"v": value}), "v")
-        and not rule.fits(value)
-    ]
-    if wrong:
-        raise LabError("\n".join(wrong))
-    if values.get("norm", {}).get("_target_", "").endswith(".BatchNorm") and values["batch_size"] == 1:
-        raise LabError(
-            "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
-            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
-        )
-    latent = values.get("latent", {})
-    low, high = latent.get("low", 0), latent.get("high", 1)
-    if low >= high:
-        raise LabError(f"latent.low={low} has to be below latent.high={high}.")
-
-
-def _check_parts(values: dict[str, Any]) -> None:
-    """Every group of a training is there, and every callback and logger can be made."""
-    for group in sorted(groups() - {"experiment"}):
-        if not isinstance(values.get(group), dict):
-            raise LabError(
-                f"{group} is left out, but a training needs it.", "python train.py --help lists its options."
-            )
-    for group in ("callbacks", "logger"):
-        for name, entry in values[group].items():
-            if not isinstance(entry, dict) or "_target_" not in entry:
-                raise LabError(f"{group}.{name} names nothing that can be made.", f"Leave it out with ~{group}.{name}.")
+# What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
+HARMLESS = {"steps", "threads", "data_dir", "cache_dir", "objective"}
 
 
 @contextmanager
 def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
-    """Checks a command's configuration and gives it with the run's folder; if starting fails, nothing of it is left.
+    """Checks a command's configuration and gives it with the run's folder, which no other process has.
 
-    With `resume` the configuration is the run's own, and the folder keeps whatever it held.
+    If starting fails, nothing of it is left. With `resume` the configuration is the run's own, and the folder keeps
+    whatever it held.
 
     Raises:
         LabError: see `check`; for overrides that would make a resumed run another one; for a folder in use.
     """
-    hydra = HydraConfig.get()
-    if cfg.resume:
-        check(cfg)
-        cfg, run = _of_run(cfg, hydra.overrides.task), Run.existing(cfg.resume)
-        yield cfg, run
-        run.write_config(OmegaConf.to_yaml(cfg))
+    hydra_cfg = HydraConfig.get()
+    overrides = hydra_cfg.overrides.task
+    job = Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
+    if job and job.config.exists():  # an interrupted sweep goes on
+        cfg.resume = str(job.folder)
+    if not cfg.resume:
+        run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
+        try:
+            check(cfg)
+            _refuse_misplaced(cfg, overrides)
+            yield cfg, run
+        except BaseException:
+            run.discard()
+            raise
         return
-    run = Run.new(hydra.runtime.output_dir, OmegaConf.to_yaml(cfg))
+    check(cfg)
+    _refuse_misplaced(cfg, overrides)
+    run = Run.existing(cfg.resume)
+    run.claim()
     try:
-        check(cfg)
-        yield cfg, run
+        before = stored(run, cfg.trust)
+        after = _asked_again(before, cfg) if job else _resumed(before, run, overrides, cfg.force)
+        check(after)
+        yield after, run
+        if after != before:
+            run.write_config(OmegaConf.to_yaml(after), keep=cfg.force)
     except BaseException:
-        run.discard()
+        run.release()
         raise
 
 
-def refuse_taken_folder(arguments: Sequence[str]) -> None:
-    """Refuses `hydra.run.dir=<a run>` before Hydra writes there.
+def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
+    """A run's configuration, checked like one from the command line.
+
+    Args:
+        trust: what the command line trusts; what the file itself would trust doesn't count.
 
     Raises:
-        LabError: if that folder holds a run.
+        LabError: if it can't be read, or holds what no training can have.
     """
+    try:
+        cfg = _read(run.config)
+        cfg.trust = list(trust)
+        check(cfg)
+    except (LabError, OmegaConfBaseException) as error:
+        raise LabError(f"{run.config} can't be used: {error}") from error
+    return cfg
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        text = path.read_text(encoding="utf-8")
+        events = list(yaml.parse(text, yaml.SafeLoader))
+        if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
+            raise LabError("It uses YAML aliases, which gan_lab never writes.")
+        if len(events) < 3 or not isinstance(
+            events[2], yaml.MappingStartEvent
+        ):  # behind the stream's and the document's start
+            raise LabError("It is no configuration.")
+        return OmegaConf.create(text)  # type: ignore[return-value]
+    except Exception as error:  # what can be wrong with a stranger's YAML has many types
+        raise LabError(str(error) or type(error).__name__) from error
+
+
+def _refuse_misplaced(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    if cfg.force and not cfg.resume:
+        raise LabError("force=true goes with resume=<run folder> only.", "Leave it out: a new run needs no force.")
+    if cfg.trust and not any(each.lstrip("+").startswith("trust=") for each in overrides):
+        raise LabError("trust counts on the command line only.", "A file can't vouch for itself.")
+
+
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """Refuses what Hydra would take in silence, before it does.
+
+    Raises:
+        LabError: for `hydra.run.dir=<a run>`, where Hydra would write; for `<group>={}`, which changes nothing; for a
+            list in the place of an option that holds anything but names.
+    """
+    resuming = any(argument.startswith("resume=") and argument != "resume=null" for argument in arguments)
     for argument in arguments:
         if argument.startswith("hydra.run.dir="):
+            if resuming:
+                raise LabError("A resumed run stays in its folder.", "Leave hydra.run.dir=… out.")
             Run(argument.partition("=")[2]).refuse_if_taken()
+        empty = re.fullmatch(r"(\w+)=\{\s*\}", argument)
+        if empty and empty[1] in groups():
+            raise LabError(f"{argument} changes nothing.", f"Leave single entries out, as in ~{empty[1]}.<name>.")
+        group, _, option = argument.partition("=")
+        if group in groups() and option.startswith("["):
+            with suppress(HydraException):  # what can't be read is told by Hydra
+                chosen = OverridesParser.create().parse_override(argument).value()
+                if isinstance(chosen, list) and not all(isinstance(each, str) for each in chosen):
+                    raise LabError(f"{argument}: a group takes one of its options, by name.", "--help lists them.")
 
 
-def _of_run(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    stored = OmegaConf.load(Run.existing(cfg.resume).config)
-    assert isinstance(stored, DictConfig)
-    for override in overrides:
-        key = override.split("=")[0].lstrip("+~")
-        if key not in RESUMABLE:
-            raise LabError(
-                f"A resumed run goes on with its own settings; {override} would change them.",
-                f"Leave it out (only {', '.join(sorted(RESUMABLE - {'resume'}))} may change), or start a new run.",
-            )
-        if key != "resume":
-            stored[key] = cfg[key]
-    return stored
+def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool) -> DictConfig:
+    """What a run goes on with: its own configuration, changed by overrides where that is harmless or forced."""
+    overrides = [each for each in overrides if each.partition("=")[0] not in ("resume", "force", "trust")]
+    if not overrides:
+        return before
+    own = run.overrides()
+    try:
+        refuse_arguments(own)
+        plain, changed = _composed(own), _composed([*own, *overrides])
+    except (LabError, HydraException, OmegaConfBaseException):  # what started it is no longer known here
+        plain, changed = _composed([]), _composed(overrides)
+    named = [each.partition("=")[0].lstrip("+~").replace("/", ".") for each in overrides]
+    after, kept = before.copy(), _flat(before)
+    for key in plain.keys() | changed.keys() | kept.keys():
+        if within(key, named) or plain.get(key) != changed.get(key):
+            if key in changed:
+                OmegaConf.update(after, key, changed[key], force_add=True)
+            else:
+                _remove(after, key)
+    if not force:
+        _refuse_other(run, before, after)
+    return after
+
+
+def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
+    """What a sweep's job goes on with: the same as before, for that is what the sweep asks for."""
+    after = cfg.copy()
+    after.resume, run = before.resume, Run(cfg.resume)
+    _refuse_other(run, before, after)
+    return after
+
+
+def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:
+    kept, new = _flat(before), _flat(after)
+    differing = {key for key in kept.keys() | new.keys() if kept.get(key) != new.get(key)}
+    if differing - HARMLESS:
+        lines = [f"  {key}: {kept.get(key, 'not set')} → {new.get(key, 'not set')}" for key in sorted(differing)]
+        raise LabError(
+            "\n".join([f"{run.folder} was trained with other settings:", *lines]),
+            "Leave them out and it goes on as it was, or start a new run. force=true makes it go on with the new ones.",
+        )
+
+
+def _composed(overrides: Sequence[str]) -> dict[str, Any]:
+    return _flat(hydra.compose("train", list(overrides)))  # the command has initialised Hydra
+
+
+def _flat(cfg: DictConfig) -> dict[str, Any]:
+    """Each value with its dotted key, what is to be made included."""
+    return dict(leaves(OmegaConf.to_container(cfg), private=True))
+
+
+def _remove(cfg: DictConfig, key: str) -> None:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if isinstance(node, DictConfig):
+        node.pop(name, None)
 
 
 # hydra.run.dir and its kin: where a run goes is said in conf/train.yaml by these names.
@@ -248,7 +207,8 @@ def _sweep_folder(name: str | None, experiment: str | None, dataset: str) -> str
     return str(_label(name, experiment, dataset) / f"sweep_{_STARTED}")
 
 
-def register_resolvers() -> None:
-    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
-    OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
-    OmegaConf.register_new_resolver("config_folder", lambda resume: None if resume else ".hydra", replace=True)
+# Made at import, so that a worker process of a sweep, which imports this, has them too.
+OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("config_folder", lambda resume: None if resume else ".hydra", replace=True)

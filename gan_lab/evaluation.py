@@ -1,6 +1,7 @@
 """A run's verdict again: any number of samples, several evaluation seeds, mean and spread."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from gan_lab.runs import Run
 
 
 def evaluate(
-    run: Run, samples: int | None, seeds: int, threads: int, data_dir: str | None, cache_dir: str
+    run: Run,
+    samples: int | None,
+    seeds: int,
+    threads: int,
+    data_dir: str | None,
+    cache_dir: str,
+    trust: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
@@ -21,6 +28,7 @@ def evaluate(
         samples: per evaluation; None: as papers do, see `gan_lab.judge.protocol_samples`.
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
         data_dir: where the data lie, None for where the run had them.
+        trust: see `gan_lab.build.load`.
 
     Returns:
         `run`, `step`, `samples`, `seeds`; per metric `mean`, `spread` (standard deviation over the seeds, None for one)
@@ -30,7 +38,7 @@ def evaluate(
         LabError: if the run has no readable checkpoint, or its data are missing.
     """
     torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir)
+    module, dataset = load(run, data_dir, trust)
     judge = judge_for(dataset, Path(cache_dir))
     number = samples or protocol_samples(dataset)
     judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gan_lab.errors import RunError
 from gan_lab.latent import Latent
 from gan_lab.losses import Loss
 from gan_lab.streams import stream
@@ -15,10 +16,23 @@ from gan_lab.streams import stream
 RECORDED = ("loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake")
 
 
+class NotFiniteError(RunError):
+    """NaN or infinity, in one of the RECORDED values or elsewhere.
+
+    Attributes:
+        step: the step in which it was noticed.
+    """
+
+    def __init__(self, step: int, what: str):
+        super().__init__(f"The numbers blew up at step {step:,}: {what}.")
+        self.step = step
+
+
 class GANModule(pl.LightningModule):
     """Trains a generator and a discriminator in three phases a step (Goodfellow et al. 2014, algorithm 1; S4).
 
     A *step* is one pass through all three phases on one batch. `step` counts them; it is the x-axis of everything.
+    Steps come in chunks, which end wherever a row of the log is due.
 
     Args:
         generator: latent vectors `(…, B, latent_dim)` to samples `(…, B, *shape)`.
@@ -57,7 +71,7 @@ class GANModule(pl.LightningModule):
         self.step = 0
         self.last_row: dict[str, float] = {}
         self.row_steps = 0  # over how many steps last_row is the mean
-        self._unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
+        self.unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
         self._latent_state: Tensor | None = None
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
@@ -90,7 +104,9 @@ class GANModule(pl.LightningModule):
             discriminator.requires_grad_(True)
 
             self.step += 1
-            self._record(d_real, d_fake, g, loss.answer(real_scores).mean(), loss.answer(fake_scores).mean())
+            values = (d_real, d_fake, g, loss.answer(real_scores).mean(), loss.answer(fake_scores).mean())
+            self.unlogged.append(torch.stack([value.detach() for value in values]))
+        self._end_chunk(len(chunk))
 
     def draw(self, n: int) -> Tensor:
         """The training stream's next n latent vectors, `(n, latent_dim)`."""
@@ -118,13 +134,17 @@ class GANModule(pl.LightningModule):
         optimizer.step()
         optimizer.zero_grad()
 
-    def _record(self, *values: Tensor) -> None:
-        """Notes a step's RECORDED values, on the device; writes a row when it is due: no sooner does anything wait."""
-        self._unlogged.append(torch.stack([v.detach() for v in values]))
+    def _end_chunk(self, steps: int) -> None:
+        """Looks at the RECORDED values of these steps and writes a row when it is due: no sooner does anything wait."""
+        values = torch.stack(self.unlogged[-steps:])
+        if not values.isfinite().all():
+            which, what = (~values.isfinite()).nonzero()[0].tolist()
+            step = self.step - steps + 1 + which
+            raise NotFiniteError(step, f"{RECORDED[what]} is {values[which, what].item()}")
         if self.step % self.log_every == 0 or self.step == self.steps:
-            self.row_steps = len(self._unlogged)
-            means = torch.stack(self._unlogged).mean(0).tolist()
-            self._unlogged.clear()
+            self.row_steps = len(self.unlogged)
+            means = torch.stack(self.unlogged).mean(0).tolist()
+            self.unlogged.clear()
             self.last_row = dict(zip(RECORDED, means, strict=True))
             for logger in self.loggers:
                 logger.log_metrics(self.last_row, self.step)
@@ -132,7 +152,7 @@ class GANModule(pl.LightningModule):
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
-        self._unlogged = [values.to(self.device) for values in self._unlogged]
+        self.unlogged = [values.to(self.device) for values in self.unlogged]
         self._latent_stream = stream(self.seed, "latent", device=self.device)
         if self._latent_state is not None:
             self._latent_stream.set_state(self._latent_state)
@@ -142,15 +162,22 @@ class GANModule(pl.LightningModule):
             "step": self.step,
             "latent_stream": self._latent_stream.get_state(),
             "torch_rng": torch.get_rng_state(),
-            "unlogged": [values.cpu() for values in self._unlogged],
+            "unlogged": [values.cpu() for values in self.unlogged],
             "last_row": self.last_row,
             "row_steps": self.row_steps,
+            "optimizers": [type(optimizer).__name__ for optimizer in self.optimizers(use_pl_optimizer=False)],  # type: ignore[union-attr]
         }
-        del checkpoint["loops"]  # Lightning's own position in the data; ours is `step`
+        checkpoint.pop("loops", None)  # Lightning's own position in the data; ours is `step`
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
         self.step, self.last_row = state["step"], state["last_row"]
-        self._unlogged, self.row_steps = state["unlogged"], state["row_steps"]
+        self.unlogged, self.row_steps = state["unlogged"], state["row_steps"]
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])
+        for kept, was, new in zip(
+            checkpoint["optimizer_states"], state["optimizers"], self.configure_optimizers()[0], strict=True
+        ):
+            kept["param_groups"] = new.state_dict()["param_groups"]  # the configuration's, should it have been changed
+            if was != type(new).__name__:  # another optimiser can't use what this one remembers
+                kept["state"] = {}

@@ -3,23 +3,28 @@
 <run>/config.yaml            the composed configuration
 <run>/summary.json           how the run ended, in numbers
 <run>/metrics.csv            a row per logged step
-<run>/checkpoints/last.ckpt  from which `resume=<run>` goes on
+<run>/checkpoints/last.ckpt  from which `resume=<run>` goes on; previous.ckpt, should that one be damaged
 <run>/plots/, <run>/images/  pictures; TensorBoard's event files lie in <run> itself
+<run>/.lock                  held by the process that trains the run, and free again however that one ends
 """
 
 import json
 import os
+import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from gan_lab.errors import LabError
 
 OUTPUTS = "outputs"  # where runs go unless told otherwise
+HALF = ".half."  # files of this prefix are being written, or were when their process was killed
 
 
 class Run:
@@ -31,8 +36,10 @@ class Run:
         self.summary = self.folder / "summary.json"
         self.metrics = self.folder / "metrics.csv"
         self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
+        self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
         self.plots = self.folder / "plots"
         self.images = self.folder / "images"
+        self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -46,9 +53,13 @@ class Run:
         """
         run = cls(folder)
         run.refuse_if_taken()
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with open(run.config, "x", encoding="utf-8") as file:
-            file.write(config)
+        run.claim()
+        try:
+            run.refuse_if_taken()  # since the first look another process may have come and gone
+            run.write_config(config)
+        except OSError:
+            run.discard()
+            raise
         return run
 
     def refuse_if_taken(self) -> None:
@@ -72,18 +83,66 @@ class Run:
             )
         return run
 
-    def write_config(self, config: str) -> None:
+    def claim(self) -> None:
+        """Keeps other processes from training this run, until `release` or the end of this process, however it ends.
+
+        Raises:
+            LabError: if another process has it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise LabError(
+                f"{self.folder} is being trained by another process.", "Wait until that has ended, or stop it."
+            ) from None
+        for half in self.folder.rglob(f"{HALF}*"):  # of a process that was killed
+            half.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def write_config(self, config: str, keep: bool = False) -> None:
+        """Writes config.yaml; with `keep` the one before it stays, as config_until_step_<n>.yaml."""
+        if keep:
+            step = self.load_checkpoint()["gan_lab"]["step"] if self.whole_checkpoint() else 0
+            with atomic(self.folder / f"config_until_step_{step}.yaml") as path:
+                path.write_bytes(self.config.read_bytes())
         with atomic(self.config) as path:
             path.write_text(config, encoding="utf-8")
 
     def overrides(self) -> list[str]:
         """The command line that started the run, as Hydra keeps it; [] where it doesn't."""
         kept = self.folder / ".hydra" / "overrides.yaml"
-        return yaml.safe_load(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+        try:
+            lines = yaml.safe_load(kept.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            return []
+        return [str(line) for line in lines] if isinstance(lines, list) else []
 
     def read_summary(self) -> dict[str, Any]:
-        """summary.json, or {} where the run was killed before it could write one."""
-        return json.loads(self.summary.read_text(encoding="utf-8")) if self.summary.is_file() else {}
+        """summary.json, or {} where the run was killed before it could write one.
+
+        Raises:
+            LabError: if it is damaged.
+        """
+        if not self.summary.is_file():
+            return {}
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise LabError(f"{self.summary} is damaged: {error}.") from error
+        if not isinstance(summary, dict):
+            raise LabError(f"{self.summary} is damaged: it holds no summary.")
+        return summary
+
+    def finished(self, steps: int) -> bool:
+        """Whether the run came to its end after so many steps, its summary included."""
+        try:
+            summary = self.read_summary()
+        except LabError:  # going on writes it anew
+            return False
+        return summary.get("status") == "finished" and summary.get("steps") == steps
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         self.write_json(self.summary.name, summary)
@@ -94,29 +153,59 @@ class Run:
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
             path.write_text(text + "\n", encoding="utf-8")
 
-    def load_checkpoint(self) -> dict[str, Any]:
-        """The last checkpoint's content; nothing in it is executed.
+    @contextmanager
+    def new_checkpoint(self) -> Iterator[Path]:
+        """Gives a path to write a checkpoint to; the one before it, if whole, stays as `previous_checkpoint`."""
+        with atomic(self.checkpoint) as half:
+            yield half
+            sync(half)
+            if self.checkpoint.exists() and damage(self.checkpoint) is None:
+                os.replace(self.checkpoint, self.previous_checkpoint)
+
+    def whole_checkpoint(self) -> Path | None:
+        """The newest checkpoint that is whole; None if there is none yet. Says so where it isn't the last one.
 
         Raises:
-            LabError: if there is none or it can't be read.
+            LabError: if there are some, but all are damaged.
         """
-        import pickle
+        found = [path for path in (self.checkpoint, self.previous_checkpoint) if path.is_file()]
+        reasons: list[str] = []
+        for path in found:
+            if (reason := damage(path)) is None:
+                if reasons:
+                    print(f"{reasons[0]} Going back to {path.name}, the one before it.", file=sys.stderr)
+                return path
+            reasons.append(f"{path} is damaged: {reason}.")
+        if reasons:
+            raise LabError("\n".join(reasons), f"Delete {self.checkpoint.parent} to train the run again from step 0.")
+        return None
 
+    def load_checkpoint(self) -> dict[str, Any]:
+        """The newest whole checkpoint's content; nothing in it is executed.
+
+        Raises:
+            LabError: if there is none, or what there is can't be read.
+        """
         import torch
 
-        if not self.checkpoint.is_file():
-            raise LabError(f"{self.folder} has no checkpoint: it ended before its first one.", "Start it anew.")
+        path = self.whole_checkpoint()
+        if path is None:
+            raise LabError(
+                f"{self.folder} has no checkpoint: it ended before its first one.",
+                f"python train.py resume={self.folder} starts it again from step 0.",
+            )
         try:
-            checkpoint = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-            checkpoint["gan_lab"]["step"], checkpoint["state_dict"]
-        except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError) as error:
-            reason = str(error) or "it is empty"
-            raise LabError(f"{self.checkpoint} can't be read: {reason}", "Start the run anew.") from error
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            int(checkpoint["gan_lab"]["step"]), checkpoint["state_dict"].items()
+        except Exception as error:  # a whole file, but what torch says of foreign content has many types
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise LabError(f"{path} is no checkpoint of gan_lab: {reason}", "Name another run.") from error
         return checkpoint
 
     def discard(self) -> None:
         """Removes what starting a run left, and only that, from a folder whose run never began."""
-        for path in (self.config, *self.folder.glob(".hydra/*.yaml")):
+        self.release()
+        for path in (self.config, self.folder / ".lock", *self.folder.glob(".hydra/*.yaml")):
             path.unlink(missing_ok=True)
         with suppress(OSError, ValueError):  # whatever else lies there isn't ours
             if (self.folder / ".hydra").exists():
@@ -128,19 +217,76 @@ class Run:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there becomes `path` at once and whole, or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
-    half = Path(name)
+    """Gives a temporary path beside `path`; what was written there becomes `path` at once and whole, or not at all.
+
+    Raises:
+        OSError: with `filename` set to `path`, if the disk is full, read-only …
+    """
     try:
-        yield half
-        with open(half, "rb+") as file:
-            os.fsync(file.fileno())
-        half.chmod(0o666 & ~_umask())
-        os.replace(half, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{HALF}{path.stem}.", suffix=path.suffix)
+        os.close(handle)
+        half = Path(name)
+        try:
+            yield half
+            sync(half)
+            half.chmod(0o666 & ~_umask())
+            os.replace(half, path)
+        finally:
+            half.unlink(missing_ok=True)
+        sync(path.parent)
+    except OSError as error:
+        if error.errno:  # writing names no file, or a temporary one
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+@contextmanager
+def alone(path: Path, doing: str) -> Iterator[bool]:
+    """Lets one process at a time do what makes `path`, and tells whether it had to wait for one that did.
+
+    Where no lock can be had (a read-only folder, say) all go on.
+    """
+    waited = False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"Waiting for another process, which is {doing}.", file=sys.stderr)
+            lock.acquire()
+            waited = True
+    except OSError:
+        yield False
+        return
+    try:
+        yield waited
     finally:
-        half.unlink(missing_ok=True)
+        lock.release()
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or what a folder lists, is on the disk."""
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file that torch saved, by the checksums that are in it; None if it is whole."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                return "it isn't as torch writes it"  # nor must it unpack to more than it is
+            bad = archive.testzip()
+    except Exception as error:  # zipfile tells damage by errors of many types
+        return str(error) or type(error).__name__
+    return f"the checksum of {bad} is wrong" if bad else None
 
 
 def _umask() -> int:

@@ -13,7 +13,8 @@ def main(cfg: DictConfig) -> None:
     run = Run.existing(cfg.run)
     from gan_lab.evaluation import describe, evaluate
 
-    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, cfg.data_dir or None, cfg.cache_dir)))
+    data_dir = cfg.data_dir or None
+    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, data_dir, cfg.cache_dir, cfg.trust)))
 
 
 if __name__ == "__main__":

@@ -12,16 +12,34 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.build import Training, build
-from gan_lab.config import CONF, check, register_resolvers
+from gan_lab.data import Dataset, Part, images
+from gan_lab.rules import CONF, check, groups
 from gan_lab.runs import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 
+OPTIONS = [
+    (group, file.relative_to(CONF / group).with_suffix("").as_posix())
+    for group in sorted(groups())
+    for file in sorted((CONF / group).rglob("*.yaml"))
+]
+PARTNERS = {"conv": ["dataset=mnist"], "instance": ["dataset=mnist", "model=conv"]}  # what an option needs beside it
+
+
+def small(group: str, option: str) -> list[str]:
+    """Overrides that choose an option, and what it needs, for a tiny training; `little_images` stand in for MNIST."""
+    overrides = ["batch_size=4", "callbacks.pictures.points=20", "callbacks.verdict.samples=200"]
+    overrides += [*PARTNERS.get(option, ()), f"{group}={option}"]
+    if "model=conv" in overrides:
+        overrides += ["model.channels=8", "callbacks.verdict.samples=50"]
+    else:
+        overrides += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
+    return overrides + ["dataset.samples=300"] * option.startswith("stacked")
+
 
 def compose(*overrides: str) -> DictConfig:
     """train.yaml with overrides, as the command line would give it, checked."""
-    register_resolvers()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
     check(cfg)
@@ -34,9 +52,13 @@ def kept_evaluators() -> str:
 
 
 def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
-    """What `train.py` builds for these overrides, without a terminal."""
+    """What `train.py` builds for these overrides, without a terminal; in the folder of a run, what goes on with it."""
     cfg = compose(f"cache_dir={kept_evaluators()}", *overrides, "~callbacks.progress")
-    run = Run.new(folder, OmegaConf.to_yaml(cfg))
+    run = Run(folder)
+    if run.config.exists():
+        run.claim()
+    else:
+        run = Run.new(folder, OmegaConf.to_yaml(cfg))
     return build(cfg, run), run
 
 
@@ -65,6 +87,14 @@ def mnist_dir() -> str:
     if folder is None:
         pytest.skip("no MNIST here: put it into data/MNIST/raw or name its data_dir in GAN_LAB_DATA")
     return str(folder.resolve())
+
+
+@pytest.fixture
+def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stands in for MNIST and Fashion-MNIST: their shape, a few samples, the same each time."""
+    pixels = torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    part = Part(pixels, torch.arange(30) % 10)
+    monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
 
 
 @pytest.fixture

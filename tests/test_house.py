@@ -19,20 +19,33 @@ FLOORS = [
     ("gan_lab.data", 0),
     ("gan_lab.metrics", 0),
     ("gan_lab.runs", 0),
+    ("gan_lab.resampling", 0),
+    ("gan_lab.effects", 0),
+    ("gan_lab.sentences", 0),
     ("gan_lab.plots", 1),
+    ("gan_lab.charts", 1),
     ("gan_lab.classifier", 1),
     ("gan_lab.judge", 1),
     ("gan_lab.gan", 1),
     ("gan_lab.callbacks", 2),
+    ("gan_lab.rules", 3),
+    ("gan_lab.sweep", 3),
     ("gan_lab.config", 3),
     ("gan_lab.command", 3),
     ("gan_lab.build", 3),
     ("gan_lab.summary", 4),
     ("gan_lab.training", 4),
     ("gan_lab.evaluation", 4),
+    ("gan_lab.factors", 0),
+    ("gan_lab.collect", 4),
+    ("gan_lab.notes", 4),
+    ("gan_lab.tables", 4),
+    ("gan_lab.compare", 4),
+    ("gan_lab.panels", 4),
+    ("gan_lab.report", 4),
     ("gan_lab", 0),
 ]
-HYDRA = {"gan_lab.config", "gan_lab.command", "gan_lab.build"}
+HYDRA = {"gan_lab.rules", "gan_lab.sweep", "gan_lab.config", "gan_lab.command", "gan_lab.build"}
 
 
 def _floor(module: str) -> int:

@@ -1,5 +1,7 @@
 """Run folders: claimed once, written whole, and left clean."""
 
+import errno
+
 import pytest
 
 from gan_lab.errors import LabError
@@ -50,10 +52,11 @@ def test_atomic_writing_is_whole_or_not_at_all(tmp_path):
     def fail():
         with atomic(file) as half:
             half.write_text("fou")
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as error:
         fail()
+    assert error.value.filename == str(file), "the user learns which file"
     assert file.read_text() == "third"
     assert [p.name for p in file.parent.iterdir()] == ["file.txt"]
 
@@ -64,5 +67,5 @@ def test_a_checkpoint_that_is_none(tmp_path):
         run.load_checkpoint()
     run.checkpoint.parent.mkdir()
     run.checkpoint.write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(LabError, match=r"last\.ckpt can't be read"):
+    with pytest.raises(LabError, match=r"last\.ckpt is damaged"):
         run.load_checkpoint()

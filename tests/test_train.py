@@ -99,7 +99,8 @@ def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
     assert "is finished" in again.stderr
     other = command("train.py", f"resume={folder}", "loss=mse", cwd=cwd)
     assert other.returncode == 2
-    assert "loss=mse would change" in other.stderr
+    assert "loss._target_: gan_lab.losses.BCE → gan_lab.losses.MSE" in other.stderr
+    assert "force=true" in other.stderr
     more = command("train.py", f"resume={folder}", "steps=80", cwd=cwd)
     assert more.returncode == 0, more.stderr
     assert json.loads((folder / "summary.json").read_text())["steps"] == 80
@@ -195,7 +196,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
 
 
 def test_runs_started_in_the_same_second_keep_apart(tmp_path):
-    arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", "callbacks={}", *QUICK]
+    arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", *QUICK]
     processes = [subprocess.Popen(arguments, cwd=tmp_path, env=os.environ) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
     assert len(_runs(tmp_path)) == 2

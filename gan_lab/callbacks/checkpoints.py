@@ -1,15 +1,29 @@
 """Keeping what was trained, and stopping in a place from which one can go on."""
 
+import io
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from gan_lab.gan import GANModule
-from gan_lab.runs import Run, atomic
+from gan_lab.callbacks.finite import not_finite
+from gan_lab.gan import GANModule, NotFiniteError
+from gan_lab.runs import Run
+
+
+class CheckpointFile(TorchCheckpointIO):
+    """Writes straight to the path that it is given; Lightning's own makes a copy in the system's temporary folder."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        Path(path).write_bytes(content.getbuffer())
 
 
 class Checkpoint(pl.Callback):
@@ -19,6 +33,9 @@ class Checkpoint(pl.Callback):
 
     Args:
         every: steps between two checkpoints.
+
+    Raises:
+        NotFiniteError: in the place of keeping weights that aren't finite.
     """
 
     def __init__(self, run: Run, every: int):
@@ -26,12 +43,14 @@ class Checkpoint(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 or module.step == module.steps or trainer.should_stop:
-            self._save(trainer)
+            self._save(trainer, module)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, module: GANModule) -> None:
+        if what := not_finite(module.state_dict().items()):
+            raise NotFiniteError(module.step, what)
         for logger in trainer.loggers:
             logger.save()
-        with atomic(self.run.checkpoint) as path:
+        with self.run.new_checkpoint() as path:
             trainer.save_checkpoint(path)
 
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lab import plots
-from gan_lab.gan import GANModule
+from gan_lab.gan import GANModule, NotFiniteError
 from gan_lab.runs import Run, atomic
 
 CHARTS = {
@@ -20,7 +20,7 @@ CHARTS = {
 
 
 class Curves(pl.Callback):
-    """Draws `plots/losses.png` and `plots/scores.png` when training ends, and puts the ideal values into
+    """Draws `plots/losses.png` and `plots/scores.png` when training ends or blows up, and puts the ideal values into
     TensorBoard, whose Custom Scalars tab shows each curve and its ideal on one chart."""
 
     def __init__(self, run: Run):
@@ -32,6 +32,10 @@ class Curves(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % module.log_every == 0 or module.step == module.steps:
             self._board(trainer, module)
+
+    def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
+        if isinstance(exception, NotFiniteError):  # how it came to that
+            self.on_train_end(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         for logger in trainer.loggers:

@@ -1,5 +1,7 @@
 """Where logged numbers go: `metrics.csv` and TensorBoard."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +10,49 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
+from gan_lab.errors import LabError
 from gan_lab.gan import RECORDED
 from gan_lab.runs import Run, atomic
+
+# The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
+JUDGED = tuple(
+    f"metric/{name}"
+    for name in ("modes", "modes_robust", "kl_data", "coverage", "precision", "frechet_distance", "high_quality")
+)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A run's metrics.csv: column `step`, and floats.
+
+    Raises:
+        LabError: if it is damaged.
+    """
+    try:
+        table = pd.read_csv(path, dtype=float)
+        if not isinstance(table.index, pd.RangeIndex):
+            raise ValueError("its rows are longer than its header")
+        steps = table["step"]
+        if steps.isna().any() or (steps % 1 != 0).any() or not steps.is_monotonic_increasing or not steps.is_unique:
+            raise ValueError("its steps are no rising whole numbers")
+        return table.astype({"step": int})
+    except (ValueError, LookupError, OverflowError) as error:  # pandas' own errors are ValueErrors
+        raise LabError(f"{path} is damaged: {error}.", "Move it away to go on without the rows so far.") from error
 
 
 class MetricsTable(Logger):
     """Writes `metrics.csv`: a row per logged step, a column per metric; no clock times: equal runs give equal files.
 
-    The file is replaced as a whole, so that it is never half-written. A resumed run goes on with the rows before its
-    first new one.
+    The file is replaced as a whole, so that it is never half-written. A resumed run goes on with the rows up to its
+    checkpoint.
     """
 
     def __init__(self, run: Run):
         super().__init__()
         self.path: Path = run.metrics
         self._rows: dict[int, dict[str, float]] = {}
-        self._kept: dict[int, dict[str, float]] = {}
-        if self.path.is_file():
-            table = pd.read_csv(self.path)
-            self._kept = table.set_index("step").to_dict("index")  # type: ignore[assignment]
+        if self.path.is_file() and run.whole_checkpoint():
+            rows = read_table(self.path).set_index("step").loc[: run.load_checkpoint()["gan_lab"]["step"]]
+            self._rows = rows.to_dict("index")  # type: ignore[assignment]
 
     @property
     def name(self) -> str:
@@ -39,9 +65,6 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
-        if self._kept:
-            self._rows = {s: row for s, row in self._kept.items() if s < step}
-            self._kept = {}
         self._rows.setdefault(step, {}).update(metrics)
 
     @rank_zero_only
@@ -58,13 +81,23 @@ class MetricsTable(Logger):
         """Not for a table."""
 
 
+def _told_once(problem: threading.ExceptHookArgs, otherwise: Callable[..., Any] = threading.excepthook) -> None:
+    """What stops TensorBoard's writing thread comes back to us at the next write: no need to print it as well."""
+    if not type(problem.thread).__module__.startswith("tensorboard."):
+        otherwise(problem)
+
+
+threading.excepthook = _told_once
+
+
 class TensorBoard(TensorBoardLogger):
     """Event files in the run folder itself. A resumed run's new file takes over from its checkpoint's step."""
 
     def __init__(self, run: Run):
-        purge = {"purge_step": run.load_checkpoint()["gan_lab"]["step"] + 1} if run.checkpoint.is_file() else {}
+        resumed = run.whole_checkpoint() is not None
+        purge = {"purge_step": run.load_checkpoint()["gan_lab"]["step"] + 1} if resumed else {}
         super().__init__(run.folder, name="", version="", default_hp_metric=False, **purge)
-        self._run, self._resumed = run, bool(purge)
+        self._run, self._resumed = run, resumed
 
     @rank_zero_only
     def save(self) -> None:
@@ -73,11 +106,11 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
-        """The settings, for the HPARAMS tab, whose columns show the last values of losses and scores; the whole
-        configuration as text."""
+        """The settings, for the HPARAMS tab, whose columns show the last values of losses, scores and metrics; the
+        whole configuration as text."""
         if self._resumed:
             return
         plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in params.items()}
-        for summary in hparams(plain, dict.fromkeys(RECORDED, 0.0)):
+        for summary in hparams(plain, dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
         self.experiment.add_text("config", f"```yaml\n{self._run.config.read_text(encoding='utf-8')}\n```")

@@ -1,8 +1,10 @@
 """Real images with labels: scikit-learn's digits, MNIST and Fashion-MNIST, and digits stacked in three colours."""
 
 import gzip
+import math
 import os
 import tempfile
+import zlib
 from pathlib import Path
 from urllib.error import URLError
 
@@ -16,6 +18,7 @@ from gan_lab.errors import LabError
 from gan_lab.streams import stream
 
 STACKED_HELDOUT = 10_000
+MOST = 10**6  # images in a file: more than any of MNIST's kind has
 
 
 def digits(heldout: float = 0.2) -> Dataset:
@@ -79,10 +82,13 @@ def _mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str])
     folder = Path(data_dir) / source.__name__ / "raw"
 
     def part(kind: str) -> Part:
-        images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), axes=3)
-        labels = _read_idx(_file(source, folder, f"{kind}-labels-idx1-ubyte"), axes=1)
+        images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), (28, 28))
+        file = _file(source, folder, f"{kind}-labels-idx1-ubyte")
+        labels = _read_idx(file, ())
         if len(images) != len(labels):
             raise LabError(f"{folder}: {len(images)} {kind} images, but {len(labels)} labels.", "Get all files anew.")
+        if (most := int(labels.max())) >= len(classes):
+            raise LabError(f"{file} has a label {most}, but {len(classes)} classes.", "Delete it and get it anew.")
         return Part(images.unsqueeze(1), labels.long())
 
     return Dataset(part("train"), part("t10k"), classes=classes)
@@ -115,18 +121,24 @@ def _file(source: type[datasets.MNIST], folder: Path, name: str) -> Path:
     )
 
 
-def _read_idx(path: Path, axes: int) -> torch.Tensor:
-    """An IDX file of unsigned bytes (the format of MNIST: http://yann.lecun.com/exdb/mnist), as a uint8 tensor.
+def _read_idx(path: Path, sample: tuple[int, ...]) -> torch.Tensor:
+    """An IDX file of unsigned bytes (the format of MNIST: http://yann.lecun.com/exdb/mnist), `(N, *sample)` uint8.
+
+    No more is read, or unpacked, than its header says.
 
     Raises:
-        LabError: if the file is damaged or not such a file.
+        LabError: if the file is damaged, or holds samples of another shape, none, or more than `MOST`.
     """
+    axes = 1 + len(sample)
     try:
-        raw = (gzip.open if path.suffix == ".gz" else open)(path, "rb").read()
-    except (OSError, EOFError, gzip.zlib.error) as error:  # type: ignore[attr-defined]
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            header = file.read(4 + 4 * axes)
+            shape = np.frombuffer(header[4:], dtype=">u4").tolist() if len(header) == 4 + 4 * axes else []
+            known = header[:4] == bytes([0, 0, 8, axes]) and tuple(shape[1:]) == sample and 0 < shape[0] <= MOST
+            raw = file.read(math.prod(shape) + 1) if known else b""  # one more: is this the end?
+    except (OSError, EOFError, zlib.error) as error:
         raise LabError(f"{path} can't be read: {error}.", "Delete it and get it anew.") from error
-    header = 4 + 4 * axes
-    shape = np.frombuffer(raw[4:header], dtype=">u4").tolist()
-    if raw[:4] != bytes([0, 0, 8, axes]) or len(shape) != axes or len(raw) - header != np.prod(shape, dtype=object):
-        raise LabError(f"{path} is not a whole IDX file of {axes} axes.", "Delete it and get it anew.")
-    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8, offset=header).reshape(shape).copy())
+    if not known or len(raw) != math.prod(shape):
+        of = " × ".join(map(str, ("N", *sample)))
+        raise LabError(f"{path} is not a whole IDX file of {of} bytes.", "Delete it and get it anew.")
+    return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).reshape(shape).copy())

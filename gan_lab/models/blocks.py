@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from gan_lab.errors import LabError
+from gan_lab.models.limits import check_norm
 
 
 class NoNorm:
@@ -34,8 +34,7 @@ class LayerNorm(NoNorm):
     with one scale and shift per channel."""
 
     def features(self, shape: Sequence[int]) -> nn.Module:
-        if tuple(shape) == (1,):
-            raise LabError("norm=layer over a single feature would always give 0.", "Take more than one hidden unit.")
+        check_norm("LayerNorm", shape)
         return nn.LayerNorm(shape[0]) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
 
 
@@ -59,16 +58,7 @@ class GroupNorm(NoNorm):
         self.groups = groups
 
     def features(self, shape: Sequence[int]) -> nn.Module:
-        if shape[0] % self.groups:
-            raise LabError(
-                f"norm.groups={self.groups} does not divide a layer's {shape[0]} features.",
-                f"Choose norm.groups among the divisors of {shape[0]}, or another width in model.",
-            )
-        if shape[0] == self.groups and len(shape) == 1:
-            raise LabError(
-                f"norm.groups={self.groups} leaves one feature in each group, which would normalise to 0.",
-                "Choose fewer groups, or norm=layer.",
-            )
+        check_norm("GroupNorm", shape, self.groups)
         return nn.GroupNorm(self.groups, shape[0])
 
 
@@ -76,11 +66,7 @@ class InstanceNorm(NoNorm):
     """Each channel of each image to mean 0 and variance 1 (Ulyanov et al. 2016, arXiv:1607.08022), learnt scale."""
 
     def features(self, shape: Sequence[int]) -> nn.Module:
-        if len(shape) == 1:
-            raise LabError(
-                "norm=instance needs feature maps: over one value per feature it would always give 0.",
-                "Use model=conv on images, or norm=layer.",
-            )
+        check_norm("InstanceNorm", shape)
         return nn.InstanceNorm2d(shape[0], affine=True)
 
 

@@ -7,26 +7,8 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
-from gan_lab.errors import LabError
 from gan_lab.models.blocks import NoNorm
-
-
-def _sides(shape: Sequence[int]) -> list[int]:
-    """The sides of the feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
-
-    Raises:
-        LabError: for anything but square images of 28 to 64 pixels that halve to a side of 4 to 7.
-    """
-    sides = [shape[-1]]
-    while sides[-1] > 7 and sides[-1] % 2 == 0:
-        sides.append(sides[-1] // 2)
-    if len(shape) != 3 or shape[1] != shape[2] or not 28 <= shape[1] <= 64 or sides[-1] > 7:
-        raise LabError(
-            f"model=conv takes square images of 28 to 64 pixels whose side can be halved down to 4–7; "
-            f"this dataset's samples have the shape {tuple(shape)}.",
-            "Use model=mlp, or a dataset of such images (mnist, fashion_mnist).",
-        )
-    return sides
+from gan_lab.models.limits import halvings
 
 
 class Generator(nn.Module):
@@ -54,7 +36,7 @@ class Generator(nn.Module):
         norm: NoNorm,
     ):
         super().__init__()
-        sides = _sides(shape)[:0:-1]  # smallest first, without the picture itself: 7, 14
+        sides = halvings(shape)[:0:-1]  # smallest first, without the picture itself: 7, 14
         widths = [channels * 2**i for i in reversed(range(len(sides)))]
         side, width = sides[0], widths[0]
         layers: list[nn.Module] = [
@@ -78,7 +60,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: int, activation: Callable[[], nn.Module], norm: NoNorm):
         super().__init__()
-        sides = _sides(shape)[1:]  # 14, 7
+        sides = halvings(shape)[1:]  # 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
         layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], 4, stride=2, padding=1)), activation()]
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):

@@ -1,0 +1,130 @@
+"""Where numbers blew up: which phase, which tensor."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_lab.gan import RECORDED, GANModule, NotFiniteError
+
+KEPT_EVERY = 200  # steps between two copies of the GAN in memory: at most so many are played again
+
+HELP = """What usually helps: a smaller learning rate (optim.lr), loss=bce in the place of mse or the other way round,
+norm=layer or norm=spectral, optim=adam. Data with NaN in them can't be trained on."""
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
+    """The first of the named tensors that holds NaN or infinity, in words; None if there is none."""
+    for name, tensor in tensors:
+        if tensor is not None and not (finite := tensor.isfinite()).all():
+            few = f"{(~finite).sum():,} of {tensor.numel():,} values"
+            return f"{name} holds {tensor[~finite][0].item()} ({few})"
+    return None
+
+
+class Finite(pl.Callback):
+    """When a training's numbers blow up, finds out where.
+
+    The step itself only looks at its losses and scores, every few steps, which costs nothing. This callback keeps a
+    copy of the GAN in memory; when something isn't finite, it goes back to the copy and plays the steps since then
+    once more, looking at every score, loss, gradient and weight. What it finds becomes the error's message.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Any] = {}
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        if self._kept and module.step - self._kept["gan_lab"]["step"] < KEPT_EVERY:
+            return
+        weights = module.state_dict()
+        if not not_finite(weights.items()):  # broken by the last update, unseen as yet: the older copy shows how
+            self._kept = {
+                "state_dict": {name: tensor.clone() for name, tensor in weights.items()},
+                "optimizer_states": [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
+            }
+            module.on_save_checkpoint(self._kept)
+
+    def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
+        if not isinstance(exception, NotFiniteError) or not self._kept:
+            return
+        found, row = exception, (module.last_row, module.row_steps)
+        try:
+            self._play_again(trainer, module, until=exception.step)
+        except NotFiniteError as cause:
+            found = cause
+        exception.args = ("\n".join([str(found), *_last_finite(module, found.step - 1), HELP]),)
+        module.step, module.last_row, module.row_steps = found.step - 1, *row  # the last step that was whole
+
+    def _play_again(self, trainer: pl.Trainer, module: GANModule, until: int) -> None:
+        """Raises NotFiniteError at the first thing that isn't finite; comes back if all is, up to the step `until`."""
+        module.on_load_checkpoint(self._kept)
+        module.load_state_dict(self._kept["state_dict"])
+        for optimizer, state in zip(trainer.optimizers, self._kept["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+            optimizer.zero_grad()
+        module.requires_grad_(True).on_train_start()
+        module.log_every = module.steps + 1  # no row is written twice
+        module.loss = watched = _Watched(module)
+        for optimizer in trainer.optimizers:
+            optimizer.register_step_pre_hook(watched.gradients)
+            optimizer.register_step_post_hook(watched.weights)
+        try:
+            for chunk in trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
+                if module.step >= until:
+                    break
+                if what := not_finite([("the batch of real data", chunk)]):
+                    raise NotFiniteError(module.step + 1, what)
+                module.training_step(chunk.to(module.device))
+        finally:
+            module.loss = watched.loss
+
+
+def _last_finite(module: GANModule, step: int) -> list[str]:
+    """A line that tells the RECORDED values of the step before, [] if there was none."""
+    finite = [values for values in module.unlogged if values.isfinite().all()]
+    if not finite:
+        return []
+    told = ", ".join(f"{name} {value:.4g}" for name, value in zip(RECORDED, finite[-1].tolist(), strict=True))
+    return [f"At step {step:,} all was finite: {told}."]
+
+
+class _Watched:
+    """A loss that looks at what goes through it, and so knows the phase; hooks of the optimisers."""
+
+    def __init__(self, module: GANModule):
+        self.module, self.loss, self.phase = module, module.loss, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loss, name)
+
+    def d_real(self, scores: Tensor) -> Tensor:
+        return self._look("phase (1), D on real data", self.loss.d_real, scores)
+
+    def d_fake(self, scores: Tensor) -> Tensor:
+        return self._look("phase (2), D on fakes", self.loss.d_fake, scores)
+
+    def g(self, scores: Tensor, *rest: Any) -> Tensor:
+        return self._look("phase (3), G", self.loss.g, scores, *rest)
+
+    def _look(self, phase: str, term: Callable[..., Tensor], scores: Tensor, *rest: Any) -> Tensor:
+        self.phase = phase
+        values = term(scores, *rest)
+        self._refuse([("D's score", scores), ("the loss", values)])
+        return values
+
+    def gradients(self, optimizer: Optimizer, *_: Any) -> None:
+        self._refuse((f"the gradient of {name}", p.grad) for name, p in self._parameters(optimizer))
+
+    def weights(self, optimizer: Optimizer, *_: Any) -> None:
+        self._refuse(self._parameters(optimizer))
+
+    def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[str, nn.Parameter]]:
+        own = {p for group in optimizer.param_groups for p in group["params"]}
+        return ((name, p) for name, p in self.module.named_parameters() if p in own)
+
+    def _refuse(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
+        if what := not_finite(tensors):
+            raise NotFiniteError(self.module.step + 1, f"in {self.phase}, {what}")

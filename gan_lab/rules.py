@@ -1,0 +1,297 @@
+"""What a configuration may hold: known keys, typed and bounded values, parts that fit together; all without torch."""
+
+import fnmatch
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.errors import LabError
+from gan_lab.models import limits
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+# Whose classes and functions a configuration may name; more with trust=[…].
+TRUSTED = (
+    "gan_lab.losses",
+    "gan_lab.latent",
+    "gan_lab.models",
+    "gan_lab.data",
+    "gan_lab.callbacks",
+    "torch.nn",
+    "torch.optim",
+    "pytorch_lightning.callbacks",
+    "pytorch_lightning.loggers",
+)
+
+# The shapes of samples, so that a network that can't make them is refused at once.
+SHAPES = {
+    "gan_lab.data.images.digits": (1, 8, 8),
+    "gan_lab.data.images.mnist": (1, 28, 28),
+    "gan_lab.data.images.fashion_mnist": (1, 28, 28),
+    "gan_lab.data.images.stacked_digits": (3, 8, 8),
+    "gan_lab.data.images.stacked_mnist": (3, 28, 28),
+    "gan_lab.data.synthetic.ring": (2,),
+    "gan_lab.data.synthetic.grid": (2,),
+    "gan_lab.data.synthetic.pattern1010": (4,),
+}
+
+
+@dataclass(frozen=True)
+class Is:
+    """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind."""
+
+    kind: type
+    low: float | None = None
+    high: float | None = None
+    below: float | None = None
+    length: int | None = None
+    entries: type = int
+    none: bool = False
+    among: tuple[str, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        if value is None:
+            return self.none
+        if self.kind is list:
+            entry = Is(self.entries, self.low, self.high, self.below)
+            return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
+        if self.kind is bool or isinstance(value, bool):
+            return isinstance(value, bool) and self.kind is bool
+        if self.kind is str:
+            return isinstance(value, str) and (not self.among or value in self.among)
+        if not isinstance(value, int if self.kind is int else (int, float)) or not math.isfinite(value):
+            return False
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.among:
+            return f"one of {', '.join(self.among)}"
+        bounds = " and ".join(
+            f"{sign} {bound:,}"
+            for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))
+            if bound is not None
+        )
+        if self.kind is list:
+            several = {int: "whole numbers", float: "numbers", str: "texts"}[self.entries]
+            return f"a list of {f'{self.length} ' if self.length else ''}{several}" + (
+                f", each {bounds}" if bounds else ""
+            )
+        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        return f"{name} {bounds}".strip() + (" or null" if self.none else "")
+
+
+COUNT = Is(int, low=1, high=10**9)
+SHARE = Is(float, low=0, below=1)
+WIDTHS = Is(list, low=1, high=10**6)
+
+# The parts of a training, and whether each waits (`_partial_`) for what only building the others tells.
+PARTS = {
+    **dict.fromkeys(("dataset", "loss", "latent", "norm"), False),
+    **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
+}
+
+# Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
+RULES = {
+    "*_target_": Is(str),
+    "*_partial_": Is(bool),
+    "steps": COUNT,
+    "batch_size": Is(int, low=1, high=10**6),
+    "seed": Is(int, low=0, high=2**32 - 1),
+    "latent_dim": Is(int, low=1, high=10**6),
+    "log_every": COUNT,
+    "joint_d_update": Is(bool),
+    "threads": Is(int, low=1, high=1024),
+    "data_dir": Is(str),
+    "cache_dir": Is(str),
+    "name": Is(str, none=True),
+    "resume": Is(str, none=True),
+    "force": Is(bool),
+    "objective": Is(str),
+    "trust": Is(list, entries=str),
+    "run": Is(str),
+    "runs": Is(list, entries=str),
+    "target": Is(str, none=True),
+    "samples": Is(int, low=1, high=10**9, none=True),
+    "seeds": COUNT,
+    "dataset.samples": Is(int, low=1, high=10**9, none=True),
+    "dataset.modes": Is(int, low=1, high=10**6),
+    "dataset.side": Is(int, low=1, high=1000),
+    "dataset.heldout": Is(float, low=0.01, high=0.9),
+    "dataset.std": Is(float, low=1e-9),
+    "dataset.radius": Is(float, low=0),
+    "dataset.spacing": Is(float, low=0),
+    "dataset.data_dir": Is(str),
+    "model.channels": Is(int, low=1, high=10**4),
+    "model.*.hidden": WIDTHS,
+    "model.*.channels": Is(int, low=1, high=10**4),
+    "latent.*": Is(float),
+    "*negative_slope": Is(float, low=0, high=1),
+    "*norm.groups": COUNT,
+    "optim*.lr": Is(float, low=0),
+    "optim*.betas": Is(list, low=0, below=1, length=2, entries=float),
+    "optim*.momentum": SHARE,
+    "optim*.alpha": SHARE,
+    "optim*.weight_decay": Is(float, low=0),
+    "optim*.fused": Is(bool),
+    "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
+    "trainer.devices": Is(int, low=1, high=1),
+    "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
+    "callbacks.*.every": COUNT,
+    "callbacks.*.images": COUNT,
+    "callbacks.verdict.samples": Is(int, low=1, high=10**9, none=True),
+    "callbacks.verdict.cache_dir": Is(str),
+    "callbacks.*.points": COUNT,
+}
+
+
+def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of a nested dict, dicts included, with its dotted key."""
+    for key, value in node.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from nodes(value, f"{prefix}{key}.")
+
+
+def leaves(node: Any, private: bool = False) -> Iterator[tuple[str, Any]]:
+    """Those that aren't dicts; Hydra's own keys (`_target_` …) are `private`."""
+    for key, value in nodes(node):
+        if not isinstance(value, dict) and (private or not key.rpartition(".")[2].startswith("_")):
+            yield key, value
+
+
+RECIPES = {"experiment", "rung"}  # groups that only choose among the others
+
+
+def groups() -> set[str]:
+    """The groups of conf/, Hydra's own aside."""
+    return {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
+
+
+def rule_of(key: str) -> Is | None:
+    return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(key, pattern)), None)
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
+
+    Raises:
+        LabError: naming each key, its value and what it has to be.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    if missing := [key for key, value in nodes(values) if value == "???"]:
+        raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
+    training = not values.keys() & {"run", "runs"}
+    if training and (left_out := sorted(_needed() - values.keys())):
+        raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
+    if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):
+        raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "--help lists the keys.")
+    wrong = {key: value for key, value in nodes(values) if (rule := rule_of(key)) and not rule.fits(value)}
+    own = dict(nodes(OmegaConf.to_container(cfg)))
+    said = [key for key in wrong if own.get(key) == wrong[key]] or wrong  # not once more where others refer to it
+    if wrong:
+        raise LabError(
+            "\n".join(f"{key}={_shown(wrong[key])} won't do: {key} has to be {rule_of(key)}." for key in said)
+        )
+    for key, node in targets(values):
+        refuse_foreign(key, node["_target_"], values["trust"])
+    if training:
+        _check_parts(values)
+        _check_fit(values)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@functools.cache
+def _needed() -> set[str]:
+    """The keys and groups that every training has; runs of older versions know no `objective`, a search's concern."""
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective"}
+    return own | groups() - RECIPES
+
+
+def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each nested dict that names something to be made, with its dotted key."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield prefix.rstrip("."), node
+        for key, value in node.items():
+            yield from targets(value, f"{prefix}{key}.")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from targets(value, f"{prefix}{index}.")
+
+
+def within(name: str, modules: Sequence[str]) -> bool:
+    """Whether a dotted name lies in one of these packages or modules."""
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
+
+
+def refuse_foreign(key: str, target: Any, trust: Sequence[str]) -> None:
+    """Refuses what isn't among the TRUSTED: a configuration that someone sends must not run their code.
+
+    Args:
+        trust: further packages and modules, from the command line.
+
+    Raises:
+        LabError: naming the key and the way out.
+    """
+    named = isinstance(target, str) and not any(part.startswith("_") for part in target.split("."))
+    if not named or not within(target, (*TRUSTED, *trust)):
+        root = str(target).partition(".")[0]
+        raise LabError(
+            f"{key} would run {target}, which is none of gan_lab's parts, torch's or Lightning's.",
+            f"If you know it and trust it, say so: trust=[{root}]",
+        )
+
+
+def _check_parts(values: dict[str, Any]) -> None:
+    """Every group of a training is there, and names what can be made as its place in a training asks for."""
+    for group in sorted(groups() - RECIPES):
+        if not isinstance(values[group], dict):
+            raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.")
+    own = {role: True for role in ("optim_d", "optim_g") if "_target_" in values[role]}
+    asked: dict[str, bool | None] = {**PARTS, **own}
+    asked |= {f"{group}.{name}": None for group in ("callbacks", "logger") for name in values[group]}
+    found = dict(nodes(values))
+    for key, waits in asked.items():
+        node = found.get(key)
+        if not isinstance(node, dict) or "_target_" not in node:
+            mend = f"Choose one of its options: {key}=…" if key in groups() else f"Leave {key} as its option has it."
+            raise LabError(
+                f"{key} names nothing that can be made.", f"Leave it out with ~{key}." if waits is None else mend
+            )
+        if waits is not None and node.get("_partial_", False) != waits:
+            raise LabError(f"{key}._partial_ has to be {str(waits).lower()}.", "Leave it as its option has it.")
+    known = {"_target_", "_partial_"}
+    if odd := [key for key in found if (last := key.rpartition(".")[2]).startswith("_") and last not in known]:
+        raise LabError(f"{odd[0]} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
+
+
+def _check_fit(values: dict[str, Any]) -> None:
+    """Parts that can't go together, whatever the data's values."""
+    norm = values["norm"]["_target_"].rpartition(".")[2]
+    if norm == "BatchNorm" and values["batch_size"] == 1:
+        raise LabError(
+            "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
+            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
+        )
+    low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
+    if low >= high:
+        raise LabError(f"latent.low={low} has to be below latent.high={high}.")
+    shape = SHAPES.get(values["dataset"]["_target_"])
+    for network in ("generator", "discriminator"):
+        made = values["model"][network]
+        if made["_target_"].startswith("gan_lab.models.conv.") and shape:
+            limits.halvings(shape)
+        for width in made.get("hidden", ()):
+            limits.check_norm(norm, (width,), values["norm"].get("groups", 1))

@@ -1,0 +1,146 @@
+"""Numbers that blow up stop the run at that step, and the message says where."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from conftest import command, kept_evaluators, training
+
+from gan_lab.callbacks import finite
+from gan_lab.errors import RunError
+from gan_lab.losses import BCE
+from gan_lab.training import fit
+
+TINY = (
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "batch_size=4",
+    "latent_dim=3",
+    "steps=40",
+    "log_every=4",
+    "callbacks.checkpoint.every=5",
+    "callbacks.verdict.samples=100",
+    "callbacks.pictures.images=9",
+)
+AT = 18  # the step in which it happens: between two rows, two checkpoints and two chunks
+
+
+class Faulty(BCE):
+    """BCE whose term in one phase goes wrong in step AT."""
+
+    def __init__(self, phase: str, what: str):
+        self.phase, self.what = phase, what
+
+    def d_real(self, scores):
+        return self._spoilt("d_real", super().d_real(scores), scores)
+
+    def d_fake(self, scores):
+        return self._spoilt("d_fake", super().d_fake(scores), scores)
+
+    def g(self, fake_scores, real_scores=None):
+        return self._spoilt("g", super().g(fake_scores), fake_scores)
+
+    def _spoilt(self, phase, values, scores):
+        if phase == self.phase and self.module.step == AT - 1 and scores.requires_grad:
+            if self.what == "loss":
+                return values * float("inf")
+            scores.register_hook(lambda gradient: gradient * float("nan"))
+        return values
+
+
+def _fails(tmp_path, *overrides, loss=None, prepare=lambda made: None):
+    made, run = training(tmp_path / "run", *TINY, *overrides)
+    if loss:
+        loss.module, made.module.loss = made.module, loss
+    prepare(made)
+    with pytest.raises(RunError) as error:
+        fit(made, run)
+    return made, run, str(error.value)
+
+
+PHASES = {"d_real": "phase (1), D on real data", "d_fake": "phase (2), D on fakes", "g": "phase (3), G"}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_the_message_names_step_phase_and_tensor(tmp_path, phase, what):
+    _, run, message = _fails(tmp_path, loss=Faulty(phase, what))
+    network = "generator" if phase == "g" else "discriminator"
+    tensor = "the loss holds inf" if what == "loss" else f"the gradient of {network}.layers.0.weight holds nan"
+    assert f"The numbers blew up at step {AT}: in {PHASES[phase]}, {tensor}" in message
+    assert "optim.lr" in message, "what usually helps"
+    summary = run.read_summary()
+    assert (summary["status"], summary["steps"]) == ("failed", AT - 1)
+    assert summary["error"] == message
+    assert run.load_checkpoint()["gan_lab"]["step"] == 15, "the last good checkpoint"
+    assert "The checkpoint of step 15 is kept" in message
+    assert all(torch.isfinite(t).all() for t in run.load_checkpoint()["state_dict"].values())
+    table = pd.read_csv(run.metrics)
+    assert table["loss/g"].notna().all()
+    assert (run.plots / "losses.png").is_file(), "how it came to that"
+    run.claim()  # is free again
+
+
+def test_the_last_finite_values_are_those_of_the_step_before(tmp_path):
+    _, _, message = _fails(tmp_path, loss=Faulty("d_fake", "gradient"))
+    sound, run = training(tmp_path / "sound", *TINY, "log_every=1", f"steps={AT}")
+    fit(sound, run)
+    row = pd.read_csv(run.metrics).set_index("step").loc[AT - 1]
+    told = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss/d_real", "loss/d_fake", "loss/g"))
+    assert f"At step {AT - 1} all was finite: {told}" in message
+
+
+def test_a_weight_that_overflows_is_found_although_its_gradient_is_finite(tmp_path):
+    def overflow(made):
+        make = made.module.optim_g
+
+        def optimiser(parameters):
+            made_optimiser = make(parameters)
+
+            def spoil(optimiser, *_):
+                if made.module.step == AT - 1:
+                    optimiser.param_groups[0]["params"][2].data[1] = float("-inf")
+
+            made_optimiser.register_step_post_hook(spoil)
+            return made_optimiser
+
+        made.module.optim_g = optimiser
+
+    made, _, message = _fails(tmp_path, prepare=overflow)
+    name = [name for name, _ in made.module.generator.named_parameters()][2]
+    assert f"at step {AT}: in phase (3), G, generator.{name} holds -inf (1 of 16 values)" in message
+
+
+def test_weights_that_blew_up_in_a_checkpoints_own_step_are_not_kept(tmp_path, monkeypatch):
+    """G's last update before a checkpoint shows in no loss as yet."""
+    monkeypatch.setattr("test_finite.AT", 20)
+    _, run, message = _fails(tmp_path, loss=Faulty("g", "gradient"))
+    assert "at step 20: in phase (3), G" in message
+    assert run.load_checkpoint()["gan_lab"]["step"] == 15
+
+
+@pytest.mark.parametrize("kept_every", [1, 200])
+def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeypatch, kept_every):
+    monkeypatch.setattr(finite, "KEPT_EVERY", kept_every)
+    for joint in ("true", "false"):
+        _, _, message = _fails(tmp_path / joint, f"joint_d_update={joint}", loss=Faulty("d_fake", "gradient"))
+        assert f"at step {AT}: in phase (2), D on fakes, the gradient of discriminator" in message
+
+
+def test_data_that_hold_nan_are_blamed(tmp_path):
+    def spoil(made):
+        made.datamodule.dataset.train.values[:] = float("nan")
+
+    _, _, message = _fails(tmp_path, "~callbacks.verdict", "~callbacks.pictures", prepare=spoil)
+    assert "at step 1: the batch of real data holds nan" in message
+
+
+def test_a_blow_up_ends_the_command_with_status_1_and_a_message(tmp_path):
+    overrides = ("steps=300", "optim=sgd", "optim.lr=1e30", "loss=mse")
+    done = command("train.py", *overrides, *TINY[:2], f"cache_dir={kept_evaluators()}", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "The numbers blew up at step" in done.stderr
+    assert "Traceback" not in done.stderr
+    (summary,) = tmp_path.glob("outputs/**/summary.json")
+    assert json.loads(summary.read_text())["status"] == "failed"

@@ -1,0 +1,385 @@
+"""A run that was stopped, killed or damaged goes on as if nothing had happened: on the CPU, to the bit."""
+
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import OPTIONS, ROOT, command, kept_evaluators, small, training
+from matplotlib.figure import Figure
+from pytorch_lightning import Callback
+from torture import differences
+
+from gan_lab.callbacks import verdict
+from gan_lab.callbacks.checkpoints import Checkpoint
+from gan_lab.errors import LabError
+from gan_lab.rules import CONF
+from gan_lab.runs import Run
+from gan_lab.training import fit
+
+SHORT = (
+    "logger=table",
+    "steps=13",
+    "log_every=2",
+    "latent_dim=3",
+    "callbacks.checkpoint.every=5",
+    "callbacks.pictures.every=4",
+    "callbacks.verdict.every=3",
+)
+TRAIN = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
+DEFAULTS = {(group, option) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
+
+
+def _presets(group: str, option: str) -> bool:
+    """Whether an option only chooses others."""
+    return "@package _global_" in (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+
+
+def _other(key: str) -> list[str]:
+    """A top-level key with another value, where it is a switch or a number."""
+    value = TRAIN[key]
+    if isinstance(value, bool):
+        return [f"{key}={str(not value).lower()}"]
+    return [f"{key}={value + 1}"] if isinstance(value, int) else []
+
+
+# The default with all loggers, every other option of every group, every key that is a switch or a number: new ones
+# join by themselves.
+CASES = {"default": small("logger", "default")}
+CASES |= {"=".join(case): small(*case) for case in OPTIONS if case not in DEFAULTS and not _presets(*case)}
+CASES |= {
+    each: [*CASES["loss=mse"], each] for key in TRAIN.keys() - {"steps", "force", "threads"} for each in _other(key)
+}
+PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, little_images):
+    """Few samples, and pictures in words: what is compared is whether they are equal."""
+    monkeypatch.setattr(verdict, "GLANCE", 100)
+    monkeypatch.setattr(Figure, "savefig", _describe)
+
+
+def _describe(figure: Figure, path: Path) -> None:
+    """Writes the numbers and texts that a figure shows; drawing it would take most of these tests' time."""
+    shown = [figure.get_suptitle()]
+    for axes in figure.axes:
+        shown += [axes.get_title(), *(text.get_text() for text in axes.texts)]
+        shown += [line.get_xydata() for line in axes.lines] + [bar.get_bbox() for bar in axes.patches]
+        shown += [image.get_array() for image in axes.images]
+        shown += [points.get_offsets() for points in axes.collections]
+    path.write_bytes(b"".join(np.ma.getdata(each).tobytes() for each in shown))
+
+
+class SnapshotAt(Callback):
+    """Copies the run's folder as it lies on the disk after a step: what SIGKILL leaves at that moment."""
+
+    def __init__(self, step: int, run: Run, to: Path):
+        self.step, self.run, self.to = step, run, to
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == self.step:
+            shutil.copytree(self.run, self.to)
+
+
+def _killed(folder: Path, at: int, *overrides: str) -> tuple[Run, Run]:
+    """A run as a kill at that step left it, and the same run that nothing has interrupted."""
+    made, whole = training(folder / "whole", *SHORT, *overrides)
+    made.datamodule.marks = [*made.datamodule.marks, at]
+    made.trainer.callbacks.append(SnapshotAt(at, whole, folder / "killed"))
+    fit(made, whole)
+    return Run(folder / "killed"), whole
+
+
+def _go_on(run: Run, *overrides: str) -> None:
+    torch.manual_seed(99)
+    made, run = training(run.folder, *SHORT, *overrides)
+    summary, code = fit(made, run)
+    assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_whatever_is_trained_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, case):
+    """Killed at step 7: past the checkpoint of step 5, between the rows of steps 6 and 8."""
+    if case == "trainer=gpu" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    killed, whole = _killed(tmp_path, 7, *CASES[case])
+    assert killed.load_checkpoint()["gan_lab"]["step"] == 5
+    _go_on(killed, *CASES[case])
+    assert differences(killed, whole) == []
+
+
+@pytest.mark.parametrize("at", [3, 5, 12])
+def test_whenever_it_is_killed_it_goes_on_as_if_nothing_had_happened(tmp_path, at):
+    """Before the first checkpoint; right after one that pictures and looks at the modes share its step with; late."""
+    every = [*PATTERN, "callbacks.pictures.every=5", "callbacks.verdict.every=5"]
+    killed, whole = _killed(tmp_path, at, *every)
+    assert killed.whole_checkpoint() is None if at == 3 else killed.whole_checkpoint()
+    _go_on(killed, *every)
+    assert differences(killed, whole) == []
+
+
+def test_killed_between_any_two_changes_of_files_it_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch):
+    """Every file that a run writes becomes itself by a rename: the folder as it is before each is gone on from."""
+    snapshots: list[Path] = []
+    replace = os.replace
+
+    def watched(source, target):
+        if whole.folder in Path(target).parents:
+            snapshots.append(tmp_path / f"{len(snapshots)} before {Path(target).name}")
+            shutil.copytree(whole, snapshots[-1])
+        replace(source, target)
+
+    whole, settings = Run(tmp_path / "whole"), [*PATTERN, "callbacks.pictures.every=100"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        made, whole = training(whole.folder, *SHORT, *settings)
+        fit(made, whole)
+    assert {path.name.partition(" before ")[2] for path in snapshots} >= {
+        "config.yaml",
+        "previous.ckpt",
+        "last.ckpt",
+        "metrics.csv",
+        "heatmap.png",
+        "losses.png",
+        "summary.json",
+    }
+    found = {}
+    for snapshot in snapshots:
+        _go_on(Run(snapshot), *settings)
+        found[snapshot.name] = differences(Run(snapshot), whole)
+    assert {name: each for name, each in found.items() if each} == {}
+
+
+class RaiseAt(Callback):
+    """Sends this process a signal in the middle of a training, as a user or a scheduler would."""
+
+    def __init__(self, step: int, number: signal.Signals):
+        self.step, self.number = step, number
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == self.step:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "overrides"),
+    [
+        (signal.SIGINT, small("optim", "adam")),
+        (signal.SIGTERM, [*small("loss", "mse"), "optim=sgd", "norm=batch", "joint_d_update=true"]),
+        (signal.SIGTERM, [*small("dataset", "ring"), "latent=uniform", "norm=spectral", "dataset.samples=30"]),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGTERM in the plane"],
+)
+def test_a_signal_stops_a_run_in_good_order_and_it_goes_on_as_if_nothing_had_happened(tmp_path, number, overrides):
+    made, whole = training(tmp_path / "whole", *SHORT, *overrides)
+    fit(made, whole)
+    before = signal.getsignal(number)
+    made, stopped = training(tmp_path / "stopped", *SHORT, *overrides)
+    made.datamodule.marks = [*made.datamodule.marks, 7]
+    made.trainer.callbacks.insert(0, RaiseAt(7, number))
+    summary, code = fit(made, stopped)
+    assert (summary["status"], summary["steps"], code) == ("interrupted", 7, 128 + number)
+    assert signal.getsignal(number) is before, "the handlers are put back"
+    _go_on(stopped, *overrides)
+    assert differences(stopped, whole) == []
+
+
+def _cut(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+
+
+def _flip(checkpoint: Path) -> None:
+    content = bytearray(checkpoint.read_bytes())
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]["generator.layers.0.weight"]
+    content[content.index(weights.numpy().tobytes()) + 5] ^= 1
+    checkpoint.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink], ids=["cut short", "a bit flipped", "missing"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tmp_path, capsys, damage):
+    """Missing: killed between the two renames that make a new last.ckpt."""
+    run, whole = _killed(tmp_path, 12, *PATTERN)
+    damage(run.checkpoint)
+    capsys.readouterr()
+    assert run.load_checkpoint()["gan_lab"]["step"] == 5
+    told = capsys.readouterr().err
+    assert told == "" if damage is Path.unlink else "last.ckpt is damaged" in told and "back to previous.ckpt" in told
+    _go_on(run, *PATTERN)
+    assert differences(run, whole) == []
+
+
+def test_killed_soon_after_a_damaged_checkpoint_was_left_behind_it_still_goes_on(tmp_path, monkeypatch):
+    """Between the two renames of the next checkpoint: the damaged one must not have taken the whole one's place."""
+    run, whole = _killed(tmp_path, 12, *PATTERN)
+    _flip(run.checkpoint)
+    replace, snapshots = os.replace, []
+
+    def watched(source, target):
+        if target == run.checkpoint and not snapshots:
+            snapshots.append(shutil.copytree(run, tmp_path / "again"))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", watched)
+        _go_on(run, *PATTERN)
+    again = Run(snapshots[0])
+    _go_on(again, *PATTERN)
+    assert differences(again, whole) == []
+
+
+def test_two_damaged_checkpoints_are_told_with_the_way_out(tmp_path):
+    run, whole = _killed(tmp_path, 12, *PATTERN)
+    _cut(run.checkpoint)
+    _flip(run.previous_checkpoint)
+    with pytest.raises(LabError) as error:
+        run.load_checkpoint()
+    for part in ("last.ckpt is damaged", "previous.ckpt is damaged", f"Delete {run.checkpoint.parent}", "step 0"):
+        assert part in str(error.value)
+    shutil.rmtree(run.checkpoint.parent)
+    _go_on(run, *PATTERN)
+    assert differences(run, whole) == []
+
+
+# With other settings, by train.py itself: it alone knows what was said on the command line.
+
+
+def _train(*arguments: str) -> int:
+    """Runs train.py in this process; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HYDRA_FULL_ERROR", raising=False)
+        patch.setattr(sys, "argv", ["train.py", *arguments])
+        try:
+            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0)
+        finally:
+            os.environ.pop("HYDRA_FULL_ERROR", None)  # the command sets it
+    return 0
+
+
+STARTED = (*SHORT, *PATTERN, "optim.lr=0.01", f"cache_dir={kept_evaluators()}", "callbacks.pictures.every=100")
+
+
+@contextmanager
+def _stopping_after(step: int) -> Iterator[None]:
+    """SIGTERM comes right after the checkpoint of that step."""
+    save = Checkpoint._save
+
+    def save_and_stop(self, trainer, module):
+        save(self, trainer, module)
+        if module.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "_save", save_and_stop)
+        yield
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Run:
+    """A run that was started by train.py and stopped at step 6."""
+    run = Run(tmp_path_factory.mktemp("stopped") / "run")
+    with _stopping_after(5):
+        assert _train(f"hydra.run.dir={run.folder}", *STARTED) == 128 + signal.SIGTERM
+    assert run.load_checkpoint()["gan_lab"]["step"] == 6
+    return run
+
+
+@pytest.fixture
+def copied(stopped, tmp_path) -> Run:
+    """That run, to go on with."""
+    return Run(shutil.copytree(stopped, tmp_path / "run"))
+
+
+def _bytes(run: Run) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+
+
+def test_other_settings_are_refused_with_what_differs(copied, capsys):
+    before = _bytes(copied)
+    assert _train(f"resume={copied.folder}", "loss=mse", "optim.lr=0.5", "steps=20") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "was trained with other settings:" in told[0]
+    assert "  optim.lr: 0.01 → 0.5" in told
+    assert "  loss._target_: gan_lab.losses.BCE → gan_lab.losses.MSE" in told
+    assert "force=true" in told[-1]
+    assert _bytes(copied) == before
+
+
+def test_the_original_settings_may_be_repeated_and_steps_and_threads_changed(copied):
+    assert _train(f"resume={copied.folder}", *STARTED, "steps=15", "threads=1") == 0
+    assert copied.read_summary()["steps"] == 15
+    config = yaml.safe_load(copied.config.read_text())
+    assert (config["steps"], config["optim"]["lr"]) == (15, 0.01)
+    assert not list(copied.folder.glob("config_until_step_*")), "nothing was forced"
+
+
+def _rates(run: Run) -> list[float]:
+    return [group["lr"] for state in run.load_checkpoint()["optimizer_states"] for group in state["param_groups"]]
+
+
+def test_force_makes_a_new_learning_rate_count(copied):
+    """Loading an optimiser's state brings its old learning rate back, unless something is done about it."""
+    before, settings = copied.load_checkpoint(), copied.config.read_text()
+    assert _rates(copied) == [0.01, 0.01]
+    assert _train(f"resume={copied.folder}", "optim.lr=1e-30", "force=true") == 0
+    after = copied.load_checkpoint()
+    assert _rates(copied) == [1e-30, 1e-30]
+    assert all(torch.equal(after["state_dict"][name], w) for name, w in before["state_dict"].items()), (
+        "too small a step"
+    )
+    moments = [state["optimizer_states"][0]["state"][0] for state in (before, after)]
+    assert [int(each["step"]) for each in moments] == [12, 26], (
+        "what the optimiser remembers goes on: two steps of D a step"
+    )
+    assert (copied.folder / "config_until_step_6.yaml").read_text() == settings
+    assert yaml.safe_load(copied.config.read_text())["optim"]["lr"] == 1e-30
+
+
+def test_force_with_another_optimiser_starts_with_an_empty_memory(copied):
+    assert _train(f"resume={copied.folder}", "optim=rmsprop", "optim.lr=0.02", "force=true") == 0
+    state = copied.load_checkpoint()
+    assert state["gan_lab"]["optimizers"] == ["RMSprop", "RMSprop"]
+    remembered = state["optimizer_states"][0]["state"][0]
+    assert (int(remembered["step"]), "exp_avg" in remembered) == (2 * (13 - 6), False)
+    assert _rates(copied) == [0.02, 0.02]
+
+
+def test_a_forced_change_that_is_stopped_again_stays_in_force(copied):
+    with _stopping_after(10):
+        assert _train(f"resume={copied.folder}", "optim.lr=0.3", "force=true") == 128 + signal.SIGTERM
+    assert _train(f"resume={copied.folder}") == 0
+    assert _rates(copied) == [0.3, 0.3]
+
+
+def test_other_networks_are_refused_even_if_forced(copied, capsys):
+    before = _bytes(copied)
+    assert _train(f"resume={copied.folder}", "model.generator.hidden=[20]", "force=true") == 2
+    assert "its checkpoint is of other networks" in capsys.readouterr().err
+    assert _bytes(copied) == before
+
+
+def test_two_processes_do_not_resume_one_run(copied, tmp_path):
+    arguments = [sys.executable, str(ROOT / "train.py"), f"resume={copied.folder}", "steps=1000000"]
+    first = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
+    try:
+        assert first.stdout is not None
+        assert "Going on with" in first.stdout.readline()
+        second = command("train.py", f"resume={copied.folder}", cwd=tmp_path)
+        assert second.returncode == 2
+        assert "is being trained by another process" in second.stderr
+        assert "Traceback" not in second.stderr
+    finally:
+        first.kill()
+        first.wait()
+    Run.existing(copied.folder).claim()  # the lock is gone with the process that held it

@@ -1,0 +1,174 @@
+"""Full and read-only disks, too little memory, two processes at once: a clear message; what was whole stays whole."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, command, kept_evaluators, training
+from pytorch_lightning import Callback
+
+from gan_lab import classifier
+from gan_lab.data import images
+from gan_lab.errors import LabError, RunError
+from gan_lab.runs import Run, damage
+from gan_lab.training import fit
+
+SMALL = (
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "batch_size=8",
+    "callbacks.verdict.samples=500",
+)
+SMALL = (*SMALL, f"cache_dir={kept_evaluators()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Makes a file system of its own, of so many KiB: `small_disk(200)` gives its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kib: int, *options: str) -> Path:
+        size = ",".join([f"size={kib}k", *options])
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"can't mount a small file system here: {done.stderr.strip()}")
+        return folder
+
+    if os.name != "posix" or not Path("/bin/mount").exists():
+        pytest.skip("needs mount")
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)
+
+
+@pytest.mark.parametrize("kib", [76, 300])
+def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk, kib):
+    """76 KiB: TensorBoard's own thread meets it first. 300 KiB: pictures or a checkpoint do, after some were kept."""
+    folder = small_disk(kib) / "run"
+    often = ("callbacks.checkpoint.every=50", "callbacks.pictures.every=50", "steps=5000")
+    done = command("train.py", f"hydra.run.dir={folder}", *often, *SMALL, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "No space left on device" in done.stderr
+    assert str(folder) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(folder.rglob(".half.*"))
+    if kib == 300:
+        assert "is kept" in done.stderr
+        run = Run(folder)
+        step = run.load_checkpoint()["gan_lab"]["step"]
+        assert step % 50 == 0
+        assert step > 0
+        assert f"step {step:,} is kept" in done.stderr
+        if run.summary.exists():  # there may have been room for that much
+            assert run.read_summary()["status"] == "failed"
+        subprocess.run(["mount", "-o", "remount,size=8m", str(folder.parent)], check=True)
+        again = command("train.py", f"resume={folder}", f"steps={step + 10}", cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path, small_disk):
+    folder = small_disk(16)
+    done = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_read_only_folder_is_told(tmp_path, small_disk):
+    folder = small_disk(8000, "ro")
+    done = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{folder}/run: Read-only file system.")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_on_a_read_only_disk_is_read_but_not_trained(tmp_path, small_disk):
+    folder = small_disk(8000)
+    made, run = training(folder / "run", *SMALL, "steps=4", "logger=table")
+    fit(made, run)
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    refused = command("train.py", f"resume={folder}/run", "steps=9", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "Read-only file system" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert Run(folder / "run").load_checkpoint()["gan_lab"]["step"] == 4
+
+
+def test_too_little_memory_is_told_before_training_and_in_it(tmp_path):
+    huge = ("latent_dim=1000000", "model.generator.hidden=[1000000]")  # a matrix of 4 TB
+    done = command("train.py", *huge, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "There isn't enough memory for this" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+    class Grow(Callback):
+        def on_train_batch_end(self, trainer, module, *_):
+            if module.step >= 6:
+                torch.empty(2**50)
+
+    made, run = training(tmp_path / "run", *SMALL, "steps=9", "callbacks.checkpoint.every=2")
+    made.trainer.callbacks.append(Grow())
+    with pytest.raises(RunError, match="enough memory") as error:
+        fit(made, run)
+    assert "The checkpoint of step 6 is kept" in str(error.value)
+    assert run.read_summary()["status"] == "failed"
+
+
+def test_one_process_at_a_time_trains_a_run(tmp_path):
+    made, run = training(tmp_path / "run", *SMALL, "steps=4")
+    with pytest.raises(LabError, match="being trained by another process"):
+        Run(run.folder).claim()
+    other = command("train.py", f"resume={run.folder}", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "being trained by another process" in other.stderr
+    fit(made, run)
+    Run(run.folder).claim()
+
+
+def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
+    made = classifier.evaluator(images.digits(), kept_evaluators())
+    (whole,) = Path(kept_evaluators()).glob(f"evaluator_{classifier._key(images.digits())}.pt")
+    path = tmp_path / whole.name
+    other = f"""
+import pathlib, shutil, time
+from gan_lab.runs import alone
+with alone(pathlib.Path({str(path)!r}), "making it") as waited:
+    print(waited, flush=True)
+    time.sleep(1.5)
+    shutil.copy({str(whole)!r}, {str(path)!r})
+"""
+    process = subprocess.Popen([sys.executable, "-c", other], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline().strip() == "False"
+    monkeypatch.setattr(classifier, "_trained", lambda *_: pytest.fail("trained a second time"))
+    assert classifier.evaluator(images.digits(), tmp_path).accuracy == made.accuracy
+    assert "Waiting for another process, which is training the evaluator" in capsys.readouterr().err
+    process.wait(timeout=30)
+
+
+def test_a_read_only_cache_is_no_hindrance(tmp_path, small_disk, monkeypatch, capsys):
+    monkeypatch.setattr(classifier, "SAMPLES_SEEN", 2_000)
+    monkeypatch.setattr(classifier, "EPOCHS", (1, 1))
+    folder = small_disk(100, "ro")
+    assert classifier.evaluator(images.digits(), folder / "cache").accuracy > 0
+    assert "can't be kept" in capsys.readouterr().err
+
+
+def test_damage_is_told_by_the_checksums(tmp_path):
+    file = tmp_path / "file.pt"
+    torch.save({"weight": torch.arange(1000.0)}, file)
+    assert damage(file) is None
+    whole = file.read_bytes()
+    place = whole.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    torch.load(file, weights_only=True)  # torch itself doesn't notice
+    assert "checksum" in damage(file)
+    file.write_bytes(whole[:-1])
+    assert damage(file) is not None

@@ -1,0 +1,103 @@
+"""`make torture`, small: real processes, killed by SIGKILL at random moments; and that a difference would be seen."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torture import CONFIGURATIONS, Torture, Trainer, differences, main
+
+from gan_lab.runs import Run
+
+
+@pytest.fixture(scope="module")
+def torture(tmp_path_factory) -> Torture:
+    """The 1010 pattern, which needs no evaluator; fewer steps."""
+    (pattern,) = (each for each in CONFIGURATIONS if "dataset=pattern1010" in each)
+    made = Torture(tmp_path_factory.mktemp("torture"), configurations=(("steps=150", *pattern[1:]),))
+    made.prepare(0)
+    return made
+
+
+def test_runs_killed_at_random_moments_end_as_if_nothing_had_happened(torture):
+    with ThreadPoolExecutor(2) as pool:
+        trials = list(pool.map(lambda number: torture.trial(number, earliest=0.6), (0, 2)))
+    assert [trial["differences"] for trial in trials] == [[], []]
+    assert [len(trial["kills"]) for trial in trials] == [1, 1]
+
+
+def _change_weight(run: Run) -> None:
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).view(-1)[0] *= 1 + 1e-7
+    torch.save(checkpoint, run.checkpoint)
+
+
+def _change_moment(run: Run) -> None:
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    checkpoint["optimizer_states"][1]["state"][0]["square_avg"].view(-1)[0] += 1e-7
+    torch.save(checkpoint, run.checkpoint)
+
+
+def _change_table(run: Run) -> None:
+    run.metrics.write_text(run.metrics.read_text().replace("0.", "0.0", 1))
+
+
+def _change_summary(run: Run) -> None:
+    run.write_summary({**run.read_summary(), "steps": 149})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (_change_weight, "/state_dict/"),
+        (_change_moment, "/optimizer_states/1/state/0/square_avg"),
+        (_change_table, "metrics.csv"),
+        (_change_summary, "/summary.json/steps"),
+        (lambda run: (run.plots / "losses.png").write_bytes(b""), "plots/losses.png"),
+        (lambda run: (run.images / "heatmap.png").unlink(), "images/heatmap.png: only in one"),
+        (lambda run: (run.folder / ".half.config.yaml").touch(), ".half.config.yaml: left behind"),
+    ],
+)
+def test_a_difference_is_seen(torture, tmp_path, change, told):
+    whole = torture.expected[0]
+    other = Run(shutil.copytree(whole, tmp_path / "other"))
+    assert differences(other, whole) == []
+    change(other)
+    (found,) = differences(other, whole)
+    assert found.startswith(told)
+
+
+def test_a_trial_whose_training_fails_is_lost_and_its_folder_kept(torture, monkeypatch):
+    def fail(self):
+        self.run.folder.mkdir(parents=True)
+        self.log.write_text("out of luck")
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+
+    monkeypatch.setattr(Trainer, "start", fail)
+    trial = torture.trial(2, earliest=1)
+    assert trial["differences"] == ["RuntimeError: train.py ended with status 3:\nout of luck"]
+    assert (torture.folder / "trial_2").is_dir()
+
+
+@pytest.mark.parametrize("lost", [[], ["metrics.csv"]])
+def test_the_command_reports_where_kills_fell_and_fails_if_a_trial_differs(tmp_path, monkeypatch, capsys, lost):
+    def trial(self, number):
+        kills = [{"after": 1.0, "where": "between two checkpoints", "step": 7}]
+        return {"number": number, "configuration": 0, "kills": kills, "differences": lost if number == 1 else []}
+
+    monkeypatch.setattr(Torture, "prepare", lambda *_: None)
+    monkeypatch.setattr(Torture, "trial", trial)
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **_: str(tmp_path / "kept"))
+    (tmp_path / "kept").mkdir()
+    out = tmp_path / "report.json"
+    monkeypatch.setattr(sys, "argv", ["torture.py", "--kills", "3", "--out", str(out)])
+    assert main() == (1 if lost else 0)
+    told, report = capsys.readouterr().out, json.loads(out.read_text())
+    assert ("Trial 1 differs" in told, "metrics.csv" in told) == (bool(lost), bool(lost))
+    assert f"{2 if lost else 3} of 3 trials ended as if nothing had happened (3 kills)." in told
+    assert (report["differing"], report["where"]) == ([1] if lost else [], {"between two checkpoints": 3})
+    assert (tmp_path / "kept").exists() == bool(lost)
