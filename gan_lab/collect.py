@@ -1,0 +1,264 @@
+"""The runs below a folder: found, read whatever their state, and set apart where they can't be compared."""
+
+import functools
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lab.errors import LabError
+from gan_lab.factors import bookkeeping, part_name, resolved, text
+from gan_lab.rules import CONF
+from gan_lab.runs import Run
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DEPTH = 50  # no configuration is nested deeper
+JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
+INCOMPARABLE = "not comparable"
+UNFINISHED = "unfinished: it has no summary, so it was killed or still trains"
+
+
+class ForeignError(LabError):
+    """A config.yaml that isn't of a training."""
+
+
+@dataclass
+class Record:
+    """A run as its files have it.
+
+    Attributes:
+        settings: of its config.yaml, by dotted key; {} where that can't be read.
+        summary: {} where there is none.
+        status: finished, interrupted, failed, unfinished (no summary), damaged, or foreign: another program's folder.
+        reason: why it doesn't count; '' as long as it does.
+        variant: the factors' values, once they are known.
+    """
+
+    run: Run
+    settings: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    status: str = "damaged"
+    reason: str = ""
+    variant: tuple[str, ...] | None = None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return _dict(self.summary, "metrics")
+
+    @property
+    def steps(self) -> int | None:
+        steps = number(self.summary.get("steps"))
+        return int(steps) if math.isfinite(steps) else None
+
+    @property
+    def seed(self) -> str:
+        return text(self.settings.get("seed", self.summary.get("seed")))
+
+    def part(self, group: str) -> str:
+        """What was chosen in a group and its settings, in words: 'Adam (lr 0.001, …)'; '' where nothing was."""
+        values = {key.removeprefix(f"{group}."): resolved(self.settings, key) for key in self.asked(f"{group}.")}
+        if (target := values.pop("_target_", None)) is None:
+            return ""
+        settings = [f"{key} {text(value)}" for key, value in values.items() if not str(value).startswith("${")]
+        return part_name(str(target)) + (f" ({', '.join(settings)})" if settings else "")
+
+    def asked(self, prefix: str = "") -> list[str]:
+        return [key for key in self.settings if key.startswith(prefix) and not bookkeeping(key)]
+
+    def variation(self) -> dict[str, Any]:
+        """The settings in which compared runs may differ."""
+        return {key: self.settings[key] for key in self.settings if key != "steps" and not key.startswith("dataset.")}
+
+
+def find(folder: str | Path) -> list[Run]:
+    """All runs in and below a folder, in the order of their paths, numbers in them by size.
+
+    What has a config.yaml or a summary.json is a run, and a sweep's job that failed before it had them. Links are
+    followed, each folder is looked into once.
+
+    Raises:
+        LabError: if there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise LabError(f"There is no folder {folder}.", "Name one with runs in it, outputs/<name>, say.")
+    found, seen = [], set()
+    for path, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        run = Run(path)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if {run.config.name, run.summary.name, JOB} & set(files):
+            found.append(run)
+    return sorted(found, key=lambda run: _natural(str(run.folder)))
+
+
+def read(run: Run) -> Record:
+    """A run with its state and, where it isn't finished and judged, the reason why it doesn't count."""
+    record, job = Record(run), _job(run)
+    try:
+        if job and not run.config.is_file():
+            failed = job.get("status") == "failed"
+            record.status = "failed" if failed else "unfinished"
+            record.reason = f"failed before it began: {_line(job.get('error'))}" if failed else UNFINISHED
+            return record
+        record.settings = read_settings(run.config)
+        record.summary = run.read_summary() or {key: job[key] for key in ("status", "error") if _ended(job)}
+    except (LabError, OSError) as error:
+        record.reason = f"damaged: {_line(error)}"
+        if isinstance(error, ForeignError) and not run.summary.is_file():
+            record.status = "foreign"
+        return record
+    record.status = str(record.summary.get("status", "unfinished"))
+    record.reason = _unusable(record)
+    return record
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved.
+
+    Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
+
+    Raises:
+        LabError: if it is no configuration of a training.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(content, LOADER):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH or isinstance(event, yaml.AliasEvent):  # could unfold without end
+                raise LabError(f"{path.name} is nested or refers to itself as no configuration does")
+        node = yaml.load(content, LOADER)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error}"
+        raise LabError(f"{path.name} {why}") from error
+    if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
+        raise ForeignError(f"{path.name} is no configuration of a training")
+    return {**_defaults(), **dict(_flat(node))}
+
+
+def set_apart(records: Sequence[Record]) -> list[Record]:
+    """Those that count: the largest group of runs with equal data, steps, evaluator and sample size, each once.
+
+    The others get their reasons; of groups equally large the first one counts.
+    """
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        if not record.reason:
+            groups.setdefault(tuple(_conditions(record).values()), []).append(record)
+    if not groups:
+        return []
+    kept = max(groups.values(), key=len)
+    usual = _conditions(kept[0])
+    for record in records:
+        if not record.reason:
+            own = _conditions(record)
+            other = [f"{key} {own[key]}, not {usual[key]}" for key in own if own[key] != usual[key]]
+            record.reason = f"{INCOMPARABLE}: {'; '.join(other)}" if other else ""
+    first: dict[tuple[Any, ...], Record] = {}
+    for record in kept:
+        replicas = record.settings.get("replicas")
+        same = tuple(sorted((key, text(resolved(record.settings, key))) for key in record.asked()))
+        before = first.setdefault((record.seed, text(replicas), same), record)
+        if before is not record:
+            record.reason = f"no independent repetition: settings and seed are those of {before.run.folder.name}"
+    return [record for record in kept if not record.reason]
+
+
+def number(value: Any) -> float:
+    """A number of a summary; NaN for whatever isn't one."""
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+    except OverflowError:
+        return math.nan
+
+
+def _conditions(record: Record) -> dict[str, str]:
+    """What has to be equal for runs to be comparable, in words."""
+    labels = record.summary.get("labels")
+    return {
+        "dataset": record.part("dataset"),
+        "steps": text(record.steps),
+        "samples judged": text(record.metrics.get("samples")),
+        "evaluator's accuracy": text(record.metrics.get("evaluator_accuracy")),
+        "modes": str(len(labels) if isinstance(labels, list) else 0),
+    }
+
+
+def _unusable(record: Record) -> str:
+    summary, status = record.summary, record.status
+    if status == "unfinished":
+        return UNFINISHED
+    if status == "failed":
+        return f"failed: {_line(summary.get('error'))}"
+    if status == "interrupted":
+        return f"interrupted at step {text(summary.get('steps'))} of {text(record.settings.get('steps'))}"
+    if status != "finished" or record.steps is None:
+        record.status = "damaged"
+        return f"damaged: summary.json says status {_line(status)}, steps {_line(summary.get('steps'))}"
+    if math.isnan(number(record.metrics.get("samples"))):
+        return "not judged: its summary has no metrics"
+    for path in sorted(record.run.folder.glob("config_until_step_*.yaml")):
+        try:
+            before = read_settings(path)
+        except LabError as error:
+            return f"damaged: {_line(error)}"
+        keys = [key for key in {**before, **record.settings} if not bookkeeping(key) and key != "steps"]
+        if other := [key for key in keys if resolved(before, key) != resolved(record.settings, key)]:
+            step = path.stem.rpartition("_")[2]
+            return f"until step {step} trained with another {', '.join(other[:3])}"
+    return ""
+
+
+def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its dotted key; lists are values unless something in them is to be made."""
+    if isinstance(node, list) and any(isinstance(each, dict) for each in node):
+        node = dict(enumerate(node))
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, node
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    train = yaml.load((CONF / "train.yaml").read_text(encoding="utf-8"), LOADER)
+    return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
+
+
+def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:
+    value = node.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _job(run: Run) -> dict[str, Any]:
+    """What a sweep knows of the run; {} for one that wasn't in a sweep, or if that can't be read."""
+    try:
+        content = json.loads((run.folder / JOB).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _ended(job: dict[str, Any]) -> bool:
+    return job.get("status") == "failed" and "error" in job
+
+
+def _line(words: Any) -> str:
+    """The first line of what may be anything, printable."""
+    first = next((line for line in str(words).splitlines() if line.strip()), "")
+    return "".join(letter if letter.isprintable() else " " for letter in first).strip()[:300]
+
+
+def _natural(path: str) -> list[Any]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]

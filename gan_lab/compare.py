@@ -1,0 +1,239 @@
+"""Which remedy helped: the runs below a folder, compared."""
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from gan_lab import effects
+from gan_lab.collect import Record, find, number, read, set_apart
+from gan_lab.effects import Effect, Summary, Variant
+from gan_lab.errors import LabError
+from gan_lab.factors import Factor, factors, levels, named
+from gan_lab.notes import common, notes
+from gan_lab.runs import Run
+from gan_lab.sentences import MEASURES, Measure, sentence
+from gan_lab.tables import describe, write
+
+__all__ = ["Findings", "compare", "describe", "find", "read", "write"]
+
+ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
+INTERACTIONS = 4
+MOST_PAIRS, MOST_EFFECTS = 5_000, 35_000  # what takes a minute
+CONDITIONS = {"samples", "modes_total", "compared", "evaluator_accuracy", "finite"}  # numbers, but no results
+WORDS = ("collapse", "copies", "likeness", "balance")  # the verdict
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a set of runs says.
+
+    Attributes:
+        title: of a report.
+        folder: where the tables go; paths of runs are relative to it where they lie below it.
+        runs: a row per repetition, those that count only, variant by variant: `run` (path), `variant` (its name), a
+            column of strings per factor, `seed`, `member` (of its replicas, from 0), `status`, `steps`, `seconds`,
+            `collapse` (the word), `collapsed` (bool, None where no word is known), the verdict's other words, then all
+            metrics as floats, NaN where undefined.
+        factors: what differs between the variants; ['variant'] where nothing does.
+        variants: combinations of the factors' values, in order.
+        names: the variants in words, and those of which no run finished.
+        design: factorial, ladder or pairs, see `gan_lab.effects.design`; 'one' where there is a single variant.
+        metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. Of
+            very many variants' pairs only the headline metrics are compared, or none; a note says so.
+        measures: how each metric reads.
+        summaries: every variant in every metric.
+        effects: every comparison in every metric.
+        answers: the headline metrics' sentences, the ones to read first.
+        notes: what can't be concluded, and how the numbers came about.
+        apart: `run` and `reason` of those that don't count, then the columns of `runs` as far as known.
+        common: settings that all compared runs share, in words.
+    """
+
+    title: str
+    folder: Path
+    runs: pd.DataFrame
+    factors: list[str]
+    variants: list[Variant]
+    names: dict[Variant, str]
+    design: str
+    metrics: list[str]
+    measures: dict[str, Measure]
+    summaries: list[Summary]
+    effects: list[Effect]
+    answers: list[tuple[Effect, str]]
+    notes: list[str]
+    apart: pd.DataFrame
+    common: dict[str, str]
+
+
+def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> Findings:
+    """Finds the runs below the folders, sets apart what can't be compared, and compares the rest.
+
+    Args:
+        target: where the tables will go; None: the folder, or what the folders have in common.
+
+    Raises:
+        LabError: if a folder is missing, there is no run, or none has finished.
+    """
+    records = _records(folders)
+    counted = set_apart(records)
+    if not counted:
+        raise LabError(_none_finished(records, folders), "python train.py resume=<run folder> goes on with one.")
+    shared = folders[0] if len(folders) == 1 else os.path.commonpath([os.path.abspath(folder) for folder in folders])
+    home = Path(target or shared)
+    found = _give_variants(records, counted)
+    columns = [factor.name for factor in found]
+    order = _order(records)
+    names = {variant: ", ".join(map(named, columns, variant)) for variant in order}
+    table = pd.DataFrame([row for record in records for row in _rows(record, home, columns, names)])
+    counts = table.pop("reason") == ""
+    apart = table[~counts].assign(reason=[record.reason for record in records if record.reason])
+    runs = table[counts].infer_objects().astype({"steps": int})
+    design: str = "one" if len(set(runs["variant"])) == 1 else effects.design(runs, columns, order)
+    if design != "ladder":
+        ranks = [levels([variant[i] for variant in order]) for i in range(len(columns))]
+        order.sort(key=lambda variant: [rank.index(value) for rank, value in zip(ranks, variant, strict=True)])
+    place = {names[variant]: i for i, variant in enumerate(order)}
+    runs = runs.sort_values("variant", key=lambda column: column.map(place), kind="stable", ignore_index=True)
+    headline, metrics = _metrics(runs)
+    measures = _measures(metrics, counted)
+    tested = _tested(headline, metrics, runs["variant"].nunique() if design == "pairs" else 0)
+    answered = effects.compare(runs, columns, tested, order if design == "ladder" else None) if tested else []
+    answers = [effect for metric in headline for effect in _worth_reading(answered, metric)]
+    findings = Findings(
+        title=_title(columns, design, counted[0]),
+        folder=home,
+        runs=runs,
+        factors=columns,
+        variants=[variant for variant in order if names[variant] in set(runs["variant"])],
+        names=names,
+        design=design,
+        metrics=metrics,
+        measures=measures,
+        summaries=effects.summarise(runs, columns, metrics),
+        effects=answered,
+        answers=[(effect, sentence(effect, measures[effect.metric])) for effect in answers],
+        notes=[],
+        apart=apart[["run", "reason", *(column for column in apart if column not in ("run", "reason"))]],
+        common=common(counted),
+    )
+    return replace(findings, notes=notes(findings, found, counted))
+
+
+def _records(folders: Sequence[str | Path]) -> list[Record]:
+    """Every run once, in the order of the folders and of the paths below them."""
+    runs: dict[str, Run] = {}
+    for run in (run for folder in folders for run in find(folder)):
+        runs.setdefault(os.path.realpath(run.folder), run)
+    records = [read(run) for run in runs.values()]
+    return [record for record in records if record.status != "foreign"]
+
+
+def _none_finished(records: list[Record], folders: Sequence[str | Path]) -> str:
+    where = ", ".join(map(str, folders))
+    if not records:
+        return f"There is no run in {where}."
+    states = Counter(record.reason.partition(":")[0].partition(" at step")[0] for record in records)
+    return f"No run in {where} has finished: " + ", ".join(f"{n} {state}" for state, n in states.items()) + "."
+
+
+def _give_variants(records: list[Record], counted: list[Record]) -> list[Factor]:
+    """Finds the factors of the runs that count, and gives every run of the same plan its values of them."""
+    planned = [record for record in records if not record.reason or _was_to_be(record, counted[0])]
+    found = factors([record.variation() for record in planned])
+    found = [f for f in found if len({value for r, value in zip(planned, f.values, strict=True) if not r.reason}) > 1]
+    if not found:  # nothing that counts differs: there is one variant, of these parts
+        parts = [counted[0].part(group).partition(" (")[0] for group in ("loss", "activation", "norm", "optim")]
+        planned, found = counted, [Factor("variant", [", ".join(filter(None, parts))] * len(counted))]
+    for i, record in enumerate(planned):
+        record.variant = tuple(factor.values[i] for factor in found)
+    return found
+
+
+def _order(records: list[Record]) -> list[Variant]:
+    """The variants by the place that most of their runs have among the folders: one that lies elsewhere says little."""
+    places: dict[Variant, list[int]] = {}
+    for place, record in enumerate(records):
+        if record.variant:
+            places.setdefault(record.variant, []).append(place)
+    return sorted(places, key=lambda variant: median(places[variant]))
+
+
+def _was_to_be(record: Record, kept: Record) -> bool:
+    """Whether a run that came to no end was to be compared with those that count."""
+    same = record.part("dataset") == kept.part("dataset") and record.settings.get("steps") == kept.settings.get("steps")
+    return record.status in ("failed", "interrupted", "unfinished") and bool(record.settings) and same
+
+
+def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:
+    """A run's rows, one for each of its replicas."""
+    summary, verdict = record.summary, record.summary.get("verdict")
+    members = summary.get("replica_metrics")
+    members = members if isinstance(members, list) and all(isinstance(member, dict) for member in members) else []
+    verdicts = [verdict] if not members else summary.get("replica_verdicts")
+    verdicts = verdicts if isinstance(verdicts, list) else []
+    folder = os.path.abspath(record.run.folder)
+    path = os.path.relpath(folder, home) if Path(folder).is_relative_to(os.path.abspath(home)) else folder
+    rows = []
+    for member, metrics in enumerate(members if members and not record.reason else [record.metrics]):
+        words = verdicts[member] if member < len(verdicts) and isinstance(verdicts[member], dict) else {}
+        row: dict[str, Any] = {"run": path, "variant": names[record.variant] if record.variant else ""}
+        row |= dict(zip(columns, record.variant or [""] * len(columns), strict=True)) | {"variant": row["variant"]}
+        row |= {"seed": record.seed, "member": member, "status": record.status, "reason": record.reason}
+        row |= {"steps": record.steps, "seconds": number(summary.get("seconds"))}
+        row |= {word: words.get(word) for word in WORDS}
+        row["collapsed"] = words["collapse"] == "collapsed" if isinstance(words.get("collapse"), str) else None
+        rows.append(row | {name: number(value) for name, value in metrics.items() if name not in row})
+    return rows
+
+
+def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Which metrics the answer is about, and all that are compared, those first."""
+    known = list(runs.columns[list(runs.columns).index("collapsed") + 1 :])
+    known = [name for name in known if name not in CONDITIONS and runs[name].notna().any()]
+    known.sort(key=lambda name: (*MEASURES, name).index(name))
+    headline = [name for name in known if name in ("modes", "coverage")][:1] or known[:1]
+    if headline == ["modes"] and runs["modes"].nunique() == 1:  # all capture all: look closer
+        closer = [name for name in ("modes_robust", "kl_data") if name in known and runs[name].nunique() > 1]
+        headline += closer[:1]
+    if runs["collapsed"].notna().any():
+        known.append("collapsed")
+    return headline, [*headline, *(name for name in known if name not in headline)]
+
+
+def _tested(headline: list[str], metrics: list[str], variants: int) -> list[str]:
+    """The metrics in which all pairs of so many variants are compared: all, the headline ones, or none."""
+    pairs = math.comb(variants, 2)
+    if pairs * len(metrics) <= MOST_EFFECTS:
+        return metrics
+    return [name for name in metrics if name in (*headline, "collapsed")] if pairs <= MOST_PAIRS else []
+
+
+def _measures(metrics: list[str], counted: list[Record]) -> dict[str, Measure]:
+    total = number(counted[0].metrics.get("modes_total"))
+    unit = f"of {total:.0f}" if total == total else ""
+    measures = {m: MEASURES.get(m) or Measure(m, m.replace("_", " "), more_is_better=None) for m in metrics}
+    return {m: replace(measures[m], unit=unit) if m in ("modes", "modes_robust") else measures[m] for m in measures}
+
+
+def _worth_reading(answered: list[Effect], metric: str) -> list[Effect]:
+    """A metric's rungs or main effects and strongest interactions, or the pairs: those shown, then the largest."""
+    of = [effect for effect in answered if effect.metric == metric]
+    strongest = sorted(of, key=lambda effect: (not effect.shown, -abs(effect.difference)))
+    interactions = [effect for effect in strongest if effect.compared.kind == "interaction"]
+    pairs = [effect for effect in strongest if effect.compared.kind == "pair"]
+    ordered = [effect for effect in of if effect.compared.kind in ("rung", "main")]
+    return [*ordered, *interactions[:INTERACTIONS], *pairs[:ANSWERS]]
+
+
+def _title(columns: list[str], design: str, one: Record) -> str:
+    data = one.part("dataset").partition(" (")[0]
+    sign = " × " if design == "factorial" else ", "
+    return data if design == "one" else f"{sign.join(columns)} on {data}"

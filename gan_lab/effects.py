@@ -1,0 +1,285 @@
+"""Which remedy helped: summaries of variants, and comparisons between them.
+
+A frame has a row per run, columns of short strings for the *factors* (what differs between the runs' configs), and a
+column per metric, of numbers, or of True and False for a share of runs. A *variant* is a combination of the factors'
+values; its runs repeat it with other seeds and count as independent. Numbers that are missing or not finite are left
+out and counted.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from gan_lab import resampling
+from gan_lab.resampling import ALPHA, Sizes, Strata, sizes_of
+
+Variant = tuple[str, ...]
+Design = Literal["factorial", "ladder", "pairs"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A variant's values of a metric; `std` has n − 1 below; None is what so few or such equal values don't define."""
+
+    variant: Variant
+    metric: str
+    n: int
+    missing: int
+    values: tuple[float, ...]
+    mean: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+
+
+class Change(NamedTuple):
+    """A factor's step from one value to another."""
+
+    factor: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A question to the runs.
+
+    A 'rung' or 'pair' is of two variants: `changes` are all that differs, `held` the settings of the other factors. A
+    'main' effect is that of one change; an 'interaction' what its second change does to the effect of the first; both
+    are means over `strata`, one for each setting of the other factors. A stratum names its two variants, before and
+    after, or its four: neither change, the second, the first, both.
+    """
+
+    kind: Literal["rung", "pair", "main", "interaction"]
+    changes: tuple[Change, ...]
+    held: tuple[tuple[str, str], ...]
+    strata: tuple[tuple[Variant, ...], ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """The answer to a comparison in one metric.
+
+    `difference` is after − before, [`low`, `high`] its 95 % bootstrap interval (None where a variant has one run, or
+    none has any spread). `n_before` and `n_after` are the runs on either side (of an interaction: those that count with
+    − and with +), `seeds` the fewest and the most runs of a variant, `missing` the runs without a number, `settings`
+    the strata with numbers everywhere. `p` is of this comparison alone, `p_holm` corrected for the `family`, all
+    comparisons of the same metric; `shown` says that p_holm ≤ 0.05. Both are None where every variant has one run: then
+    nothing can be concluded, for what a change does can't be told from luck with that seed. `seeds_needed` per variant:
+    see `resampling.seeds_needed`, and more than the fewest where nothing was shown; None where the spread is unknown or
+    the difference 0.
+
+    Pitfalls: an interval is of one comparison and of few runs, where it is too short (5 normal values: it holds the
+    truth in about 84 % of cases), so whether there is a difference is for `p_holm` to say. The correction is within a
+    metric: over ten metrics false alarms add up.
+    """
+
+    compared: Comparison
+    metric: str
+    difference: float
+    low: float | None
+    high: float | None
+    n_before: int
+    n_after: int
+    seeds: tuple[int, int]
+    missing: int
+    settings: int
+    p: float | None
+    p_holm: float | None
+    family: int
+    shown: bool
+    seeds_needed: int | None
+
+
+def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
+    """Every variant's values in every metric, variants as they appear.
+
+    95 % intervals: of a mean by bootstrap (see `resampling.interval`), of a share Clopper and Pearson's exact one.
+    """
+    summaries, keys = [], _keys(frame, factors)
+    for metric in metrics:
+        share = all(isinstance(value, bool | np.bool_) for value in frame[metric].dropna())
+        for variant, (values, missing) in _runs(keys, frame[metric]).items():
+            n, low, high = len(values), np.nan, np.nan
+            if n and share:
+                low, high = binomtest(int(values.sum()), n).proportion_ci(0.95, method="exact")
+            elif n:
+                low, high = resampling.interval([[values[None]]])[:, 0]
+            mean, std = values.mean() if n else np.nan, values.std(ddof=1) if n > 1 else np.nan
+            numbers = [_defined(number) for number in (mean, std, low, high)]
+            summaries.append(Summary(variant, metric, n, missing, tuple(values.tolist()), *numbers))
+    return summaries
+
+
+def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
+    """What the variants can answer; factors that always change together must come as one.
+
+    'factorial': two factors or more differ, and every combination of their values is there. 'ladder': else, in the
+    given order of variants (those without a run included), every rung changes one factor, none goes back to a value
+    that it left, and more than one changes on the way. 'pairs': all else.
+    """
+    variants = _variants(frame, factors, order)
+    levels = [len(set(values)) for values in zip(*variants, strict=True)]
+    if sum(level > 1 for level in levels) > 1 and len(variants) == math.prod(levels):
+        return "factorial"
+    rungs = list(order or [])
+    steps = [[a != b for a, b in zip(*two, strict=True)] for two in itertools.pairwise(rungs)]
+    single = all(sum(step) == 1 for step in steps)
+    onward = all(len(list(itertools.groupby(values))) == len(set(values)) for values in zip(*rungs, strict=True))
+    return "ladder" if single and onward and len({step.index(True) for step in steps}) > 1 else "pairs"
+
+
+def comparisons(
+    frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None
+) -> list[Comparison]:
+    """The design's questions: each rung against the one before; main effects, of each value of a factor against its
+    first, then interactions of two factors; or all pairs. First is what is so in `order`, else in the frame.
+    """
+    variants, kind = _variants(frame, factors, order), design(frame, factors, order)
+    levels = [tuple(dict.fromkeys(values)) for values in zip(*variants, strict=True)]
+    if kind == "ladder":
+        return [_against("rung", factors, levels, *two) for two in itertools.pairwise(variants)]
+    if kind == "pairs":
+        return [_against("pair", factors, levels, *two) for two in itertools.combinations(variants, 2)]
+    steps = [
+        (i, Change(factor, values[0], after))
+        for i, (factor, values) in enumerate(zip(factors, levels, strict=True))
+        for after in values[1:]
+    ]
+    squares = [two for two in itertools.combinations(steps, 2) if two[0][0] != two[1][0]]
+    return [_crossed("main", levels, step) for step in steps] + [
+        _crossed("interaction", levels, *two) for two in squares
+    ]
+
+
+def compare(
+    frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: Sequence[Variant] | None = None
+) -> list[Effect]:
+    """Every comparison of the design in every metric; in each metric interactions come last, the largest first.
+
+    Left out are settings where a variant has no number at all, and comparisons without any other setting.
+    """
+    questions, keys = comparisons(frame, factors, order), _keys(frame, factors)
+    asked: dict[str, list[tuple[Comparison, int, Strata]]] = {}
+    alike: dict[Sizes, list[Strata]] = {}  # equal sizes are answered together
+    for metric in metrics:
+        runs = _runs(keys, frame[metric])
+        asked[metric] = []
+        for question in questions:
+            strata = [[runs[variant][0] for variant in stratum] for stratum in question.strata]
+            strata = [cells for cells in strata if all(map(len, cells))]
+            missing = sum(runs[variant][1] for stratum in question.strata for variant in stratum)
+            if strata:
+                asked[metric].append((question, missing, strata))
+                alike.setdefault(sizes_of(strata), []).append(strata)
+    draws = max(resampling.DRAWS, math.ceil(len(questions) / ALPHA))  # else no p could pass Holm's correction
+    answers = {sizes: iter(_answers(members, draws)) for sizes, members in alike.items()}
+    return [
+        effect
+        for metric, family in asked.items()
+        for effect in _effects(metric, [(*question, next(answers[sizes_of(question[2])])) for question in family])
+    ]
+
+
+def _variants(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
+    """The variants that have runs."""
+    variants = list(dict.fromkeys(_keys(frame, factors)))
+    if order is None:
+        return variants
+    if unknown := set(variants) - set(order):
+        raise ValueError(f"variants that the order lacks: {sorted(unknown)}")
+    return [variant for variant in order if variant in variants]
+
+
+def _keys(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
+    """Every row's variant."""
+    return list(frame[list(factors)].astype(str).itertuples(index=False, name=None))
+
+
+def _runs(keys: list[Variant], column: pd.Series) -> dict[Variant, tuple[np.ndarray, int]]:
+    """Every variant's finite numbers, and how many runs have none."""
+    rows: dict[Variant, list[float]] = {key: [] for key in keys}
+    for key, value in zip(keys, column.astype(float), strict=True):
+        rows[key].append(value)
+    finite = {key: np.array([value for value in values if math.isfinite(value)]) for key, values in rows.items()}
+    return {key: (finite[key], len(values) - len(finite[key])) for key, values in rows.items()}
+
+
+def _against(
+    kind: Literal["rung", "pair"], factors: Sequence[str], levels: list[Variant], before: Variant, after: Variant
+) -> Comparison:
+    steps = [Change(*step) for step in zip(factors, before, after, strict=True)]
+    varied = [step for step, values in zip(steps, levels, strict=True) if len(values) > 1]
+    changes = tuple(step for step in varied if step.before != step.after)
+    held = tuple((step.factor, step.after) for step in varied if step.before == step.after)
+    return Comparison(kind, changes, held, ((before, after),))
+
+
+def _crossed(kind: Literal["main", "interaction"], levels: list[Variant], *steps: tuple[int, Change]) -> Comparison:
+    """A comparison over all settings of the factors that don't change; steps are a factor's number and its change."""
+    moving = dict(steps)
+    strata = []
+    for setting in itertools.product(*(("",) if i in moving else values for i, values in enumerate(levels))):
+        choices = [(moving[i].before, moving[i].after) if i in moving else (value,) for i, value in enumerate(setting)]
+        strata.append(tuple(itertools.product(*choices)))
+    return Comparison(kind, tuple(moving.values()), (), tuple(strata))
+
+
+def _answers(members: list[Strata], draws: int) -> list[tuple[float, ...]]:
+    """Difference, interval, p and spread of comparisons with equally many runs in each cell."""
+    strata = [
+        [np.stack([member[i][j] for member in members]) for j in range(len(cells))]
+        for i, cells in enumerate(members[0])
+    ]
+    numbers = resampling.effect(strata), *resampling.interval(strata), resampling.permutation_p(strata, draws)
+    return list(zip(*numbers, resampling.spread(strata), strict=True))
+
+
+def _effects(metric: str, answered: list[tuple[Comparison, int, Strata, tuple[float, ...]]]) -> list[Effect]:
+    """One metric's effects, from questions, runs without a number, the others' numbers, and `_answers`."""
+    most = [max(itertools.chain(*sizes_of(strata))) for _, _, strata, _ in answered]
+    tested = [i for i, runs in enumerate(most) if runs > 1]
+    family = len(tested)
+    corrected = dict(zip(tested, resampling.holm(np.array([answered[i][3][3] for i in tested])), strict=True))
+    effects = []
+    for i, (compared, missing, strata, (difference, low, high, p, spread)) in enumerate(answered):
+        p_holm = corrected.get(i)
+        shown = p_holm is not None and bool(p_holm <= ALPHA)
+        sizes = list(itertools.chain(*sizes_of(strata)))
+        signs = np.tile(resampling.SIGNS[len(strata[0])], len(strata))
+        needed = None
+        if p_holm is not None and abs(difference) > 1e-12 * spread:
+            needed = resampling.seeds_needed(difference, spread, len(strata[0]), len(strata), family)
+            needed = needed if shown else max(needed, min(sizes) + 1)
+        effects.append(
+            Effect(
+                compared=compared,
+                metric=metric,
+                difference=float(difference),
+                low=_defined(low),
+                high=_defined(high),
+                n_before=sum(n for n, sign in zip(sizes, signs, strict=True) if sign < 0),
+                n_after=sum(n for n, sign in zip(sizes, signs, strict=True) if sign > 0),
+                seeds=(min(sizes), most[i]),
+                missing=missing,
+                settings=len(strata),
+                p=None if p_holm is None else float(p),
+                p_holm=None if p_holm is None else float(p_holm),
+                family=family,
+                shown=shown,
+                seeds_needed=needed,
+            )
+        )
+    interactions = [effect for effect in effects if effect.compared.kind == "interaction"]
+    others = [effect for effect in effects if effect.compared.kind != "interaction"]
+    return others + sorted(interactions, key=lambda effect: -abs(effect.difference))
+
+
+def _defined(number: float) -> float | None:
+    return None if math.isnan(number) else float(number)

@@ -1,0 +1,261 @@
+"""The report's pictures: effects, samples, curves and labels, from what the compared runs kept in their folders."""
+
+import base64
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from gan_lab import charts
+from gan_lab.effects import Effect, Variant
+from gan_lab.errors import LabError
+from gan_lab.runs import Run
+from gan_lab.sentences import MEASURES, Measure, _instead, helped
+
+if TYPE_CHECKING:  # it may import us
+    from gan_lab.compare import Findings
+
+PANELS = 16  # so many variants have pictures
+POINTS = 300  # of a curve, at most
+LINES = 30  # of a forest plot, at most
+PIXELS = 20_000_000  # of a picture that is read, at most
+BYTES = 200_000  # of a picture in the report, at most: 17 of them and all else stay below 8 MB
+
+Link = Callable[[str], str | None]
+
+
+@dataclass
+class Card:
+    """A picture, and what it lacks."""
+
+    name: str
+    link: str | None = None
+    picture: str | None = None  # a data: URI
+    alt: str = ""
+    caption: str = ""
+    gaps: list[str] = field(default_factory=list)
+
+
+class Kept(NamedTuple):
+    """What a variant's runs kept beside their results."""
+
+    tables: list[pd.DataFrame]
+    labels: list[np.ndarray]  # shares, which sum to 1
+    ideal: float | None  # of the losses
+    no_table: list[str]
+    no_labels: list[str]
+
+
+def measure_of(findings: "Findings", metric: str) -> Measure:
+    return findings.measures.get(metric) or MEASURES.get(metric) or Measure(metric, metric, more_is_better=None)
+
+
+def runs_of(findings: "Findings", variant: Variant) -> pd.DataFrame:
+    keys = findings.runs[findings.factors].astype(str).itertuples(index=False, name=None)
+    return findings.runs[[key == variant for key in keys]]
+
+
+def amount(number: float, low: float | None = None, high: float | None = None, plus: str = "", digits: int = 3) -> str:
+    """'9.6 [8.4, 10.0]': so many digits of the largest."""
+    ends = [] if low is None or high is None else [low, high]
+    largest = max(abs(each) for each in (number, *ends))
+    places = min(6, max(0, digits - 1 - math.floor(math.log10(largest)))) if largest else 0
+    size, *bounds = (round(each, places) + 0.0 for each in (number, *ends))  # + 0.0: no '-0'
+    return f"{size:{plus},.{places}f}" + (f" [{', '.join(f'{end:,.{places}f}' for end in bounds)}]" if ends else "")
+
+
+def forests(findings: "Findings") -> list[Card]:
+    """The effects in every metric that has sentences."""
+    return [_forest(findings, metric) for metric in dict.fromkeys(effect.metric for effect, _ in findings.answers)]
+
+
+def _forest(findings: "Findings", metric: str) -> Card:
+    measure = measure_of(findings, metric)
+    effects = [effect for effect in findings.effects if effect.metric == metric]
+    card = Card(measure.words)
+    if len(effects) > LINES:
+        card.gaps.append(f"The {LINES} largest of {len(effects):,} comparisons, those with a shown difference first.")
+        effects = sorted(effects, key=lambda effect: (not effect.shown, -abs(effect.difference)))[:LINES]
+    lines = [
+        charts.Line(
+            _label(effect),
+            amount(effect.difference, effect.low, effect.high, "+", 2),
+            effect.difference,
+            effect.low,
+            effect.high,
+            effect.shown,
+            helped(effect, measure),
+        )
+        for effect in effects
+    ]
+    axis = f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
+    card.picture = _uri(charts.forest(lines, axis, measure.more_is_better).encode(), "svg+xml")
+    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in lines)
+    return card
+
+
+def _label(effect: Effect) -> str:
+    """'Adam instead of SGD', as its sentence says it."""
+    if effect.compared.kind == "interaction":
+        return " × ".join(_instead(change) for change in effect.compared.changes)
+    return _instead(*effect.compared.changes)
+
+
+def look_into(findings: "Findings", variant: Variant) -> Kept:
+    """Reads the tables and summaries of a variant's runs, each once."""
+    kept = Kept([], [], None, [], [])
+    ideals = []
+    for run in runs_of(findings, variant).drop_duplicates("run").itertuples():
+        folder = Run(findings.folder / str(run.run))
+        try:
+            kept.tables.append(_table(folder.metrics))
+        except (OSError, ValueError, LookupError) as error:  # pandas' own errors are ValueErrors
+            kept.no_table.append(f"seed {run.seed}: metrics.csv {_reason(error)}")
+        try:
+            summary = folder.read_summary()
+            ideals.append(summary["losses"]["equilibrium"])
+            kept.labels.append(_shares(summary["labels"]))
+        except (OSError, LabError, ValueError, LookupError, TypeError) as error:
+            kept.no_labels.append(f"seed {run.seed}: summary.json {_reason(error)}")
+    return kept._replace(ideal=next((float(ideal) for ideal in ideals if isinstance(ideal, int | float)), None))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    if isinstance(error, KeyError):
+        return f"has no {error.args[0]}"
+    return "can't be read" if isinstance(error, OSError) else "is damaged"
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """The losses and modes of a metrics.csv by step, at most `POINTS` rows: means over equal stretches of steps."""
+    wanted = {"step", *charts.LOSSES, charts.MODES}
+    table = pd.read_csv(path, usecols=lambda name: name in wanted, dtype=float)
+    table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
+    if len(table) > POINTS:
+        width = table["step"].max() / POINTS
+        table["step"] = np.ceil(table["step"] / width) * width
+    return table.groupby("step").mean()
+
+
+def _shares(counts: object) -> np.ndarray:
+    shares = np.asarray(counts, dtype=float)
+    if shares.ndim != 1 or not len(shares) or not np.isfinite(shares).all() or shares.sum() <= 0:
+        raise ValueError("no counts")
+    return shares / shares.sum()
+
+
+def curves(findings: "Findings", kept: dict[Variant, Kept]) -> list[Card]:
+    """Losses and modes over the steps; equal axes for equal losses."""
+    bands = {variant: _bands(each.tables) for variant, each in kept.items()}
+    tops: dict[float | None, list[float]] = {}
+    most_modes = 1.0
+    for variant, drawn in bands.items():
+        highs = [drawn[column]["high"].to_numpy() for column in charts.LOSSES if column in drawn]
+        tops.setdefault(kept[variant].ideal, []).extend(np.concatenate(highs) if highs else [])
+        if charts.MODES in drawn:
+            most_modes = max(most_modes, drawn[charts.MODES]["high"].max())
+    cards = []
+    for variant, drawn in bands.items():
+        ideal, values = kept[variant].ideal, tops[kept[variant].ideal]
+        card = Card(findings.names[variant], gaps=kept[variant].no_table)
+        if drawn:
+            top = 1.1 * max(float(np.quantile(values, 0.995)) if values else 0, 1.5 * (ideal or 0), 1e-9)
+            card.picture = _uri(charts.curves(drawn, ideal, top, most_modes).encode(), "svg+xml")
+            card.alt = f"Losses and modes over the steps, {card.name}"
+        else:
+            card.gaps = card.gaps or ["No losses were recorded."]
+        cards.append(card)
+    return cards
+
+
+def _bands(tables: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Mean, smallest and largest over the runs, by column."""
+    bands = {}
+    for column in (*charts.LOSSES, charts.MODES):
+        lines = [table[column].dropna() for table in tables if column in table]
+        wide = pd.concat(lines, axis=1).sort_index() if lines else pd.DataFrame()
+        if not wide.empty:
+            wide = wide.interpolate(method="index", limit_area="inside")  # runs that logged at other steps
+            bands[column] = pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
+    return bands
+
+
+def labels(findings: "Findings", kept: dict[Variant, Kept]) -> list[Card]:
+    """How often each class was made; equal axes. Nothing where no run counted labels."""
+    if not any(each.labels for each in kept.values()):
+        return []
+    top = 1.05 * max(float(shares.max()) for each in kept.values() for shares in each.labels)
+    cards = []
+    for variant, each in kept.items():
+        card = Card(findings.names[variant], gaps=each.no_labels)
+        alike = [shares for shares in each.labels if len(shares) == len(each.labels[0])]
+        if alike:
+            card.picture = _uri(charts.labels(np.stack(alike), top).encode(), "svg+xml")
+            means = ", ".join(f"{share:.0%}" for share in np.mean(alike, axis=0)[: charts.NAMED_BARS])
+            card.alt = f"Share of each class, {card.name}: {means}"
+        cards.append(card)
+    return cards
+
+
+def samples(findings: "Findings", link: Link) -> list[Card]:
+    """The last samples of each variant's first run that has a picture, and real samples."""
+    cards, real = [], None
+    for variant in findings.variants[:PANELS]:
+        card = Card(findings.names[variant])
+        for run in runs_of(findings, variant).drop_duplicates("run").itertuples():
+            made, beside, gap = _halves(sorted(Run(findings.folder / str(run.run)).images.glob("samples_*.png")))
+            if made is None:
+                card.gaps.append(f"seed {run.seed}: {gap}")
+                continue
+            card.picture, card.link, card.caption = _png(made), link(str(run.run)), f"seed {run.seed}"
+            card.alt = f"Samples of {card.name}, seed {run.seed}"
+            real = real or beside
+            break
+        cards.append(card)
+    if real:
+        cards.append(Card("Real data", picture=_png(real), alt="Real samples", caption="what G should learn to make"))
+    return cards
+
+
+def _halves(paths: Iterable[Path]) -> tuple[Image.Image | None, Image.Image | None, str]:
+    """The last picture's two halves, as `plots.samples` draws them: generated and real; or why there are none."""
+    for path in reversed(list(paths)):
+        try:
+            with Image.open(path) as image:
+                if image.width * image.height > PIXELS:
+                    return None, None, f"{path.name} is too large"
+                whole = image.convert("RGB")
+        except Exception:  # PIL tells damage by errors of many types
+            return None, None, f"{path.name} is damaged"
+        if whole.width < 1.5 * whole.height:
+            return whole, None, ""
+        middle = whole.width // 2
+        return (
+            whole.crop((0, 0, middle, whole.height)),
+            whole.crop((middle, 0, whole.width, whole.height)),
+            "",
+        )
+    return None, None, "no picture of samples"
+
+
+def _png(image: Image.Image) -> str:
+    """With 256 colours, and as large as `BYTES` allow."""
+    while True:
+        content = io.BytesIO()
+        image.quantize(256).save(content, "PNG")
+        if content.tell() <= BYTES or min(image.size) < 64:
+            return _uri(content.getvalue(), "png")
+        shrink = 0.9 * math.sqrt(BYTES / content.tell())
+        image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,26 @@
+"""Which remedy helped: `python scripts/compare.py runs=<folder>`; `--help` lists the keys."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.command import command
+from gan_lab.config import check
+
+
+@command("compare")
+def main(cfg: DictConfig) -> None:
+    if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
+        cfg.runs = [cfg.runs]
+    check(cfg)
+    from gan_lab.compare import compare, describe, write
+
+    findings = compare(cfg.runs, cfg.target)
+    paths = write(findings)
+    from gan_lab.report import write_report
+
+    write_report(findings, findings.folder / "report.html")
+    print(describe(findings))
+    print(f"\nWritten: {', '.join(map(str, [*paths, findings.folder / 'report.html']))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,616 @@
+"""Comparisons of runs whose truth is known: real configurations, made-up results."""
+
+import functools
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT, command, compose
+from omegaconf import OmegaConf
+
+from gan_lab.collect import find, read, read_settings
+from gan_lab.compare import Findings, compare, describe, write
+from gan_lab.errors import LabError
+from gan_lab.factors import factors, levels
+
+SGD, ADAM = [1, 1, 2, 2, 4], [7, 8, 8, 9, 10]  # modes: means of 2 and 8.4, fully separate
+PLAIN = "loss=mse activation=sigmoid optim=sgd norm=none"
+RUNGS = [
+    PLAIN,
+    "loss=bce activation=sigmoid optim=sgd norm=none",
+    "loss=bce activation=leaky_relu optim=sgd norm=none",
+    "loss=bce activation=leaky_relu optim=adam norm=none",
+    "loss=bce activation=leaky_relu optim=adam norm=layer",
+]
+
+
+@functools.cache
+def config(overrides: str) -> str:
+    return OmegaConf.to_yaml(compose(*overrides.split()))
+
+
+def made_up(folder: Path, overrides: str = "", seed: int = 0, **results: Any) -> Path:
+    """A finished run on digits; `results` are metrics, `_<key>`s of its summary, or `_summary=None` for none."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(config(overrides).replace("\nseed: 0\n", f"\nseed: {seed}\n"))
+    metrics = dict(samples=10_000, modes=10, modes_total=10, modes_robust=10, kl_data=0.01, coverage=0.9, ct=None)
+    metrics |= dict(evaluator_accuracy=0.98) | {key: value for key, value in results.items() if key[0] != "_"}
+    word = "collapsed" if metrics["modes_robust"] <= 5 else "covered"
+    summary = dict(status="finished", error=None, steps=15_000, seconds=40.0, seed=seed, labels=[1000] * 10)
+    summary |= dict(verdict=dict(collapse=word, copies=False, likeness="good", balance="balanced"), metrics=metrics)
+    summary |= dict(environment=dict(device="cpu", threads=1, torch="2.11.0"), undefined=dict(ct="too few"))
+    summary |= {key[1:]: value for key, value in results.items() if key[0] == "_"}
+    if "_summary" not in results:
+        (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (folder / "metrics.csv").write_text("step,loss/d_real\n20,0.7\n15000,0.6\n")
+    return folder
+
+
+def repeated(folder: Path, overrides: str, modes: list[int], name: str = "run", **results: Any) -> None:
+    for seed, number in enumerate(modes):
+        made_up(folder / f"{name}_seed-{seed}", overrides, seed, modes=number, **results)
+
+
+@pytest.fixture
+def pair(tmp_path) -> Path:
+    repeated(tmp_path, "optim=sgd", SGD, "a", modes_robust=2, _seconds=30.0)
+    repeated(tmp_path, "optim=adam", ADAM, "b", modes_robust=8, _seconds=50.0)
+    return tmp_path
+
+
+def reasons(findings: Findings) -> dict[str, str]:
+    return dict(zip(findings.apart["run"], findings.apart["reason"], strict=True))
+
+
+# Factors.
+
+
+def found(*overrides: str) -> dict[str, list[str]]:
+    made = [OmegaConf.to_container(OmegaConf.create(config(each))) for each in overrides]
+
+    def flat(node: dict, prefix: str = "") -> dict:
+        pairs = [(f"{prefix}{key}", value) for key, value in node.items()]
+        return {
+            k: v
+            for key, value in pairs
+            for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()
+        }
+
+    return {factor.name: factor.values for factor in factors([flat(each) for each in made])}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["seed=1", "seed=2 threads=2 data_dir=x name=y ~callbacks.pictures log_every=5 trainer=gpu"], {}),
+        (["loss=mse", "loss=bce"], {"loss": ["MSE", "BCE"]}),
+        (["optim=sgd", "optim=adam"], {"optim": ["SGD", "Adam"]}),  # with their lr, betas and momentum
+        (["optim=adam", "optim=adamw", "optim=sgd"], {"optim": ["Adam", "AdamW", "SGD"]}),  # two of them with equal lr
+        (["norm=none", "norm=layer", "norm=group"], {"norm": ["none", "LayerNorm", "GroupNorm"]}),
+        (["", "optim.lr=0.001"], {"optim.lr": ["0.0005", "0.001"]}),  # optim_d.lr and optim_g.lr follow it
+        (
+            [f"optim={optim} optim.lr={lr}" for optim in ("sgd", "adam") for lr in (0.1, 0.01)],
+            {"optim": ["SGD", "SGD", "Adam", "Adam"], "optim.lr": ["0.1", "0.01", "0.1", "0.01"]},
+        ),
+        (
+            ["optim=sgd", "optim=adam", "optim=adam optim.betas=[0.9,0.999]"],
+            {"optim": ["SGD", "Adam betas [0.5, 0.999]", "Adam betas [0.9, 0.999]"]},
+        ),
+        (["", "optim_d.lr=0.001"], {"optim_d.lr": ["0.0005", "0.001"]}),
+        (["", "optim_d=sgd"], {"optim_d": ["default optim_d", "SGD"]}),
+        (["activation=sigmoid", "activation=leaky_relu"], {"activation": ["Sigmoid", "LeakyReLU"]}),
+        (["", "activation.negative_slope=0.2"], {"activation": ["LeakyReLU 0.02", "LeakyReLU 0.2"]}),
+        (
+            ["activation=sigmoid", "", "activation.negative_slope=0.2"],
+            {"activation": ["Sigmoid", "LeakyReLU 0.02", "LeakyReLU 0.2"]},
+        ),
+        (["dataset=mnist model=mlp", "dataset=mnist model=conv"], {"model": ["mlp", "conv"]}),
+        (["", "batch_size=16", "batch_size=128"], {"batch_size": ["64", "16", "128"]}),
+        (["loss=mse norm=none", "loss=bce"], {"loss + norm": ["MSE + norm none", "BCE + LayerNorm"]}),
+        (["", "latent_dim=2 loss=mse"], {"loss + latent_dim": ["BCE + latent_dim 32", "MSE + latent_dim 2"]}),
+        (
+            ["loss=mse norm=none", "loss=bce", "loss=bce norm=none"],
+            {"loss": ["MSE", "BCE", "BCE"], "norm": ["none", "LayerNorm", "none"]},
+        ),
+        (
+            ["", "model.generator.hidden=[8] model.discriminator.hidden=[4]"],
+            {
+                "model": [
+                    "generator.hidden [256, 256] + discriminator.hidden [256]",
+                    "generator.hidden [8] + discriminator.hidden [4]",
+                ]
+            },
+        ),
+        (
+            [f"model.generator.hidden=[{n}] model.discriminator.hidden=[{n}]" for n in (8, 4)],
+            {"model": ["hidden [8]", "hidden [4]"]},
+        ),
+        (["", "+optim.eps=0.001"], {"optim.eps": ["default optim.eps", "0.001"]}),
+    ],
+)
+def test_factors_are_what_differs(overrides, expected):
+    assert found(*overrides) == expected
+
+
+def test_a_factor_begins_with_what_remedies_replace_or_the_smallest_number():
+    assert levels(["Adam", "SGD", "RMSprop"]) == ["SGD", "Adam", "RMSprop"]
+    assert levels(["BCE + LayerNorm", "MSE + norm none"]) == ["MSE + norm none", "BCE + LayerNorm"]
+    assert levels(["0.1", "1e-05", "0.02"]) == ["1e-05", "0.02", "0.1"]
+
+
+def test_variants_come_from_the_configurations_not_from_names(tmp_path):
+    for seed, (sgd, adam) in enumerate(zip(SGD, ADAM, strict=True)):
+        made_up(tmp_path / "adam" / f"optim-adam_seed-{seed}", "optim=sgd", seed, modes=sgd)
+        made_up(tmp_path / "deep" / "er" / "sgd" / str(seed), "optim=adam", seed, modes=adam)
+    findings = compare([tmp_path])
+    assert (findings.factors, findings.variants) == (["optim"], [("SGD",), ("Adam",)])
+    assert findings.runs.groupby("variant")["modes"].mean().to_dict() == {"SGD": 2, "Adam": 8.4}
+    assert set(findings.runs[findings.runs["variant"] == "Adam"]["run"]) == {f"deep/er/sgd/{i}" for i in range(5)}
+
+
+def test_replicas_are_repetitions(tmp_path):
+    words = [dict(collapse="collapsed"), dict(collapse="covered")]
+    for overrides, modes in (("optim=sgd", [1, 3]), ("optim=adam", [8, 10])):
+        members = [dict(samples=10_000, modes=number, modes_total=10) for number in modes]
+        made_up(
+            tmp_path / overrides, overrides, modes=99, _replicas=2, _replica_metrics=members, _replica_verdicts=words
+        )
+    findings = compare([tmp_path])
+    rows = findings.runs[["variant", "member", "modes"]].to_numpy().tolist()
+    assert rows == [["SGD", 0, 1], ["SGD", 1, 3], ["Adam", 0, 8], ["Adam", 1, 10]]
+    assert findings.runs["collapsed"].tolist() == [True, False] * 2
+    assert findings.effects[0].seeds == (2, 2)
+    assert any("Replicas count as repetitions" in note for note in findings.notes)
+
+
+def test_an_older_configuration_has_todays_defaults(tmp_path):
+    for seed in range(2):
+        old = made_up(tmp_path / f"old{seed}", "", seed) / "config.yaml"
+        old.write_text(old.read_text().replace("joint_d_update: false\n", "").replace("cache_dir: .cache\n", ""))
+        made_up(tmp_path / f"new{seed}", "", seed + 2)
+        made_up(tmp_path / f"other{seed}", "joint_d_update=true", seed)
+    findings = compare([tmp_path])
+    assert findings.variants == [("false",), ("true",)]
+    assert findings.runs["variant"].value_counts().to_dict() == {"joint_d_update false": 4, "joint_d_update true": 2}
+
+
+# Designs.
+
+
+def ladder(folder: Path, rungs: list[str], seeds: int = 2) -> None:
+    for rung, overrides in enumerate(rungs):
+        repeated(folder, overrides, [rung + 1] * seeds, f"rung-{rung + 1}_x")
+
+
+def test_a_ladder_is_read_in_the_order_of_its_folders(tmp_path):
+    ladder(tmp_path, RUNGS)
+    made_up(tmp_path / "another", RUNGS[3], 7)  # although this one sorts first
+    findings = compare([tmp_path])
+    assert findings.design == "ladder"
+    changes = [change for effect in findings.effects if effect.metric == "modes" for change in effect.compared.changes]
+    assert [change.after for change in changes] == ["BCE", "LeakyReLU", "Adam", "LayerNorm"]
+    assert [effect.compared.kind for effect, _ in findings.answers] == ["rung"] * 4
+
+
+def test_a_ladder_of_more_than_nine_rungs_is_read_in_the_order_of_their_numbers(tmp_path):
+    sizes = ["latent_dim=1", *(f"latent_dim=2 batch_size={2**i}" for i in range(11))]
+    ladder(tmp_path, ["batch_size=1 latent_dim=1", *sizes[1:]])
+    findings = compare([tmp_path])
+    assert [variant[0] for variant in findings.variants] == ["1", "1", *(str(2**i) for i in range(1, 11))]
+    assert findings.design == "ladder"
+
+
+def test_a_ladder_whose_rung_failed_compares_its_neighbours(tmp_path):
+    ladder(tmp_path, RUNGS[:3])
+    ladder(tmp_path / "z", RUNGS[4:])
+    for seed in range(2):
+        made_up(tmp_path / f"rung-4_seed-{seed}", RUNGS[3], seed, _status="failed", _error="NaN")
+    findings = compare([tmp_path])
+    assert findings.design == "ladder"
+    assert len(findings.variants) == 4
+    assert "BCE, LeakyReLU, norm none, Adam: 2 of 2 runs failed or came to no end and don't count." in findings.notes
+
+
+def test_a_crossing_has_main_effects_worked_by_hand(tmp_path):
+    cells = {("mse", "sgd"): [1, 3], ("mse", "adam"): [4, 6], ("bce", "sgd"): [2, 4], ("bce", "adam"): [9, 11]}
+    for (loss, optim), modes in cells.items():
+        repeated(tmp_path, f"loss={loss} optim={optim}", modes, f"{loss}_{optim}")
+    findings = compare([tmp_path])
+    assert findings.design == "factorial"
+    assert findings.variants[0] == ("MSE", "SGD"), "before the remedies"
+    effects = {
+        tuple(c.after for c in effect.compared.changes): effect.difference
+        for effect in findings.effects
+        if effect.metric == "modes"
+    }
+    # means 2, 5, 3, 10: BCE (1 + 5) / 2, Adam (3 + 7) / 2, both 7 − 3
+    assert effects == {("BCE",): 3, ("Adam",): 5, ("BCE", "Adam"): 4}
+    assert [effect.compared.kind for effect, _ in findings.answers] == ["main", "main", "interaction"]
+
+
+def test_a_crossing_with_a_failed_corner_is_no_ladder(tmp_path):
+    for order, (loss, optim) in enumerate([("mse", "sgd"), ("mse", "adam"), ("bce", "adam"), ("bce", "sgd")]):
+        state = dict(_status="failed", _error="NaN") if order == 1 else {}
+        repeated(tmp_path, f"loss={loss} optim={optim}", [1, 2], f"{loss}_{optim}", **state)
+    findings = compare([tmp_path])
+    assert findings.design == "pairs"
+    assert len(findings.answers) == 3
+
+
+def test_of_many_pairs_the_shown_ones_come_first(tmp_path):
+    for number in range(1, 7):
+        repeated(tmp_path, f"batch_size={number}", [1, 1, 1, 2, 2, 2, 2, 2] if number < 6 else [9] * 8, f"{number}")
+    findings = compare([tmp_path])
+    assert findings.design == "pairs"
+    assert len(findings.answers) == 10
+    assert [effect.shown for effect, _ in findings.answers] == [True] * 5 + [False] * 5
+    assert any("5 more comparisons of the modes captured are in effects.csv" in note for note in findings.notes)
+
+
+def test_too_many_pairs_are_not_compared(tmp_path, monkeypatch):
+    for number in range(1, 6):
+        repeated(tmp_path, f"batch_size={number}", [1, 2], f"{number}")
+    monkeypatch.setattr("gan_lab.compare.MOST_EFFECTS", 49)  # 10 pairs in 5 metrics
+    assert {effect.metric for effect in compare([tmp_path]).effects} == {"modes", "collapsed"}
+    monkeypatch.setattr("gan_lab.compare.MOST_PAIRS", 9)
+    findings = compare([tmp_path])
+    assert (findings.effects, findings.answers) == ([], [])
+    assert any("5 variants make 10 pairs, too many" in note for note in findings.notes)
+    assert len(pd.read_csv(write(findings)[1])) == 0
+    assert "too many" in describe(findings)
+
+
+# Numbers and words.
+
+
+def test_sentences_and_numbers_worked_by_hand(pair):
+    findings = compare([pair])
+    effect, sentence = findings.answers[0]
+    # All 5 of one side above the other 5: 2 of binom(10, 5) = 252 splits are as far apart.
+    assert sentence.startswith("Adam instead of SGD raised the modes captured by 6.4 of 10 [")
+    assert sentence.endswith("] (5 seeds, p = 0.008)")
+    assert effect.p == pytest.approx(2 / 252)
+    paths = write(findings)
+    assert [path.relative_to(pair) for path in paths] == [Path("comparison.csv"), Path("effects.csv")]
+    rows, effects = (pd.read_csv(path) for path in paths)
+    assert rows.groupby("variant")["modes"].mean().to_dict() == {"SGD": 2, "Adam": 8.4}
+    columns = ["optim", "seed", "modes", "collapse", "collapsed", "seconds", "steps"]
+    assert rows[columns].iloc[0].tolist() == ["SGD", 0, 1, "collapsed", True, 30, 15_000]
+    assert rows[columns].iloc[9].tolist() == ["Adam", 4, 10, "covered", False, 50, 15_000]
+    assert list(rows["run"]) == [f"{name}_seed-{seed}" for name in "ab" for seed in range(5)]
+    modes = effects[effects["metric"] == "modes"].iloc[0]
+    assert modes[["kind", "factor", "before", "after"]].tolist() == ["pair", "optim", "SGD", "Adam"]
+    assert (modes["difference"], modes["n_before"], modes["n_after"]) == (pytest.approx(6.4), 5, 5)
+    assert (modes["p_holm"], bool(modes["shown"]), modes["sentence"]) == (effect.p_holm, True, sentence)
+    collapsed = effects[effects["metric"] == "collapsed"].iloc[0]
+    assert collapsed["difference"] == -1
+    share = next(s for s in findings.summaries if (s.variant, s.metric) == (("SGD",), "collapsed"))
+    assert share.low == pytest.approx(0.025 ** (1 / 5)), "of 5 in 5, Clopper and Pearson"
+
+
+def test_the_terminal_says_the_answer_first(pair):
+    made_up(pair / ("long_" * 30), "", 0, _status="failed", _error="The loss is\x1b[31m NaN.\nIt was at step 5.")
+    findings = compare([pair])
+    text = describe(findings)
+    lines = text.splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[0] == "optim on digits: 10 runs of 2 variants"
+    assert lines[2].startswith("- Adam instead of SGD raised the modes captured by 6.4 of 10")
+    row = next(line for line in lines if line.startswith("SGD "))
+    assert row.split()[:3] == ["SGD", "5", "2"]
+    assert "5 of 5 [0.48, 1.00]" in row
+    assert "Set apart, 1 of 11 runs:" in text
+    assert "failed: The loss is" in text.replace("\n  ", " ")
+    assert "\x1b" not in text
+    for told in (
+        "samples judged per run 10,000",
+        "accuracy of the evaluator 0.98",
+        "optim.lr 0.01",
+        "Holm's correction",
+    ):
+        assert told in text.replace("\n  ", " ")
+
+
+def test_where_all_modes_are_captured_a_closer_look_answers(tmp_path):
+    for overrides, robust in (("optim=sgd", 7), ("optim=adam", 10)):
+        repeated(tmp_path, overrides, [10, 10], overrides, modes_robust=robust)
+    assert compare([tmp_path]).metrics[:2] == ["modes", "modes_robust"]
+    for run in tmp_path.rglob("summary.json"):
+        run.write_text(
+            run.read_text()
+            .replace('"modes_robust": 7', '"modes_robust": 10')
+            .replace("0.01", f"0.0{len(str(run)) % 7 + 1}")
+        )
+    findings = compare([tmp_path])
+    assert findings.metrics[:2] == ["modes", "kl_data"]
+    assert {effect.metric for effect, _ in findings.answers} == {"modes", "kl_data"}
+
+
+def test_without_modes_coverage_answers(tmp_path):
+    for overrides in ("optim=sgd", "optim=adam"):
+        for seed in range(2):
+            run = made_up(tmp_path / f"{overrides}{seed}", f"dataset=pattern1010 {overrides}", seed, _labels=[])
+            summary = json.loads((run / "summary.json").read_text())
+            for name in ("modes", "modes_total", "modes_robust", "kl_data"):
+                del summary["metrics"][name]
+            (run / "summary.json").write_text(json.dumps(summary))
+    findings = compare([tmp_path])
+    assert (findings.metrics, findings.answers[0][0].metric) == (["coverage", "collapsed"], "coverage")
+    assert "coverage [95 %]" in describe(findings)
+
+
+# What can't be concluded.
+
+
+def test_one_variant(tmp_path):
+    repeated(tmp_path, "", [9, 10, 10])
+    findings = compare([tmp_path])
+    assert (findings.design, findings.effects) == ("one", [])
+    assert findings.variants == [("BCE, LeakyReLU, LayerNorm, Adam",)]
+    assert findings.summaries[0].n == 3
+    assert "nothing to compare" in describe(findings)
+    assert len(pd.read_csv(write(findings)[0])) == 3
+
+
+def test_a_single_run(tmp_path):
+    findings = compare([made_up(tmp_path / "run")])
+    assert len(findings.runs) == 1
+    assert any("one run only" in note for note in findings.notes)
+
+
+def test_one_seed(tmp_path):
+    made_up(tmp_path / "a", "optim=sgd", modes=1)
+    made_up(tmp_path / "b", "optim=adam", modes=10)
+    findings = compare([tmp_path])
+    assert findings.answers[0][1].startswith("Adam instead of SGD: nothing can be concluded from one seed")
+    assert "nothing can be concluded" in findings.notes[0]
+
+
+def test_so_few_seeds_that_no_difference_could_be_shown(tmp_path):
+    repeated(tmp_path, "optim=sgd", [1, 1, 1], "a")
+    repeated(tmp_path, "optim=adam", [10, 10, 10, 9], "b")
+    findings = compare([tmp_path])
+    assert not any("no difference can be shown" in note for note in findings.notes), "p of 1 / binom(7, 3) can be"
+    assert any("3 to 4 runs" in note for note in findings.notes)
+    made_up(tmp_path / "c", "optim=rmsprop", 0)
+    told = compare([tmp_path]).notes
+    assert any("no difference can be shown, however large, in 3 comparisons: at least 5 seeds" in note for note in told)
+
+
+# Set apart.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "results", "told"),
+    [
+        ("dataset=ring", {}, "dataset ring (modes 8, radius 1, std 0.01, samples 100000), not digits (heldout 0.2)"),
+        ("dataset.heldout=0.3", {}, "dataset digits (heldout 0.3), not digits (heldout 0.2)"),
+        ("", dict(_steps=20_000), "steps 20000, not 15000"),
+        ("", dict(samples=1_000), "samples judged 1000, not 10000"),
+        ("", dict(evaluator_accuracy=0.97), "evaluator's accuracy 0.97, not 0.98"),
+        ("", dict(_labels=[1] * 12), "modes 12, not 10"),
+    ],
+)
+def test_what_cannot_be_compared_is_set_apart(pair, overrides, results, told):
+    for seed in range(3):
+        made_up(pair / f"0_other{seed}", overrides, seed, modes=5, **results)
+    findings = compare([pair])
+    assert reasons(findings) == {f"0_other{seed}": f"not comparable: {told}" for seed in range(3)}
+    assert len(findings.runs) == 10
+    assert findings.answers[0][0].difference == pytest.approx(6.4)
+    assert "What counts is the largest group of comparable runs (10)" in describe(findings)
+    rows = pd.read_csv(write(findings)[0])
+    assert rows["compared"].tolist() == [True] * 10 + [False] * 3
+    assert rows["modes"].tolist()[-3:] == [5, 5, 5], "their numbers are there all the same"
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (dict(_status="failed", _error="The loss is NaN.\nMore."), "failed: The loss is NaN."),
+        (dict(_status="interrupted", _steps=70), "interrupted at step 70 of 15000"),
+        (dict(_summary=None), "unfinished: it has no summary, so it was killed or still trains"),
+        (dict(_status="odd"), "damaged: summary.json says status odd, steps 15000"),
+        (dict(_steps="many"), "damaged: summary.json says status finished, steps many"),
+        (dict(_metrics={}), "not judged: its summary has no metrics"),
+        (dict(_metrics=None, _verdict=[], _labels=3, _environment="x"), "not judged: its summary has no metrics"),
+    ],
+)
+def test_what_came_to_no_end_is_set_apart(pair, state, told):
+    made_up(pair / "x", "loss=mse", 0, **state)
+    findings = compare([pair])
+    assert reasons(findings) == {"x": told}
+    assert findings.factors == ["optim"], "it makes no factor of what only differs there"
+
+
+def test_odd_values_are_no_numbers(pair):
+    made_up(pair / "x", "", 9, modes="ten", kl_data=None, coverage=float("inf"), modes_robust=True, _seconds=[])
+    findings = compare([pair])
+    row = findings.runs[findings.runs["run"] == "x"].iloc[0]
+    assert row[["modes", "kl_data", "coverage", "seconds"]].isna().all()
+    assert next(effect for effect in findings.effects if effect.metric == "modes").missing == 1
+    assert "1 run without a number" in findings.answers[0][1]
+
+
+def test_a_sweeps_failed_jobs_are_named(pair):
+    for name, job in {
+        "p": dict(status="failed", error="norm=batch can't work with batch_size=1.\nMore", overrides=["norm=batch"]),
+        "q": dict(status="running", error=None),
+    }.items():
+        (pair / name).mkdir()
+        (pair / name / "job.json").write_text(json.dumps(job))
+    made_up(pair / "r", "", 8, _summary=None)
+    (pair / "r" / "job.json").write_text(json.dumps(dict(status="failed", error="No space left on device.")))
+    (pair / "a_seed-0" / "job.json").write_text('{"status": "fin')
+    told = reasons(compare([pair]))
+    assert told == {
+        "p": "failed before it began: norm=batch can't work with batch_size=1.",
+        "q": "unfinished: it has no summary, so it was killed or still trains",
+        "r": "failed: No space left on device.",
+    }
+
+
+def test_the_same_run_twice_counts_once(pair):
+    made_up(pair / "z", "optim=sgd threads=2 ~callbacks.pictures", 1, modes=9)
+    findings = compare([pair])
+    assert reasons(findings) == {"z": "no independent repetition: settings and seed are those of a_seed-1"}
+
+
+def test_a_run_that_went_on_with_other_settings_is_set_apart(pair):
+    (pair / "a_seed-0" / "config_until_step_500.yaml").write_text(config("optim=sgd optim.lr=0.5"))
+    (pair / "a_seed-1" / "config_until_step_500.yaml").write_text(config("optim=sgd steps=500"))
+    told = reasons(compare([pair]))
+    assert told == {"a_seed-0": "until step 500 trained with another optim.lr, optim_d.lr, optim_g.lr"}
+
+
+def test_a_summary_cut_anywhere_is_set_apart(pair):
+    path = made_up(pair / "x", "", 9) / "summary.json"
+    whole = path.read_bytes()
+    for end in (*range(0, len(whole) - 2, 97), len(whole) - 2):
+        path.write_bytes(whole[:end])
+        record = read(find(pair / "x")[0])
+        assert record.status == "damaged", whole[:end]
+        assert "summary.json is damaged" in record.reason
+    findings = compare([pair])
+    assert "x: damaged: " in describe(findings)
+    assert len(findings.runs) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no configuration"),
+        (b"loss: [", "can't be read"),
+        (b"\xff\xfe\x00", "can't be read"),
+        (b"a: &a [x]\nloss: *a\noptim: 1\ndataset: 2", "refers to itself"),
+        (b"[" * 100_000, "nested"),
+        (b"loss: 1\noptim: 2", "no configuration"),
+    ],
+)
+def test_a_damaged_configuration_is_set_apart(pair, content, told):
+    (made_up(pair / "x", "", 9) / "config.yaml").write_bytes(content)
+    reason = reasons(compare([pair]))["x"]
+    assert reason.startswith("damaged: config.yaml")
+    assert told in reason
+
+
+def test_a_missing_configuration_is_told(pair):
+    (made_up(pair / "x", "", 9) / "config.yaml").unlink()
+    assert reasons(compare([pair])) == {"x": "damaged: config.yaml is missing"}
+
+
+def test_references_are_not_looked_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "treasure")
+    path = made_up(tmp_path / "run") / "config.yaml"
+    path.write_text(path.read_text() + "extra: ${oc.env:SECRET}\na: ${b}\nb: ${a}\n")
+    assert read_settings(path)["extra"] == "${oc.env:SECRET}"
+    made_up(tmp_path / "other", "", 1)
+    assert "treasure" not in repr(compare([tmp_path]))
+
+
+# Where runs are looked for.
+
+
+def test_links_and_overlapping_folders_find_each_run_once(pair):
+    (pair / "loop").symlink_to(pair, target_is_directory=True)
+    (pair / "again").symlink_to(pair / "a_seed-0", target_is_directory=True)
+    (pair / ".hydra").mkdir()
+    (pair / ".hydra" / "config.yaml").write_text("x: 1")
+    findings = compare([pair, pair / "b_seed-1", pair / "loop"])
+    assert len(findings.runs) == 10
+    assert findings.apart.empty
+    assert findings.folder.resolve() == pair.resolve()
+
+
+def test_foreign_folders_are_no_runs(pair):
+    (pair / "website").mkdir()
+    (pair / "website" / "config.yaml").write_text("title: A page")
+    assert compare([pair]).apart.empty
+
+
+def test_several_folders_share_their_parent_unless_told_otherwise(pair, tmp_path_factory):
+    assert compare([pair / "a_seed-0", pair / "b_seed-0"]).folder == pair
+    target = tmp_path_factory.mktemp("elsewhere")
+    findings = compare([pair], target)
+    assert [path.parent for path in write(findings)] == [target, target]
+    assert findings.runs["run"][0] == str(pair / "a_seed-0")
+
+
+def test_folders_without_a_finished_run_are_refused(tmp_path):
+    with pytest.raises(LabError, match="There is no folder .*nowhere"):
+        compare([tmp_path / "nowhere"])
+    with pytest.raises(LabError, match="There is no run in"):
+        compare([tmp_path])
+    (tmp_path / "config.yaml").write_text("title: A page")
+    with pytest.raises(LabError, match="There is no run in"):
+        compare([tmp_path])
+    made_up(tmp_path / "a", _status="failed", _error="NaN")
+    made_up(tmp_path / "b", _status="interrupted", _steps=5)
+    made_up(tmp_path / "c", _summary=None)
+    with pytest.raises(LabError, match="No run in .* has finished: 1 failed, 1 interrupted, 1 unfinished") as error:
+        compare([tmp_path])
+    assert "resume=" in str(error.value)
+
+
+# The command.
+
+
+def test_the_command(pair):
+    made_up(pair / "c", "", 0, _status="failed", _error="NaN")
+    done = command("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("optim on digits: 10 runs of 2 variants\n\n- Adam instead of SGD raised")
+    written = {path.name for path in pair.iterdir() if path.is_file()}
+    assert written == {"comparison.csv", "effects.csv", "report.html"}
+    assert all(str(pair / name) in done.stdout for name in written)
+    before = {path: path.read_bytes() for path in pair.glob("*.csv")}
+    assert command("scripts/compare.py", f"runs=[{pair}]", cwd=pair.parent).returncode == 0
+    assert all(path.read_bytes() == content for path, content in before.items()), "equal runs give equal numbers"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "runs is missing"),
+        (["runs=nowhere"], "There is no folder nowhere"),
+        (["runs=."], "There is no run in ."),
+        (["run=."], "Did you mean 'runs'?"),
+    ],
+)
+def test_mistakes(tmp_path, arguments, told):
+    done = command("scripts/compare.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_comparing_needs_no_torch():
+    code = "import sys, gan_lab.compare; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_runs(tmp_path):
+    variants = itertools.product(("mse", "bce"), ("sigmoid", "relu", "tanh", "gelu"), ("none", "layer"), (1, 2, 3, 4))
+    extra = {f"m{i}": i / 7 for i in range(12)}
+    for i, (loss, activation, norm, size) in zip(range(62), variants, strict=False):  # two short of a crossing
+        overrides = f"loss={loss} activation={activation} norm={norm} latent_dim={size}"
+        for seed in range(17 if i < 8 else 16):
+            made_up(tmp_path / f"{i}_{seed}", overrides, seed, modes=(i * seed) % 11, kl_data=(i + seed) / 9, **extra)
+    code = (
+        "import resource, sys, time; start = time.perf_counter()\n"
+        "from gan_lab.compare import compare, describe, write\n"
+        "findings = compare([sys.argv[1]]); write(findings); describe(findings)\n"
+        "memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
+        "print(f'{len(findings.runs)} runs, {len(findings.effects)} comparisons in '\n"
+        "      f'{time.perf_counter() - start:.0f} s and {memory:.2f} GiB')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    print(done.stdout)
+    assert done.stdout.startswith("1000 runs, ")

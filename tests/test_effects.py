@@ -1,0 +1,350 @@
+"""Comparisons of made-up runs whose truth is known."""
+
+import itertools
+import math
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from gan_lab.effects import Change, compare, comparisons, design, summarise
+from gan_lab.resampling import seeds_needed
+
+SQUARE = list(itertools.product("ab", "xy"))
+CUBE = list(itertools.product("ab", repeat=3))
+LADDER = [tuple("b" if j < i else "a" for j in range(4)) for i in range(5)]  # aaaa, baaa, bbaa, bbba, bbbb
+
+
+def runs(cells: dict, factors: str, metric: str = "m") -> pd.DataFrame:
+    """A frame from the values of every variant."""
+    rows = [(*variant, value) for variant, values in cells.items() for value in values]
+    return pd.DataFrame(rows, columns=[*factors, metric])
+
+
+def sweeps(variants, factors: str, seeds: int, values, number: int = 1_000):
+    """As many sweeps as columns: `values(rng, shape)` makes the numbers of every run (a row) in every sweep."""
+    keys = pd.DataFrame([variant for variant in variants for _ in range(seeds)], columns=list(factors))
+    numbers = pd.DataFrame(values(np.random.default_rng(1), (len(keys), number)))
+    numbers.columns = [f"sweep {i}" for i in range(number)]
+    return pd.concat([keys, numbers], axis=1), list(numbers.columns)
+
+
+def normal(rng, shape):
+    return rng.normal(size=shape)
+
+
+def modes(rng, shape):
+    """Modes captured, as GANs have them: few values, one or all."""
+    return rng.choice([1.0, 2.0, 10.0], p=[0.5, 0.2, 0.3], size=shape)
+
+
+# Designs.
+
+
+def frame_of(variants) -> pd.DataFrame:
+    return pd.DataFrame(list(variants), columns=list("fghi")[: len(next(iter(variants)))])
+
+
+@pytest.mark.parametrize(
+    ("variants", "order", "expected"),
+    [
+        (SQUARE, None, "factorial"),
+        (SQUARE, SQUARE, "factorial"),
+        (list(itertools.product("abc", "x", "uv")), None, "factorial"),  # the middle one doesn't differ
+        (SQUARE[:3], None, "pairs"),  # not all combinations
+        (SQUARE[:3], SQUARE[:3], "pairs"),  # ax, ay, bx: y is taken back
+        ([("a", "x"), ("b", "x"), ("b", "y")], [("a", "x"), ("b", "x"), ("b", "y")], "ladder"),
+        ([("a", "x"), ("b", "x"), ("b", "y")], None, "pairs"),  # nobody said that it's an order
+        ([("a", "x"), ("b", "x"), ("b", "y")], [("b", "x"), ("a", "x"), ("b", "y")], "pairs"),
+        (LADDER, LADDER, "ladder"),
+        ([LADDER[0], *LADDER[2:]], LADDER, "ladder"),  # a rung without a run
+        ([("a",), ("b",), ("c",)], [("a",), ("b",), ("c",)], "pairs"),  # one factor: nothing is added to anything
+        ([("a", "x"), ("b", "y"), ("c", "z")], [("a", "x"), ("b", "y"), ("c", "z")], "pairs"),  # two at once
+        (
+            [tuple("axu"), tuple("byu"), tuple("byv")],
+            [tuple("axu"), tuple("byu"), tuple("byv")],
+            "pairs",
+        ),  # two, then one
+        (
+            [*map(tuple, ("ax", "bx", "by", "cy", "ay"))],
+            [*map(tuple, ("ax", "bx", "by", "cy", "ay"))],
+            "pairs",
+        ),  # a again
+        ([("a", "x")], None, "pairs"),
+    ],
+)
+def test_the_design_is_seen_from_the_variants(variants, order, expected):
+    frame = frame_of(variants)
+    assert design(frame, list(frame.columns), order) == expected
+
+
+def test_an_order_that_lacks_a_variant_is_refused():
+    with pytest.raises(ValueError, match=r"order lacks: \[\('b', 'y'\)\]"):
+        design(frame_of(SQUARE), "fg", SQUARE[:3])
+
+
+def test_a_ladder_asks_of_each_rung_what_it_adds_to_the_one_before():
+    frame = frame_of([LADDER[3], *LADDER[:3], LADDER[4]])
+    questions = comparisons(frame, list("fghi"), LADDER)
+    assert [question.kind for question in questions] == ["rung"] * 4
+    assert [question.changes for question in questions] == [(Change(factor, "a", "b"),) for factor in "fghi"]
+    assert questions[1].held == (("f", "b"), ("h", "a"), ("i", "a"))
+    assert questions[1].strata == ((LADDER[1], LADDER[2]),)
+    without = comparisons(frame_of([LADDER[0], *LADDER[2:]]), list("fghi"), LADDER)
+    assert without[0].changes == (Change("f", "a", "b"), Change("g", "a", "b")), (
+        "both, where the rung between is missing"
+    )
+
+
+def test_pairs_are_all_pairs_and_name_what_differs():
+    questions = comparisons(frame_of([("a",), ("b",), ("c",)]), ["f"])
+    assert [question.strata[0] for question in questions] == [(("a",), ("b",)), (("a",), ("c",)), (("b",), ("c",))]
+    first, second, third = comparisons(frame_of(SQUARE[:3]), ["f", "g"])
+    assert (first.changes, first.held) == ((Change("g", "x", "y"),), (("f", "a"),))
+    assert (second.changes, second.held) == ((Change("f", "a", "b"),), (("g", "x"),))
+    assert third.changes == (Change("f", "a", "b"), Change("g", "y", "x"))
+
+
+def test_a_crossing_of_two_by_three_has_three_main_effects_and_two_interactions():
+    questions = comparisons(frame_of(list(itertools.product("ab", "xyz"))), ["f", "g"])
+    assert [(question.kind, question.changes) for question in questions] == [
+        ("main", (Change("f", "a", "b"),)),
+        ("main", (Change("g", "x", "y"),)),
+        ("main", (Change("g", "x", "z"),)),
+        ("interaction", (Change("f", "a", "b"), Change("g", "x", "y"))),
+        ("interaction", (Change("f", "a", "b"), Change("g", "x", "z"))),
+    ]
+    assert questions[2].strata == ((("a", "x"), ("a", "z")), (("b", "x"), ("b", "z")))
+    assert questions[4].strata == ((("a", "x"), ("a", "z"), ("b", "x"), ("b", "z")),)
+
+
+def test_an_order_says_which_value_is_the_first():
+    change = comparisons(frame_of(SQUARE), ["f", "g"], SQUARE[::-1])[0].changes[0]
+    assert change == Change("f", "b", "a")
+
+
+# Effects.
+
+UNEQUAL = {("a", "x"): [1, 3], ("a", "y"): [5], ("b", "x"): [4, 6, 8], ("b", "y"): [7, 9]}  # means 2, 5, 6, 8
+
+
+def test_factorial_effects_worked_by_hand_with_unequal_cells():
+    f, g, both = compare(runs(UNEQUAL, "fg"), ["f", "g"], ["m"])
+    assert f.difference == pytest.approx(((6 - 2) + (8 - 5)) / 2)  # 3.5; the plain means of the runs differ by 3.8
+    assert g.difference == pytest.approx(((5 - 2) + (8 - 6)) / 2)
+    assert both.difference == pytest.approx((8 - 6) - (5 - 2))
+    assert (f.n_before, f.n_after) == (3, 5)
+    assert (g.n_before, g.n_after) == (5, 3)
+    assert (both.n_before, both.n_after) == (4, 4)
+    assert f.seeds == (1, 3)
+    # Splits that move f at least as far: ax, bx 10 splits of {1, 3, 4, 6, 8} in 2 + 3, ay, by 3 of {5, 7, 9} in 1 + 2.
+    # Sum of both differences, 7 or more either way: bx − ax is 4 (1, 3 out), 3 1/6 (1, 4), 1.5 (1, 6; 3, 4), −0.17
+    # (1, 8; 3, 6), −1.83 (3, 8; 4, 6), −3.5 (4, 8), −5.17 (6, 8); by − ay is 3 (5 out), 0 (7), −3 (9).
+    assert f.p == pytest.approx(2 / 30)  # 4 + 3 and −5.17 − 3
+    assert f.low is None, "one variant has one run"
+
+
+def test_a_third_factor_is_averaged_over():
+    """2 × 2 × 2 with means 0, the third factor adding 10, both first ones 4 together, and 2 more with the third."""
+    values = {
+        v: [10 * (v[2] == "b") + (v[:2] == ("b", "b")) * (4 + 2 * (v[2] == "b")) + e for e in (-1, 0, 1)] for v in CUBE
+    }
+    found = {
+        tuple(change.factor for change in effect.compared.changes): effect
+        for effect in compare(runs(values, "fgh"), list("fgh"), ["m"])
+    }
+    differences = {names: pytest.approx(effect.difference) for names, effect in found.items()}
+    assert differences == {("f",): 2.5, ("g",): 2.5, ("h",): 10.5, ("f", "g"): 5, ("f", "h"): 1, ("g", "h"): 1}
+    assert list(found)[3] == ("f", "g"), "the largest interaction first"
+    assert found["f",].settings == 4
+    assert found["f", "g"].settings == 2
+    assert (found["f",].n_before, found["f", "g"].n_after) == (12, 12)
+    assert {effect.family for effect in found.values()} == {6}
+
+
+def test_interactions_come_ranked_and_main_effects_do_not():
+    values = {v: [(v[0] == "b") + 3 * (v[1] == "b") - 8 * (v[1:] == ("b", "b")) + e for e in (-1, 0, 1)] for v in CUBE}
+    effects = compare(runs(values, "fgh"), list("fgh"), ["m"])
+    assert ["".join(c.factor for c in e.compared.changes) for e in effects[:4]] == ["f", "g", "h", "gh"]
+    assert effects[3].difference == pytest.approx(-8)
+
+
+def test_holm_is_within_a_metric():
+    """Exact p of full separation of 5 and 5 is 2 / 252; three pairs, the third without a difference."""
+    frame = runs({("a",): [1, 2, 3, 4, 5], ("b",): [6, 7, 8, 9, 10], ("c",): [6, 7, 8, 9, 10]}, "f", "m")
+    frame["other"] = 7.0
+    first, second, third, *others = compare(frame, ["f"], ["m", "other"])
+    assert [effect.p for effect in (first, second, third)] == pytest.approx([2 / 252, 2 / 252, 1])
+    assert [effect.p_holm for effect in (first, second, third)] == pytest.approx([6 / 252, 6 / 252, 1])
+    assert [effect.shown for effect in (first, second, third)] == [True, True, False]
+    assert (first.difference, third.difference) == (5, 0)
+    assert third.seeds_needed is None
+    assert [(e.metric, e.difference, e.p, e.p_holm, e.low, e.seeds_needed) for e in others] == [
+        ("other", 0, 1, 1, None, None)
+    ] * 3
+
+
+def test_seeds_needed_of_what_was_not_shown():
+    (effect,) = compare(runs({("a",): [-1, 0, 1], ("b",): [0, 1, 2]}, "f"), ["f"], ["m"])
+    assert not effect.shown
+    assert effect.seeds_needed == 17  # one spread: Cohen's table
+    (effect,) = compare(runs({("a",): [0, 0, 0], ("b",): [9, 9, 9]}, "f"), ["f"], ["m"])
+    assert effect.p == pytest.approx(2 / 20)
+    assert effect.seeds_needed == 4  # 2 of 70
+    (effect,) = compare(runs({("a",): [0, 0, 0, 1], ("b",): [1, 2, 2, 2]}, "f"), ["f"], ["m"])
+    assert effect.p == pytest.approx(4 / 70)  # either 1 with three 2s, or with three 0s
+    assert (
+        effect.seeds_needed == 5
+    )  # three spreads: 2 · 7.85 / 9 + 0.96 = 2.7, four for the splits, but four there were
+
+
+def test_missing_numbers_are_left_out_and_counted():
+    values = {("a",): [1, 2, None, 4, math.nan], ("b",): [5, 6, 7, math.inf, 9]}
+    (effect,) = compare(runs(values, "f"), ["f"], ["m"])
+    (alone,) = compare(runs({("a",): [1, 2, 4], ("b",): [5, 6, 7, 9]}, "f"), ["f"], ["m"])
+    assert (effect.n_before, effect.n_after, effect.missing) == (3, 4, 3)
+    assert (alone.n_before, alone.n_after, alone.missing) == (3, 4, 0)
+    assert (effect.difference, effect.low, effect.high, effect.p) == (alone.difference, alone.low, alone.high, alone.p)
+
+
+def test_settings_without_numbers_are_left_out():
+    values = {**UNEQUAL, ("a", "y"): [None]}
+    f, g = compare(runs(values, "fg"), ["f", "g"], ["m"])
+    assert (f.difference, f.settings, f.missing) == (pytest.approx(4), 1, 1)  # where g is x
+    assert (g.difference, g.settings) == (pytest.approx(2), 1)  # where f is b
+    assert compare(runs({("a",): [None, None], ("b",): [1, 2]}, "f"), ["f"], ["m"]) == []
+
+
+def test_one_seed_concludes_nothing():
+    """Not even in a crossing with 2⁸ ways to exchange runs within strata: all runs share the seed's luck."""
+    variants = list(itertools.product("ab", repeat=4))
+    effects = compare(runs({v: [100 * (v[0] == "b") + i] for i, v in enumerate(variants)}, "fghi"), list("fghi"), ["m"])
+    assert len(effects) == 4 + 6
+    assert effects[0].difference == pytest.approx(108)
+    for effect in effects:
+        assert (effect.p, effect.p_holm, effect.low, effect.high, effect.seeds_needed) == (None,) * 5
+        assert (effect.shown, effect.family) == (False, 0)
+
+
+def test_one_variant_has_nothing_to_be_compared_with():
+    assert compare(runs({("a",): [1, 2, 3]}, "f"), ["f"], ["m"]) == []
+
+
+def test_equal_runs_give_equal_effects():
+    frame, metrics = sweeps(CUBE, "fgh", 4, normal, 3)
+    assert compare(frame, list("fgh"), metrics) == compare(frame, list("fgh"), metrics)
+
+
+# Summaries.
+
+
+def test_summaries():
+    frame = runs({("b",): [1, 2, None, 6], ("a",): [5]}, "f")
+    frame["empty"], frame["same"] = None, 0.1
+    frame["collapsed"] = [True, True, False, None, True]
+    found = {
+        (summary.variant[0], summary.metric): summary for summary in summarise(frame, ["f"], list(frame.columns[1:]))
+    }
+    several, single = found["b", "m"], found["a", "m"]
+    assert next(iter(found)) == ("b", "m"), "in order of appearance"
+    assert (several.n, several.missing, several.mean, several.values) == (3, 1, 3, (1, 2, 6))
+    assert several.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert 1 <= several.low < 3 < several.high <= 6
+    assert (single.n, single.mean, single.std, single.low, single.high) == (1, 5, None, None, None)
+    nothing = found["b", "empty"]
+    assert (nothing.n, nothing.missing, nothing.mean, nothing.low, nothing.values) == (0, 4, None, None, ())
+    assert (found["b", "same"].low, found["b", "same"].high) == (None, None)
+    assert found["b", "collapsed"].mean == pytest.approx(2 / 3)
+    assert found["b", "collapsed"].missing == 1
+
+
+def test_shares_have_clopper_and_pearsons_interval():
+    """Of 5 of 5 the lower end is 0.025 to the power 1/5, of 0 of 5 the upper one the rest; 2 of 10: tables'."""
+    frame = runs({("a",): [True] * 5, ("b",): [False] * 5, ("c",): [True] * 2 + [False] * 8}, "f")
+    a, b, c = summarise(frame, ["f"], ["m"])
+    assert (a.mean, a.low, a.high) == (1, pytest.approx(0.025 ** (1 / 5)), 1)
+    assert (b.mean, b.low, b.high) == (0, 0, pytest.approx(1 - 0.025 ** (1 / 5)))
+    assert (c.mean, c.low, c.high) == (
+        pytest.approx(0.2),
+        pytest.approx(0.0252, abs=1e-4),
+        pytest.approx(0.5561, abs=1e-4),
+    )
+
+
+# Sweeps without any truth to find, and with one.
+
+
+def shares(effects, found) -> float:
+    """The share of sweeps in which an effect is shown that `found` accepts."""
+    hits: dict[str, bool] = {}
+    for effect in effects:
+        hits[effect.metric] = hits.get(effect.metric, False) or (effect.shown and found(effect))
+    return sum(hits.values()) / len(hits)
+
+
+@pytest.mark.parametrize("values", [normal, modes])
+@pytest.mark.parametrize(
+    ("variants", "factors", "seeds", "family"), [(LADDER, "fghi", 5, 4), (CUBE, "fgh", 3, 6), (SQUARE, "fg", 5, 3)]
+)
+def test_false_alarms_in_a_thousand_sweeps(values, variants, factors, seeds, family):
+    """At most 5 % of sweeps show anything where nothing differs. Uncorrected, 13 to 24 % of normal ones would."""
+    frame, metrics = sweeps(variants, factors, seeds, values)
+    effects = compare(frame, list(factors), metrics, variants)
+    assert len(effects) == family * 1_000
+    alarms = round(1_000 * shares(effects, lambda effect: True))
+    print(f"false alarms: {values.__name__}, {family} comparisons: {alarms} of 1,000 sweeps")
+    assert binomtest(alarms, 1_000).proportion_ci(method="exact").low <= 0.05
+    if values is normal:  # p itself must be neither too small nor too large
+        assert np.mean([effect.p <= 0.05 for effect in effects]) == pytest.approx(0.048, abs=0.012)
+
+
+def test_false_alarms_beside_a_true_effect():
+    """The other comparisons' alarms, where one factor of three does much."""
+    frame, metrics = sweeps(CUBE, "fgh", 3, modes)
+    frame.loc[frame["f"] == "b", metrics] += 20
+    effects = compare(frame, list("fgh"), metrics)
+    assert shares(effects, lambda effect: effect.compared.changes == (Change("f", "a", "b"),)) == 1
+    alarms = round(1_000 * shares(effects, lambda effect: effect.compared.changes != (Change("f", "a", "b"),)))
+    assert binomtest(alarms, 1_000).proportion_ci(method="exact").low <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("variants", "factors", "cells", "strata", "family", "size"),
+    [
+        ([("a",), ("b",)], "f", 2, 1, 1, 1),
+        (LADDER, "fghi", 2, 1, 4, 1),
+        (CUBE, "fgh", 2, 4, 6, 1),
+        (list(itertools.product("ab", repeat=2)), "fg", 4, 1, 3, 2),
+    ],
+    ids=["pair", "ladder", "main effect", "interaction"],
+)
+def test_an_effect_is_found_as_often_as_its_seeds_promise(variants, factors, cells, strata, family, size):
+    """One spread (of an interaction: two) is shown in about 80 % of sweeps with as many seeds as are said to do it."""
+    seeds = seeds_needed(size, 1, cells, strata, family)
+    frame, metrics = sweeps(variants, factors, seeds, normal, 500)
+    if cells == 4:  # half of it where both factors have the same value: no main effects
+        names = factors
+        frame.loc[frame["f"] == frame["g"], metrics] += size / 2
+    else:
+        names = factors[0]
+        frame.loc[frame["f"] == "b", metrics] += size
+    effects = compare(frame, list(factors), metrics, variants)
+    assert {effect.family for effect in effects} == {family}
+    power = shares(effects, lambda effect: "".join(change.factor for change in effect.compared.changes) == names)
+    print(f"power: {seeds} seeds, {power:.1%}")
+    assert 0.72 < power < 0.9
+
+
+@pytest.mark.slow
+def test_a_thousand_runs_of_sixty_variants_take_seconds():
+    frame, metrics = sweeps([(f"v{i}",) for i in range(60)], "f", 17, normal, 10)
+    frame.loc[frame["f"] == "v7", metrics] += 20
+    start = time.perf_counter()
+    effects = compare(frame, ["f"], metrics)
+    assert len(summarise(frame, ["f"], metrics)) == 600
+    assert time.perf_counter() - start < 40
+    assert len(effects) == 10 * 60 * 59 // 2
+    seventh = [effect for effect in effects if "v7" in effect.compared.changes[0]]
+    assert all(effect.shown for effect in seventh), "Holm's correction for 1,770 is within the draws' reach"

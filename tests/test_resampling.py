@@ -1,0 +1,253 @@
+"""Tests and intervals against hand-worked numbers, scipy, brute force and published tables."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, permutation_test
+from scipy.stats import f as f_distribution
+
+from gan_lab.resampling import effect, holm, interval, permutation_p, seeds_needed, spread
+
+
+def one(*strata):
+    """Strata of lists of numbers, of one question."""
+    return [[np.array([cell], dtype=float) for cell in stratum] for stratum in strata]
+
+
+def drawn(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def counted(seed: int, *shape: int) -> np.ndarray:
+    """Modes captured, as GANs have them: few values, one or all."""
+    return np.random.default_rng(seed).choice([1.0, 2.0, 10.0], p=[0.5, 0.2, 0.3], size=shape)
+
+
+# Two cells.
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "p"),
+    [
+        ([1, 2, 3], [4, 5, 6], 2 / 20),
+        ([0, 0, 1], [1, 1, 2], 6 / 20),  # sums of three ≥ 4: the three {1, 1, 2}; ≤ 1: their complements
+        ([0, 1], [5], 1 / 3),  # differences of the three splits: 4.5, −3, −1.5
+        ([1, 2, 3, 4, 5], [6, 7, 8, 9, 10], 2 / 252),
+        ([3, 3, 3], [3, 3], 1),
+        ([0.1, 0.1, 0.1], [0.1, 0.1], 1),  # a mean of three 0.1 is not 0.1
+        ([1], [2], 1),
+    ],
+)
+def test_p_worked_by_hand(before, after, p):
+    assert permutation_p(one([before, after])) == pytest.approx(p)
+    assert permutation_p(one([after, before])) == pytest.approx(p)
+
+
+@pytest.mark.parametrize("make", [drawn, counted])
+@pytest.mark.parametrize(("m", "n"), [(5, 5), (3, 6), (8, 2)])
+def test_p_of_many_questions_is_scipys_exact_one(make, m, n):
+    before, after = make(1, 6, m), make(2, 6, n) + 1
+    expected = [
+        permutation_test(two, lambda a, b: abs(b.mean() - a.mean()), n_resamples=np.inf, alternative="greater").pvalue
+        for two in zip(before, after, strict=True)
+    ]
+    assert permutation_p([[before, after]]) == pytest.approx(expected)
+
+
+def test_drawn_p_is_the_exact_one_but_for_chance():
+    before, after = drawn(3, 3, 10), drawn(4, 3, 10) + np.array([[0], [0.5], [1]])
+    pooled = np.concatenate([before, after], axis=1)
+    splits = np.array(list(itertools.combinations(range(20), 10)))  # 184,756: too many to be enumerated
+    sums = pooled[:, splits].sum(2)
+    exact = (
+        np.abs(2 * sums - pooled.sum(1, keepdims=True)) / 10 >= np.abs(effect([[before, after]]))[:, None] - 1e-9
+    ).mean(1)
+    error = np.sqrt(exact * (1 - exact) / 9_999)
+    assert (np.abs(permutation_p([[before, after]]) - exact) < 4 * error + 1e-4).all()
+
+
+def test_drawn_p_is_never_0_nor_below_what_draws_can_tell():
+    apart = one([range(20), range(100, 120)])
+    assert permutation_p(apart) == pytest.approx(1 / 10_000)
+    assert permutation_p(apart, draws=99) == pytest.approx(1 / 100)
+
+
+def test_stratified_p_is_brute_force_over_splits_within_strata():
+    for make, seed in itertools.product((drawn, counted), range(4)):
+        strata = [[make(seed, 1, 2), make(seed + 10, 1, 3) + 1], [make(seed + 20, 1, 3) + 5, make(seed + 30, 1, 1) + 6]]
+        differences = []
+        for cells in strata:
+            values = np.concatenate(cells, axis=1)[0].tolist()
+            options = []
+            for chosen in itertools.combinations(range(len(values)), cells[1].shape[1]):
+                rest = [value for i, value in enumerate(values) if i not in chosen]
+                options.append(np.mean([values[i] for i in chosen]) - np.mean(rest))
+            differences.append(options)
+        reference = [abs(a + b) / 2 for a, b in itertools.product(*differences)]
+        observed = abs(np.mean([cells[1].mean() - cells[0].mean() for cells in strata]))
+        assert effect(strata) == pytest.approx(np.mean([c[1].mean() - c[0].mean() for c in strata]))
+        assert permutation_p(strata) == pytest.approx(np.mean([value >= observed - 1e-9 for value in reference]))
+        assert len(reference) == math.comb(5, 2) * math.comb(4, 1)
+
+
+def test_what_strata_differ_in_makes_no_difference():
+    near, far = (
+        one([[1, 2, 4], [3, 5, 6]], [[1, 3, 2], [2, 4, 7]]),
+        one([[1, 2, 4], [3, 5, 6]], [[901, 903, 902], [902, 904, 907]]),
+    )
+    assert permutation_p(near) == pytest.approx(permutation_p(far))
+    assert effect(near) == pytest.approx(effect(far))
+
+
+def test_unequal_spread_gives_as_many_false_alarms_as_its_pitfall_says():
+    """Worked out for 3: all of one sign in 1 / 4 of cases, and then p = 1 / 56, else p is above 0.05."""
+    for n, share in ((5, 0.12), (3, 0.25)):
+        p = permutation_p([[np.zeros((20_000, 5)), drawn(n, 20_000, n)]])
+        assert np.mean(p <= 0.05) == pytest.approx(share, abs=0.01)
+
+
+# Four cells: an interaction.
+
+
+def additive(n: tuple[int, ...]) -> np.ndarray:
+    return np.repeat([[1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]], n, axis=0).astype(float)
+
+
+def t_squared(y: np.ndarray, n: tuple[int, ...]) -> np.ndarray:
+    """The interaction's F = t², of values `(rows, C)` by least squares with and without the interaction's column."""
+
+    def left(columns: np.ndarray) -> np.ndarray:
+        return ((y - columns @ np.linalg.lstsq(columns, y, rcond=None)[0]) ** 2).sum(0)
+
+    whole = np.column_stack([additive(n), np.repeat([0.0, 0.0, 0.0, 1.0], n)])
+    return (left(additive(n)) - left(whole)) / (left(whole) / (sum(n) - 4))
+
+
+@pytest.mark.parametrize("n", [(3, 3, 3, 3), (5, 3, 2, 4)])
+def test_p_of_an_interaction_is_freedman_and_lanes(n):
+    """With the fit added to permuted residuals, refitted by least squares, and t² of it."""
+    rng = np.random.default_rng(5)
+    for make, shift in itertools.product((drawn, counted), (0, 2)):
+        y = make(7, sum(n)) + shift * np.repeat([0, 0, 0, 1], n)
+        fit = additive(n) @ np.linalg.lstsq(additive(n), y, rcond=None)[0]
+        permuted = fit[:, None] + rng.permuted(np.tile(y - fit, (4_000, 1)), axis=1).T
+        reference = (t_squared(permuted, n) >= t_squared(y[:, None], n) * (1 - 1e-9)).mean()
+        p = permutation_p([[cell[None] for cell in np.split(y, np.cumsum(n)[:-1])]])[0]
+        assert abs(p - reference) < 4 * math.sqrt(0.25 / 4_000), (make, shift)
+
+
+def test_p_of_an_interaction_is_near_that_of_f_for_normal_values():
+    cells = [drawn(seed, 50, 8) + 0.5 * (seed == 3) for seed in range(4)]
+    n = (8, 8, 8, 8)
+    expected = f_distribution.sf(t_squared(np.concatenate(cells, axis=1).T, n), 1, 28)
+    assert np.abs(permutation_p([cells]) - expected).max() < 0.04
+    assert np.abs(permutation_p([cells]) - expected).mean() < 0.007
+
+
+def test_an_interaction_does_not_see_main_effects():
+    cells = [drawn(seed, 5, 4) for seed in range(4)]
+    shifted = [cells[0], cells[1] + 3, cells[2] - 7, cells[3] - 4]
+    assert effect([cells]) == pytest.approx(effect([shifted]))
+    assert effect([cells]) == pytest.approx(
+        (cells[3].mean(1) - cells[2].mean(1)) - (cells[1].mean(1) - cells[0].mean(1))
+    )
+    assert permutation_p([cells]) == pytest.approx(permutation_p([shifted]))
+    assert permutation_p(one([[5, 5], [5, 5], [9, 9], [9, 9]])) == 1, "nothing is left that could be permuted"
+
+
+# Holm.
+
+
+def test_holm_worked_by_hand():
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.02])) == pytest.approx([0.02])
+    assert holm(np.array([0.5, 0.9, 0.4])) == pytest.approx([1, 1, 1])
+    assert holm(np.array([0.02, 0.02, 0.3])) == pytest.approx([0.06, 0.06, 0.3])
+    assert len(holm(np.array([]))) == 0
+
+
+# Intervals.
+
+
+def test_intervals_of_many_runs_are_the_normal_ones():
+    cells = [drawn(seed, 2, 400) for seed in range(4)]
+    for strata, variance in (
+        ([cells[:1]], 1 / 400),
+        ([cells[:2]], 2 / 400),
+        ([cells], 4 / 400),
+        ([cells[:2], cells[2:]], 4 / 400 / 4),
+    ):
+        low, high = interval(strata)
+        assert (high - low) / 2 == pytest.approx([1.96 * math.sqrt(variance)] * 2, rel=0.12)
+        assert (high + low) / 2 == pytest.approx(effect(strata), abs=0.2 * math.sqrt(variance))
+
+
+def test_intervals_lean_as_bca_does():
+    """Of skewed values: scipy's own on each question alone, with many draws; percentiles would be 0.1 off."""
+    values = np.random.default_rng(8).exponential(size=(2, 12)) ** 2
+    found = interval([[values]])
+    for i, row in enumerate(values):
+        wanted, plain = (
+            bootstrap((row,), np.mean, n_resamples=40_000, method=method, random_state=1).confidence_interval
+            for method in ("BCa", "percentile")
+        )
+        assert abs(plain.high - wanted.high) > 0.2
+        assert found[:, i] == pytest.approx(wanted, abs=0.1)
+
+
+def test_intervals_of_five_runs_are_as_short_as_their_pitfall_says():
+    low, high = interval([[drawn(9, 3_000, 5)]])
+    assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.84, abs=0.03)
+
+
+def test_no_interval_where_there_is_no_spread_to_tell_it_from():
+    assert np.isnan(interval(one([[3]]))).all()
+    assert np.isnan(interval(one([[3, 3, 3], [5, 5]]))).all()
+    assert np.isnan(interval(one([[1, 2, 3], [5]]))).all()
+    bounds = interval([[np.array([[1.0, 2, 3], [2, 2, 2]]), np.full((2, 3), 7.0)]])
+    assert np.isfinite(bounds[:, 0]).all(), "one cell with spread is enough"
+    assert np.isnan(bounds[:, 1]).all()
+
+
+def test_every_tie_ridden_interval_is_finite_and_holds_the_difference():
+    for n in (2, 3, 5):
+        before, after = counted(n, 300, n), counted(n + 50, 300, n)
+        varied = (np.ptp(before, axis=1) > 0) | (np.ptp(after, axis=1) > 0)
+        low, high = interval([[before, after]])
+        assert np.isfinite(low[varied]).all()
+        assert ((low <= effect([[before, after]])) & (effect([[before, after]]) <= high))[varied].all()
+
+
+def test_spread_is_pooled_within_cells():
+    assert spread(one([[1, 3], [10, 10, 16]])) == pytest.approx(math.sqrt((2 + 24) / 3))
+    assert spread(one([[1, 3], [4]], [[7], [8]])) == pytest.approx(math.sqrt(2))
+    assert np.isnan(spread(one([[1], [2]]))).all()
+
+
+# Seeds.
+
+
+@pytest.mark.parametrize(("d", "n"), [(0.2, 394), (0.5, 64), (0.8, 26), (1.0, 17)])
+def test_seeds_needed_are_the_published_ones(d, n):
+    """Two groups, two-sided 5 %, power 80 %: Cohen 1988, table 2.4.1; G*Power says 394 where Cohen has 393."""
+    assert seeds_needed(d, 1) == n
+    assert seeds_needed(-3 * d, 3) == n
+
+
+def test_seeds_needed_worked_by_hand():
+    """z₁ at 0.05 / 6 / 2 = 2.638, z₂ = 0.842, (z₁ + z₂)² = 12.11."""
+    assert seeds_needed(1, 1, cells=2, strata=4, family=6) == 7  # 12.11 / 2 + 6.96 / 16 = 6.5
+    assert seeds_needed(1, 1, cells=4, strata=2, family=6) == 25  # 12.11 · 2 + 6.96 / 16 = 24.7
+    assert seeds_needed(2, 1, cells=4, strata=1, family=6) == 13  # 12.11 + 6.96 / 8 = 12.98
+
+
+def test_no_effect_is_so_large_that_too_few_splits_could_show_it():
+    assert seeds_needed(99, 1) == 4  # 2 of 70 splits are below 0.05, 2 of 20 are not
+    assert seeds_needed(1, 0) == 4
+    assert seeds_needed(99, 1, family=4) == 5  # 2 of 252 are below 0.0125
+    assert seeds_needed(99, 1, family=1_770) == 10  # 2 of 184,756 are below 0.00003
+    assert seeds_needed(99, 1, strata=4, family=6) == 2  # 2 of 6⁴ are below 0.0083
+    for n, shows in ((3, False), (4, True)):
+        assert (permutation_p(one([range(n), range(50, 50 + n)]))[0] <= 0.05) == shows

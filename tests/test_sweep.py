@@ -1,0 +1,210 @@
+"""Sweeps: every job a fate of its own, one answer at the end, and nothing lost when they are stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import pandas as pd
+import pytest
+from conftest import ROOT, command, compose, kept_evaluators
+
+from gan_lab.rules import CONF
+from gan_lab.sweep import job_folder
+
+TINY = (
+    "model.generator.hidden=[16]",
+    "model.discriminator.hidden=[16]",
+    "batch_size=8",
+    "callbacks.verdict.samples=300",
+    "callbacks.pictures.images=9",
+    "logger=table",
+    f"cache_dir={kept_evaluators()}",
+)
+
+
+def _jobs(folder: Path) -> dict[str, dict]:
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/job.json"))}
+
+
+@pytest.mark.parametrize(
+    ("dirname", "name"),
+    [
+        ("loss=mse,seed=0", "loss-mse_seed-0"),
+        ("optim.lr=0.001,rung=1_mse", "optim.lr-0.001_rung-1_mse"),
+        ("experiment=book/pattern", "experiment-book-pattern"),
+        ("", "job"),
+    ],
+)
+def test_a_jobs_folder_is_named_by_what_varies(dirname, name):
+    assert job_folder(dirname) == name
+
+
+def test_folder_names_stay_short_plain_and_apart():
+    values = ["[16,16]", "[1616]", "[16.16]", "['a b']", "x" * 300, "x" * 299 + "y"]
+    names = [job_folder(f"model.generator.hidden={value},seed=0") for value in values]
+    assert len(set(names)) == len(names)
+    assert max(map(len, names)) <= 80
+    assert not any(set(name) & set("=,[]{}' /") for name in names)
+
+
+def test_the_ladder_adds_one_remedy_at_each_rung():
+    """The notes' order: MSE, sigmoid, SGD and no norm; then BCE, LeakyReLU, Adam, LayerNorm."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        ladder = hydra.compose("train", ["experiment=sweep/ladder"], return_hydra_config=True).hydra
+    params = ladder.sweeper.params
+    assert ladder.mode.name == "MULTIRUN"
+    assert len(params.seed.split(",")) == 5
+    found = []
+    for rung in params.rung.split(","):
+        cfg = compose(f"rung={rung}")
+        parts = ("loss", "activation", "optim", "norm")
+        found.append([cfg[part]._target_.rpartition(".")[2] for part in parts])
+        assert cfg.dataset._target_.endswith("digits")
+    assert found == [
+        ["MSE", "Sigmoid", "SGD", "NoNorm"],
+        ["BCE", "Sigmoid", "SGD", "NoNorm"],
+        ["BCE", "LeakyReLU", "SGD", "NoNorm"],
+        ["BCE", "LeakyReLU", "Adam", "NoNorm"],
+        ["BCE", "LeakyReLU", "Adam", "LayerNorm"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory):
+    """A sweep of three normalisations, one of which can't work with these networks."""
+    cwd = tmp_path_factory.mktemp("failing")
+    return cwd, command("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+
+
+ARGUMENTS = ("steps=40", "hydra.sweep.dir=sweep", *TINY)
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(failing):
+    cwd, done = failing
+    assert done.returncode == 1, done.stderr
+    fates = {name: job["status"] for name, job in _jobs(cwd / "sweep").items()}
+    assert fates == {
+        "norm-instance_seed-0": "failed",
+        "norm-instance_seed-1": "failed",
+        **{f"norm-{norm}_seed-{seed}": "finished" for norm in ("layer", "none") for seed in (0, 1)},
+    }
+    *_, first, last = done.stderr.splitlines()
+    assert first.startswith("failed: norm-instance_seed-0: norm=instance needs feature maps")
+    assert last.startswith("failed: norm-instance_seed-1: norm=instance needs feature maps")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "LabError" in (cwd / "sweep" / "norm-instance_seed-0" / "log.txt").read_text(), "the whole story"
+
+
+def test_a_sweep_ends_with_its_comparison(failing):
+    cwd, done = failing
+    table = pd.read_csv(cwd / "sweep" / "comparison.csv")
+    compared = table[table["modes"].notna()]
+    assert sorted(zip(compared["norm"], compared["seed"], strict=True)) == [
+        ("LayerNorm", 0),
+        ("LayerNorm", 1),
+        ("none", 0),
+        ("none", 1),
+    ]
+    assert (cwd / "sweep" / "effects.csv").is_file()
+    assert (cwd / "sweep" / "report.html").is_file()
+    assert "LayerNorm" in done.stdout
+    assert str(Path("sweep") / "report.html") in done.stdout
+
+
+def test_the_same_command_again_trains_nothing_twice_and_another_is_refused(failing):
+    cwd, _ = failing
+    files = [path for path in (cwd / "sweep").rglob("*") if path.name in ("last.ckpt", "metrics.csv", "summary.json")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert len(before) == 12
+    again = command("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+    assert again.returncode == 1
+    assert {path: path.stat().st_mtime_ns for path in files} == before
+    other = command("train.py", "-m", "norm=layer,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+    assert other.returncode == 2
+    assert "holds another sweep" in other.stderr
+
+
+def test_a_mistyped_sweep_leaves_nothing(tmp_path):
+    done = command("train.py", "-m", "loss=mse,bse", *ARGUMENTS, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("There is no loss=bse.")
+    assert not list(tmp_path.iterdir())
+    done = command("scripts/evaluate.py", "-m", "run=a,b", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Only train.py makes sweeps" in done.stderr
+
+
+def _start(cwd: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), "-m", *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for(what, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_was_stopped_goes_on_to_the_same_comparison(tmp_path, number):
+    sweep = ("loss=mse,bce", "seed=0,1", "steps=600", "callbacks.checkpoint.every=50", "hydra.sweep.dir=sweep", *TINY)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    process = _start(cut, *sweep)
+    _wait_for(lambda: list(cut.glob("sweep/loss-mse_seed-1/checkpoints/last.ckpt")))
+    os.killpg(process.pid, number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
+    assert (cut / "sweep/loss-mse_seed-0/summary.json").is_file(), "the first was finished"
+    assert not (cut / "sweep/loss-bce_seed-1").exists(), "the last was not begun"
+    if number == signal.SIGINT:
+        assert "Go on by the same command with hydra.sweep.dir=sweep" in told
+        assert "Traceback" not in told
+    for folder in (whole, cut):
+        done = command("train.py", "-m", *sweep, cwd=folder)
+        assert done.returncode == 0, done.stderr
+    for name in ("comparison.csv", "effects.csv"):
+        mine, theirs = (pd.read_csv(folder / "sweep" / name) for folder in (cut, whole))
+        clocks = [column for column in mine if "seconds" in column]
+        pd.testing.assert_frame_equal(mine.drop(columns=clocks), theirs.drop(columns=clocks), rtol=0, atol=0)
+    for table in whole.glob("sweep/*/metrics.csv"):
+        assert table.read_bytes() == (cut / table.relative_to(whole)).read_bytes()
+
+
+def test_jobs_run_side_by_side_with_the_local_launcher(tmp_path):
+    done = command("train.py", "-m", "seed=0,1,2", "hydra/launcher=local", *ARGUMENTS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [job["status"] for job in _jobs(tmp_path / "sweep").values()] == ["finished"] * 3
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"], "one sweep folder, whatever the clock says"
+
+
+def test_a_worker_that_was_killed_is_told_and_its_sweep_goes_on(tmp_path):
+    sweep = ("seed=0,1", "hydra/launcher=local", "steps=3000", "callbacks.checkpoint.every=50", *ARGUMENTS[1:])
+    process = _start(tmp_path, *sweep)
+    _wait_for(lambda: list(tmp_path.glob("sweep/*/checkpoints/last.ckpt")))
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("can't tell the worker processes here")
+    workers = [int(pid) for pid in children.read_text().split() if b"loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(max(workers), signal.SIGKILL)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2, told
+    assert "A worker process was killed" in told
+    assert "hydra.sweep.dir=sweep" in told
+    assert "Traceback" not in told
+    again = command("train.py", "-m", *sweep, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert {job["status"] for job in _jobs(tmp_path / "sweep").values()} == {"finished"}
