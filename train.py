@@ -10,11 +10,9 @@ from gan_lab.config import starting
 
 
 def compare(sweep: Path) -> None:
-    from gan_lab import compare
+    from gan_lab.compare import conclude
 
-    findings = compare.compare([sweep])
-    compare.write(findings)
-    print(compare.describe(findings))
+    print(conclude([sweep]))
 
 
 @command("train", after_sweep=compare)

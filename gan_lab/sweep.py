@@ -202,7 +202,7 @@ def run_job(
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     overrides = list(HydraConfig.get().overrides.task)
-    record = {"status": "finished", "error": None, "overrides": overrides}
+    record: dict[str, Any] = {"status": "finished", "error": None, "overrides": overrides}
     if not Run(folder).finished(cfg.steps):
         _write(folder, {**record, "status": "running"})
         try:

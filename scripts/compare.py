@@ -11,15 +11,9 @@ def main(cfg: DictConfig) -> None:
     if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
         cfg.runs = [cfg.runs]
     check(cfg)
-    from gan_lab.compare import compare, describe, write
+    from gan_lab.compare import conclude
 
-    findings = compare(cfg.runs, cfg.target)
-    paths = write(findings)
-    from gan_lab.report import write_report
-
-    write_report(findings, findings.folder / "report.html")
-    print(describe(findings))
-    print(f"\nWritten: {', '.join(map(str, [*paths, findings.folder / 'report.html']))}")
+    print(conclude(cfg.runs, cfg.target))
 
 
 if __name__ == "__main__":

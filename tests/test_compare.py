@@ -13,10 +13,11 @@ import pytest
 from conftest import ROOT, command, compose
 from omegaconf import OmegaConf
 
-from gan_lab.collect import find, read, read_settings
-from gan_lab.compare import Findings, compare, describe, write
+from gan_lab.compare import Findings, compare
+from gan_lab.compare.collect import find, read, read_settings
+from gan_lab.compare.factors import factors, levels
+from gan_lab.compare.tables import describe, write
 from gan_lab.errors import LabError
-from gan_lab.factors import factors, levels
 
 SGD, ADAM = [1, 1, 2, 2, 4], [7, 8, 8, 9, 10]  # modes: means of 2 and 8.4, fully separate
 PLAIN = "loss=mse activation=sigmoid optim=sgd norm=none"
@@ -255,9 +256,9 @@ def test_of_many_pairs_the_shown_ones_come_first(tmp_path):
 def test_too_many_pairs_are_not_compared(tmp_path, monkeypatch):
     for number in range(1, 6):
         repeated(tmp_path, f"batch_size={number}", [1, 2], f"{number}")
-    monkeypatch.setattr("gan_lab.compare.MOST_EFFECTS", 49)  # 10 pairs in 5 metrics
+    monkeypatch.setattr("gan_lab.compare.comparison.MOST_EFFECTS", 49)  # 10 pairs in 5 metrics
     assert {effect.metric for effect in compare([tmp_path]).effects} == {"modes", "collapsed"}
-    monkeypatch.setattr("gan_lab.compare.MOST_PAIRS", 9)
+    monkeypatch.setattr("gan_lab.compare.comparison.MOST_PAIRS", 9)
     findings = compare([tmp_path])
     assert (findings.effects, findings.answers) == ([], [])
     assert any("5 variants make 10 pairs, too many" in note for note in findings.notes)
@@ -302,8 +303,8 @@ def test_the_terminal_says_the_answer_first(pair):
     assert lines[0] == "optim on digits: 10 runs of 2 variants"
     assert lines[2].startswith("- Adam instead of SGD raised the modes captured by 6.4 of 10")
     row = next(line for line in lines if line.startswith("SGD "))
-    assert row.split()[:3] == ["SGD", "5", "2"]
-    assert "5 of 5 [0.48, 1.00]" in row
+    assert row.split()[:3] == ["SGD", "5", "2.00"]
+    assert "5 of 5 [48%, 100%]" in row
     assert "Set apart, 1 of 11 runs:" in text
     assert "failed: The loss is" in text.replace("\n  ", " ")
     assert "\x1b" not in text
@@ -605,7 +606,7 @@ def test_a_thousand_runs(tmp_path):
             made_up(tmp_path / f"{i}_{seed}", overrides, seed, modes=(i * seed) % 11, kl_data=(i + seed) / 9, **extra)
     code = (
         "import resource, sys, time; start = time.perf_counter()\n"
-        "from gan_lab.compare import compare, describe, write\n"
+        "from gan_lab.compare import compare\nfrom gan_lab.compare.tables import describe, write\n"
         "findings = compare([sys.argv[1]]); write(findings); describe(findings)\n"
         "memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20\n"
         "print(f'{len(findings.runs)} runs, {len(findings.effects)} comparisons in '\n"

@@ -19,11 +19,12 @@ FLOORS = [
     ("gan_lab.data", 0),
     ("gan_lab.metrics", 0),
     ("gan_lab.runs", 0),
-    ("gan_lab.resampling", 0),
-    ("gan_lab.effects", 0),
-    ("gan_lab.sentences", 0),
+    ("gan_lab.compare.factors", 0),
+    ("gan_lab.compare.resampling", 0),
+    ("gan_lab.compare.effects", 0),
+    ("gan_lab.compare.sentences", 0),
     ("gan_lab.plots", 1),
-    ("gan_lab.charts", 1),
+    ("gan_lab.compare.charts", 1),
     ("gan_lab.classifier", 1),
     ("gan_lab.judge", 1),
     ("gan_lab.gan", 1),
@@ -36,13 +37,7 @@ FLOORS = [
     ("gan_lab.summary", 4),
     ("gan_lab.training", 4),
     ("gan_lab.evaluation", 4),
-    ("gan_lab.factors", 0),
-    ("gan_lab.collect", 4),
-    ("gan_lab.notes", 4),
-    ("gan_lab.tables", 4),
     ("gan_lab.compare", 4),
-    ("gan_lab.panels", 4),
-    ("gan_lab.report", 4),
     ("gan_lab", 0),
 ]
 HYDRA = {"gan_lab.rules", "gan_lab.sweep", "gan_lab.config", "gan_lab.command", "gan_lab.build"}
@@ -58,7 +53,8 @@ def _imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names if names <= MODULES.keys() else names | {node.module}
     return found
 
 

@@ -20,13 +20,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab import panels
-from gan_lab.compare import Findings
-from gan_lab.effects import compare, design, summarise
-from gan_lab.panels import amount
-from gan_lab.report import write_report
+from gan_lab.compare import Findings, panels
+from gan_lab.compare.effects import compare, design, summarise
+from gan_lab.compare.report import write_report
+from gan_lab.compare.sentences import MEASURES, amount, sentence
 from gan_lab.runs import Run
-from gan_lab.sentences import MEASURES, sentence
 
 METRICS = ["modes", "frechet_distance", "pairwise_ratio", "collapsed"]
 VOID = {"meta", "img", "br", "circle", "line", "input", "link"}

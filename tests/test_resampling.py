@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import bootstrap, permutation_test
 from scipy.stats import f as f_distribution
 
-from gan_lab.resampling import effect, holm, interval, permutation_p, seeds_needed, spread
+from gan_lab.compare.resampling import effect, holm, interval, permutation_p, seeds_needed, spread
 
 
 def one(*strata):

@@ -6,8 +6,8 @@ import itertools
 import pandas as pd
 import pytest
 
-from gan_lab.effects import Change, Comparison, Effect, compare
-from gan_lab.sentences import MEASURES, Measure, helped, sentence
+from gan_lab.compare.effects import Change, Comparison, Effect, compare
+from gan_lab.compare.sentences import MEASURES, Measure, helped, sentence
 
 MODES = dataclasses.replace(MEASURES["modes"], unit="of 10")
 ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), Change("norm", "none", "LayerNorm")
@@ -15,7 +15,7 @@ ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), 
 
 def effect(*changes: Change, kind="pair", held=(), **numbers) -> Effect:
     usual = dict(metric="modes", difference=6.2, low=5.1, high=7.4, n_before=5, n_after=5, seeds=(5, 5), missing=0)
-    usual |= dict(settings=1, p=0.0079, p_holm=0.0079, family=1, shown=True, seeds_needed=3)
+    usual |= dict(settings=1, parts=None, p=0.0079, p_holm=0.0079, family=1, shown=True, seeds_needed=3)
     return Effect(Comparison(kind, changes, held, ()), **usual | numbers)
 
 
@@ -46,14 +46,26 @@ NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, shown=Fals
             " (mean over 8 settings, 2 runs without a number, 5 seeds each, p < 0.001 corrected for 10 comparisons)",
         ),
         (
-            effect(ADAM, BCE, kind="interaction"),
-            "with BCE instead of MSE, the effect of Adam instead of SGD on the modes captured"
-            " is higher by 6.2 of 10 [5.1, 7.4] (5 seeds, p = 0.008)",
+            effect(ADAM, BCE, kind="interaction", parts=(1.1, 7.3)),
+            "Adam instead of SGD changed the modes captured by +1.1 with MSE and by +7.3 with BCE:"
+            " 6.2 of 10 more [5.1, 7.4] (5 seeds, p = 0.008)",
         ),
         (
-            effect(ADAM, BCE, kind="interaction", **NOTHING | dict(difference=-0.4, low=-1.5, high=0.8)),
-            "with BCE instead of MSE: no difference shown in the effect of Adam instead of SGD on the modes captured"
+            effect(ADAM, NORM, kind="interaction", parts=(5, -1.2), difference=-6.2, low=-7.4, high=-5.1),
+            "Adam instead of SGD changed the modes captured by +5 with norm none and by -1.2 with LayerNorm:"
+            " 6.2 of 10 less [5.1, 7.4] (5 seeds, p = 0.008)",
+        ),
+        (
+            effect(
+                ADAM, BCE, kind="interaction", **NOTHING | dict(parts=(3, 2.6), difference=-0.4, low=-1.5, high=0.8)
+            ),
+            "Adam instead of SGD changed the modes captured by +3 with MSE and by +2.6 with BCE: no difference shown"
             " (-0.4 [-1.5, 0.8], 5 seeds; about 23 seeds would be needed at this spread)",
+        ),
+        (
+            effect(ADAM, BCE, kind="interaction", parts=(1, 7.2), low=None, high=None, p_holm=None, shown=False),
+            "Adam instead of SGD changed the modes captured by +1 with MSE and by +7.2 with BCE:"
+            " nothing can be concluded from one seed (+6.2)",
         ),
         (
             effect(ADAM, low=None, high=None, p=None, p_holm=None, shown=False, seeds_needed=None, seeds=(1, 1)),
@@ -91,6 +103,7 @@ def test_helped_knows_what_is_better():
     assert helped(effect(ADAM, difference=-1.0), MEASURES["collapsed"]) is True
     assert helped(effect(ADAM), MEASURES["pairwise_ratio"]) is None
     assert helped(effect(ADAM, **NOTHING), MODES) is None
+    assert helped(effect(ADAM, BCE, kind="interaction"), MODES) is None
 
 
 def test_from_runs_to_the_sentence():
@@ -107,5 +120,5 @@ def test_from_runs_to_the_sentence():
     assert "(mean over 2 settings, 5 seeds each, p < 0.001 corrected for 3 comparisons)" in sentence(main, MODES)
     assert "BCE instead of MSE: no difference shown" in sentence(nothing, MODES)
     assert sentence(both, MODES).startswith(
-        "with BCE instead of MSE: no difference shown in the effect of Adam instead"
+        "Adam instead of SGD changed the modes captured by +6.2 with MSE and by +6.2 with BCE: no difference shown (+0"
     )

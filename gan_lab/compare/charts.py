@@ -25,12 +25,16 @@ MODES = "metric/modes"
 NAMED_BARS = 50  # past so many classes the bars are sorted and go without numbers
 _style = matplotlib.rc_context(
     {
-        "font.size": 8,
+        "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "svg.hashsalt": "gan_lab",  # else every drawing has ids of its own
         "text.parse_math": False,  # a $ in a name is a $
         "grid.alpha": 0.35,
+        "legend.frameon": False,
+        "legend.borderpad": 0,
+        "legend.columnspacing": 1,
+        "legend.handlelength": 1.5,
     }
 )
 
@@ -103,7 +107,7 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
         if ideal is not None:
             panels["loss"].axhline(ideal, color="black", linestyle=":", linewidth=1, label=f"ideal {ideal:.3g}")
         panels["loss"].set(ylim=(0, top), ylabel="loss")
-        panels["loss"].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderpad=0, fontsize=7)
+        panels["loss"].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     if "modes" in panels:
         _band(panels["modes"], bands[MODES], "modes", color="black", marker=".", linewidth=1.2)
         panels["modes"].set(ylim=(0, most_modes * 1.05), ylabel="modes")

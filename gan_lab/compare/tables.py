@@ -4,24 +4,22 @@ import textwrap
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-from gan_lab.collect import INCOMPARABLE
-from gan_lab.effects import Effect, Summary
+from gan_lab.compare.collect import INCOMPARABLE
+from gan_lab.compare.effects import Effect
+from gan_lab.compare.findings import Findings
+from gan_lab.compare.sentences import amount, mean, sentence, share
 from gan_lab.runs import atomic
-from gan_lab.sentences import sentence
-
-if TYPE_CHECKING:
-    from gan_lab.compare import Findings
 
 WIDTH = 100
 ROWS = 100  # variants in the terminal's table
 LISTED = 10  # runs that are named for one reason; comparison.csv has all
 
 
-def write(findings: "Findings") -> list[Path]:
+def write(findings: Findings) -> list[Path]:
     """Writes comparison.csv, a row per repetition with the runs set apart at its end, and effects.csv.
 
     Returns:
@@ -51,7 +49,7 @@ EFFECT_COLUMNS = (
 )
 
 
-def _effect_rows(findings: "Findings") -> list[dict[str, Any]]:
+def _effect_rows(findings: Findings) -> list[dict[str, Any]]:
     return [
         {
             "kind": effect.compared.kind,
@@ -68,7 +66,7 @@ def _effect_rows(findings: "Findings") -> list[dict[str, Any]]:
     ]
 
 
-def describe(findings: "Findings") -> str:
+def describe(findings: Findings) -> str:
     """The answer, the variants' numbers, what can't be concluded, and what was set apart, in lines of 100 at most."""
     runs, variants = len(findings.runs), len(findings.variants)
     head = f"{findings.title}: {runs:,} run{'s'[: runs > 1]} of {variants:,} variant{'s'[: variants > 1]}"
@@ -83,26 +81,22 @@ def describe(findings: "Findings") -> str:
     return "\n".join(lines)
 
 
-def _variants_table(findings: "Findings") -> list[str]:
+def _variants_table(findings: Findings) -> list[str]:
     """Means over the runs, with their intervals for what the verdict is made of."""
     found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
     seconds = findings.runs.groupby("variant")["seconds"].mean()
     first, *others = findings.metrics or [""]
-    asked = {effect.metric for effect, _ in findings.answers} | {"kl_data", "coverage"}
-    plain = [name for name in others if name in asked]
-    heads = ["runs", f"{first} [95 %]", "collapsed [95 %]", *plain, "s/run"]
-    widths = [5, 20, 23, *(max(9, len(name) + 1) for name in plain), 7]
-    label = WIDTH - sum(widths)
-    lines = [" " * label + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))]
+    plain = [name for name in others if name in (*findings.headline, "kl_data", "coverage")]
+    table = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *plain, "s/run"]]
     for variant in findings.variants[:ROWS]:
         name = findings.names[variant]
-        cells = [
-            str((findings.runs["variant"] == name).sum()),
-            _mean(found.get((variant, first))),
-            _share(found.get((variant, "collapsed"))),
-            *(_number(found[variant, metric].mean) for metric in plain),
-            _number(seconds[name]),
-        ]
+        cells = [str(len(findings.runs_of(variant))), mean(found.get((variant, first)))]
+        cells += [share(found.get((variant, "collapsed"))), *(amount(found[variant, metric].mean) for metric in plain)]
+        table.append([name, *cells, amount(seconds[name])])
+    widths = [max(map(len, column)) + 2 for column in list(zip(*table, strict=True))[1:]]
+    label = max(16, WIDTH - sum(widths))
+    lines = []
+    for name, *cells in table:
         wrapped = textwrap.wrap(name, label - 1) or [""]
         row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         lines += [f"{wrapped[0]:<{label}}{row}", *(f"  {more}" for more in wrapped[1:])]
@@ -111,7 +105,7 @@ def _variants_table(findings: "Findings") -> list[str]:
     return lines
 
 
-def _apart(findings: "Findings") -> list[str]:
+def _apart(findings: Findings) -> list[str]:
     """What was set apart, by reason."""
     if findings.apart.empty:
         return []
@@ -137,22 +131,3 @@ def _apart(findings: "Findings") -> list[str]:
 
 def _wrapped(text: str, bullet: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent="  ") or [bullet.rstrip()]
-
-
-def _mean(summary: Summary | None) -> str:
-    if summary is None or summary.mean is None:
-        return "–"
-    bounds = "" if summary.low is None else f" [{_number(summary.low)}, {_number(summary.high)}]"
-    return _number(summary.mean) + bounds
-
-
-def _share(summary: Summary | None) -> str:
-    if summary is None or not summary.n:
-        return "–"
-    return f"{sum(summary.values):.0f} of {summary.n} [{summary.low:.2f}, {summary.high:.2f}]"
-
-
-def _number(value: float | None) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from gan_lab.compare.factors import bookkeeping, part_name, resolved, text
 from gan_lab.errors import LabError
-from gan_lab.factors import bookkeeping, part_name, resolved, text
-from gan_lab.rules import CONF
 from gan_lab.runs import Run
 
+TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEPTH = 50  # no configuration is nested deeper
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
@@ -232,7 +232,7 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 @functools.cache
 def _defaults() -> dict[str, Any]:
-    train = yaml.load((CONF / "train.yaml").read_text(encoding="utf-8"), LOADER)
+    train = yaml.load(TRAIN.read_text(encoding="utf-8"), LOADER)
     return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
 
 

@@ -4,24 +4,22 @@ import base64
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import jinja2
 
-from gan_lab import panels
-from gan_lab.effects import Effect, Summary
-from gan_lab.panels import Link, amount, measure_of, runs_of
+from gan_lab.compare import panels
+from gan_lab.compare.effects import Effect, Summary
+from gan_lab.compare.findings import Findings
+from gan_lab.compare.panels import Link
+from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
 from gan_lab.runs import atomic
-from gan_lab.sentences import MEASURES, Measure, helped
-
-if TYPE_CHECKING:  # it may import us
-    from gan_lab.compare import Findings
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SENTENCES, COMMON = 12, 6  # more sentences of a metric, more settings are folded
+SENTENCES = 12  # more of a metric are folded
 DESIGNS = {
     "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one thing.",
     "factorial": "Every combination of the settings was run: an effect is the mean over all settings of the others.",
@@ -41,18 +39,26 @@ class Column(NamedTuple):
     first: str  # the direction in which the first click sorts
 
 
-def write_report(findings: "Findings", path: Path) -> None:
+def write_report(findings: Findings, path: Path | None = None) -> Path:
     """Writes the report; its links to run folders are relative. What a run lacks is a gap that is said.
+
+    Args:
+        path: None: report.html beside the tables.
+
+    Returns:
+        The path.
 
     Raises:
         OSError: if it can't be written.
     """
+    path = path or findings.folder / "report.html"
     page = _page(findings, path.absolute().parent)
     with atomic(path) as half:  # backslashreplace: a folder's name may be no UTF-8
         half.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    return path
 
 
-def _page(findings: "Findings", home: Path) -> str:
+def _page(findings: Findings, home: Path) -> str:
     def link(run: str) -> str | None:
         return _link(findings.folder, run, home)
 
@@ -70,10 +76,9 @@ def _page(findings: "Findings", home: Path) -> str:
         runs=findings.runs["run"].nunique(),
         answers=_answers(findings),
         folded=SENTENCES,
-        common=COMMON,
         columns=columns,
         rows=rows,
-        span=" to ".join(map(_number, span)) if span[0] < span[1] else None,
+        span=" to ".join(map(amount, span)) if span[0] < span[1] else None,
         others=[m for m in findings.metrics if m not in (*headline, *others, "collapsed")],
         crossed=any(effect.compared.kind == "interaction" for effect in findings.effects),
         forests=panels.forests(findings),
@@ -95,15 +100,15 @@ def _link(folder: Path, run: str, home: Path) -> str | None:
     return relative and quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
 
 
-def _answers(findings: "Findings") -> list[tuple[str, list[tuple[tuple[str, str, str], str]]]]:
+def _answers(findings: Findings) -> list[tuple[str, list[tuple[tuple[str, str, str], str]]]]:
     """By metric: each sentence behind its mark."""
     answers: dict[str, list[tuple[tuple[str, str, str], str]]] = {}
     for effect, text in findings.answers:
-        answers.setdefault(effect.metric, []).append((_mark(effect, measure_of(findings, effect.metric)), text))
+        answers.setdefault(effect.metric, []).append((_mark(effect, findings.measures[effect.metric]), text))
     for told in answers.values():
         if len(told) > SENTENCES:  # what is shown must not be folded away
             told.sort(key=lambda answer: answer[0][0] in ("none", "unknown"))
-    return [(measure_of(findings, metric).words, told) for metric, told in answers.items()]
+    return [(findings.measures[metric].words, told) for metric, told in answers.items()]
 
 
 def _mark(effect: Effect, measure: Measure) -> tuple[str, str, str]:
@@ -114,19 +119,18 @@ def _mark(effect: Effect, measure: Measure) -> tuple[str, str, str]:
         return "none", "○", "no difference shown"
     better = helped(effect, measure)
     if better is None:
-        return "changed", "◆", "changed"
+        return "changed", "◆", "it depends" if effect.parts else "changed"
     return ("helped", "▲", "helped") if better else ("harmed", "▼", "harmed")
 
 
-def _metrics(findings: "Findings") -> tuple[list[str], list[str]]:
+def _metrics(findings: Findings) -> tuple[list[str], list[str]]:
     """The headline metric (none, where nothing was measured), and the others of the table: all would be too many."""
-    metrics = [metric for metric in findings.metrics if metric != "collapsed"]
-    asked = {effect.metric for effect, _ in findings.answers}
-    return metrics[:1], [metric for metric in metrics[1:] if metric in asked or metric in MEASURES]
+    first, others = findings.metrics[:1], [metric for metric in findings.metrics[1:] if metric != "collapsed"]
+    return first, [metric for metric in others if metric in findings.headline or metric in MEASURES]
 
 
 def _table(
-    findings: "Findings", headline: list[str], others: list[str], span: tuple[float, float], link: Link
+    findings: Findings, headline: list[str], others: list[str], span: tuple[float, float], link: Link
 ) -> tuple[list[Column], list[dict[str, Any]]]:
     """Columns, and a row per variant: cells, dots for the headline metric, its value with a link for each run."""
     found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
@@ -134,14 +138,14 @@ def _table(
     columns = [
         Column("variant", "in their order", "ascending"),
         Column("runs", "how many count", "descending"),
-        *(_column(measure_of(findings, metric)) for metric in headline),
+        *(_column(findings.measures[metric]) for metric in headline),
         Column("collapsed runs", "with the exact 95 % interval of their share", "ascending"),
-        *(_column(measure_of(findings, metric)) for metric in others),
+        *(_column(findings.measures[metric]) for metric in others),
         Column("seconds per run", "of training; mean", "ascending"),
     ]
     rows = []
     for variant in findings.variants:
-        runs = runs_of(findings, variant)
+        runs = findings.runs_of(variant)
         seconds = runs.drop_duplicates("run")["seconds"].astype(float).mean()
         values = runs[headline[0]] if headline else [math.nan] * len(runs)
         rows.append(
@@ -150,13 +154,13 @@ def _table(
                 "strip": _strip(found.get((variant, headline[0])), span) if headline else None,
                 "cells": [
                     Cell(f"{len(runs)}", len(runs)),
-                    *(_mean(found.get((variant, metric))) for metric in headline),
-                    _share(found.get((variant, "collapsed"))),
-                    *(_mean(found.get((variant, metric))) for metric in others),
-                    Cell(_number(seconds), seconds if math.isfinite(seconds) else None),
+                    *(_cell(found.get((variant, metric))) for metric in headline),
+                    _cell(found.get((variant, "collapsed")), share),
+                    *(_cell(found.get((variant, metric))) for metric in others),
+                    Cell(amount(seconds), seconds if math.isfinite(seconds) else None),
                 ],
                 "runs": [
-                    (f"seed {run.seed}" + f", replica {run.member}" * replicas, _number(value), link(str(run.run)))
+                    (f"seed {run.seed}" + f", replica {run.member}" * replicas, amount(value), link(str(run.run)))
                     for run, value in zip(runs.itertuples(), values, strict=True)
                 ],
             }
@@ -171,25 +175,8 @@ def _column(measure: Measure) -> Column:
     return Column(f"{measure.words}{unit}", f"{measure.name}: mean and its 95 % interval{better}", first)
 
 
-def _mean(summary: Summary | None) -> Cell:
-    if summary is None or summary.mean is None:
-        return Cell("–", None)
-    of = f" ({summary.n} of {summary.n + summary.missing} runs)" if summary.missing else ""
-    text = _number(summary.mean) if summary.low is None else amount(summary.mean, summary.low, summary.high)
-    return Cell(text + of, summary.mean)
-
-
-def _share(summary: Summary | None) -> Cell:
-    if summary is None or summary.mean is None:
-        return Cell("–", None)
-    bounds = "" if summary.low is None or summary.high is None else f" [{summary.low:.0%}, {summary.high:.0%}]"
-    return Cell(f"{sum(summary.values):.0f} of {summary.n}{bounds}", summary.mean)
-
-
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:,.0f}" if value == round(value) else amount(value)
+def _cell(summary: Summary | None, words: Callable[[Summary | None], str] = mean) -> Cell:
+    return Cell(words(summary), summary.mean if summary else None)
 
 
 def _span(summaries: Sequence[Summary]) -> tuple[float, float]:

@@ -6,20 +6,18 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from gan_lab import charts
-from gan_lab.effects import Effect, Variant
+from gan_lab.compare import charts
+from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.findings import Findings
+from gan_lab.compare.sentences import amount, helped, instead
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
-from gan_lab.sentences import MEASURES, Measure, _instead, helped
-
-if TYPE_CHECKING:  # it may import us
-    from gan_lab.compare import Findings
 
 PANELS = 16  # so many variants have pictures
 POINTS = 300  # of a curve, at most
@@ -52,31 +50,13 @@ class Kept(NamedTuple):
     no_labels: list[str]
 
 
-def measure_of(findings: "Findings", metric: str) -> Measure:
-    return findings.measures.get(metric) or MEASURES.get(metric) or Measure(metric, metric, more_is_better=None)
-
-
-def runs_of(findings: "Findings", variant: Variant) -> pd.DataFrame:
-    keys = findings.runs[findings.factors].astype(str).itertuples(index=False, name=None)
-    return findings.runs[[key == variant for key in keys]]
-
-
-def amount(number: float, low: float | None = None, high: float | None = None, plus: str = "", digits: int = 3) -> str:
-    """'9.6 [8.4, 10.0]': so many digits of the largest."""
-    ends = [] if low is None or high is None else [low, high]
-    largest = max(abs(each) for each in (number, *ends))
-    places = min(6, max(0, digits - 1 - math.floor(math.log10(largest)))) if largest else 0
-    size, *bounds = (round(each, places) + 0.0 for each in (number, *ends))  # + 0.0: no '-0'
-    return f"{size:{plus},.{places}f}" + (f" [{', '.join(f'{end:,.{places}f}' for end in bounds)}]" if ends else "")
-
-
-def forests(findings: "Findings") -> list[Card]:
+def forests(findings: Findings) -> list[Card]:
     """The effects in every metric that has sentences."""
-    return [_forest(findings, metric) for metric in dict.fromkeys(effect.metric for effect, _ in findings.answers)]
+    return [_forest(findings, metric) for metric in findings.headline]
 
 
-def _forest(findings: "Findings", metric: str) -> Card:
-    measure = measure_of(findings, metric)
+def _forest(findings: Findings, metric: str) -> Card:
+    measure = findings.measures[metric]
     effects = [effect for effect in findings.effects if effect.metric == metric]
     card = Card(measure.words)
     if len(effects) > LINES:
@@ -85,7 +65,7 @@ def _forest(findings: "Findings", metric: str) -> Card:
     lines = [
         charts.Line(
             _label(effect),
-            amount(effect.difference, effect.low, effect.high, "+", 2),
+            amount(effect.difference, effect.low, effect.high, digits=2, signed=True),
             effect.difference,
             effect.low,
             effect.high,
@@ -103,15 +83,15 @@ def _forest(findings: "Findings", metric: str) -> Card:
 def _label(effect: Effect) -> str:
     """'Adam instead of SGD', as its sentence says it."""
     if effect.compared.kind == "interaction":
-        return " × ".join(_instead(change) for change in effect.compared.changes)
-    return _instead(*effect.compared.changes)
+        return " × ".join(instead(change) for change in effect.compared.changes)
+    return instead(*effect.compared.changes)
 
 
-def look_into(findings: "Findings", variant: Variant) -> Kept:
+def look_into(findings: Findings, variant: Variant) -> Kept:
     """Reads the tables and summaries of a variant's runs, each once."""
     kept = Kept([], [], None, [], [])
     ideals = []
-    for run in runs_of(findings, variant).drop_duplicates("run").itertuples():
+    for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
         folder = Run(findings.folder / str(run.run))
         try:
             kept.tables.append(_table(folder.metrics))
@@ -152,7 +132,7 @@ def _shares(counts: object) -> np.ndarray:
     return shares / shares.sum()
 
 
-def curves(findings: "Findings", kept: dict[Variant, Kept]) -> list[Card]:
+def curves(findings: Findings, kept: dict[Variant, Kept]) -> list[Card]:
     """Losses and modes over the steps; equal axes for equal losses."""
     bands = {variant: _bands(each.tables) for variant, each in kept.items()}
     tops: dict[float | None, list[float]] = {}
@@ -188,7 +168,7 @@ def _bands(tables: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return bands
 
 
-def labels(findings: "Findings", kept: dict[Variant, Kept]) -> list[Card]:
+def labels(findings: Findings, kept: dict[Variant, Kept]) -> list[Card]:
     """How often each class was made; equal axes. Nothing where no run counted labels."""
     if not any(each.labels for each in kept.values()):
         return []
@@ -205,12 +185,12 @@ def labels(findings: "Findings", kept: dict[Variant, Kept]) -> list[Card]:
     return cards
 
 
-def samples(findings: "Findings", link: Link) -> list[Card]:
+def samples(findings: Findings, link: Link) -> list[Card]:
     """The last samples of each variant's first run that has a picture, and real samples."""
     cards, real = [], None
     for variant in findings.variants[:PANELS]:
         card = Card(findings.names[variant])
-        for run in runs_of(findings, variant).drop_duplicates("run").itertuples():
+        for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
             made, beside, gap = _halves(sorted(Run(findings.folder / str(run.run)).images.glob("samples_*.png")))
             if made is None:
                 card.gaps.append(f"seed {run.seed}: {gap}")

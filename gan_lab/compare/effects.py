@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from gan_lab import resampling
-from gan_lab.resampling import ALPHA, Sizes, Strata, sizes_of
+from gan_lab.compare import resampling
+from gan_lab.compare.resampling import ALPHA, Sizes, Strata, sizes_of
 
 Variant = tuple[str, ...]
 Design = Literal["factorial", "ladder", "pairs"]
@@ -69,11 +69,13 @@ class Effect:
     `difference` is after − before, [`low`, `high`] its 95 % bootstrap interval (None where a variant has one run, or
     none has any spread). `n_before` and `n_after` are the runs on either side (of an interaction: those that count with
     − and with +), `seeds` the fewest and the most runs of a variant, `missing` the runs without a number, `settings`
-    the strata with numbers everywhere. `p` is of this comparison alone, `p_holm` corrected for the `family`, all
-    comparisons of the same metric; `shown` says that p_holm ≤ 0.05. Both are None where every variant has one run: then
-    nothing can be concluded, for what a change does can't be told from luck with that seed. `seeds_needed` per variant:
-    see `resampling.seeds_needed`, and more than the fewest where nothing was shown; None where the spread is unknown or
-    the difference 0.
+    the strata with numbers everywhere. `parts` are an interaction's two effects, of its first change without the second
+    and with it: `difference` is the second less the first; None for what is no interaction.
+
+    `p` is of this comparison alone, `p_holm` corrected for the `family`, all comparisons of the same metric; `shown`
+    says that p_holm ≤ 0.05. Both are None where every variant has one run: then nothing can be concluded, for what a
+    change does can't be told from luck with that seed. `seeds_needed` per variant: see `resampling.seeds_needed`, and
+    more than the fewest where nothing was shown; None where the spread is unknown or the difference 0.
 
     Pitfalls: an interval is of one comparison and of few runs, where it is too short (5 normal values: it holds the
     truth in about 84 % of cases), so whether there is a difference is for `p_holm` to say. The correction is within a
@@ -90,6 +92,7 @@ class Effect:
     seeds: tuple[int, int]
     missing: int
     settings: int
+    parts: tuple[float, float] | None
     p: float | None
     p_holm: float | None
     family: int
@@ -269,6 +272,7 @@ def _effects(metric: str, answered: list[tuple[Comparison, int, Strata, tuple[fl
                 seeds=(min(sizes), most[i]),
                 missing=missing,
                 settings=len(strata),
+                parts=_parts(strata),
                 p=None if p_holm is None else float(p),
                 p_holm=None if p_holm is None else float(p_holm),
                 family=family,
@@ -279,6 +283,14 @@ def _effects(metric: str, answered: list[tuple[Comparison, int, Strata, tuple[fl
     interactions = [effect for effect in effects if effect.compared.kind == "interaction"]
     others = [effect for effect in effects if effect.compared.kind != "interaction"]
     return others + sorted(interactions, key=lambda effect: -abs(effect.difference))
+
+
+def _parts(strata: Strata) -> tuple[float, float] | None:
+    """Of squares: the first change's effect without the second change, and with it."""
+    if len(strata[0]) < 4:
+        return None
+    without, whole = ([[cells[i][None], cells[i + 2][None]] for cells in strata] for i in (0, 1))
+    return float(resampling.effect(without)[0]), float(resampling.effect(whole)[0])
 
 
 def _defined(number: float) -> float | None:

@@ -3,15 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gan_lab import resampling
-from gan_lab.collect import Record
-from gan_lab.effects import Effect, Variant
-from gan_lab.factors import Factor, resolved, text
-
-if TYPE_CHECKING:
-    from gan_lab.compare import Findings
+from gan_lab.compare import resampling
+from gan_lab.compare.collect import Record
+from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.factors import Factor, resolved, text
+from gan_lab.compare.findings import Findings
 
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
@@ -40,10 +38,10 @@ def environment(record: Record) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def notes(findings: "Findings", found: Sequence[Factor], counted: Sequence[Record]) -> list[str]:
+def notes(findings: Findings, found: Sequence[Factor], counted: Sequence[Record]) -> list[str]:
     """What can't be concluded comes first, then what the numbers are of."""
     sizes = Counter(findings.runs["variant"])
-    told = [*_too_little(findings, sizes), *_lost(findings, sizes), *_together(found)]
+    told = [*_too_little(findings, sizes), *_lost(findings, sizes), *_together(found), *_dependent(findings)]
     if findings.design == "ladder":
         rungs = " → ".join(findings.names[variant] for variant in findings.variants)
         told.append(f"Read as a ladder, in the order of the run folders: {rungs}.")
@@ -69,7 +67,7 @@ def notes(findings: "Findings", found: Sequence[Factor], counted: Sequence[Recor
     return told
 
 
-def _too_little(findings: "Findings", sizes: Counter[str]) -> list[str]:
+def _too_little(findings: Findings, sizes: Counter[str]) -> list[str]:
     """What so few runs can't answer."""
     few, many = min(sizes.values()), max(sizes.values())
     if findings.design == "one":
@@ -111,7 +109,7 @@ def _least_p(effect: Effect, counts: dict[Variant, int]) -> float:
     return max((2 if all(a == b for a, b in pairs) else 1) / splits, 1 / (resampling.DRAWS + 1))
 
 
-def _lost(findings: "Findings", sizes: Counter[str]) -> list[str]:
+def _lost(findings: Findings, sizes: Counter[str]) -> list[str]:
     """Variants of which some runs came to no end: the rest may not be typical."""
     ended = findings.apart[findings.apart["status"].isin(["failed", "interrupted", "unfinished"])]
     lost = Counter(variant for variant in ended["variant"] if variant) if len(ended) else Counter()
@@ -133,8 +131,19 @@ def _together(found: Sequence[Factor]) -> list[str]:
     return told
 
 
-def _about_the_numbers(findings: "Findings") -> list[str]:
-    headline = list(dict.fromkeys(effect.metric for effect, _ in findings.answers))
+def _dependent(findings: Findings) -> list[str]:
+    """Factors of which each does something else where the other is another."""
+    shown = [effect for effect, _ in findings.answers if effect.shown and effect.compared.kind == "interaction"]
+    pairs = dict.fromkeys(tuple(change.factor for change in effect.compared.changes) for effect in shown)
+    return [
+        f"What {first} does depends on {second} (see the sentence that has both): the effect of either alone is a mean"
+        " of different effects."
+        for first, second in pairs
+    ]
+
+
+def _about_the_numbers(findings: Findings) -> list[str]:
+    headline = findings.headline
     words = " and the ".join(findings.measures[metric].words for metric in headline)
     told = []
     more = sum(effect.metric in headline for effect in findings.effects) - len(findings.answers)

@@ -1,27 +1,27 @@
-"""Which remedy helped: the runs below a folder, compared."""
+"""From folders to findings: which runs count, what varies between them, and what is asked of them."""
 
 import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pandas as pd
 
-from gan_lab import effects
-from gan_lab.collect import Record, find, number, read, set_apart
-from gan_lab.effects import Effect, Summary, Variant
+from gan_lab.compare import effects
+from gan_lab.compare.collect import Record, find, number, read, set_apart
+from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.factors import Factor, factors, levels, named
+from gan_lab.compare.findings import Findings
+from gan_lab.compare.notes import common, notes
+from gan_lab.compare.report import write_report
+from gan_lab.compare.sentences import MEASURES, Measure, sentence
+from gan_lab.compare.tables import describe, write
 from gan_lab.errors import LabError
-from gan_lab.factors import Factor, factors, levels, named
-from gan_lab.notes import common, notes
 from gan_lab.runs import Run
-from gan_lab.sentences import MEASURES, Measure, sentence
-from gan_lab.tables import describe, write
-
-__all__ = ["Findings", "compare", "describe", "find", "read", "write"]
 
 ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
 INTERACTIONS = 4
@@ -30,47 +30,22 @@ CONDITIONS = {"samples", "modes_total", "compared", "evaluator_accuracy", "finit
 WORDS = ("collapse", "copies", "likeness", "balance")  # the verdict
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a set of runs says.
+def conclude(folders: Sequence[str | Path], target: str | Path | None = None) -> str:
+    """Compares the runs below the folders and writes comparison.csv, effects.csv and report.html.
 
-    Attributes:
-        title: of a report.
-        folder: where the tables go; paths of runs are relative to it where they lie below it.
-        runs: a row per repetition, those that count only, variant by variant: `run` (path), `variant` (its name), a
-            column of strings per factor, `seed`, `member` (of its replicas, from 0), `status`, `steps`, `seconds`,
-            `collapse` (the word), `collapsed` (bool, None where no word is known), the verdict's other words, then all
-            metrics as floats, NaN where undefined.
-        factors: what differs between the variants; ['variant'] where nothing does.
-        variants: combinations of the factors' values, in order.
-        names: the variants in words, and those of which no run finished.
-        design: factorial, ladder or pairs, see `gan_lab.effects.design`; 'one' where there is a single variant.
-        metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. Of
-            very many variants' pairs only the headline metrics are compared, or none; a note says so.
-        measures: how each metric reads.
-        summaries: every variant in every metric.
-        effects: every comparison in every metric.
-        answers: the headline metrics' sentences, the ones to read first.
-        notes: what can't be concluded, and how the numbers came about.
-        apart: `run` and `reason` of those that don't count, then the columns of `runs` as far as known.
-        common: settings that all compared runs share, in words.
+    Args:
+        target: where to; None: the folder, or what the folders have in common.
+
+    Returns:
+        What was found and what was written, for a terminal.
+
+    Raises:
+        LabError: as `compare` does.
+        OSError: if the files can't be written.
     """
-
-    title: str
-    folder: Path
-    runs: pd.DataFrame
-    factors: list[str]
-    variants: list[Variant]
-    names: dict[Variant, str]
-    design: str
-    metrics: list[str]
-    measures: dict[str, Measure]
-    summaries: list[Summary]
-    effects: list[Effect]
-    answers: list[tuple[Effect, str]]
-    notes: list[str]
-    apart: pd.DataFrame
-    common: dict[str, str]
+    findings = compare(folders, target)
+    paths = [*write(findings), write_report(findings)]
+    return f"{describe(findings)}\n\nWritten: {', '.join(map(str, paths))}"
 
 
 def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> Findings:
