@@ -6,7 +6,7 @@ Colours are told apart by colour-blind eyes (Okabe and Ito), and never carry a m
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -59,18 +59,17 @@ def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> str
     figure = Figure(figsize=(3.9, 0.75 + heights.sum()))
     axes = figure.add_axes((0.03, 0.5 / figure.get_figheight(), 0.94, heights.sum() / figure.get_figheight()))
     bottoms = heights.sum() - heights.cumsum()
-    for index, (line, label, bottom, height) in enumerate(zip(lines, labels, bottoms, heights, strict=True)):
+    for line, label, bottom, height in zip(lines, labels, bottoms, heights, strict=True):
         colour = GREY if line.better is None else BLUE if line.better else RED
         y = bottom + 0.17
-        if index % 2:
-            axes.axhspan(bottom, bottom + height, color="black", alpha=0.05, linewidth=0)
         if line.low is not None and line.high is not None:
             axes.plot([line.low, line.high], [y, y], color=colour, linewidth=2 if line.shown else 1.2)
         axes.plot(line.difference, y, "o", color=colour, markersize=6, markerfacecolor=None if line.shown else "white")
         across = axes.get_yaxis_transform()
-        weight = "bold" if line.shown else "normal"
-        axes.text(0, bottom + height - 0.04, "\n".join(label), transform=across, va="top", weight=weight)
-        axes.text(1, bottom + height - 0.04, line.numbers, transform=across, va="top", ha="right", color="#333333")
+        weight, clear = "bold" if line.shown else "normal", {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+        for side, align, words in ((0, "left", "\n".join(label)), (1, "right", line.numbers)):
+            place: dict[str, Any] = {"transform": across, "va": "top", "ha": align, "bbox": clear}
+            axes.text(side, bottom + height - 0.04, words, weight=weight if side == 0 else "normal", **place)
         axes.plot([0, 0], [bottom, bottom + 0.31], color="black", linewidth=0.8, zorder=1)  # not through the label
     ends = [end for line in lines for end in (line.difference, line.low, line.high) if end is not None]
     low, high = min(0, *ends), max(0, *ends)
@@ -128,7 +127,7 @@ def _band(axes: Axes, band: pd.DataFrame, label: str, color: str, **look: object
 
 @_style
 def labels(shares: np.ndarray, top: float) -> str:
-    """How often each class was made: means over the runs as bars, smallest and largest as whiskers.
+    """How often each class was made: means over the runs as bars, and a dot for each run.
 
     Args:
         shares: `(runs, classes)`, each row sums to 1.
@@ -143,11 +142,9 @@ def labels(shares: np.ndarray, top: float) -> str:
         _band(axes, steps, "generated", color=RED)
         axes.set(xlabel=f"{classes:,} classes, the most frequent first")
     else:
-        mean = shares.mean(0)
-        ends = np.maximum(0, [mean - shares.min(0), shares.max(0) - mean])  # rounding can take them below 0
-        whiskers = ends if len(shares) > 1 else None
-        look = {"elinewidth": 0.8, "ecolor": "black"}
-        axes.bar(np.arange(classes), mean, 0.75, color=RED, alpha=0.75, yerr=whiskers, capsize=2, error_kw=look)
+        axes.bar(np.arange(classes), shares.mean(0), 0.75, color=RED, alpha=0.75)
+        if len(shares) > 1:
+            axes.plot(np.arange(classes), shares.T, ".", color="black", alpha=0.5, markersize=4, clip_on=False)
         axes.set(xlabel="class", xticks=range(0, classes, 1 + classes // 16))
     axes.set(ylim=(0, top), ylabel="share")
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
