@@ -20,6 +20,7 @@ TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEPTH = 50  # no configuration is nested deeper
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
+LOST = ("failed", "interrupted", "unfinished", "damaged")  # of runs that were to be compared
 INCOMPARABLE = "not comparable"
 UNFINISHED = "unfinished: it has no summary, so it was killed or still trains"
 
@@ -113,7 +114,7 @@ def read(run: Run) -> Record:
         record.settings = read_settings(run.config)
         record.summary = run.read_summary() or {key: job[key] for key in ("status", "error") if _ended(job)}
     except (LabError, OSError) as error:
-        record.reason = f"damaged: {_line(error)}"
+        record.reason = f"damaged: {_line(str(error).replace(f'{run.folder}{os.sep}', ''))}"
         if isinstance(error, ForeignError) and not run.summary.is_file():
             record.status = "foreign"
         return record

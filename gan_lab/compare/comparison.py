@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from gan_lab.compare import effects
-from gan_lab.compare.collect import Record, find, number, read, set_apart
+from gan_lab.compare.collect import LOST, Record, find, number, read, set_apart
 from gan_lab.compare.effects import Effect, Variant
 from gan_lab.compare.factors import Factor, factors, levels, named
 from gan_lab.compare.findings import Findings
@@ -60,7 +60,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     records = _records(folders)
     counted = set_apart(records)
     if not counted:
-        raise LabError(_none_finished(records, folders), "python train.py resume=<run folder> goes on with one.")
+        raise _none_finished(records, folders)
     shared = folders[0] if len(folders) == 1 else os.path.commonpath([os.path.abspath(folder) for folder in folders])
     home = Path(target or shared)
     found = _give_variants(records, counted)
@@ -111,12 +111,13 @@ def _records(folders: Sequence[str | Path]) -> list[Record]:
     return [record for record in records if record.status != "foreign"]
 
 
-def _none_finished(records: list[Record], folders: Sequence[str | Path]) -> str:
+def _none_finished(records: list[Record], folders: Sequence[str | Path]) -> LabError:
     where = ", ".join(map(str, folders))
     if not records:
-        return f"There is no run in {where}."
+        return LabError(f"There is no run in {where}.", "python train.py -m loss=mse,bce seed=0,1,2 makes some.")
     states = Counter(record.reason.partition(":")[0].partition(" at step")[0] for record in records)
-    return f"No run in {where} has finished: " + ", ".join(f"{n} {state}" for state, n in states.items()) + "."
+    told = f"No run in {where} has finished: {', '.join(f'{n} {state}' for state, n in states.items())}."
+    return LabError(told, "python train.py resume=<run folder> goes on with one.")
 
 
 def _give_variants(records: list[Record], counted: list[Record]) -> list[Factor]:
@@ -144,7 +145,7 @@ def _order(records: list[Record]) -> list[Variant]:
 def _was_to_be(record: Record, kept: Record) -> bool:
     """Whether a run that came to no end was to be compared with those that count."""
     same = record.part("dataset") == kept.part("dataset") and record.settings.get("steps") == kept.settings.get("steps")
-    return record.status in ("failed", "interrupted", "unfinished") and bool(record.settings) and same
+    return record.status in LOST and bool(record.settings) and same
 
 
 def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:

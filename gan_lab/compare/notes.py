@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gan_lab.compare import resampling
-from gan_lab.compare.collect import Record
+from gan_lab.compare.collect import LOST, Record
 from gan_lab.compare.effects import Effect, Variant
 from gan_lab.compare.factors import Factor, resolved, text
 from gan_lab.compare.findings import Findings
@@ -110,11 +110,11 @@ def _least_p(effect: Effect, counts: dict[Variant, int]) -> float:
 
 
 def _lost(findings: Findings, sizes: Counter[str]) -> list[str]:
-    """Variants of which some runs came to no end: the rest may not be typical."""
-    ended = findings.apart[findings.apart["status"].isin(["failed", "interrupted", "unfinished"])]
+    """Variants that lost some runs: the rest may not be typical."""
+    ended = findings.apart[findings.apart["status"].isin(LOST)]
     lost = Counter(variant for variant in ended["variant"] if variant) if len(ended) else Counter()
     return [
-        f"{variant}: {n} of {n + sizes[variant]} runs failed or came to no end and don't count"
+        f"{variant}: {n} of {n + sizes[variant]} runs failed, came to no end or are damaged, and don't count"
         + (", the numbers are of those that did." if sizes[variant] else ".")
         for variant, n in lost.items()
     ]
@@ -150,6 +150,8 @@ def _about_the_numbers(findings: Findings) -> list[str]:
     if more:
         told.append(f"{more:,} more comparisons of the {words} are in effects.csv.")
     others = len({effect.metric for effect in findings.effects}) - len(headline)
+    if all(effect.p is None for effect in findings.effects):
+        return [*told, f"The answer is about the {words}; effects.csv has {others} more metrics."]
     told.append(
         f"The answer is about the {words}. p is of a permutation test of the runs, by Holm's correction for all"
         f" comparisons of that metric; effects.csv has {others} more metrics, over which false alarms add up."
