@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from gan_lab.compare.effects import Change, compare, comparisons, design, summarise
+from gan_lab.compare.effects import compare, summarise
+from gan_lab.compare.questions import Change, comparisons, design
 from gan_lab.compare.resampling import seeds_needed
 
 SQUARE = list(itertools.product("ab", "xy"))
@@ -53,7 +54,11 @@ def frame_of(variants) -> pd.DataFrame:
         (SQUARE, None, "factorial"),
         (SQUARE, SQUARE, "factorial"),
         (list(itertools.product("abc", "x", "uv")), None, "factorial"),  # the middle one doesn't differ
-        (SQUARE[:3], None, "pairs"),  # not all combinations
+        (SQUARE[:3], None, "pairs"),  # each change is seen in one of two settings only
+        (CUBE[:7], None, "factorial"),  # in three of four
+        (CUBE[1:], CUBE, "factorial"),
+        ([*CUBE[:3], *CUBE[4:7]], None, "pairs"),  # the first in two of four
+        ([*CUBE[:6], *CUBE[7:]], None, "factorial"),
         (SQUARE[:3], SQUARE[:3], "pairs"),  # ax, ay, bx: y is taken back
         ([("a", "x"), ("b", "x"), ("b", "y")], [("a", "x"), ("b", "x"), ("b", "y")], "ladder"),
         ([("a", "x"), ("b", "x"), ("b", "y")], None, "pairs"),  # nobody said that it's an order
@@ -164,6 +169,19 @@ def test_a_third_factor_is_averaged_over():
     assert found["f", "g"].settings == 2
     assert (found["f",].n_before, found["f", "g"].n_after) == (12, 12)
     assert {effect.family for effect in found.values()} == {6}
+
+
+def test_a_crossing_that_lacks_a_corner_asks_where_both_are_there():
+    """The corner before all changes is missing: each change is seen in 3 of 4 settings, two together in 1 of 2."""
+    values = {v: [4 * (v[0] == "b") + (v[1] == "b") * (v[2] == "b") + e for e in (-1, 0, 1)] for v in CUBE[1:]}
+    effects = compare(runs(values, "fgh"), list("fgh"), ["m"], CUBE)
+    f, g, h = effects[:3]
+    assert f.compared.changes == (Change("f", "a", "b"),), "in order, although b came before a"
+    assert (f.difference, f.settings, len(f.compared.strata)) == (pytest.approx(4), 3, 4)
+    assert g.difference == pytest.approx((1 + 0 + 1) / 3)  # with h: 1, alone: only where f is b
+    assert h.difference == pytest.approx((1 + 0 + 1) / 3)
+    assert {effect.settings for effect in effects[3:]} == {1}
+    assert {effect.family for effect in effects} == {6}
 
 
 def test_interactions_come_ranked_and_main_effects_do_not():

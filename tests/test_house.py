@@ -20,6 +20,7 @@ FLOORS = [
     ("gan_lab.metrics", 0),
     ("gan_lab.runs", 0),
     ("gan_lab.compare.factors", 0),
+    ("gan_lab.compare.questions", 0),
     ("gan_lab.compare.resampling", 0),
     ("gan_lab.compare.effects", 0),
     ("gan_lab.compare.sentences", 0),

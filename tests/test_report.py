@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from gan_lab.compare import Findings, panels
-from gan_lab.compare.effects import compare, design, summarise
+from gan_lab.compare.effects import compare, summarise
+from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import MEASURES, amount, sentence
 from gan_lab.runs import Run

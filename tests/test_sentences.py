@@ -6,7 +6,8 @@ import itertools
 import pandas as pd
 import pytest
 
-from gan_lab.compare.effects import Change, Comparison, Effect, compare
+from gan_lab.compare.effects import Effect, compare
+from gan_lab.compare.questions import Change, Comparison
 from gan_lab.compare.sentences import MEASURES, Measure, helped, sentence
 
 MODES = dataclasses.replace(MEASURES["modes"], unit="of 10")
@@ -14,9 +15,10 @@ ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), 
 
 
 def effect(*changes: Change, kind="pair", held=(), **numbers) -> Effect:
+    strata = ((),) * numbers.pop("of", numbers.get("settings", 1))
     usual = dict(metric="modes", difference=6.2, low=5.1, high=7.4, n_before=5, n_after=5, seeds=(5, 5), missing=0)
     usual |= dict(settings=1, parts=None, p=0.0079, p_holm=0.0079, family=1, shown=True, seeds_needed=3)
-    return Effect(Comparison(kind, changes, held, ()), **usual | numbers)
+    return Effect(Comparison(kind, changes, held, strata), **usual | numbers)
 
 
 NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, shown=False, seeds_needed=23)
@@ -44,6 +46,11 @@ NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, shown=Fals
             effect(ADAM, kind="main", settings=8, p_holm=0.0004, family=10, missing=2),
             "Adam instead of SGD raised the modes captured by 6.2 of 10 [5.1, 7.4]"
             " (mean over 8 settings, 2 runs without a number, 5 seeds each, p < 0.001 corrected for 10 comparisons)",
+        ),
+        (
+            effect(ADAM, kind="main", settings=7, of=8),
+            "Adam instead of SGD raised the modes captured by 6.2 of 10 [5.1, 7.4] (mean over 7 of 8 settings,"
+            " 5 seeds each, p = 0.008)",
         ),
         (
             effect(ADAM, BCE, kind="interaction", parts=(1.1, 7.3)),

@@ -1,5 +1,6 @@
 """From folders to findings: which runs count, what varies between them, and what is asked of them."""
 
+import itertools
 import math
 import os
 from collections import Counter
@@ -13,10 +14,11 @@ import pandas as pd
 
 from gan_lab.compare import effects
 from gan_lab.compare.collect import LOST, Record, find, number, read, set_apart
-from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.effects import Effect
 from gan_lab.compare.factors import Factor, factors, levels, named
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.notes import common, notes
+from gan_lab.compare.questions import Variant, design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import MEASURES, Measure, sentence
 from gan_lab.compare.tables import describe, write
@@ -71,25 +73,26 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     counts = table.pop("reason") == ""
     apart = table[~counts].assign(reason=[record.reason for record in records if record.reason])
     runs = table[counts].infer_objects().astype({"steps": int})
-    design: str = "one" if len(set(runs["variant"])) == 1 else effects.design(runs, columns, order)
-    if design != "ladder":
-        ranks = [levels([variant[i] for variant in order]) for i in range(len(columns))]
+    kind: str = "one" if len(set(runs["variant"])) == 1 else design(runs, columns, order)
+    ranks = [levels([variant[i] for variant in order]) for i in range(len(columns))]
+    if kind != "ladder":
         order.sort(key=lambda variant: [rank.index(value) for rank, value in zip(ranks, variant, strict=True)])
     place = {names[variant]: i for i, variant in enumerate(order)}
     runs = runs.sort_values("variant", key=lambda column: column.map(place), kind="stable", ignore_index=True)
     headline, metrics = _metrics(runs)
     measures = _measures(metrics, counted)
-    tested = _tested(headline, metrics, runs["variant"].nunique() if design == "pairs" else 0)
-    answered = effects.compare(runs, columns, tested, order if design == "ladder" else None) if tested else []
+    tested = _tested(headline, metrics, runs["variant"].nunique() if kind == "pairs" else 0)
+    asked = list(itertools.product(*ranks)) if kind == "factorial" else order
+    answered = effects.compare(runs, columns, tested, asked) if tested else []
     answers = [effect for metric in headline for effect in _worth_reading(answered, metric)]
     findings = Findings(
-        title=_title(columns, design, counted[0]),
+        title=_title(columns, kind, counted[0]),
         folder=home,
         runs=runs,
         factors=columns,
         variants=[variant for variant in order if names[variant] in set(runs["variant"])],
         names=names,
-        design=design,
+        design=kind,
         metrics=metrics,
         measures=measures,
         summaries=effects.summarise(runs, columns, metrics),

@@ -10,17 +10,16 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
 from gan_lab.compare import resampling
+from gan_lab.compare.questions import Comparison, Variant, comparisons, keys
 from gan_lab.compare.resampling import ALPHA, Sizes, Strata, sizes_of
 
-Variant = tuple[str, ...]
-Design = Literal["factorial", "ladder", "pairs"]
+NO_RUN = np.empty(0), 0
 
 
 @dataclass(frozen=True)
@@ -36,30 +35,6 @@ class Summary:
     std: float | None
     low: float | None
     high: float | None
-
-
-class Change(NamedTuple):
-    """A factor's step from one value to another."""
-
-    factor: str
-    before: str
-    after: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A question to the runs.
-
-    A 'rung' or 'pair' is of two variants: `changes` are all that differs, `held` the settings of the other factors. A
-    'main' effect is that of one change; an 'interaction' what its second change does to the effect of the first; both
-    are means over `strata`, one for each setting of the other factors. A stratum names its two variants, before and
-    after, or its four: neither change, the second, the first, both.
-    """
-
-    kind: Literal["rung", "pair", "main", "interaction"]
-    changes: tuple[Change, ...]
-    held: tuple[tuple[str, str], ...]
-    strata: tuple[tuple[Variant, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -105,10 +80,10 @@ def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str
 
     95 % intervals: of a mean by bootstrap (see `resampling.interval`), of a share Clopper and Pearson's exact one.
     """
-    summaries, keys = [], _keys(frame, factors)
+    summaries, variants = [], keys(frame, factors)
     for metric in metrics:
         share = all(isinstance(value, bool | np.bool_) for value in frame[metric].dropna())
-        for variant, (values, missing) in _runs(keys, frame[metric]).items():
+        for variant, (values, missing) in _runs(variants, frame[metric]).items():
             n, low, high = len(values), np.nan, np.nan
             if n and share:
                 low, high = binomtest(int(values.sum()), n).proportion_ci(0.95, method="exact")
@@ -120,47 +95,6 @@ def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str
     return summaries
 
 
-def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
-    """What the variants can answer; factors that always change together must come as one.
-
-    'factorial': two factors or more differ, and every combination of their values is there. 'ladder': else, in the
-    given order of variants (those without a run included), every rung changes one factor, none goes back to a value
-    that it left, and more than one changes on the way. 'pairs': all else.
-    """
-    variants = _variants(frame, factors, order)
-    levels = [len(set(values)) for values in zip(*variants, strict=True)]
-    if sum(level > 1 for level in levels) > 1 and len(variants) == math.prod(levels):
-        return "factorial"
-    rungs = list(order or [])
-    steps = [[a != b for a, b in zip(*two, strict=True)] for two in itertools.pairwise(rungs)]
-    single = all(sum(step) == 1 for step in steps)
-    onward = all(len(list(itertools.groupby(values))) == len(set(values)) for values in zip(*rungs, strict=True))
-    return "ladder" if single and onward and len({step.index(True) for step in steps}) > 1 else "pairs"
-
-
-def comparisons(
-    frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None
-) -> list[Comparison]:
-    """The design's questions: each rung against the one before; main effects, of each value of a factor against its
-    first, then interactions of two factors; or all pairs. First is what is so in `order`, else in the frame.
-    """
-    variants, kind = _variants(frame, factors, order), design(frame, factors, order)
-    levels = [tuple(dict.fromkeys(values)) for values in zip(*variants, strict=True)]
-    if kind == "ladder":
-        return [_against("rung", factors, levels, *two) for two in itertools.pairwise(variants)]
-    if kind == "pairs":
-        return [_against("pair", factors, levels, *two) for two in itertools.combinations(variants, 2)]
-    steps = [
-        (i, Change(factor, values[0], after))
-        for i, (factor, values) in enumerate(zip(factors, levels, strict=True))
-        for after in values[1:]
-    ]
-    squares = [two for two in itertools.combinations(steps, 2) if two[0][0] != two[1][0]]
-    return [_crossed("main", levels, step) for step in steps] + [
-        _crossed("interaction", levels, *two) for two in squares
-    ]
-
-
 def compare(
     frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: Sequence[Variant] | None = None
 ) -> list[Effect]:
@@ -168,16 +102,16 @@ def compare(
 
     Left out are settings where a variant has no number at all, and comparisons without any other setting.
     """
-    questions, keys = comparisons(frame, factors, order), _keys(frame, factors)
+    questions, variants = comparisons(frame, factors, order), keys(frame, factors)
     asked: dict[str, list[tuple[Comparison, int, Strata]]] = {}
     alike: dict[Sizes, list[Strata]] = {}  # equal sizes are answered together
     for metric in metrics:
-        runs = _runs(keys, frame[metric])
+        runs = _runs(variants, frame[metric])
         asked[metric] = []
         for question in questions:
-            strata = [[runs[variant][0] for variant in stratum] for stratum in question.strata]
-            strata = [cells for cells in strata if all(map(len, cells))]
-            missing = sum(runs[variant][1] for stratum in question.strata for variant in stratum)
+            cells = [[runs.get(variant, NO_RUN) for variant in stratum] for stratum in question.strata]
+            strata = [[values for values, _ in stratum] for stratum in cells if all(len(each[0]) for each in stratum)]
+            missing = sum(without for stratum in cells for _, without in stratum)
             if strata:
                 asked[metric].append((question, missing, strata))
                 alike.setdefault(sizes_of(strata), []).append(strata)
@@ -190,21 +124,6 @@ def compare(
     ]
 
 
-def _variants(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
-    """The variants that have runs."""
-    variants = list(dict.fromkeys(_keys(frame, factors)))
-    if order is None:
-        return variants
-    if unknown := set(variants) - set(order):
-        raise ValueError(f"variants that the order lacks: {sorted(unknown)}")
-    return [variant for variant in order if variant in variants]
-
-
-def _keys(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
-    """Every row's variant."""
-    return list(frame[list(factors)].astype(str).itertuples(index=False, name=None))
-
-
 def _runs(keys: list[Variant], column: pd.Series) -> dict[Variant, tuple[np.ndarray, int]]:
     """Every variant's finite numbers, and how many runs have none."""
     rows: dict[Variant, list[float]] = {key: [] for key in keys}
@@ -212,26 +131,6 @@ def _runs(keys: list[Variant], column: pd.Series) -> dict[Variant, tuple[np.ndar
         rows[key].append(value)
     finite = {key: np.array([value for value in values if math.isfinite(value)]) for key, values in rows.items()}
     return {key: (finite[key], len(values) - len(finite[key])) for key, values in rows.items()}
-
-
-def _against(
-    kind: Literal["rung", "pair"], factors: Sequence[str], levels: list[Variant], before: Variant, after: Variant
-) -> Comparison:
-    steps = [Change(*step) for step in zip(factors, before, after, strict=True)]
-    varied = [step for step, values in zip(steps, levels, strict=True) if len(values) > 1]
-    changes = tuple(step for step in varied if step.before != step.after)
-    held = tuple((step.factor, step.after) for step in varied if step.before == step.after)
-    return Comparison(kind, changes, held, ((before, after),))
-
-
-def _crossed(kind: Literal["main", "interaction"], levels: list[Variant], *steps: tuple[int, Change]) -> Comparison:
-    """A comparison over all settings of the factors that don't change; steps are a factor's number and its change."""
-    moving = dict(steps)
-    strata = []
-    for setting in itertools.product(*(("",) if i in moving else values for i, values in enumerate(levels))):
-        choices = [(moving[i].before, moving[i].after) if i in moving else (value,) for i, value in enumerate(setting)]
-        strata.append(tuple(itertools.product(*choices)))
-    return Comparison(kind, tuple(moving.values()), (), tuple(strata))
 
 
 def _answers(members: list[Strata], draws: int) -> list[tuple[float, ...]]:

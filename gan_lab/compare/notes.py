@@ -7,9 +7,10 @@ from typing import Any
 
 from gan_lab.compare import resampling
 from gan_lab.compare.collect import LOST, Record
-from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.effects import Effect
 from gan_lab.compare.factors import Factor, resolved, text
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.questions import Variant
 
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
@@ -46,9 +47,13 @@ def notes(findings: Findings, found: Sequence[Factor], counted: Sequence[Record]
         rungs = " → ".join(findings.names[variant] for variant in findings.variants)
         told.append(f"Read as a ladder, in the order of the run folders: {rungs}.")
     elif findings.design == "factorial":
+        every = math.prod(len(set(values)) for values in zip(*findings.variants, strict=True))
+        have, where = f"All {every}", ""
+        if every > len(findings.variants):
+            have, where = f"{len(findings.variants)} of {every}", ", as far as these have runs before and after it"
         told.append(
-            f"All {len(findings.variants)} combinations of {', '.join(findings.factors)} have runs: the effect of a"
-            " change is its mean over the settings of the others."
+            f"{have} combinations of {', '.join(findings.factors)} have runs: the effect of a change is its mean over"
+            f" the settings of the others{where}."
         )
     if findings.effects:
         told += _about_the_numbers(findings)
@@ -93,7 +98,7 @@ def _too_little(findings: Findings, sizes: Counter[str]) -> list[str]:
     counts = {variant: sizes[findings.names[variant]] for variant in findings.variants}
     if tested and all(_least_p(effect, counts) * effect.family > resampling.ALPHA for effect in tested):
         one = tested[0]
-        needed = resampling.seeds_needed(1, 0, 2, len(one.compared.strata), one.family)
+        needed = resampling.seeds_needed(1, 0, 2, one.settings, one.family)
         told.append(
             f"With so few runs no difference can be shown, however large, in {one.family} comparisons: at least"
             f" {needed} seeds per variant are needed for that."
@@ -114,8 +119,8 @@ def _lost(findings: Findings, sizes: Counter[str]) -> list[str]:
     ended = findings.apart[findings.apart["status"].isin(LOST)]
     lost = Counter(variant for variant in ended["variant"] if variant) if len(ended) else Counter()
     return [
-        f"{variant}: {n} of {n + sizes[variant]} runs failed, came to no end or are damaged, and don't count"
-        + (", the numbers are of those that did." if sizes[variant] else ".")
+        f"{variant}: {n} of {n + sizes[variant]} runs don't count (failed, cut short or damaged)"
+        + ("; the numbers are of the others." if sizes[variant] else ".")
         for variant, n in lost.items()
     ]
 

@@ -13,8 +13,9 @@ import pandas as pd
 from PIL import Image
 
 from gan_lab.compare import charts
-from gan_lab.compare.effects import Effect, Variant
+from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import amount, helped, instead
 from gan_lab.errors import LabError
 from gan_lab.runs import Run

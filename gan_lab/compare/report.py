@@ -22,7 +22,7 @@ TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SENTENCES = 12  # more of a metric are folded
 DESIGNS = {
     "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one thing.",
-    "factorial": "Every combination of the settings was run: an effect is the mean over all settings of the others.",
+    "factorial": "The settings are crossed: the effect of one is the mean over all settings of the others.",
     "pairs": "Every variant is compared with every other.",
     "one": "There is one variant: nothing to compare it with.",
 }

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from gan_lab.compare.effects import Change, Effect, Summary
+from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.factors import named
+from gan_lab.compare.questions import Change
 
 ONE_SEED = "nothing can be concluded from one seed"
 
@@ -124,8 +125,9 @@ def _context(effect: Effect) -> list[str]:
     context = []
     if effect.compared.held:
         context.append("with " + " and ".join(named(*setting) for setting in effect.compared.held))
-    if effect.settings > 1:
-        context.append(f"mean over {effect.settings} settings")
+    if (settings := len(effect.compared.strata)) > 1:
+        had = f"{settings}" if effect.settings == settings else f"{effect.settings} of {settings}"
+        context.append(f"mean over {had} settings")
     if effect.missing:
         context.append(f"{effect.missing} run{'s'[: effect.missing > 1]} without a number")
     if effect.p_holm is None:
