@@ -100,14 +100,16 @@ class Current:
         """Lets `compare` look at the sweep's folder, says what failed, and gives the exit status."""
         self.watch.end()
         failed = {path.parent: job for path in _jobs(self.folder) if (job := _read(path)).get("status") == "failed"}
+        vain = False
         try:
             compare(self.folder)
         except LabError as error:
+            vain = True
             print(error, file=sys.stderr)
         for folder, job in failed.items():
             first = str(job.get("error")).partition("\n")[0]
             print(f"failed: {folder.name}: {first} ({folder / 'log.txt'})", file=sys.stderr)
-        vain = bool(self.search) and not self._say_what_was_found()
+        vain |= bool(self.search) and not self._say_what_was_found()
         self.lock.release()
         return 1 if failed or vain else 0
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, command, compose
 from omegaconf import OmegaConf
 
-from gan_lab.compare import Findings, compare
+from gan_lab.compare import Findings, compare, conclude
 from gan_lab.compare.collect import find, read, read_settings
 from gan_lab.compare.factors import factors, levels
 from gan_lab.compare.tables import describe, write
@@ -581,6 +581,7 @@ def test_the_command(pair):
         ([], "runs is missing"),
         (["runs=nowhere"], "There is no folder nowhere"),
         (["runs=."], "There is no run in ."),
+        (["runs=[]"], "There is no folder to look in"),
         (["run=."], "Did you mean 'runs'?"),
     ],
 )
@@ -592,8 +593,18 @@ def test_mistakes(tmp_path, arguments, told):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_comparing_needs_no_torch():
-    code = "import sys, gan_lab.compare; sys.exit('torch' in sys.modules)"
+def test_what_cannot_be_written_is_told_and_written_later(pair):
+    (pair / "report.html").mkdir()
+    done = command("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{pair / 'report.html'}: Is a directory.")
+    assert "Traceback" not in done.stderr
+    (pair / "report.html").rmdir()
+    assert str(pair / "report.html") in conclude([pair])
+
+
+def test_comparing_needs_neither_torch_nor_hydra():
+    code = "import sys, gan_lab.compare; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

@@ -42,11 +42,14 @@ def conclude(folders: Sequence[str | Path], target: str | Path | None = None) ->
         What was found and what was written, for a terminal.
 
     Raises:
-        LabError: as `compare` does.
-        OSError: if the files can't be written.
+        LabError: as `compare` does; if the files can't be written.
     """
     findings = compare(folders, target)
-    paths = [*write(findings), write_report(findings)]
+    try:
+        paths = [*write(findings), write_report(findings)]
+    except OSError as error:
+        again = "Once that is mended, python scripts/compare.py runs=<folder> writes them; target=<folder>: elsewhere."
+        raise LabError(f"{error.filename}: {error.strerror}.", again) from error
     return f"{describe(findings)}\n\nWritten: {', '.join(map(str, paths))}"
 
 
@@ -59,6 +62,8 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     Raises:
         LabError: if a folder is missing, there is no run, or none has finished.
     """
+    if not folders:
+        raise LabError("There is no folder to look in.", "Name one with runs in it: runs=outputs/<name>, say.")
     records = _records(folders)
     counted = set_apart(records)
     if not counted:
