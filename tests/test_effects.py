@@ -146,10 +146,11 @@ def test_factorial_effects_worked_by_hand_with_unequal_cells():
     assert (g.n_before, g.n_after) == (5, 3)
     assert (both.n_before, both.n_after) == (4, 4)
     assert f.seeds == (1, 3)
-    # Splits that move f at least as far: ax, bx 10 splits of {1, 3, 4, 6, 8} in 2 + 3, ay, by 3 of {5, 7, 9} in 1 + 2.
-    # Sum of both differences, 7 or more either way: bx − ax is 4 (1, 3 out), 3 1/6 (1, 4), 1.5 (1, 6; 3, 4), −0.17
-    # (1, 8; 3, 6), −1.83 (3, 8; 4, 6), −3.5 (4, 8), −5.17 (6, 8); by − ay is 3 (5 out), 0 (7), −3 (9).
-    assert f.p == pytest.approx(2 / 30)  # 4 + 3 and −5.17 − 3
+    # Splits with a |t| at least as large: of ax, bx 10 splits of {1, 3, 4, 6, 8} in 2 + 3, of ay, by 3 of {5, 7, 9} in
+    # 1 + 2. bx − ax is 4 (ax is 1, 3), 3 1/6 (1, 4), 1.5 (1, 6; 3, 4), −0.17 (1, 8; 3, 6), −1.83 (3, 8; 4, 6), −3.5
+    # (4, 8), −5.17 (6, 8); by − ay is 3 (ay is 5), 0 (7), −3 (9). Sum over root of squares within: observed is
+    # (4 + 3) / √12, beyond it (−5.17 − 3) / √8.67; (3.17 + 3) / √19.2, (−3.5 − 3) / √22.7 and all others are less.
+    assert f.p == pytest.approx(2 / 30)
     assert f.low is None, "one variant has one run"
 
 

@@ -75,21 +75,36 @@ def test_drawn_p_is_never_0_nor_below_what_draws_can_tell():
 
 
 def test_stratified_p_is_brute_force_over_splits_within_strata():
+    """By |t|: the mean of the differences over the root of the sum of squares within all cells."""
     for make, seed in itertools.product((drawn, counted), range(4)):
         strata = [[make(seed, 1, 2), make(seed + 10, 1, 3) + 1], [make(seed + 20, 1, 3) + 5, make(seed + 30, 1, 1) + 6]]
-        differences = []
+        splits = []
         for cells in strata:
             values = np.concatenate(cells, axis=1)[0].tolist()
             options = []
             for chosen in itertools.combinations(range(len(values)), cells[1].shape[1]):
-                rest = [value for i, value in enumerate(values) if i not in chosen]
-                options.append(np.mean([values[i] for i in chosen]) - np.mean(rest))
-            differences.append(options)
-        reference = [abs(a + b) / 2 for a, b in itertools.product(*differences)]
-        observed = abs(np.mean([cells[1].mean() - cells[0].mean() for cells in strata]))
+                after = [values[i] for i in chosen]
+                before = [value for i, value in enumerate(values) if i not in chosen]
+                within = sum(np.var(side) * len(side) for side in (before, after))
+                options.append((np.mean(after) - np.mean(before), within))
+            splits.append(options)
+        within = sum(cell.var() * cell.size for cells in strata for cell in cells)
+        observed = abs(np.mean([cells[1].mean() - cells[0].mean() for cells in strata])) / np.sqrt(max(within, 1e-9))
+        reference = [abs(a + b) / 2 / np.sqrt(max(p + q, 1e-9)) for (a, p), (b, q) in itertools.product(*splits)]
         assert effect(strata) == pytest.approx(np.mean([c[1].mean() - c[0].mean() for c in strata]))
-        assert permutation_p(strata) == pytest.approx(np.mean([value >= observed - 1e-9 for value in reference]))
+        assert permutation_p(strata) == pytest.approx(np.mean([value >= observed * (1 - 1e-6) for value in reference]))
         assert len(reference) == math.comb(5, 2) * math.comb(4, 1)
+
+
+def test_effects_that_differ_between_strata_neither_hide_their_mean_nor_pass_for_one():
+    """By −4 and 8 spreads, 5 runs a cell: t of 20 runs, shift 2 · √5 = 4.5, has a power of 0.98; by −4 and 4, none."""
+
+    def found(*shifts: float) -> float:
+        strata = [[drawn(i, 1_000, 5), drawn(i + 9, 1_000, 5) + shift] for i, shift in enumerate(shifts)]
+        return float(np.mean(permutation_p(strata, draws=1_999) <= 0.05))
+
+    assert found(-4, 8) > 0.95
+    assert found(-4, 4) < 0.07
 
 
 def test_what_strata_differ_in_makes_no_difference():
