@@ -235,6 +235,32 @@ def test_a_crossing_has_main_effects_worked_by_hand(tmp_path):
     assert [effect.compared.kind for effect, _ in findings.answers] == ["main", "main", "interaction"]
 
 
+def test_a_shown_interaction_is_said_to_blur_its_main_effects(tmp_path):
+    for loss, optim, modes in (("mse", "sgd", 1), ("mse", "adam", 9), ("bce", "sgd", 9), ("bce", "adam", 2)):
+        repeated(tmp_path, f"loss={loss} optim={optim}", [modes, modes, modes + 1], f"{loss}_{optim}")
+    findings = compare([tmp_path])
+    assert any("depends on each other: loss and optim" in note for note in findings.notes)
+    # means 1.33, 9.33, 9.33, 2.33
+    assert "BCE instead of MSE changed the modes captured by +8 with SGD and by -7 with Adam: 15 of 10 less" in next(
+        text for effect, text in findings.answers if effect.parts
+    )
+
+
+def test_of_a_crossing_that_lost_a_variant_the_rest_is_told(tmp_path):
+    cells = list(itertools.product(("mse", "bce"), ("sgd", "adam"), ("none", "layer")))
+    for number, (loss, optim, norm) in enumerate(cells):
+        state = dict(_status="failed", _error="NaN") if number == 0 else {}
+        repeated(tmp_path, f"loss={loss} optim={optim} norm={norm}", [1, 2], str(number), **state)
+    findings = compare([tmp_path])
+    assert findings.design == "factorial"
+    assert [change.after for effect, _ in findings.answers[:3] for change in effect.compared.changes] == [
+        *("BCE", "LayerNorm", "Adam"),
+    ], "against what remedies replace, although no run has all of that"
+    assert "mean over 3 of 4 settings" in findings.answers[0][1]
+    assert any(note.startswith("7 of 8 combinations") for note in findings.notes)
+    assert "MSE, none, SGD: 2 of 2" in " ".join(findings.notes).replace("norm none", "none")
+
+
 def test_a_crossing_with_a_failed_corner_is_no_ladder(tmp_path):
     for order, (loss, optim) in enumerate([("mse", "sgd"), ("mse", "adam"), ("bce", "adam"), ("bce", "sgd")]):
         state = dict(_status="failed", _error="NaN") if order == 1 else {}

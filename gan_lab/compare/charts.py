@@ -54,7 +54,7 @@ class Line(NamedTuple):
 @_style
 def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> str:
     """Effects with their intervals, one below the other; full dots are shown differences, hollow ones are not."""
-    labels = [textwrap.wrap(_printable(line.label), 36) or [""] for line in lines]
+    labels = [textwrap.wrap(_printable(line.label), 29) or [""] for line in lines]
     heights = np.array([0.32 + 0.13 * len(label) for label in labels])
     figure = Figure(figsize=(3.9, 0.75 + heights.sum()))
     axes = figure.add_axes((0.03, 0.5 / figure.get_figheight(), 0.94, heights.sum() / figure.get_figheight()))

@@ -140,10 +140,11 @@ def _dependent(findings: Findings) -> list[str]:
     """Factors of which each does something else where the other is another."""
     shown = [effect for effect, _ in findings.answers if effect.shown and effect.compared.kind == "interaction"]
     pairs = dict.fromkeys(tuple(change.factor for change in effect.compared.changes) for effect in shown)
+    if not pairs:
+        return []
+    told = ", ".join(f"{first} and {second}" for first, second in pairs)
     return [
-        f"What {first} does depends on {second} (see the sentence that has both): the effect of either alone is a mean"
-        " of different effects."
-        for first, second in pairs
+        f"What these do depends on each other: {told}. The effect of one alone is then a mean of different effects."
     ]
 
 
