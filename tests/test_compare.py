@@ -507,6 +507,7 @@ def test_a_summary_cut_anywhere_is_set_apart(pair):
     findings = compare([pair])
     assert "x: damaged: " in describe(findings)
     assert len(findings.runs) == 10
+    assert any(note.startswith("Adam: 1 of 6 runs don't count") for note in findings.notes), "it was one of them"
 
 
 @pytest.mark.parametrize(
@@ -623,7 +624,7 @@ def test_what_cannot_be_written_is_told_and_written_later(pair):
     (pair / "report.html").mkdir()
     done = command("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{pair / 'report.html'}: Is a directory.")
+    assert done.stderr.startswith(f"{pair / 'report.html'}: Is a directory.\nOnce that is mended")
     assert "Traceback" not in done.stderr
     (pair / "report.html").rmdir()
     assert str(pair / "report.html") in conclude([pair])
