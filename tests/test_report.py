@@ -180,6 +180,7 @@ def test_stands_alone(tmp_path):
     assert len(page.all("img", "samples")) == 4 + 1, "and real data"
     assert len(page.all("img", "curves")) == len(page.all("img", "labels")) == 4
     assert all(image["alt"] for image in page.all("img"))
+    assert all(image["alt"].endswith(": 50%, 30%, 20%") for image in page.all("img", "labels")), "of 5, 3 and 2"
     for image in page.all("img", "curves"):  # words are drawn as paths, and stand in comments
         drawing = decoded(image["src"])[1].decode()
         assert all(f"<!-- {words} -->" in drawing for words in ("D on real", "D on fakes", "G", "ideal 0.25", "modes"))
