@@ -31,6 +31,9 @@ from gan_lab.runs import Run
 from gan_lab.streams import stream
 
 
+ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "threads", "log_every")
+
+
 @dataclass
 class Training:
     """The parts of a run, ready for `gan_lab.training.fit`.
@@ -77,9 +80,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
     timer, stop = Timer(), StopOnSignal()
     trainer = _trainer(cfg, run, [timer, stop, Finite(), *callbacks])
     about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
-    settings = {key: value for key, value in leaves(OmegaConf.to_container(cfg)) if rule_of(key)}
     for logger in trainer.loggers:
-        logger.log_hyperparams({**_parts(cfg), **settings})
+        logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})
     return Training(module, datamodule, trainer, callbacks, timer, stop, about)
 
 
@@ -221,6 +223,12 @@ def _parts(cfg: DictConfig) -> dict[str, str]:
     """What was chosen in each group that is one part, e.g. `{"dataset": "digits", "loss": "BCE", …}`."""
     chosen = ((group, node) for group, node in cfg.items() if OmegaConf.is_dict(node) and "_target_" in node)
     return {str(group): node._target_.rpartition(".")[2] for group, node in chosen}
+
+
+def _settings(cfg: DictConfig) -> dict[str, Any]:
+    """The values that make a training what it is, by dotted key: not where things lie, nor how it is shown."""
+    values = leaves(OmegaConf.to_container(cfg))
+    return {key: value for key, value in values if rule_of(key) and not within(key, ASIDE) and "_dir" not in key}
 
 
 def _optimiser(cfg: DictConfig, role: str) -> Any:

@@ -63,6 +63,10 @@ def command(
                 if after_sweep is None and {"-m", "--multirun"} & set(sys.argv[1:]):
                     raise LabError("Only train.py makes sweeps.", "Leave -m out.")
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
+                sys.stdout.flush()
+            except BrokenPipeError:  # whoever read has enough, as in … | head
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(1)
             except Exception as error:
                 if sweep.current:
                     sweep.current.abandon()
