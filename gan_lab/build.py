@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal
+from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
 from gan_lab.config import stored
 from gan_lab.data import Dataset
@@ -29,7 +29,6 @@ from gan_lab.gan import GANModule
 from gan_lab.rules import leaves, refuse_foreign, rule_of, targets, within
 from gan_lab.runs import Run
 from gan_lab.streams import stream
-
 
 ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "threads", "log_every")
 
@@ -79,6 +78,14 @@ def build(cfg: DictConfig, run: Run) -> Training:
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
     trainer = _trainer(cfg, run, [timer, stop, Finite(), *callbacks])
+    if checkpoint:
+        try:
+            check_form(checkpoint, module, [timer, *callbacks], dataset.shape, trainer.strategy.root_device)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
+            raise LabError(
+                f"{run.folder}: its checkpoint can't be gone on with: {reason}", "Name another run."
+            ) from error
     about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})

@@ -171,8 +171,9 @@ class GANModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
-        self.step, self.last_row = state["step"], state["last_row"]
-        self.unlogged, self.row_steps = state["unlogged"], state["row_steps"]
+        self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
+        self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
+        self.unlogged = [values.float().view(len(RECORDED)) for values in state["unlogged"]]
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])
         for kept, was, new in zip(

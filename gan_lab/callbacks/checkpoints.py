@@ -1,29 +1,111 @@
 """Keeping what was trained, and stopping in a place from which one can go on."""
 
 import io
+import math
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gan_lab.callbacks.finite import not_finite
+from gan_lab.errors import LabError
 from gan_lab.gan import GANModule, NotFiniteError
 from gan_lab.runs import Run
+from gan_lab.streams import stream
+
+KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes straight to the path that it is given; Lightning's own makes a copy in the system's temporary folder."""
+    """Writes straight to the path that it is given; Lightning's own makes a copy in the system's temporary folder.
+
+    Of what it reads only what is KEPT counts: Lightning's own position says nothing here.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         content = io.BytesIO()
         torch.save(checkpoint, content)
         Path(path).write_bytes(content.getbuffer())
+
+    def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        found = super().load_checkpoint(*arguments, **options)
+        position = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": pl.__version__, "lr_schedulers": []}
+        return {**{key: found[key] for key in KEPT}, **position}
+
+
+def check_form(
+    checkpoint: dict[str, Any],
+    module: GANModule,
+    callbacks: Sequence[pl.Callback],
+    shape: Sequence[int],
+    device: torch.device,
+) -> None:
+    """Puts a checkpoint's content where training is going to put it, and looks whether it can be used there.
+
+    An optimiser's memory of other shapes would let torch's fused kernels write where they must not.
+
+    Args:
+        shape: a sample's.
+        device: of the training.
+
+    Raises:
+        LabError: where something is missing or of another form. What else a stranger's content raises has many types.
+    """
+    module.on_load_checkpoint(checkpoint)
+    stream(module.seed, "latent", device=device).set_state(checkpoint["gan_lab"]["latent_stream"])
+    networks = (module.discriminator, module.generator)
+    for network, make, kept in zip(
+        networks, (module.optim_d, module.optim_g), checkpoint["optimizer_states"], strict=True
+    ):
+        if kept["state"] and not _fits(kept["state"], _memory(network, make)):
+            raise LabError("what an optimiser remembers isn't of these networks and this optimiser")
+    for callback in callbacks:
+        if callback.state_key in checkpoint["callbacks"]:
+            callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
+        if isinstance(callback, Timer) and not 0 <= callback.time_elapsed("train") < math.inf:
+            raise LabError("its clock says nothing")
+    if any(tensor.shape != tuple(shape) for tensor in _tensors(checkpoint["callbacks"])):
+        raise LabError("the samples in it aren't of these data")
+
+
+def _memory(network: nn.Module, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> dict[int, dict[str, Any]]:
+    """What an optimiser remembers of a network after a step."""
+    weights = [nn.Parameter(torch.zeros_like(p)) for p in network.parameters()]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = make(weights)
+    optimizer.step()
+    return optimizer.state_dict()["state"]
+
+
+def _fits(kept: dict[int, dict[str, Any]], memory: dict[int, dict[str, Any]]) -> bool:
+    for which, own in memory.items():
+        for name, value in own.items():
+            found = kept[which][name]
+            if isinstance(value, Tensor) and found is not None:
+                if not isinstance(found, Tensor) or (found.shape, found.dtype) != (value.shape, value.dtype):
+                    return False
+                if name == "step" and not found >= 1:
+                    return False
+    return True
+
+
+def _tensors(node: Any) -> Iterator[Tensor]:
+    if isinstance(node, Tensor):
+        yield node
+    elif isinstance(node, (dict, list, tuple)):
+        for each in node.values() if isinstance(node, dict) else node:
+            yield from _tensors(each)
 
 
 class Checkpoint(pl.Callback):

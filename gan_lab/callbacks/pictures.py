@@ -75,7 +75,7 @@ class Pictures(pl.Callback):
         return {"history": self._history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._history = state["history"]
+        self._history = {int(step): output.float() for step, output in state["history"].items()}
 
 
 def _boards(trainer: pl.Trainer) -> list[Any]:

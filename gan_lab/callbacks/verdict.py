@@ -132,4 +132,5 @@ class Verdict(pl.Callback):
         return {"modes": self._modes, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._modes, self.seconds = state["modes"], state["seconds"]
+        self._modes = {int(step): int(modes) for step, modes in state["modes"].items()}
+        self.seconds = float(state["seconds"])
