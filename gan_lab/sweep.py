@@ -9,7 +9,6 @@
 import difflib
 import hashlib
 import json
-import math
 import re
 import sys
 import threading
@@ -26,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
+from gan_lab import engines, search
 from gan_lab.errors import LabError
 from gan_lab.runs import OUTPUTS, Run, atomic
 
@@ -46,6 +46,7 @@ class Sweep(Callback):
         except LabError as error:
             print(error, file=sys.stderr)
             sys.exit(error.status)
+        engines.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
             config.hydra.overrides.hydra.extend(current.for_every_job())
 
@@ -64,7 +65,7 @@ class Current:
         asked += list(config.hydra.overrides.task)
         parsed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(asked)}
         self.constant = [key for key, each in parsed.items() if not each.is_sweep_override()]
-        self.search, self.objective = _search(config, self.about.exists()), str(config.get("objective"))
+        self.search, self.objective = search.asked(config, self.about.exists()), str(config.get("objective"))
         self.jobs = config.hydra.sweeper.n_trials if self.search else 1
         for each in parsed.values():
             if each.is_discrete_sweep() and not self.search:
@@ -99,7 +100,9 @@ class Current:
     def finish(self, compare: Callable[[Path], None]) -> int:
         """Lets `compare` look at the sweep's folder, says what failed, and gives the exit status."""
         self.watch.end()
-        failed = {path.parent: job for path in _jobs(self.folder) if (job := _read(path)).get("status") == "failed"}
+        jobs = {path.parent: _read(path) for path in _jobs(self.folder)}
+        failed = {folder: job for folder, job in jobs.items() if job.get("status") == "failed"}
+        stopped = [folder.name for folder, job in jobs.items() if job.get("status") == "interrupted"]
         vain = False
         try:
             compare(self.folder)
@@ -109,9 +112,12 @@ class Current:
         for folder, job in failed.items():
             first = str(job.get("error")).partition("\n")[0]
             print(f"failed: {folder.name}: {first} ({folder / 'log.txt'})", file=sys.stderr)
+        if stopped:
+            print(f"interrupted: {', '.join(stopped)}", file=sys.stderr)
+            print(f"Go on by the same command with hydra.sweep.dir={self.folder}", file=sys.stderr)
         vain |= bool(self.search) and not self._say_what_was_found()
         self.lock.release()
-        return 1 if failed or vain else 0
+        return 1 if failed or stopped or vain else 0
 
     def _say_what_was_found(self) -> bool:
         """Names a search's best job; where no job has the objective, the reason or the names there are."""
@@ -199,7 +205,7 @@ def run_job(
         The objective, for a sweeper that searches: the metric of that name, or the worst number where it isn't known.
 
     Raises:
-        KeyboardInterrupt: if the job was stopped by a signal: then the sweep is to stop.
+        KeyboardInterrupt: if a signal stopped the job in the process that runs the sweep, which then is to stop.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,9 +219,12 @@ def run_job(
                 if other.name != folder.name:  # what failed before does so no longer, say, which changes the course
                     raise LabError(f"This trial was {other.name} before.", "Start the search again, in a new folder.")
             with open(folder / "log.txt", "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+                engines.heed_time_limit()
                 main(cfg)
         except (SystemExit, KeyboardInterrupt) as stopped:
             _write(folder, {**record, "status": "interrupted"})
+            if current is None:  # in a process of its own: it alone was stopped
+                return None
             raise KeyboardInterrupt from stopped
         except Exception as error:
             record |= {"status": "failed", "error": explain(error) or f"{type(error).__name__}: {error}"}
@@ -223,51 +232,15 @@ def run_job(
                 traceback.print_exception(error, file=log)
     value = None
     if direction := HydraConfig.get().sweeper.get("direction"):
-        value, reason = objective(str(cfg.objective), direction, _read(folder / "summary.json"), record["error"])
+        value, reason = search.objective(str(cfg.objective), direction, _read(folder / "summary.json"), record["error"])
         record["objective"] = {"metric": cfg.objective, "value": value, "instead_of": reason}
     _write(folder, record)
     return value
 
 
-def objective(name: str, direction: str, summary: dict[str, Any], error: Any = None) -> tuple[float, str | None]:
-    """What a search gets for a job, and if that isn't the metric, why: the worst finite number, for NaN ends a search.
-
-    Args:
-        direction: maximize or minimize.
-        error: what made the job fail.
-    """
-    value = summary.get("metrics", {}).get(name)
-    if error is None and isinstance(value, (int, float)) and math.isfinite(value):
-        return float(value), None
-    undefined = summary.get("undefined", {}).get(name, "the run has no such metric")
-    worst = sys.float_info.max
-    return -worst if direction == "maximize" else worst, str(error or f"{name} isn't known: {undefined}")
-
-
-def _search(config: DictConfig, again: bool) -> list[str]:
-    """What a sweeper that searches was told, as overrides; [] for one that doesn't.
-
-    Raises:
-        LabError: if it can't search for one metric; if it is to go on (`again`), but would try other values.
-    """
-    sweeper = config.hydra.sweeper
-    if "n_trials" not in sweeper:
-        return []
-    if sweeper.direction not in ("maximize", "minimize"):
-        raise LabError(f"hydra.sweeper.direction={sweeper.direction} won't do: it has to be maximize or minimize.")
-    if again and sweeper.storage:
-        raise LabError("A search in a hydra.sweeper.storage goes on in a new folder.", "Leave hydra.sweep.dir=… out.")
-    if again and sweeper.sampler.get("seed") is None:
-        raise LabError("A search without a seed can't be gone on with: it would try other values.", "Start a new one.")
-    if not isinstance(sweeper.n_trials, int) or sweeper.n_trials < 1:
-        raise LabError(f"hydra.sweeper.n_trials={sweeper.n_trials} won't do: it has to be a whole number ≥ 1.")
-    told = {"direction": sweeper.direction, "n_jobs": sweeper.n_jobs}
-    told |= {f"sampler.{key}": value for key, value in sweeper.sampler.items() if value is not None}
-    return [f"hydra.sweeper.{key}={value}" for key, value in told.items()]
-
-
-def job_folder(dirname: str) -> str:
+def job_folder(*parts: str) -> str:
     """A job's folder name from Hydra's `override_dirname`: 'loss=mse,seed=0' → 'loss-mse_seed-0'."""
+    dirname = ",".join(parts)
     name = re.sub(r"[^\w.-]+", "-", dirname.replace(",", "_").replace("=", "-")).strip("-")
     if len(name) <= NAME_LENGTH and not re.search(r"[^\w.,=/-]", dirname):
         return name or "job"
