@@ -6,6 +6,7 @@ The engines are Hydra's plugins. Here stands what they need beside their presets
 import os
 import signal
 import subprocess
+import warnings
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +26,9 @@ def prefer_presets() -> None:
     for group, name in NAMESAKES.items():
         ConfigStore.instance().repo["hydra"].get(group, {}).pop(f"{name}.yaml", None)
 
+
+# Where Slurm is installed, Lightning advises every run that isn't Slurm's to use it.
+warnings.filterwarnings("ignore", message="The `srun` command is available")
 
 prefer_presets()  # at import, for Hydra composes before it calls anything of ours
 
