@@ -31,6 +31,8 @@ FLOORS = [
     ("gan_lab.gan", 1),
     ("gan_lab.callbacks", 2),
     ("gan_lab.rules", 3),
+    ("gan_lab.engines", 3),
+    ("gan_lab.search", 3),
     ("gan_lab.sweep", 3),
     ("gan_lab.config", 3),
     ("gan_lab.command", 3),
@@ -41,7 +43,7 @@ FLOORS = [
     ("gan_lab.compare", 4),
     ("gan_lab", 0),
 ]
-HYDRA = {"gan_lab.rules", "gan_lab.sweep", "gan_lab.config", "gan_lab.command", "gan_lab.build"}
+HYDRA = {f"gan_lab.{name}" for name in ("rules", "engines", "search", "sweep", "config", "command", "build")}
 
 
 def _floor(module: str) -> int:
