@@ -189,8 +189,8 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
                 pytest.skip(f"Slurm doesn't start here: {told.stdout or told.stderr}\n{logs}")
             time.sleep(0.5)
         yield variables
-        _run("scancel", "--user=root", env={**os.environ, **variables})
     finally:
+        _end_all_jobs({**os.environ, **variables})
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in daemons:
@@ -198,6 +198,17 @@ def slurm(tmp_path_factory) -> Iterator[dict[str, str]]:
                 daemon.wait(20)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+
+
+def _end_all_jobs(environment: dict[str, str]) -> None:
+    """Whatever a test that failed has left in Slurm, which without its daemons nobody would end."""
+    deadline = time.monotonic() + 60
+    while jobs := _run("squeue", "-h", "-o", "%A", env=environment).stdout.split():
+        if time.monotonic() > deadline:
+            return
+        _run("scancel", "--signal=KILL", *jobs, env=environment)
+        _run("scancel", *jobs, env=environment)
+        time.sleep(1)
 
 
 def _port() -> int:
