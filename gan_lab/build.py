@@ -17,7 +17,6 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
@@ -25,7 +24,7 @@ from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.errors import LabError, out_of_memory
-from gan_lab.gan import GANModule
+from gan_lab.gan import GANModule, memory_of_a_step
 from gan_lab.rules import leaves, refuse_foreign, rule_of, targets, within
 from gan_lab.runs import Run
 from gan_lab.streams import stream
@@ -56,7 +55,6 @@ class Training:
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
-warnings.filterwarnings("ignore", message=".*`srun` command", module="lightning_fabric")
 
 
 def build(cfg: DictConfig, run: Run) -> Training:
@@ -187,8 +185,6 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
         ("model.discriminator", lambda: module.discriminator(dataset.train[torch.tensor([0, 0])]), (2,)),
         *((f"loss.{term}", lambda term=term: getattr(loss, term)(scores), (2,)) for term in ("d_real", "d_fake", "g")),
         ("loss.answer", lambda: loss.answer(scores), (2,)),
-        ("optim_d", lambda: _stepped(module.optim_d), (2, 2)),
-        ("optim_g", lambda: _stepped(module.optim_g), (2, 2)),
     ]
     for key, trial, shape in trials:
         try:
@@ -199,15 +195,12 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
             raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
         if found != shape:
             raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", "Activations must keep it.")
+    for role in ("optim_d", "optim_g"):
+        try:
+            memory_of_a_step(getattr(module, role), [nn.Parameter(torch.zeros(2, 2))])
+        except Exception as error:
+            raise LabError(f"{role} doesn't work as it is configured: {error}", "--help lists the options.") from error
     module.train()
-
-
-def _stepped(optimiser: Callable[..., Optimizer]) -> Tensor:
-    """A weight after one step of an optimiser."""
-    weight = nn.Parameter(torch.zeros(2, 2))
-    weight.grad = torch.zeros(2, 2)
-    optimiser([weight]).step()
-    return weight
 
 
 def _check_targets(cfg: DictConfig) -> None:

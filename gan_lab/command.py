@@ -105,6 +105,10 @@ def message(error: BaseException, config: str) -> str | None:
             return str(link)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}."
+    if type(error).__name__ in ("UncompletedJobError", "FailedJobError"):  # submitit's
+        return "A Slurm job ended without a result: killed, perhaps for want of memory. More: hydra.launcher.mem_gb=…"
+    if isinstance(error, ConnectionError) and "Ray cluster" in str(error):
+        return f"{error}\nIs a cluster running there? hydra.launcher.ray.init.address=null starts one here."
     if refusal := refused_by_storage(error):
         return refusal
     if isinstance(error, BrokenProcessPool):

@@ -28,6 +28,18 @@ class NotFiniteError(RunError):
         self.step = step
 
 
+def memory_of_a_step(
+    make: Callable[[Iterable[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter]
+) -> dict[int, dict[str, Any]]:
+    """What an optimiser remembers of each parameter after a step, on others of the same shapes, with gradient 0."""
+    others = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
+    for other in others:
+        other.grad = torch.zeros_like(other)
+    optimizer = make(others)
+    optimizer.step()
+    return optimizer.state_dict()["state"]
+
+
 class GANModule(pl.LightningModule):
     """Trains a generator and a discriminator in three phases a step (Goodfellow et al. 2014, algorithm 1; S4).
 

@@ -558,6 +558,29 @@ def test_a_whole_checkpoint_with_other_content_is_used_or_refused(trained, data)
     use(trained, lambda run: torch.save(content, run / "checkpoints" / "last.ckpt"), command)
 
 
+WRONG_FORMS = [
+    (("optimizer_states", 0, "state", 0, "exp_avg"), torch.zeros(3)),  # torch's fused kernel would write past its end
+    (("optimizer_states", 1, "state", 1, "exp_avg_sq"), None),
+    (("optimizer_states", 1, "state", 2, "step"), torch.tensor(0.0)),  # divides by 1 - beta ** 0
+    (("optimizer_states", 0, "state"), []),
+    (("optimizer_states", 0), GONE),
+    (("callbacks",), [1, 2]),
+    (("callbacks", "Timer", "time_elapsed", "train"), "x"),
+    (("gan_lab", "latent_stream"), torch.zeros(3, dtype=torch.uint8)),
+    (("gan_lab", "unlogged"), [torch.zeros(2)]),
+    (("gan_lab", "optimizers"), GONE),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), WRONG_FORMS)
+def test_a_whole_checkpoint_of_another_form_is_refused_before_anything_is_trained(trained, place, value):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    _put(content, place, value)
+    outcome = use(trained, lambda run: torch.save(content, run / "checkpoints" / "last.ckpt"), "resume")
+    assert outcome.status == 2
+    assert "its checkpoint can't be gone on with" in outcome.err
+
+
 CONFIGS = [
     "3",
     "[1]",

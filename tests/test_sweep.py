@@ -157,31 +157,38 @@ def _wait_for(what, seconds=90):
         time.sleep(0.05)
 
 
+CUT = ("loss=mse,bce", "seed=0,1", "steps=400", "callbacks.checkpoint.every=50", "hydra.sweep.dir=sweep", *TINY)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sweep of four jobs that nothing has stopped."""
+    cwd = tmp_path_factory.mktemp("whole")
+    done = command("train.py", "-m", *CUT, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_sweep_that_was_stopped_goes_on_to_the_same_comparison(tmp_path, number):
-    sweep = ("loss=mse,bce", "seed=0,1", "steps=600", "callbacks.checkpoint.every=50", "hydra.sweep.dir=sweep", *TINY)
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir()
-    cut.mkdir()
-    process = _start(cut, *sweep)
-    _wait_for(lambda: list(cut.glob("sweep/loss-mse_seed-1/checkpoints/last.ckpt")))
+def test_a_sweep_that_was_stopped_goes_on_to_the_same_comparison(tmp_path, whole, number):
+    process = _start(tmp_path, *CUT)
+    _wait_for(lambda: list(tmp_path.glob("sweep/loss-mse_seed-1/checkpoints/last.ckpt")))
     os.killpg(process.pid, number)
     _, told = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
-    assert (cut / "sweep/loss-mse_seed-0/summary.json").is_file(), "the first was finished"
-    assert not (cut / "sweep/loss-bce_seed-1").exists(), "the last was not begun"
+    assert (tmp_path / "sweep/loss-mse_seed-0/summary.json").is_file(), "the first was finished"
+    assert not (tmp_path / "sweep/loss-bce_seed-1").exists(), "the last was not begun"
     if number == signal.SIGINT:
         assert "Go on by the same command with hydra.sweep.dir=sweep" in told
         assert "Traceback" not in told
-    for folder in (whole, cut):
-        done = command("train.py", "-m", *sweep, cwd=folder)
-        assert done.returncode == 0, done.stderr
+    done = command("train.py", "-m", *CUT, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     for name in ("comparison.csv", "effects.csv"):
-        mine, theirs = (pd.read_csv(folder / "sweep" / name) for folder in (cut, whole))
+        mine, theirs = (pd.read_csv(folder / "sweep" / name) for folder in (tmp_path, whole))
         clocks = [column for column in mine if "seconds" in column]
         pd.testing.assert_frame_equal(mine.drop(columns=clocks), theirs.drop(columns=clocks), rtol=0, atol=0)
     for table in whole.glob("sweep/*/metrics.csv"):
-        assert table.read_bytes() == (cut / table.relative_to(whole)).read_bytes()
+        assert table.read_bytes() == (tmp_path / table.relative_to(whole)).read_bytes()
 
 
 def test_jobs_run_side_by_side_with_the_local_launcher(tmp_path):

@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,12 +14,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from gan_lab.callbacks.finite import not_finite
 from gan_lab.errors import LabError
-from gan_lab.gan import GANModule, NotFiniteError
+from gan_lab.gan import GANModule, NotFiniteError, memory_of_a_step
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 
@@ -61,13 +60,15 @@ def check_form(
     Raises:
         LabError: where something is missing or of another form. What else a stranger's content raises has many types.
     """
+    if not isinstance(checkpoint["callbacks"], dict):
+        raise LabError("it says nothing of the callbacks")
     module.on_load_checkpoint(checkpoint)
     stream(module.seed, "latent", device=device).set_state(checkpoint["gan_lab"]["latent_stream"])
     networks = (module.discriminator, module.generator)
     for network, make, kept in zip(
         networks, (module.optim_d, module.optim_g), checkpoint["optimizer_states"], strict=True
     ):
-        if kept["state"] and not _fits(kept["state"], _memory(network, make)):
+        if kept["state"] != {} and not _fits(kept["state"], memory_of_a_step(make, network.parameters())):
             raise LabError("what an optimiser remembers isn't of these networks and this optimiser")
     for callback in callbacks:
         if callback.state_key in checkpoint["callbacks"]:
@@ -78,21 +79,11 @@ def check_form(
         raise LabError("the samples in it aren't of these data")
 
 
-def _memory(network: nn.Module, make: Callable[[Iterable[nn.Parameter]], Optimizer]) -> dict[int, dict[str, Any]]:
-    """What an optimiser remembers of a network after a step."""
-    weights = [nn.Parameter(torch.zeros_like(p)) for p in network.parameters()]
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    optimizer = make(weights)
-    optimizer.step()
-    return optimizer.state_dict()["state"]
-
-
 def _fits(kept: dict[int, dict[str, Any]], memory: dict[int, dict[str, Any]]) -> bool:
     for which, own in memory.items():
         for name, value in own.items():
             found = kept[which][name]
-            if isinstance(value, Tensor) and found is not None:
+            if isinstance(value, Tensor):
                 if not isinstance(found, Tensor) or (found.shape, found.dtype) != (value.shape, value.dtype):
                     return False
                 if name == "step" and not found >= 1:
