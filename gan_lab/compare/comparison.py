@@ -183,10 +183,11 @@ def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
     known = list(runs.columns[list(runs.columns).index("collapsed") + 1 :])
     known = [name for name in known if name not in CONDITIONS and runs[name].notna().any()]
     known.sort(key=lambda name: (*MEASURES, name).index(name))
-    headline = [name for name in known if name in ("modes", "coverage")][:1] or known[:1]
-    if headline == ["modes"] and runs["modes"].nunique() == 1:  # all capture all: look closer
-        closer = [name for name in ("modes_robust", "kl_data") if name in known and runs[name].nunique() > 1]
-        headline += closer[:1]
+    varied = [name for name in known if runs[name].nunique() > 1]
+    asked = [*(["modes"] if "modes" in known else []), *(["coverage"] if "coverage" in varied else [])]
+    headline = asked or [name for name in known if name == "coverage"] or known[:1]  # variety, then likeness as well
+    if "modes" in known and "modes" not in varied:  # all capture all: look closer
+        headline[1:1] = [name for name in ("modes_robust", "kl_data") if name in varied][:1]
     if runs["collapsed"].notna().any():
         known.append("collapsed")
     return headline, [*headline, *(name for name in known if name not in headline)]
