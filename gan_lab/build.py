@@ -75,7 +75,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
-    trainer = _trainer(cfg, run, [timer, stop, Finite(), *callbacks])
+    loggers = [_made(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
+    trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
     if checkpoint:
         try:
             check_form(checkpoint, module, [timer, *callbacks], dataset.shape, trainer.strategy.root_device)
@@ -88,6 +89,37 @@ def build(cfg: DictConfig, run: Run) -> Training:
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})
     return Training(module, datamodule, trainer, callbacks, timer, stop, about)
+
+
+class Rehearsal:
+    """What a training by this configuration would be made of, for trials before it: the training itself is untouched.
+
+    Attributes:
+        dataset: its data.
+        parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
+
+    Raises:
+        LabError: if parts don't fit together, or data are missing.
+    """
+
+    def __init__(self, cfg: DictConfig):
+        torch.set_num_threads(cfg.threads)
+        self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
+        self._cfg = cfg
+        self.dataset, _ = _gan(cfg)
+
+    def module(self) -> GANModule:
+        """The GAN before its first step, a new one each time."""
+        return build_module(self._cfg, self.dataset)
+
+    def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
+        """Lets a module train for so many steps, as the training would begin; a row of its log is due at every step."""
+        module.steps, module.log_every = steps, 1
+        data = GANDataModule(self.dataset, self.batch_size, self.seed, steps, marks=[1])
+        try:
+            _trainer(self._cfg, callbacks, []).fit(module, data)
+        except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+            raise KeyboardInterrupt from None
 
 
 def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tuple[GANModule, Dataset]:
@@ -237,16 +269,17 @@ def _optimiser(cfg: DictConfig, role: str) -> Any:
     return _made(role, own if "_target_" in own else OmegaConf.merge(cfg.optim, own))
 
 
-def _trainer(cfg: DictConfig, run: Run, callbacks: list[pl.Callback]) -> pl.Trainer:
-    loggers = [_made(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
+def _trainer(
+    cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: list[Logger], run: Run | None = None
+) -> pl.Trainer:
     try:
         return pl.Trainer(
             **OmegaConf.to_container(cfg.trainer, resolve=True),  # type: ignore[arg-type]
             max_epochs=1,  # the stream ends after `steps` steps
-            callbacks=callbacks,
+            callbacks=list(callbacks),
             plugins=[CheckpointFile()],
             logger=loggers,
-            default_root_dir=run.folder,
+            default_root_dir=run.folder if run else None,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

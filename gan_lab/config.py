@@ -19,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.errors import LabError
 from gan_lab.rules import check, groups, leaves, within
-from gan_lab.runs import OUTPUTS, Run
+from gan_lab.runs import OUTPUTS, Run, remove_empty
 from gan_lab.sweep import job_folder
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
-HARMLESS = {"steps", "threads", "data_dir", "cache_dir", "objective"}
+HARMLESS = {"steps", "threads", "data_dir", "cache_dir", "objective", "preflight"}
 
 
 @contextmanager
@@ -65,6 +65,25 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     except BaseException:
         run.release()
         raise
+
+
+@contextmanager
+def checking(cfg: DictConfig) -> Iterator[Path]:
+    """Checks a configuration that isn't trained, and gives the folder for what is found; if that fails, none is left.
+
+    Raises:
+        LabError: see `check`; for `resume` and `force`, which a training alone has.
+    """
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    try:
+        if cfg.resume:
+            raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
+        check(cfg)
+        _refuse_misplaced(cfg, hydra_cfg.overrides.task)
+        yield folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    finally:
+        remove_empty(folder)  # if nothing was written
 
 
 def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
@@ -203,12 +222,17 @@ def _run_folder(resume: str | None, name: str | None, experiment: str | None, da
     return str(Run.existing(resume).folder if resume else _label(name, experiment, dataset) / _STARTED)
 
 
+def _check_folder(name: str | None, experiment: str | None, dataset: str) -> str:
+    return str(_label(name, experiment, dataset) / f"check_{_STARTED}")
+
+
 def _sweep_folder(name: str | None, experiment: str | None, dataset: str) -> str:
     return str(_label(name, experiment, dataset) / f"sweep_{_STARTED}")
 
 
 # Made at import, so that a worker process of a sweep, which imports this, has them too.
 OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+OmegaConf.register_new_resolver("check_folder", _check_folder, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("config_folder", lambda resume: None if resume else ".hydra", replace=True)

@@ -26,14 +26,19 @@ def samples(fake: Tensor, real: Tensor, dataset: Dataset, title: str) -> Figure:
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     for axes, values, name in zip(figure.subplots(1, 2), (fake, real), (title, "real"), strict=True):
         axes.set_title(name)
-        if len(dataset.shape) == 3:
-            _draw_images(axes, values)
-        elif dataset.shape == (2,):
-            _draw_points(axes, values, dataset)
-        else:
-            axes.plot(np.arange(1, dataset.shape[0] + 1), values.T, ".-", color="C0", alpha=0.3)
-            axes.set(xlabel="position", ylabel="value", ylim=(-0.05, 1.05), xticks=range(1, dataset.shape[0] + 1))
+        draw(axes, values, dataset)
     return figure
+
+
+def draw(axes: Axes, values: Tensor, dataset: Dataset) -> None:
+    """Samples `(n, *shape)`: an image grid, a scatter for points in the plane, else lines."""
+    if len(dataset.shape) == 3:
+        _draw_images(axes, values)
+    elif dataset.shape == (2,):
+        _draw_points(axes, values, dataset)
+    else:
+        axes.plot(np.arange(1, dataset.shape[0] + 1), values.T, ".-", color="C0", alpha=0.3)
+        axes.set(xlabel="position", ylabel="value", ylim=(-0.05, 1.05), xticks=range(1, dataset.shape[0] + 1))
 
 
 def tile(images: Tensor) -> Tensor:

@@ -115,6 +115,7 @@ RULES = {
     "name": Is(str, none=True),
     "resume": Is(str, none=True),
     "force": Is(bool),
+    "preflight": Is(bool),
     "objective": Is(str),
     "trust": Is(list, entries=str),
     "run": Is(str),
@@ -214,8 +215,8 @@ def _shown(value: Any) -> str:
 
 @functools.cache
 def _needed() -> set[str]:
-    """The keys and groups that every training has; runs of older versions know no `objective`, a search's concern."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective"}
+    """The keys and groups that every training has; runs of older versions know not all of the keys."""
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight"}
     return own | groups() - RECIPES
 
 

@@ -5,6 +5,7 @@
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  from which `resume=<run>` goes on; previous.ckpt, should that one be damaged
 <run>/plots/, <run>/images/  pictures; TensorBoard's event files lie in <run> itself
+<run>/preflight/             what the checks before the training saw (preflight=true): pictures and checks.json
 <run>/.lock                  held by the process that trains the run, and free again however that one ends
 """
 
@@ -39,6 +40,7 @@ class Run:
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
         self.plots = self.folder / "plots"
         self.images = self.folder / "images"
+        self.preflight = self.folder / "preflight"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __fspath__(self) -> str:
@@ -205,14 +207,22 @@ class Run:
     def discard(self) -> None:
         """Removes what starting a run left, and only that, from a folder whose run never began."""
         self.release()
-        for path in (self.config, self.folder / ".lock", *self.folder.glob(".hydra/*.yaml")):
+        checks = (*self.preflight.glob("[1-4]_*.png"), self.preflight / "checks.json")
+        for path in (self.config, self.folder / ".lock", *self.folder.glob(".hydra/*.yaml"), *checks):
             path.unlink(missing_ok=True)
-        with suppress(OSError, ValueError):  # whatever else lies there isn't ours
-            if (self.folder / ".hydra").exists():
-                (self.folder / ".hydra").rmdir()
-            self.folder.rmdir()
-            for parent in self.folder.absolute().relative_to(Path.cwd() / OUTPUTS).parents:
-                (Path.cwd() / OUTPUTS / parent).rmdir()
+        for folder in (self.folder / ".hydra", self.preflight):
+            if folder.exists():
+                with suppress(OSError):
+                    folder.rmdir()
+        remove_empty(self.folder)
+
+
+def remove_empty(folder: Path) -> None:
+    """Removes a folder and those above it up to outputs/, as far as they are empty: what else lies there isn't ours."""
+    with suppress(OSError, ValueError):
+        folder.rmdir()
+        for parent in folder.absolute().relative_to(Path.cwd() / OUTPUTS).parents:
+            (Path.cwd() / OUTPUTS / parent).rmdir()
 
 
 @contextmanager

@@ -27,6 +27,9 @@ FLOORS = [
     ("gan_lab.plots", 1),
     ("gan_lab.compare.charts", 1),
     ("gan_lab.classifier", 1),
+    ("gan_lab.inspection", 1),
+    ("gan_lab.objective", 1),
+    ("gan_lab.previews", 1),
     ("gan_lab.judge", 1),
     ("gan_lab.gan", 1),
     ("gan_lab.callbacks", 2),
@@ -40,6 +43,7 @@ FLOORS = [
     ("gan_lab.summary", 4),
     ("gan_lab.training", 4),
     ("gan_lab.evaluation", 4),
+    ("gan_lab.preflight", 4),
     ("gan_lab.compare", 4),
     ("gan_lab", 0),
 ]

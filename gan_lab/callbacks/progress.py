@@ -9,11 +9,18 @@ from gan_lab.gan import GANModule
 
 
 class Progress(pl.Callback):
-    """Steps done and left, steps per second, and the losses of the last row; nothing where no terminal looks on."""
+    """Steps done and left, steps per second, and the losses of the last row; nothing where no terminal looks on.
+
+    Args:
+        doing: what the steps are for, in a word or two.
+    """
+
+    def __init__(self, doing: str = "training"):
+        self.doing = doing
 
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         self.bar = tqdm(
-            total=module.steps, initial=module.step, unit=" steps", desc="training", mininterval=0.5, disable=None
+            total=module.steps, initial=module.step, unit=" steps", desc=self.doing, mininterval=0.5, disable=None
         )
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]

@@ -1,0 +1,172 @@
+"""One step of the training, watched by its optimisers' hooks: which weights each phase reaches and moves."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gan_lab.gan import GANModule
+from gan_lab.inspection import Check, joined
+from gan_lab.losses import Loss
+
+PLAYERS = {"D": "discriminator", "G": "generator"}
+# What each remedy of the notes takes the place of (S12).
+REMEDIES = {"loss": "MSE", "activation": "Sigmoid", "optim": "SGD", "norm": "NoNorm"}
+
+
+@dataclass
+class Update:
+    """What one step of an optimiser saw and did.
+
+    Attributes:
+        player: whose optimiser it was, "D" or "G".
+        gradients: per weight tensor the largest gradient, absolute; None where there was none.
+        moved: the weight tensors that it changed.
+    """
+
+    player: str
+    gradients: dict[str, float | None]
+    moved: set[str]
+
+
+class Witness:
+    """Watches a module's optimisers: hooks tell what is there before each of their steps, and what has changed."""
+
+    def __init__(self, module: GANModule):
+        self.module, self.updates = module, list[Update]()
+        self._before: dict[str, Tensor] = {}
+        module.optim_d, module.optim_g = self._watched(module.optim_d, "D"), self._watched(module.optim_g, "G")
+
+    def _watched(self, make: Callable[..., Optimizer], player: str) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
+        def made(parameters: Iterable[nn.Parameter]) -> Optimizer:
+            optimiser = make(parameters)
+            optimiser.register_step_pre_hook(lambda *_: self._look_before(player))
+            optimiser.register_step_post_hook(lambda *_: self._look_behind())
+            return optimiser
+
+        return made
+
+    def _look_before(self, player: str) -> None:
+        named = dict(self.module.named_parameters(remove_duplicate=False))
+        gradients = {name: None if p.grad is None else p.grad.abs().max().item() for name, p in named.items()}
+        self._before = {name: p.detach().clone() for name, p in named.items()}
+        self.updates.append(Update(player, gradients, set()))
+
+    def _look_behind(self) -> None:
+        now = dict(self.module.named_parameters(remove_duplicate=False))
+        self.updates[-1].moved = {name for name, p in self._before.items() if not torch.equal(p, now[name])}
+
+
+def phases(joint_d_update: bool) -> list[tuple[str, str]]:
+    """The updates of a step in order: a phase's name, and the player whose turn it is."""
+    of_d = ["(1+2) D on real and fakes"] if joint_d_update else ["(1) D on real", "(2) D on fakes"]
+    return [*((name, "D") for name in of_d), ("(3) G", "G")]
+
+
+def check_objective(module: GANModule, updates: list[Update], trouble: str | None, parts: dict[str, str]) -> Check:
+    """Judges what a `Witness` saw of one step (S4), the loss at its ideal (S10), and lists the remedies (S12).
+
+    Args:
+        trouble: what ended the step early, if something did.
+        parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
+    """
+    check = Check("objective", "the objective, in one step of the training")
+    if trouble:
+        check.failures.append(trouble)
+    _judge_owners(check, module)
+    for (phase, player), update in zip(phases(module.joint_d_update), updates, strict=False):
+        _judge_update(check, phase, player, update)
+    _judge_loss(check, module.loss)
+    in_force = [f"{parts[group]} for {plain}" for group, plain in REMEDIES.items() if parts.get(group) != plain]
+    without = [plain for group, plain in REMEDIES.items() if parts.get(group) == plain]
+    shown = ", ".join(in_force).replace("for NoNorm", "for no normalisation") or "none"
+    rest = ", ".join(without).replace("NoNorm", "no normalisation")
+    check.facts["remedies"] = f"in force: {shown}" + (f"; as in the first recipe: {rest}" if rest else "")
+    check.numbers["remedies"] = {group: parts.get(group) for group in REMEDIES}
+    return check
+
+
+def _judge_owners(check: Check, module: GANModule) -> None:
+    networks = {player: dict(getattr(module, name).named_parameters()) for player, name in PLAYERS.items()}
+    of_g = {id(p): name for name, p in networks["G"].items()}
+    shared = [f"D's {name} is G's {of_g[id(p)]}" for name, p in networks["D"].items() if id(p) in of_g]
+    if shared:
+        check.failures.append(
+            f"D and G share weights ({joined(shared)}): each would undo what the other learns. Give each its own layers."
+        )
+    sizes = {player: sum(p.numel() for p in own.values()) for player, own in networks.items()}
+    told = ", ".join(f"{player} {sizes[player]:,} in {len(own)} tensors" for player, own in networks.items())
+    check.facts["weights"] = f"{told}; {len(shared) or 'none'} shared"
+    check.numbers |= {"weights": sizes, "tensors": {p: len(own) for p, own in networks.items()}, "shared": len(shared)}
+
+
+def _judge_update(check: Check, phase: str, player: str, update: Update) -> None:
+    """One optimiser step: the player's weights have a gradient and move, the other's have none and stay."""
+    other = "G" if player == "D" else "D"
+    mine, theirs = (
+        {name: size for name, size in update.gradients.items() if name.startswith(f"{PLAYERS[each]}.")}
+        for each in (player, other)
+    )
+    without = [name for name, size in mine.items() if size is None]
+    zero = [name for name, size in mine.items() if size == 0]
+    reached = len(mine) - len(without) - len(zero)
+    leaked = [name for name, size in theirs.items() if size is not None]
+    moved = [sum(name in update.moved for name in names) for names in (mine, theirs)]
+    check.facts[phase] = (
+        f"gradients reach {reached} of {len(mine)} tensors of {player}, {len(leaked)} of {len(theirs)} of {other}; "
+        f"moved: {moved[0]} of {player}, {moved[1]} of {other}"
+    )
+    row = {"reached": reached, "of": len(mine), "leaked": len(leaked), "moved": moved[0], "moved_other": moved[1]}
+    check.numbers.setdefault("phases", {})[phase] = row
+    if update.player != player:
+        check.failures.append(f"Phase {phase} stepped {update.player}'s optimiser in the place of {player}'s.")
+    elif reached == 0:
+        check.failures.append(
+            f"In phase {phase} no weight of {player} gets a gradient: "
+            + ("D's answer doesn't depend on what G makes. " if player == "G" else "D's error doesn't depend on them. ")
+            + "Does D's forward use its input, is anything detached?"
+        )
+    elif without:
+        check.failures.append(
+            f"In phase {phase} {joined(without)} of {player} get no gradient and will never learn: is the layer used?"
+        )
+    elif zero:
+        check.warnings.append(
+            f"In phase {phase} the gradient of {joined(zero)} is 0 all over: dead or saturated units there. If that"
+            " stays, other activations help (activation=leaky_relu)."
+        )
+    if reached and not moved[0]:
+        key = f"optim_{player.lower()}.lr"
+        check.failures.append(
+            f"In phase {phase} no weight of {player} moves, although gradients are there: is its learning rate 0? Set"
+            f" optim.lr (or {key}) above 0, for example optim.lr=0.0005."
+        )
+    if leaked or moved[1]:
+        names = joined(leaked) or f"{moved[1]} tensors"
+        check.failures.append(
+            f"Phase {phase} is {player}'s, but reaches {other} as well ({names}): each has its turn alone."
+        )
+
+
+def _judge_loss(check: Check, loss: Loss) -> None:
+    """Where D can't tell real from fake, both of its terms have the value that the loss states as ideal."""
+    score = torch.zeros(1)
+    answer, d_real, d_fake = (term(score).item() for term in (loss.answer, loss.d_real, loss.d_fake))
+    ideal = loss.equilibrium
+    check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "equilibrium": ideal}
+    if ideal is None or loss.neutral_answer is None:
+        check.facts["ideal loss"] = "this loss has none: its value doesn't tell how well D and G are matched"
+        return
+    check.facts["ideal loss"] = (
+        f"at D = {answer:.4g} it is {d_real:.4f} on real, {d_fake:.4f} on fakes; stated as ideal: {ideal:.4f}"
+    )
+    if any(
+        abs(found - stated) > 1e-5
+        for found, stated in ((d_real, ideal), (d_fake, ideal), (answer, loss.neutral_answer))
+    ):
+        check.failures.append(
+            f"With D at {answer:.4g} the loss is {d_real:.4f} on real and {d_fake:.4f} on fakes, but it states"
+            f" {ideal:.4f} as ideal (at D = {loss.neutral_answer:.4g}): its charts would show a wrong line."
+        )

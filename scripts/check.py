@@ -1,0 +1,25 @@
+"""Looks before a training: `python scripts/check.py <overrides as for train.py>`; `--help` lists the checks."""
+
+import sys
+
+from omegaconf import DictConfig
+
+from gan_lab.command import command
+from gan_lab.config import checking
+
+
+@command("check")
+def main(cfg: DictConfig) -> None:
+    with checking(cfg) as folder:
+        from gan_lab.build import Rehearsal
+        from gan_lab.preflight import describe, run_checks, worst, write
+
+        results = run_checks(Rehearsal(cfg))
+        write(results, folder)
+    print(describe(results, folder))
+    if worst(results) == "failure":
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
