@@ -119,16 +119,17 @@ def check_data(dataset: Dataset, train: Survey, batch_size: int, seed: int) -> C
     held = survey(dataset.heldout, seed)
     leaked = len(train.hashes & held.hashes)
     low, high = train.range
-    of = f"of {train.looked:,}" + (f" looked at, {len(dataset.train):,} in all" * (train.looked < len(dataset.train)))
+    of = f"{train.looked:,}" + f" of {len(dataset.train):,}" * (train.looked < len(dataset.train))
     size = " × ".join(map(str, dataset.shape))
     check = Check("data", "the data")
     check.facts = {
         "samples": f"{len(dataset.train):,} to train on, {len(dataset.heldout):,} held out; each has {size} values",
-        "values": f"{low:.4g} to {high:.4g}, mean {train.mean:.3g}; they vary from sample to sample by "
-        f"{train.spread:.3g} (standard deviation)",
-        "flaws": f"{train.broken:,} with NaN or infinity, {train.repeated:,} seen before"
-        + f", {train.constant:,} of one value all over" * (len(dataset.shape) == 3)
-        + f" ({of}); {leaked:,} held out and trained on",
+        "values": f"{low:.4g} to {high:.4g}, mean {train.mean:.3g}; they vary by {train.spread:.3g} "
+        "(standard deviation over samples)",
+        "flaws": f"{train.broken:,} with NaN or infinity, {train.repeated:,} that repeat another"
+        + f", {train.constant:,} of a single colour" * (len(dataset.shape) == 3)
+        + f"; {of} looked at",
+        "held out": f"{leaked:,} of them are trained on as well",
     }
     check.numbers = {
         "samples": len(dataset.train),
@@ -146,7 +147,7 @@ def check_data(dataset: Dataset, train: Survey, batch_size: int, seed: int) -> C
     }
     if train.broken or held.broken:
         check.failures.append(
-            f"{train.broken + held.broken:,} samples hold NaN or infinity: one of them in a batch makes every weight NaN."
+            f"{train.broken + held.broken:,} samples hold NaN or infinity: one in a batch makes every weight NaN."
             " Leave them out, or mend the file that they come from."
         )
     if train.broken < train.looked:
@@ -201,7 +202,7 @@ def _judge_classes(check: Check, dataset: Dataset) -> None:
         check.warnings.append(f"{len(empty):,} classes have no sample ({some}): G can't learn to make them.")
     elif many > UNEVEN * few:
         check.warnings.append(
-            f"The largest class has {many / few:.0f} times as many samples as the smallest: expect G to forget that one."
+            f"The largest class has {many / few:.0f} times as many samples as the smallest, which G may forget."
         )
 
 
@@ -219,10 +220,11 @@ def check_generator(generator: nn.Module, fake: Tensor, z: Tensor, dataset: Data
     answer = ", ".join(f"{value:.2f}" for value in fake[0].flatten()[:8].tolist())
     check.facts = {
         "shape": f"{' × '.join(map(str, fake.shape[1:]))}, as the data's",
-        "values": f"{low:.4g} to {high:.4g} over {len(fake):,} samples; the data's are {least:.4g} to {most:.4g}",
+        "values": f"{low:.4g} to {high:.4g}" + f" over {len(fake):,} samples" * (not constant) + "; "
+        f"the data's are {least:.4g} to {most:.4g}",
         "variety": f"the latent vector is always {z[0, 0]:.4g}, so the output is always the same"
         if constant
-        else f"varies with z by {spread:.3g} (standard deviation), the data by {train.spread:.3g} from sample to sample",
+        else f"varies with z by {spread:.3g}, the data vary by {train.spread:.3g} (standard deviation over samples)",
     }
     if constant and fake[0].numel() <= 8:
         check.facts["answer"] = f"to {z[0, 0]:.4g}: {answer}"
@@ -285,7 +287,7 @@ def right_order(real: Tensor, fake: Tensor) -> float:
 
 
 def noise(n: int, train: Survey, bounded: bool, generator: torch.Generator) -> Tensor:
-    """Uniform noise `(n, *shape)`: `torch.rand` for data in [0, 1], else between the data's least and greatest values."""
+    """Uniform noise `(n, *shape)`: `torch.rand` for data in [0, 1], else over the data's range at each position."""
     drawn = torch.rand(n, *train.low.shape, generator=generator)
     return drawn if bounded else train.low + drawn * (train.high - train.low)
 

@@ -1,6 +1,6 @@
 """One step of the training, watched by its optimisers' hooks: which weights each phase reaches and moves."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -76,8 +76,12 @@ def check_objective(module: GANModule, updates: list[Update], trouble: str | Non
     if trouble:
         check.failures.append(trouble)
     _judge_owners(check, module)
+    wrong: dict[str, tuple[list[str], list[str]]] = {}  # what: where it belongs, in which phases it was seen
     for (phase, player), update in zip(phases(module.joint_d_update), updates, strict=False):
-        _judge_update(check, phase, player, update)
+        for told, what in _judge_update(check, phase, player, update):
+            wrong.setdefault(what, (told, []))[1].append(phase)
+    for what, (told, seen) in wrong.items():
+        told.append(f"In {' and '.join(seen)}, {what}")
     _judge_loss(check, module.loss)
     in_force = [f"{parts[group]} for {plain}" for group, plain in REMEDIES.items() if parts.get(group) != plain]
     without = [plain for group, plain in REMEDIES.items() if parts.get(group) == plain]
@@ -94,7 +98,7 @@ def _judge_owners(check: Check, module: GANModule) -> None:
     shared = [f"D's {name} is G's {of_g[id(p)]}" for name, p in networks["D"].items() if id(p) in of_g]
     if shared:
         check.failures.append(
-            f"D and G share weights ({joined(shared)}): each would undo what the other learns. Give each its own layers."
+            f"D and G share weights ({joined(shared)}): each undoes what the other learns. Give each its own layers."
         )
     sizes = {player: sum(p.numel() for p in own.values()) for player, own in networks.items()}
     told = ", ".join(f"{player} {sizes[player]:,} in {len(own)} tensors" for player, own in networks.items())
@@ -102,8 +106,11 @@ def _judge_owners(check: Check, module: GANModule) -> None:
     check.numbers |= {"weights": sizes, "tensors": {p: len(own) for p, own in networks.items()}, "shared": len(shared)}
 
 
-def _judge_update(check: Check, phase: str, player: str, update: Update) -> None:
-    """One optimiser step: the player's weights have a gradient and move, the other's have none and stay."""
+def _judge_update(check: Check, phase: str, player: str, update: Update) -> Iterator[tuple[list[str], str]]:
+    """One optimiser step: the player's weights have a gradient and move, the other's have none and stay.
+
+    Gives what is wrong, and to which of the check's lists it belongs.
+    """
     other = "G" if player == "D" else "D"
     mine, theirs = (
         {name: size for name, size in update.gradients.items() if name.startswith(f"{PLAYERS[each]}.")}
@@ -121,33 +128,30 @@ def _judge_update(check: Check, phase: str, player: str, update: Update) -> None
     row = {"reached": reached, "of": len(mine), "leaked": len(leaked), "moved": moved[0], "moved_other": moved[1]}
     check.numbers.setdefault("phases", {})[phase] = row
     if update.player != player:
-        check.failures.append(f"Phase {phase} stepped {update.player}'s optimiser in the place of {player}'s.")
+        yield check.failures, f"{update.player}'s optimiser steps in the place of {player}'s."
     elif reached == 0:
-        check.failures.append(
-            f"In phase {phase} no weight of {player} gets a gradient: "
-            + ("D's answer doesn't depend on what G makes. " if player == "G" else "D's error doesn't depend on them. ")
-            + "Does D's forward use its input, is anything detached?"
+        why = "D's answer doesn't depend on what G makes" if player == "G" else "D's error doesn't depend on them"
+        yield (
+            check.failures,
+            f"no weight of {player} gets a gradient: {why}. Does D's forward use its input, is anything detached?",
         )
     elif without:
-        check.failures.append(
-            f"In phase {phase} {joined(without)} of {player} get no gradient and will never learn: is the layer used?"
-        )
+        yield check.failures, f"{joined(without)} get no gradient and will never learn: is the layer used?"
     elif zero:
-        check.warnings.append(
-            f"In phase {phase} the gradient of {joined(zero)} is 0 all over: dead or saturated units there. If that"
-            " stays, other activations help (activation=leaky_relu)."
+        yield (
+            check.warnings,
+            f"the gradient of {joined(zero)} is 0 all over: dead or saturated units. If that stays, other activations"
+            " help (activation=leaky_relu).",
         )
     if reached and not moved[0]:
-        key = f"optim_{player.lower()}.lr"
-        check.failures.append(
-            f"In phase {phase} no weight of {player} moves, although gradients are there: is its learning rate 0? Set"
-            f" optim.lr (or {key}) above 0, for example optim.lr=0.0005."
+        yield (
+            check.failures,
+            f"no weight of {player} moves, although gradients are there: is its learning rate 0? Set optim.lr (or"
+            f" optim_{player.lower()}.lr) above 0, for example optim.lr=0.0005.",
         )
     if leaked or moved[1]:
-        names = joined(leaked) or f"{moved[1]} tensors"
-        check.failures.append(
-            f"Phase {phase} is {player}'s, but reaches {other} as well ({names}): each has its turn alone."
-        )
+        names = joined(leaked) or f"{moved[1]} tensors moved"
+        yield check.failures, f"{other}, whose turn it isn't, is reached as well ({names}): each has its turn alone."
 
 
 def _judge_loss(check: Check, loss: Loss) -> None:

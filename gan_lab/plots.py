@@ -62,7 +62,7 @@ def _draw_points(axes: Axes, points: Tensor, dataset: Dataset) -> None:
         axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres")
     margin = 0.15 * (high - low)
     (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
-    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="x", ylabel="y")
     outside = ((points < low - margin) | (points > high + margin)).any(1).sum().item()
     if outside:
         axes.text(0.02, 0.02, f"{outside} of {len(points)} samples lie outside", transform=axes.transAxes, color="C3")

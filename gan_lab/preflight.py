@@ -30,11 +30,13 @@ from gan_lab.streams import stream
 SHOWN = 64  # samples in a picture of images
 COMPARED = 1_000  # samples of each side in numbers and scatters
 MARKS = {"pass": "✓", "warning": "!", "failure": "✗"}
+COLOURS = {"pass": "C2", "warning": "darkorange", "failure": "C3"}
 
 # How long D is trained against noise, and what makes it a failure; judgements of ours, the numbers stand beside.
 LEAST_STEPS, MOST_STEPS = 300, 3_000
 MOST_SINGLE = 10_000  # with so few samples a step that this many are needed: the book's number
 LOOK_EVERY = 100
+LOSSES = {"on real": "loss/d_real", "on noise": "loss/d_fake"}
 CLEAR, CLEAR_GAP = 0.95, 0.25  # share of pairs in the right order, and distance of the mean answers, that suffice
 APART, HARDLY = 0.75, 0.6  # below: a warning, a failure; chance is 0.5
 
@@ -64,13 +66,23 @@ class Lesson(pl.Callback):
 
     def __init__(self, real: Tensor, fake: Tensor):
         self.sets, self.rows = (real, fake), list[dict[str, float]]()
+        self._start: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        self._start = {name: p.detach().clone() for name, p in module.discriminator.named_parameters()}
+
+    def moved(self, module: GANModule) -> int:
+        """How many of D's weight tensors differ from what they were."""
+        now = dict(module.discriminator.named_parameters())
+        return sum(not torch.equal(was.cpu(), now[name].cpu()) for name, was in self._start.items())
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         self.rows.append(module.last_row)
         if module.step >= LEAST_STEPS and module.step % LOOK_EVERY == 0:
             answers, order = self.look(module)
             gap = answers[0].mean() - answers[1].mean()
-            trainer.should_stop = order >= CLEAR and (module.loss.neutral_answer != 0.5 or bool(gap >= CLEAR_GAP))
+            clear = order >= CLEAR and (module.loss.neutral_answer != 0.5 or bool(gap >= CLEAR_GAP))
+            trainer.should_stop = clear or not self.moved(module)
 
     @torch.no_grad()
     def look(self, module: GANModule) -> tuple[tuple[Tensor, Tensor], float]:
@@ -115,16 +127,15 @@ def _against_noise(stage: Rehearsal, train: Survey) -> Result:
     fake = noise(len(real), train, dataset.bounded, stream(seed, "preflight/heldout noise"))
     lesson, module = Lesson(real, fake), stage.module()
     module.generator = Noise(train, dataset.bounded, seed)
-    start = {name: p.detach().clone() for name, p in module.discriminator.named_parameters()}
     before, _ = lesson.look(module)
     most = max(MOST_STEPS, MOST_SINGLE // stage.batch_size)
-    trouble = _played(stage, module, most, lesson, Progress(check.title))
+    trouble = _played(stage, module, most, lesson, Progress(f"{check.title}, at most", LOSSES))
     after, order = lesson.look(module)
-    moved = sum(not torch.equal(p, start[name]) for name, p in module.discriminator.named_parameters())
+    moved = lesson.moved(module)
     what = "torch.rand, 0 to 1" if dataset.bounded else "uniform over the data's range"
     means = [tuple(side.mean().item() for side in answers) for answers in (before, after)]
     check.facts = {
-        "training": f"{len(lesson.rows):,} steps of {stage.batch_size} real and {stage.batch_size} noise samples ({what})",
+        "training": f"{len(lesson.rows):,} steps with batch_size {stage.batch_size}, on real samples and on noise ({what})",
         "on real": f"{means[0][0]:.3f} → {means[1][0]:.3f}, D's mean answer on {len(real):,} held-out samples",
         "on noise": f"{means[0][1]:.3f} → {means[1][1]:.3f}, on {len(fake):,} fresh ones",
         "told apart": f"{order:.1%} of pairs in the right order (chance: 50 %)",
@@ -216,6 +227,8 @@ def write(results: Sequence[Result], folder: Path) -> None:
     content = []
     for number, (check, figure) in enumerate(results, start=1):
         with atomic(folder / picture(number, check)) as path:
+            title = textwrap.fill(" ".join([f"Check {number}, {check.title}: {check.status}.", *check.failures]), 150)
+            figure.suptitle(title, color=COLOURS[check.status], weight="bold")
             figure.savefig(path, dpi=90)
         told = {"name": check.name, "status": check.status, "failures": check.failures, "warnings": check.warnings}
         content.append({**told, "numbers": _finite(check.numbers), "picture": picture(number, check)})

@@ -16,6 +16,7 @@ from gan_lab.objective import PLAYERS, Update
 from gan_lab.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
 
 NAMED = 50  # classes at most that have names in a chart
+WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 ROWS = 10  # vectors in a heat map
 GRID = 64  # images in a grid
 
@@ -35,16 +36,17 @@ def data(real: Tensor, dataset: Dataset) -> Figure:
     if dataset.classes:
         counts = dataset.train.label_counts(len(dataset.classes)).numpy()
         many = len(counts) > NAMED
+        names = dataset.classes
         if many:
             axes[2].plot(np.sort(counts)[::-1], color=REAL_COLOUR)
-            axes[2].set_xlabel(f"{len(counts):,} classes, the largest first")
+            axes[2].set(xlabel=f"{len(counts):,} classes, the largest first", ylabel="samples", ylim=(0, None))
         else:
-            axes[2].bar(range(len(counts)), counts, color=REAL_COLOUR)
-            upright = max(map(len, dataset.classes)) > 2
-            axes[2].set_xticks(range(len(counts)), dataset.classes, rotation=90 if upright else 0)
-            axes[2].set_xlabel("centre of the class" if dataset.centres is not None else "class")
-        axes[2].set(title="Training samples in each class", ylabel="samples", ylim=(0, None))
-        axes[2].grid(axis="y", alpha=0.4)
+            axes[2].barh(range(len(counts)), counts, color=REAL_COLOUR)
+            axes[2].set_yticks(range(len(counts)), names, fontsize=min(10, 200 / len(counts)))
+            label = "centre of the class" if dataset.centres is not None else "class"
+            axes[2].set(xlabel="samples", ylabel=label, ylim=(len(counts) - 0.5, -0.5))
+        axes[2].set_title("Training samples in each class")
+        axes[2].grid(axis="y" if many else "x", alpha=0.4)
     return figure
 
 
@@ -70,9 +72,14 @@ def against_noise(
         curve.axhline(loss.equilibrium, color=IDEAL_COLOUR, linestyle="--", linewidth=1)
         place = {"xy": (1, loss.equilibrium), "xycoords": ("axes fraction", "data")}
         curve.annotate(
-            f"can't tell them apart: {loss.equilibrium:.3g}", **place, ha="right", va="bottom", fontsize="small"
+            f"can't tell them apart: {loss.equilibrium:.3g}",
+            **place,
+            ha="right",
+            va="center",
+            fontsize="small",
+            bbox=WHITE,
         )
-    curve.set(title=f"D's loss while it learns (noise: {noise})", xlabel="step", ylabel="loss (0: D is always right)")
+    curve.set(title=f"D's loss (noise: {noise})", xlabel="step", ylabel="loss (0: D is always right)")
     if loss.equilibrium is not None:
         curve.set_ylim(0, None)
     curve.grid(alpha=0.4)
@@ -111,7 +118,7 @@ def generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset, spreads: 
         plots.draw(made, fake[:GRID] if len(dataset.shape) == 3 else fake[: len(real)], dataset)
         plots.draw(shown, real, dataset)
     number = f"to {z[0, 0]:.4g}, always the same" if constant else f"to different z, varying by {spreads[0]:.2g}"
-    made.set_title(f"The untrained G's answer {number}")
+    made.set_title(f"G's answer {number}")
     shown.set_title(f"Real samples, varying by {spreads[1]:.2g}")
     _histogram(values, {"the untrained G": fake, "the data": real}, [FAKE_COLOUR, REAL_COLOUR])
     values.set(title="Which values they hold", xlabel="value", ylabel="share of the values")
@@ -132,7 +139,7 @@ def objective(updates: Sequence[Update], phases: Sequence[tuple[str, str]], loss
     sizes = [size for update in updates for size in update.gradients.values() if size and np.isfinite(size)]
     for index, (axes, (phase, player)) in enumerate(zip(panels, phases, strict=True)):
         if index < len(updates):
-            _gradients(axes, names, updates[index], (min(sizes, default=1) / 3, max(sizes, default=1) * 3), index == 0)
+            _gradients(axes, names, updates[index], (min(sizes, default=1) / 3, max(sizes, default=1) * 30), index == 0)
         other = "G" if player == "D" else "D"
         axes.set_title(f"{phase}: {player}'s turn, {other} rests", fontsize="medium")
     _loss_over_answers(curve, loss)
@@ -147,9 +154,11 @@ def _gradients(axes: Axes, names: Sequence[str], update: Update, limits: tuple[f
         else:
             text = "no gradient" if size is None else "0"
             axes.text(limits[0] * 1.2, row, text, va="center", fontsize=7, color="0.5")
-        if name in update.moved:
-            axes.text(0.98, row, "moved", transform=axes.get_yaxis_transform(), va="center", ha="right", fontsize=7)
-    axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="largest gradient in the weight tensor")
+        if size or name in update.moved:
+            words, colour = ("moved", "black") if name in update.moved else ("doesn't move", "C3")
+            look = {"va": "center", "ha": "right", "fontsize": 7, "color": colour}
+            axes.text(0.98, row, words, transform=axes.get_yaxis_transform(), **look)
+    axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="its largest gradient")
     short = [
         f"{'D' if n.startswith(PLAYERS['D']) else 'G'}: {n.partition('.')[2].replace('layers.', '')}" for n in names
     ]
@@ -200,5 +209,6 @@ def _histogram(
     edges = np.linspace(low, high if high > low else low + 1, 41)
     for (name, each), colour in zip(finite.items(), colours, strict=True):
         weights = np.full(len(each), 1 / max(1, len(each)))
-        axes.hist(each, edges, weights=weights, color=colour, alpha=0.6, label=name)
+        axes.hist(each, edges.tolist(), weights=weights, color=colour, alpha=0.6, label=name)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)  # room for a legend
     axes.grid(alpha=0.4)

@@ -4,8 +4,7 @@
 <run>/summary.json           how the run ended, in numbers
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  from which `resume=<run>` goes on; previous.ckpt, should that one be damaged
-<run>/plots/, <run>/images/  pictures; TensorBoard's event files lie in <run> itself
-<run>/preflight/             what the checks before the training saw (preflight=true): pictures and checks.json
+<run>/plots/, <run>/images/  pictures; <run>/preflight/ has the checks', TensorBoard's event files lie in <run> itself
 <run>/.lock                  held by the process that trains the run, and free again however that one ends
 """
 
@@ -80,9 +79,7 @@ class Run:
         """
         run = cls(folder)
         if not run.config.is_file():
-            raise LabError(
-                f"{folder} is not a run folder: it has no {run.config.name}.", "Name a folder below outputs/."
-            )
+            raise LabError(f"{folder} is not a run folder: no {run.config.name}.", "Name a folder below outputs/.")
         return run
 
     def claim(self) -> None:
@@ -207,22 +204,20 @@ class Run:
     def discard(self) -> None:
         """Removes what starting a run left, and only that, from a folder whose run never began."""
         self.release()
-        checks = (*self.preflight.glob("[1-4]_*.png"), self.preflight / "checks.json")
-        for path in (self.config, self.folder / ".lock", *self.folder.glob(".hydra/*.yaml"), *checks):
-            path.unlink(missing_ok=True)
-        for folder in (self.folder / ".hydra", self.preflight):
-            if folder.exists():
-                with suppress(OSError):
-                    folder.rmdir()
-        remove_empty(self.folder)
+        for pattern in ("config.yaml", ".lock", ".hydra/*.yaml", "preflight/*.png", "preflight/checks.json"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        for folder in (self.folder / ".hydra", self.preflight, self.folder):
+            remove_empty(folder)
 
 
 def remove_empty(folder: Path) -> None:
-    """Removes a folder and those above it up to outputs/, as far as they are empty: what else lies there isn't ours."""
+    """Removes a folder and those above it, outputs/ included, as far as they are empty: the rest isn't ours."""
     with suppress(OSError, ValueError):
         folder.rmdir()
-        for parent in folder.absolute().relative_to(Path.cwd() / OUTPUTS).parents:
-            (Path.cwd() / OUTPUTS / parent).rmdir()
+        top = Path.cwd() / OUTPUTS
+        for parent in folder.absolute().relative_to(top).parents:
+            (top / parent).rmdir()
 
 
 @contextmanager
