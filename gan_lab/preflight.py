@@ -4,6 +4,7 @@ them from noise, look at what the untrained G makes, and watch one step of the t
 They train networks of their own and draw from streams of their own: the training after them is the same as without.
 """
 
+import copy
 import json
 import math
 import textwrap
@@ -86,14 +87,13 @@ class Lesson(pl.Callback):
 
     @torch.no_grad()
     def look(self, module: GANModule) -> tuple[tuple[Tensor, Tensor], float]:
-        """D's answers on both sets, and how often the real one of a pair has the higher score."""
-        was_training = module.discriminator.training
-        module.discriminator.eval()
-        real, fake = (
-            torch.cat([module.discriminator(part.to(module.device)).float().cpu() for part in each.split(COMPARED)])
-            for each in self.sets
-        )
-        module.discriminator.train(was_training)
+        """D's answers on both sets, and how often the real one of a pair has the higher score.
+
+        A copy of D is asked as the training asks it: in batches that are all real or all noise, which is what batch
+        normalisation sees there.
+        """
+        discriminator = copy.deepcopy(module.discriminator).train()
+        real, fake = (discriminator(part.to(module.device)).float().cpu() for part in self.sets)
         return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
 
 
@@ -135,7 +135,7 @@ def _against_noise(stage: Rehearsal, train: Survey) -> Result:
     what = "torch.rand, 0 to 1" if dataset.bounded else "uniform over the data's range"
     means = [tuple(side.mean().item() for side in answers) for answers in (before, after)]
     check.facts = {
-        "training": f"{len(lesson.rows):,} steps with batch_size {stage.batch_size}, on real samples and on noise ({what})",
+        "training": f"{len(lesson.rows):,} steps with batch_size {stage.batch_size}, on real samples and noise: {what}",
         "on real": f"{means[0][0]:.3f} → {means[1][0]:.3f}, D's mean answer on {len(real):,} held-out samples",
         "on noise": f"{means[0][1]:.3f} → {means[1][1]:.3f}, on {len(fake):,} fresh ones",
         "told apart": f"{order:.1%} of pairs in the right order (chance: 50 %)",
