@@ -18,7 +18,7 @@ BATCH = 1_000  # of them at once
 REPEATED = 0.01  # this share of the samples came before
 UNEVEN = 10  # the largest class has this many times the samples of the smallest
 DIM = 0.5  # values that may reach 1 stay below this
-STIFF = 0.01  # G varies with z by less than this share of how much the data vary
+STIFF = 0.05  # G varies with z by less than this share of how much the data vary
 MARGIN = 0.02  # G's reach may fall short of the data's range by this share of it
 
 

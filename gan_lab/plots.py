@@ -41,10 +41,14 @@ def draw(axes: Axes, values: Tensor, dataset: Dataset) -> None:
         axes.set(xlabel="position", ylabel="value", ylim=(-0.05, 1.05), xticks=range(1, dataset.shape[0] + 1))
 
 
-def tile(images: Tensor) -> Tensor:
-    """Images `(n, C, H, W)` in [0, 1] in a near-square grid `(3, H', W')`; missing or infinite values are black."""
+def tile(images: Tensor, edge: float = 0.5) -> Tensor:
+    """Images `(n, C, H, W)` in [0, 1] in a near-square grid `(3, H', W')`; missing or infinite values are black.
+
+    Args:
+        edge: how bright the lines between them are.
+    """
     images = torch.nan_to_num(images, 0, 0, 0).clamp(0, 1)
-    return make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), padding=1, pad_value=0.5)
+    return make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), padding=1, pad_value=edge)
 
 
 def _draw_images(axes: Axes, images: Tensor) -> None:

@@ -227,7 +227,9 @@ def write(results: Sequence[Result], folder: Path) -> None:
     content = []
     for number, (check, figure) in enumerate(results, start=1):
         with atomic(folder / picture(number, check)) as path:
-            title = textwrap.fill(" ".join([f"Check {number}, {check.title}: {check.status}.", *check.failures]), 150)
+            title = textwrap.fill(
+                " ".join([f"Check {number}, {check.title}: {check.status}.", *check.failures, *check.warnings]), 150
+            )
             figure.suptitle(title, color=COLOURS[check.status], weight="bold")
             figure.savefig(path, dpi=90)
         told = {"name": check.name, "status": check.status, "failures": check.failures, "warnings": check.warnings}

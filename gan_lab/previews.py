@@ -18,7 +18,7 @@ from gan_lab.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
 NAMED = 50  # classes at most that have names in a chart
 WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
 ROWS = 10  # vectors in a heat map
-GRID = 64  # images in a grid
+GRID = 25  # images beside others
 
 
 def data(real: Tensor, dataset: Dataset) -> Figure:
@@ -114,9 +114,12 @@ def generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset, spreads: 
         _heat(made, rows, low, high)
         _heat(shown, real[:ROWS], low, high)
         figure.colorbar(shown.images[0], ax=shown, label="value", shrink=0.8)
-    else:
-        plots.draw(made, fake[:GRID] if len(dataset.shape) == 3 else fake[: len(real)], dataset)
-        plots.draw(shown, real, dataset)
+    for axes, samples in ((made, fake), (shown, real)):
+        if len(dataset.shape) == 3:
+            axes.imshow(plots.tile(samples[:GRID], edge=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.axis("off")
+        elif not vectors:
+            plots.draw(axes, samples, dataset)
     number = f"to {z[0, 0]:.4g}, always the same" if constant else f"to different z, varying by {spreads[0]:.2g}"
     made.set_title(f"G's answer {number}")
     shown.set_title(f"Real samples, varying by {spreads[1]:.2g}")

@@ -14,9 +14,10 @@ from conftest import ROOT, compose
 from matplotlib.image import imread
 from torch import nn
 
-from gan_lab import preflight
+from gan_lab import build, preflight
 from gan_lab.build import Rehearsal
 from gan_lab.data import Dataset, Part
+from gan_lab.errors import LabError
 from gan_lab.inspection import check_data, check_generator, noise, right_order, survey
 from gan_lab.losses import BCE
 from gan_lab.objective import PLAYERS, Update, check_objective
@@ -387,6 +388,14 @@ def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, ca
     assert "no weight of G moves" in told
     assert "optim_g.lr" in told
     assert list(tmp_path.iterdir()) == []
+
+    def full(*_):
+        raise LabError("The disk is full.")
+
+    monkeypatch.setattr(build, "build", full)
+    assert _command("train.py", *RUN, "preflight=true") == 2
+    assert "The disk is full." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [], "neither do checks that passed"
 
 
 def test_a_training_is_the_same_to_the_bit_with_and_without(tmp_path, monkeypatch, capsys):
