@@ -159,8 +159,8 @@ def _gradients(axes: Axes, names: Sequence[str], update: Update, limits: tuple[f
             axes.text(limits[0] * 1.2, row, text, va="center", fontsize=7, color="0.5")
         if size or name in update.moved:
             words, colour = ("moved", "black") if name in update.moved else ("doesn't move", "C3")
-            look = {"va": "center", "ha": "right", "fontsize": 7, "color": colour}
-            axes.text(0.98, row, words, transform=axes.get_yaxis_transform(), **look)
+            place = axes.get_yaxis_transform()
+            axes.text(0.98, row, words, transform=place, va="center", ha="right", fontsize=7, color=colour)
     axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="its largest gradient")
     short = [
         f"{'D' if n.startswith(PLAYERS['D']) else 'G'}: {n.partition('.')[2].replace('layers.', '')}" for n in names
