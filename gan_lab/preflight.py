@@ -213,10 +213,10 @@ def preflight(stage: Rehearsal, run: Run) -> str:
     """
     results = run_checks(stage)
     if any(check.failures for check, _ in results):
-        told = [f"  {check.title}: {each}" for check, _ in results for each in check.failures]
+        told = [f"Pre-flight check failed ({check.title}): {each}" for check, _ in results for each in check.failures]
         raise LabError(
-            "\n".join(["A pre-flight check failed, so the training wasn't started:", *told]),
-            "python scripts/check.py with the same settings shows pictures; preflight=false trains all the same.",
+            "\n".join(told),
+            "Nothing was trained. scripts/check.py with the same settings shows pictures; preflight=false trains anyway.",
         )
     write(results, run.preflight)
     return describe(results, run.preflight)

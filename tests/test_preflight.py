@@ -384,7 +384,7 @@ def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, ca
     monkeypatch.chdir(tmp_path)
     assert _command("train.py", *RUN, "optim_g.lr=0", "preflight=true") == 2
     told = capsys.readouterr().err
-    assert "A pre-flight check failed" in told
+    assert told.startswith("Pre-flight check failed (the objective")
     assert "no weight of G moves" in told
     assert "optim_g.lr" in told
     assert list(tmp_path.iterdir()) == []
