@@ -216,7 +216,7 @@ def preflight(stage: Rehearsal, run: Run) -> str:
         told = [f"Pre-flight check failed ({check.title}): {each}" for check, _ in results for each in check.failures]
         raise LabError(
             "\n".join(told),
-            "Nothing was trained. scripts/check.py with the same settings shows pictures; preflight=false trains anyway.",
+            "Nothing was trained. scripts/check.py shows pictures of it; preflight=false trains all the same.",
         )
     write(results, run.preflight)
     return describe(results, run.preflight)
