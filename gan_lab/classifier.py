@@ -79,6 +79,17 @@ class Evaluator:
         found = self._over(lambda batch: self.network(batch).argmax(1), images)
         return stacked_labels(found) if self.stacked else found
 
+    def readings(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest class as `labels` has it, and its probability, `(N,)` in [0, 1], of images `(N, C, H, W)`.
+
+        The probability is the network's own (softmax); of stacked images the product of the three channels'. Pitfall:
+        on images unlike any that it was trained on, a network can be sure and wrong.
+        """
+        probability, found = self._over(lambda batch: self.network(batch).softmax(1), images).max(1)
+        if self.stacked:
+            return stacked_labels(found), probability.view(-1, 3).prod(1)
+        return found, probability
+
     def features(self, images: Tensor) -> Tensor:
         """Features `(N, 64)`, ≥ 0, of images `(N, C, H, W)` in [0, 1]; `(N, 3 * 64)` of stacked ones."""
         found = self._over(self.network.features, images)

@@ -2,15 +2,14 @@
 
 import fnmatch
 import functools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.errors import LabError
+from gan_lab.kinds import Is
 from gan_lab.models import limits
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -39,54 +38,6 @@ SHAPES = {
     "gan_lab.data.synthetic.grid": (2,),
     "gan_lab.data.synthetic.pattern1010": (4,),
 }
-
-
-@dataclass(frozen=True)
-class Is:
-    """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind."""
-
-    kind: type
-    low: float | None = None
-    high: float | None = None
-    below: float | None = None
-    length: int | None = None
-    entries: type = int
-    none: bool = False
-    among: tuple[str, ...] = ()
-
-    def fits(self, value: Any) -> bool:
-        if value is None:
-            return self.none
-        if self.kind is list:
-            entry = Is(self.entries, self.low, self.high, self.below)
-            return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
-        if self.kind is bool or isinstance(value, bool):
-            return isinstance(value, bool) and self.kind is bool
-        if self.kind is str:
-            return isinstance(value, str) and (not self.among or value in self.among)
-        if not isinstance(value, int if self.kind is int else (int, float)) or not math.isfinite(value):
-            return False
-        return (
-            (self.low is None or value >= self.low)
-            and (self.high is None or value <= self.high)
-            and (self.below is None or value < self.below)
-        )
-
-    def __str__(self) -> str:
-        if self.among:
-            return f"one of {', '.join(self.among)}"
-        bounds = " and ".join(
-            f"{sign} {bound:,}"
-            for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))
-            if bound is not None
-        )
-        if self.kind is list:
-            several = {int: "whole numbers", float: "numbers", str: "texts"}[self.entries]
-            return f"a list of {f'{self.length} ' if self.length else ''}{several}" + (
-                f", each {bounds}" if bounds else ""
-            )
-        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
-        return f"{name} {bounds}".strip() + (" or null" if self.none else "")
 
 
 COUNT = Is(int, low=1, high=10**9)
@@ -123,6 +74,15 @@ RULES = {
     "target": Is(str, none=True),
     "samples": Is(int, low=1, high=10**9, none=True),
     "seeds": COUNT,
+    "op": Is(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")),
+    **dict.fromkeys(("a", "b"), Is(str)),
+    "by": Is(str, among=("seed", "class")),
+    "n": Is(int, low=2, high=1000),
+    "mode": Is(str, among=("linear", "slerp")),
+    "normalize": Is(str, among=("false", "true", "both")),
+    "pairs": Is(int, low=1, high=10**5),
+    "confidence": Is(float, low=0, high=1),
+    "tries": Is(int, low=1, high=10**7),
     "dataset.samples": Is(int, low=1, high=10**9, none=True),
     "dataset.modes": Is(int, low=1, high=10**6),
     "dataset.side": Is(int, low=1, high=1000),

@@ -5,6 +5,7 @@
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  from which `resume=<run>` goes on; previous.ckpt, should that one be damaged
 <run>/plots/, <run>/images/  pictures; <run>/preflight/ has the checks', TensorBoard's event files lie in <run> itself
+<run>/explore/               latent vector experiments, with event files of their own
 <run>/.lock                  held by the process that trains the run, and free again however that one ends
 """
 
@@ -40,6 +41,7 @@ class Run:
         self.plots = self.folder / "plots"
         self.images = self.folder / "images"
         self.preflight = self.folder / "preflight"
+        self.explore = self.folder / "explore"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __fspath__(self) -> str:

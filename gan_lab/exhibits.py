@@ -1,0 +1,191 @@
+"""A latent vector experiment as files: a picture that explains itself, a GIF of a path, tables, TensorBoard."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from gan_lab import plots
+from gan_lab.animation import frames, gif
+from gan_lab.reading import Count, Reader
+from gan_lab.runs import Run, atomic
+
+SHOWN = {"grid": 90, "interpolate": 90, "walk": 12}  # rows of a picture, at most
+PAIRS = 6  # of pairs
+NUMBERS = 4  # of a vector's numbers, at most so many are written below it
+
+
+@dataclass
+class Exhibit:
+    """What an experiment made; all lists and tensors are equally long.
+
+    Attributes:
+        op: as in the request.
+        names: what each vector is, e.g. `a`, `a + b`.
+        numbers: those of numbered vectors; None for what was made of them.
+        z: `(N, latent_dim)`.
+        samples: `(N, *shape)`, G's.
+        labels, confidences: `(N,)`, see `Reader`.
+        columns: so many make a row of the picture.
+        name: of the files.
+        counts: of several pairs, by what was counted.
+    """
+
+    op: str
+    names: list[str]
+    numbers: list[int | None]
+    z: Tensor
+    samples: Tensor
+    labels: Tensor
+    confidences: Tensor
+    columns: int
+    name: str = ""
+    title: str = ""
+    counts: dict[str, list[Count]] = field(default_factory=dict)
+
+    @property
+    def moves(self) -> bool:
+        return self.op in ("interpolate", "walk")
+
+    @property
+    def endless(self) -> bool:
+        """Whether the last one leads to the first."""
+        return self.op == "walk"
+
+
+def readings(show: Exhibit, reader: Reader) -> list[str]:
+    """Each sample in a few words: its class and how sure that is, or, where samples can't be read, its numbers."""
+    if reader.evaluator:
+        return [
+            f"{reader.name(label)} ({sure:.0%})" if label >= 0 else reader.unread
+            for label, sure in zip(show.labels.tolist(), show.confidences.tolist(), strict=True)
+        ]
+    if reader.able:
+        return [reader.name(label) for label in show.labels.tolist()]
+    if show.samples.ndim > 2:
+        return [""] * len(show.names)
+    return [
+        " ".join(f"{value:.2f}" for value in sample[:NUMBERS]) + " …" * (len(sample) > NUMBERS)
+        for sample in show.samples.tolist()
+    ]
+
+
+def table(show: Exhibit, reader: Reader) -> list[str]:
+    """The same as lines of text."""
+    lengths = show.z.norm(dim=1).tolist()
+    return [
+        f"  {name:<20}{'' if number is None else f'vector {number}':<16}length {length:<8.2f}{reading}"
+        for name, number, length, reading in zip(show.names, show.numbers, lengths, readings(show, reader), strict=True)
+    ]
+
+
+def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list[Path]:
+    """Writes everything; each file becomes whole at once.
+
+    Returns:
+        The files, TensorBoard's aside.
+    """
+    said = readings(show, reader)
+    files = {".png": _picture(show, reader, said)}
+    if show.moves:
+        files[".gif"] = _film(show, reader, said)
+    files[".csv"] = _vectors(show, reader).to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
+    if show.counts:
+        rows = [{"result": name, **asdict(each)} for name, counts in show.counts.items() for each in counts]
+        files["_counts.csv"] = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+        groups = {
+            f"{name} ({counts[0].total:,})": [(c.reading, c.count / c.total, c.low, c.high) for c in counts]
+            for name, counts in show.counts.items()
+        }
+        files["_counts.png"] = _png(plots.shares(groups, show.title))
+    for ending, content in files.items():
+        with atomic(run.explore / f"{show.name}{ending}") as path:
+            path.write_bytes(content)
+    _to_tensorboard(show, run, files, step, text)
+    return [run.explore / f"{show.name}{ending}" for ending in files]
+
+
+def _picture(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
+    if show.samples.shape[1:] == (2,):
+        figure = plots.path(show.samples, _marks(show), show.moves, reader.dataset, show.title)
+    else:
+        lengths = [f"length {length:.1f}" for length in show.z.norm(dim=1).tolist()]
+        below = [f"{reading}\n{length}".lstrip() for reading, length in zip(said, lengths, strict=True)]
+        above = [
+            f"{name}: vector {number}" if name in ("a", "b") and number is not None else name
+            for name, number in zip(show.names, show.numbers, strict=True)
+        ]
+        most = SHOWN.get(show.op, PAIRS) * show.columns
+        starts = range(0, min(len(show.names), most), show.columns)
+        title = show.title + (f". The first {len(starts)} rows" if most < len(show.names) else "")
+        parts = [slice(start, start + show.columns) for start in starts]
+        figure = plots.captioned(
+            [show.samples[part] for part in parts],
+            [above[part] for part in parts],
+            [below[part] for part in parts],
+            title,
+        )
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()
+
+
+def _marks(show: Exhibit) -> list[tuple[str, Sequence[int]]]:
+    """Which points of a picture in the plane get a colour and a name."""
+    everything = range(len(show.names))
+    if show.op == "grid":
+        return [("samples", everything)]
+    if show.op == "walk":
+        return [("the vectors", everything[:: show.columns])]
+    if show.op == "interpolate":
+        return [("a", everything[:1]), ("b", everything[-1:])]
+    return [(name, everything[column :: show.columns]) for column, name in enumerate(show.names[: show.columns])]
+
+
+def _film(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
+    captions = [f"{name}\n{reading}".rstrip() for name, reading in zip(show.names, said, strict=True)]
+    made = frames(show.samples, captions, reader.dataset)
+    back = [] if show.endless else made[-2:0:-1]
+    return gif([*made, *back], 100 if show.endless else 200)
+
+
+def _vectors(show: Exhibit, reader: Reader) -> pd.DataFrame:
+    """A row per vector: what it is, what its sample is read as, the sample if it is no image, the vector."""
+    columns = {
+        "row": [index // show.columns + 1 for index in range(len(show.names))],
+        "name": show.names,
+        "number": pd.array(show.numbers, dtype="Int64"),
+        "reading": [reader.name(label) if reader.able else "" for label in show.labels.tolist()],
+        "confidence": show.confidences.numpy() if reader.able else "",
+    }
+    values = {"x": show.samples, "z": show.z} if show.samples.ndim == 2 else {"z": show.z}
+    numbers = {f"{name}_{i + 1}": each.numpy() for name, part in values.items() for i, each in enumerate(part.T)}
+    return pd.DataFrame({**columns, **numbers})
+
+
+def _to_tensorboard(show: Exhibit, run: Run, files: dict[str, bytes], step: int, text: str) -> None:
+    """One event file per experiment, beside the other files; the images are the files themselves, the GIF moves."""
+    for before in run.explore.glob(f"events.out.tfevents.*.{show.name}"):
+        before.unlink()
+    writer = SummaryWriter(str(run.explore), filename_suffix=f".{show.name}")
+    try:
+        for ending in files:
+            if ending.endswith((".png", ".gif")):
+                width, height = Image.open(io.BytesIO(files[ending])).size
+                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=files[ending])
+                value = Summary.Value(tag=f"explore/{show.name}{ending}", image=image)
+                writer._get_file_writer().add_summary(Summary(value=[value]), step)
+        writer.add_text(f"explore/{show.name}", f"```\n{text}\n```", step)
+    finally:
+        writer.close()

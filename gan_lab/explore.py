@@ -1,0 +1,254 @@
+"""Experiments with latent vectors (S13): samples between two of them, their sum, difference and product, closed walks.
+
+Latent vectors are numbered: vector k is drawn with the RNG seed k, whatever run it is fed to, so that two runs with the
+same distribution can be compared. One that makes a five is the first whose sample is read as one; it has a number too.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gan_lab import exhibits
+from gan_lab.build import load
+from gan_lab.errors import LabError
+from gan_lab.gan import GANModule
+from gan_lab.latent import closed_walk, linear, normalise, slerp, usual_length
+from gan_lab.reading import Count, Reader, count
+from gan_lab.runs import Run
+from gan_lab.streams import stream
+from gan_lab.vectors import Vectors, Wanted
+
+SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
+    "add": ("a + b", torch.add),
+    "subtract": ("a − b", torch.sub),
+    "multiply": ("a · b", torch.mul),
+}
+BETWEEN = {"linear": linear, "slerp": slerp}
+PATHS = ("interpolate", "walk")
+FRAMES = 12  # of a walk, from one vector to the next
+FRESH = 1_000  # samples that say how often a class comes up anyway
+LISTED = 30  # rows at most that are printed one by one
+
+
+class Request(NamedTuple):
+    """What is asked for; the keys of conf/explore.yaml, bounded by gan_lab.rules."""
+
+    op: str
+    a: str
+    b: str
+    by: str
+    n: int
+    mode: str
+    normalize: str
+    pairs: int
+    confidence: float
+    seed: int
+    tries: int
+
+
+def explore(
+    run: Run, request: Request, threads: int, data_dir: str | None, cache_dir: str | Path, trust: Sequence[str] = ()
+) -> str:
+    """Makes one experiment with the run's last checkpoint and writes it into the run's `explore` folder.
+
+    Args:
+        data_dir: where the data lie, None for where the run had them.
+        cache_dir: where evaluator networks are kept.
+        trust: see `gan_lab.build.load`.
+
+    Returns:
+        What was found, in words, and the files. The same request gives the same files; another one gives others.
+
+    Raises:
+        LabError: if the run can't be loaded, the request doesn't fit together, or no vector makes what is asked for.
+    """
+    torch.set_num_threads(threads)
+    module, dataset = load(run, data_dir, trust)
+    _check(request)
+    reader = Reader(dataset, cache_dir)
+    vectors = Vectors(module, reader)
+    a, b = (_wanted(key, word, request.by, reader) for key, word in (("a", request.a), ("b", request.b)))
+    if request.pairs > 1 and (a.label is None or b.label is None):
+        raise LabError("pairs repeats with other vectors that make the same classes.", "Say which: a=five b=three.")
+    show, notes = _made(request, a, b, vectors)
+    show.name = _name(request, a, b, module.step)
+    what = _titled(request, a, b, reader)
+    show.title = f"{what}. {run.folder.absolute().name}, step {module.step:,}"
+    lines = [f"{run.folder}, step {module.step:,}. {what}.", *notes]
+    if len(show.names) <= LISTED:
+        lines += exhibits.table(show, reader)
+    if request.op in SUMS:
+        counts = _counts(request, a, b, vectors, show)
+        lines += _told(request, a, b, counts, reader)
+        show.counts = {name: each for name, (each, _) in counts.items()}
+    files = exhibits.write(show, run, reader, module.step, "\n".join(lines))
+    return "\n".join([*lines, "Written:", *(f"  {file}" for file in files)])
+
+
+def _check(request: Request) -> None:
+    """Refuses what the op would leave unheeded."""
+    unheeded = [
+        (request.op not in SUMS and request.normalize != "false", f"normalize={request.normalize}", list(SUMS)),
+        (request.op not in SUMS and request.pairs > 1, f"pairs={request.pairs}", list(SUMS)),
+        (request.op not in ("interpolate", "walk") and request.mode != "linear", f"mode={request.mode}", PATHS),
+    ]
+    for is_so, what, ops in unheeded:
+        if is_so:
+            raise LabError(f"{what} means nothing to op={request.op}.", f"It goes with op={', '.join(ops)}.")
+
+
+def _wanted(key: str, word: str, by: str, reader: Reader) -> Wanted:
+    if by == "seed" and re.fullmatch("[0-9]+", word):
+        return Wanted(number=int(word))
+    try:
+        return Wanted(label=reader.class_of(word))
+    except LabError as error:
+        raise LabError(f"{key}={word}: {error}") from error
+
+
+def _made(request: Request, a: Wanted, b: Wanted, vectors: Vectors) -> tuple[exhibits.Exhibit, list[str]]:
+    """The experiment's vectors, samples and readings, and what is to be said about them."""
+    classes = max(1, len(vectors.reader.dataset.classes))
+    if request.op == "interpolate":
+        wanted = [a, b]
+    elif request.op == "walk":
+        wanted = [a.following(step, classes) for step in range(request.n)]
+    elif request.op == "grid":
+        wanted = [a.following(step, classes) if a.label is None else a for step in range(request.n)]
+    else:
+        wanted = [each for _ in range(request.pairs) for each in (a, b)]
+    numbers = vectors.numbers(wanted, request.confidence, request.seed, request.tries)
+    z = vectors.of(numbers)
+    notes = []
+    if (z == z[0]).all():
+        same = len(set(numbers)) == 1
+        notes.append(
+            "  a and b are the same vector: there is nothing between them."
+            if same
+            else "  All latent vectors of this run are the same: it can make one sample only, and going from one to "
+            "another shows nothing."
+        )
+    names, known, z, columns = _arranged(request, numbers, z, vectors.module)
+    samples = vectors.sample(z)
+    labels, confidences = vectors.reader(samples)
+    return exhibits.Exhibit(request.op, names, known, z, samples, labels, confidences, columns), notes
+
+
+def _arranged(
+    request: Request, numbers: list[int], z: Tensor, module: GANModule
+) -> tuple[list[str], list[int | None], Tensor, int]:
+    """Names, numbers (None: not a numbered one), vectors, and how many make a row of the picture."""
+    if request.op == "grid":
+        return [f"vector {number}" for number in numbers], [*numbers], z, 12
+    between = BETWEEN[request.mode]
+    gaps: list[int | None]
+    if request.op == "interpolate":
+        t = torch.linspace(0, 1, request.n)
+        gaps = [None] * (request.n - 2)
+        names = ["a", *(f"{share:.2f}" for share in t[1:-1].tolist()), "b"]
+        return names, [numbers[0], *gaps, numbers[1]], between(z[0], z[1], t), 12
+    if request.op == "walk":
+        gaps = [None] * (FRAMES - 1)
+        shares = [f"+ {step}/{FRAMES}" for step in range(1, FRAMES)]
+        names = [name for number in numbers for name in (f"vector {number}", *shares)]
+        known = [each for number in numbers for each in (number, *gaps)]
+        return names, known, closed_walk(z, FRAMES, between), FRAMES
+    name, operation = SUMS[request.op]
+    first, second = z[0::2], z[1::2]
+    columns = {"a": first, "b": second}
+    if request.normalize != "true":
+        columns[name] = operation(first, second)
+    if request.normalize != "false":
+        length = usual_length(module.latent, module.latent_dim)
+        columns[f"{name}, normalised"] = normalise(operation(first, second), length)
+    gaps = [None] * (len(columns) - 2)
+    known = [each for pair in zip(numbers[0::2], numbers[1::2], strict=True) for each in (*pair, *gaps)]
+    return list(columns) * request.pairs, known, torch.stack(list(columns.values()), 1).flatten(0, 1), len(columns)
+
+
+def _titled(request: Request, a: Wanted, b: Wanted, reader: Reader) -> str:
+    """What is done, in words."""
+
+    def one(wanted: Wanted) -> str:
+        if wanted.number is not None:
+            return f"vector {wanted.number}"
+        assert wanted.label is not None
+        return f"a vector that makes {reader.name(wanted.label)}"
+
+    way = {"linear": "along straight lines", "slerp": "along arcs (slerp)"}[request.mode]
+    if request.op == "interpolate":
+        return f"{request.n} steps from a, {one(a)}, to b, {one(b)}, {way}"
+    if request.op == "walk":
+        return f"A closed walk through {request.n} vectors, {way}, from {one(a)} on"
+    if request.op == "grid":
+        return f"{request.n} samples" + (f", from {one(a)} on" if a.label is None else f" of {one(a)}")
+    return f"{SUMS[request.op][0]}: a is {one(a)}, b {one(b)}"
+
+
+def _name(request: Request, a: Wanted, b: Wanted, step: int) -> str:
+    """Of the files: it holds everything that they depend on."""
+    parts: list[Any] = [request.op, a]
+    if request.op in ("interpolate", *SUMS):
+        parts.append(b)
+    if request.op in PATHS:
+        parts.append(request.mode)
+    if request.op not in SUMS:
+        parts.append(f"n{request.n}")
+    if request.normalize != "false":
+        parts.append({"true": "normalised", "both": "both"}[request.normalize])
+    if request.pairs > 1:
+        parts.append(f"pairs{request.pairs}")
+    if a.label is not None or (b in parts and b.label is not None):
+        parts += [f"confidence{request.confidence}", f"from{request.seed}"]
+    return "_".join(map(str, [*parts, f"step{step}"]))
+
+
+Counts = dict[str, tuple[list[Count], Counter[int]]]
+
+
+def _counts(request: Request, a: Wanted, b: Wanted, vectors: Vectors, show: exhibits.Exhibit) -> Counts:
+    """How often the results of several pairs, and fresh samples, are read as a's class, b's class, neither."""
+    if request.pairs == 1:
+        return {}
+    wanted = [label for label in dict.fromkeys((a.label, b.label)) if label is not None]
+    names = [vectors.reader.name(label) for label in wanted]
+    module = vectors.module
+    fresh = module.latent((FRESH, module.latent_dim), stream(request.seed, "explore/fresh"))
+    read = {
+        name: (show.labels[column :: show.columns], show.confidences[column :: show.columns])
+        for column, name in enumerate(show.names[: show.columns])
+        if column > 1
+    }
+    read["fresh vectors"] = vectors.reader(vectors.sample(fresh))
+    return {
+        name: (
+            count(labels, confidences, wanted, names),
+            Counter(label for label in labels.tolist() if label not in wanted),
+        )
+        for name, (labels, confidences) in read.items()
+    }
+
+
+def _told(request: Request, a: Wanted, b: Wanted, counts: Counts, reader: Reader) -> list[str]:
+    if not counts:
+        repeatable = a.label is not None and b.label is not None
+        return ["  One pair is one observation; pairs=100 repeats it with others and counts."] if repeatable else []
+    lines = [
+        f"  {request.pairs:,} pairs, all of different vectors, each read as its class with confidence ≥ "
+        f"{request.confidence:g}. What comes out is read as:"
+    ]
+    for name, (each, others) in counts.items():
+        lines.append(f"  {name}")
+        lines += [f"    {line.reading:<16} {line}" for line in each]
+        if others:
+            most = ", ".join(f"{reader.name(label)} ({times:,})" for label, times in others.most_common(3))
+            lines[-1] += f"; most often {most}"
+    if reader.evaluator:
+        real = len(reader.dataset.heldout)
+        lines.append(f"  The evaluator reads {reader.evaluator.accuracy:.1%} of {real:,} held-out real images rightly.")
+    return lines

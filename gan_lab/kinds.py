@@ -1,0 +1,53 @@
+"""What a value of the configuration has to be, as an object that can tell and say so."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Is:
+    """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind."""
+
+    kind: type
+    low: float | None = None
+    high: float | None = None
+    below: float | None = None
+    length: int | None = None
+    entries: type = int
+    none: bool = False
+    among: tuple[str, ...] = ()
+
+    def fits(self, value: Any) -> bool:
+        if value is None:
+            return self.none
+        if self.kind is list:
+            entry = Is(self.entries, self.low, self.high, self.below)
+            return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
+        if self.kind is bool or isinstance(value, bool):
+            return isinstance(value, bool) and self.kind is bool
+        if self.kind is str:
+            return isinstance(value, str) and (not self.among or value in self.among)
+        if not isinstance(value, int if self.kind is int else (int, float)) or not math.isfinite(value):
+            return False
+        return (
+            (self.low is None or value >= self.low)
+            and (self.high is None or value <= self.high)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        if self.among:
+            return f"one of {', '.join(self.among)}"
+        bounds = " and ".join(
+            f"{sign} {bound:,}"
+            for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))
+            if bound is not None
+        )
+        if self.kind is list:
+            several = {int: "whole numbers", float: "numbers", str: "texts"}[self.entries]
+            return f"a list of {f'{self.length} ' if self.length else ''}{several}" + (
+                f", each {bounds}" if bounds else ""
+            )
+        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        return f"{name} {bounds}".strip() + (" or null" if self.none else "")

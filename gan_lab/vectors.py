@@ -1,0 +1,89 @@
+"""Latent vectors by number, and by what a generator makes of them."""
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gan_lab.errors import LabError
+from gan_lab.gan import GANModule
+from gan_lab.reading import Reader
+from gan_lab.streams import stream
+
+BATCH = 500  # vectors tried, or fed to G, at once
+
+
+class Wanted(NamedTuple):
+    """A latent vector as the user names it: by its number, or by the class that its sample is read as."""
+
+    number: int | None = None
+    label: int | None = None
+
+    def following(self, steps: int, classes: int) -> "Wanted":
+        """The vector, or the class, that comes so many after this one; after the last class comes the first."""
+        if self.number is not None:
+            return Wanted(number=self.number + steps)
+        assert self.label is not None
+        return Wanted(label=(self.label + steps) % classes)
+
+    def __str__(self) -> str:
+        return f"{self.number}" if self.number is not None else f"class{self.label}"
+
+
+@dataclass
+class Vectors:
+    """A run's numbered latent vectors, what G makes of them, and what that is read as."""
+
+    module: GANModule
+    reader: Reader
+
+    def of(self, numbers: Sequence[int]) -> Tensor:
+        """The vectors of these numbers, `(n, latent_dim)`."""
+        shape = (1, self.module.latent_dim)
+        return torch.cat([self.module.latent(shape, stream(number, "explore")) for number in numbers])
+
+    def sample(self, z: Tensor) -> Tensor:
+        """Samples `(n, *shape)` of `z`, on the CPU."""
+        return torch.cat([self.module.sample(part).float().cpu() for part in z.split(BATCH)])
+
+    def numbers(self, wanted: Sequence[Wanted], confidence: float, first: int, tries: int) -> list[int]:
+        """A number for each that is wanted; those wanted by class are all different.
+
+        Args:
+            confidence: with which a sample has to be read as the class, at least.
+            first: the number from which on vectors are tried, in order.
+            tries: how many are tried at most.
+
+        Raises:
+            LabError: if for some none is found among so many tried.
+        """
+        found = {index: each.number for index, each in enumerate(wanted) if each.number is not None}
+        open_places: dict[int, deque[int]] = {}
+        for index, each in enumerate(wanted):
+            if each.label is not None:
+                open_places.setdefault(each.label, deque()).append(index)
+        made: Counter[int] = Counter()
+        end = first + tries
+        for start in range(first, end, BATCH):
+            if not any(open_places.values()):
+                break
+            tried = range(start, min(start + BATCH, end))
+            labels, confidences = self.reader(self.sample(self.of(tried)))
+            made.update(labels.tolist())
+            for number, label, sure in zip(tried, labels.tolist(), confidences.tolist(), strict=True):
+                if sure >= confidence and open_places.get(label):
+                    found[open_places[label].popleft()] = number
+        if lacking := [label for label, places in open_places.items() if places]:
+            asked = sum(each.label == lacking[0] for each in wanted)
+            got = asked - len(open_places[lacking[0]])
+            most = ", ".join(f"{self.reader.name(each)} ({times:,} times)" for each, times in made.most_common(3))
+            raise LabError(
+                f"Among {tries:,} latent vectors tried, {got:,} make a {self.reader.name(lacking[0])} that is read with "
+                f"confidence ≥ {confidence:g}; asked for: {asked:,}.\n"
+                f"What this run makes most: {most}.",
+                f"Try more (tries={10 * tries}), ask for less (confidence={confidence / 2:g}), or take another class.",
+            )
+        return [found[index] for index in range(len(wanted))]
