@@ -51,13 +51,10 @@ class Exhibit:
     counts: dict[str, list[Count]] = field(default_factory=dict)
 
     @property
-    def moves(self) -> bool:
-        return self.op in ("interpolate", "walk")
-
-    @property
-    def endless(self) -> bool:
-        """Whether the last one leads to the first."""
-        return self.op == "walk"
+    def path(self) -> list[int] | None:
+        """Of vectors that lie on a path, which comes after which until it closes: to and fro, or around; else None."""
+        there = list(range(len(self.names)))
+        return {"interpolate": there + there[-2:0:-1], "walk": there}.get(self.op)
 
 
 def readings(show: Exhibit, reader: Reader) -> list[str]:
@@ -94,7 +91,7 @@ def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list
     """
     said = readings(show, reader)
     files = {".png": _picture(show, reader, said)}
-    if show.moves:
+    if show.path:
         files[".gif"] = _film(show, reader, said)
     files[".csv"] = _vectors(show, reader).to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
     if show.counts:
@@ -114,7 +111,8 @@ def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list
 
 def _picture(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
     if show.samples.shape[1:] == (2,):
-        figure = plots.path(show.samples, _marks(show), show.moves, reader.dataset, show.title)
+        line = show.samples[[*show.path, 0]] if show.path else None
+        figure = plots.path(show.samples, _marks(show), line, reader.dataset, show.title)
     else:
         lengths = [f"length {length:.1f}" for length in show.z.norm(dim=1).tolist()]
         below = [f"{reading}\n{length}".lstrip() for reading, length in zip(said, lengths, strict=True)]
@@ -156,8 +154,7 @@ def _marks(show: Exhibit) -> list[tuple[str, Sequence[int]]]:
 def _film(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
     captions = [f"{name}\n{reading}".rstrip() for name, reading in zip(show.names, said, strict=True)]
     made = frames(show.samples, captions, reader.dataset)
-    back = [] if show.endless else made[-2:0:-1]
-    return gif([*made, *back], 100 if show.endless else 200)
+    return gif([made[index] for index in show.path or []], 100 if show.op == "walk" else 200)
 
 
 def _vectors(show: Exhibit, reader: Reader) -> pd.DataFrame:

@@ -227,7 +227,7 @@ def _counts(request: Request, a: Wanted, b: Wanted, vectors: Vectors, show: exhi
     read["fresh vectors"] = vectors.reader(vectors.sample(fresh))
     return {
         name: (
-            count(labels, confidences, wanted, names),
+            count(labels, confidences if vectors.reader.evaluator else None, wanted, names),
             Counter(label for label in labels.tolist() if label not in wanted),
         )
         for name, (labels, confidences) in read.items()
@@ -244,7 +244,8 @@ def _told(request: Request, a: Wanted, b: Wanted, counts: Counts, reader: Reader
     ]
     for name, (each, others) in counts.items():
         lines.append(f"  {name}")
-        lines += [f"    {line.reading:<16} {line}" for line in each]
+        width = max(len(line.reading) for line in each)
+        lines += [f"    {line.reading:<{width}}  {line}" for line in each]
         if others:
             most = ", ".join(f"{reader.name(label)} ({times:,})" for label, times in others.most_common(3))
             lines[-1] += f"; most often {most}"

@@ -86,8 +86,11 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Along the arc from a to b (Shoemake 1985; for latent vectors White 2016, arXiv:1609.04468).
 
     The straight line between two normal vectors passes nearer to 0 than the vectors that G was trained on; the arc
-    keeps their length. Between parallel vectors, or where one is zero, it is the line. Opposite ones have arcs on all
-    sides: it takes the one through the axis that is most nearly perpendicular; in 1-D only the line is left.
+    doesn't. The direction turns evenly, the length goes evenly from a's to b's. (White puts a and b as they are into the
+    formula for unit vectors: the same if they are equally long, far too long between nearly opposite ones if not.)
+
+    Between parallel vectors, or where one is zero, it is the line. Opposite ones have arcs on all sides: it takes the
+    one past the axis to which a is nearest to perpendicular; in one dimension there is none, and it is the line.
 
     Args:
         a, b: `(d,)`, of any length.
@@ -96,22 +99,24 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     Returns:
         `(n, d)`; exactly a at 0 and b at 1.
     """
-    u, v = a.double(), b.double()
+    u, v, steps = a.double(), b.double(), t.double()[:, None]
     if not (u.any() and v.any()):
         return linear(a, b, t)
-    unit_u, unit_v = u / u.norm(), v / v.norm()
-    angle = 2 * torch.atan2((unit_u - unit_v).norm(), (unit_u + unit_v).norm())  # exact for small ones as well (Kahan)
-    if angle < STRAIGHT or (math.pi - angle < STRAIGHT and len(a) == 1):
+    lengths = (1 - steps) * u.norm() + steps * v.norm()
+    u, v = u / u.norm(), v / v.norm()
+    angle = 2 * torch.atan2((u - v).norm(), (u + v).norm())  # exact for small ones as well (Kahan)
+    opposite = math.pi - angle < STRAIGHT
+    if angle < STRAIGHT or (opposite and len(a) == 1):
         return linear(a, b, t)
-    if math.pi - angle < STRAIGHT:
+    if opposite:
         aside = torch.zeros_like(u)
         aside[u.abs().argmin()] = 1
-        aside -= (aside @ unit_u) * unit_u
-        middle = (aside / aside.norm() * (u.norm() + v.norm()) / 2).to(a.dtype)
-        return torch.where(t[:, None] < 0.5, slerp(a, middle, 2 * t), slerp(middle, b, 2 * t - 1))
-    steps = t.double()[:, None]
-    of_a, of_b = (((1 - steps) * angle).sin() / angle.sin(), (steps * angle).sin() / angle.sin())
-    return (of_a * u + of_b * v).to(a.dtype)
+        aside = aside - (aside @ u) * u
+        directions = (steps * math.pi).cos() * u + (steps * math.pi).sin() * aside / aside.norm()
+    else:
+        directions = (((1 - steps) * angle).sin() * u + (steps * angle).sin() * v) / angle.sin()
+    arc = (lengths * directions).to(a.dtype)
+    return torch.where(steps == 0, a, torch.where(steps == 1, b, arc))
 
 
 def closed_walk(vectors: Tensor, frames: int, between: Between) -> Tensor:

@@ -72,7 +72,7 @@ def draw_window(axes: Axes, dataset: Dataset) -> None:
     low, high = real.min(0).values, real.max(0).values
     if dataset.centres is not None:
         x, y = dataset.centres.T
-        axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres")
+        axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres", zorder=4)
     margin = 0.15 * (high - low)
     (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="x", ylabel="y")
@@ -120,8 +120,9 @@ def captioned(
         for column, (image, name, reading) in enumerate(zip(samples, over, under, strict=True)):
             extent = (column + (1 - side) / 2, column + (1 + side) / 2, top + side * shape, top)
             axes.imshow(image.permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest")
-            axes.text(column + 0.5, top - 0.03, name, ha="center", va="bottom", fontsize=8, weight="bold")
-            axes.text(column + 0.5, top + side * shape + 0.03, reading, ha="center", va="top", fontsize=8)
+            small, smaller = (min(8.0, 130 / max(1, *map(len, words.split("\n")))) for words in (name, reading))
+            axes.text(column + 0.5, top - 0.03, name, ha="center", va="bottom", fontsize=small, weight="bold")
+            axes.text(column + 0.5, top + side * shape + 0.03, reading, ha="center", va="top", fontsize=smaller)
     axes.set(xlim=(0, columns), ylim=(height, 0))
     axes.axis("off")
     axes.text(0.05, 0.03, "\n".join(lines), va="top", fontsize=9)
@@ -129,23 +130,32 @@ def captioned(
 
 
 def path(
-    points: Tensor, marks: Sequence[tuple[str, Sequence[int]]], joined: bool, dataset: Dataset, title: str
+    points: Tensor, marks: Sequence[tuple[str, Sequence[int]]], line: Tensor | None, dataset: Dataset, title: str
 ) -> Figure:
-    """Points in the plane over the true centres, from dark to light in their order.
+    """Points in the plane over the true centres; those along a line from dark to light in their order.
 
     Args:
         points: `(n, 2)`.
         marks: names and the points that each stands for, drawn in a colour of their own.
-        joined: whether a line leads from each to the next.
+        line: points `(m, 2)` that a line leads through, or None.
     """
     figure = Figure(figsize=(6.4, 6), layout="constrained")
     axes = figure.subplots()
-    if joined:
-        axes.plot(points[:, 0], points[:, 1], color="0.7", linewidth=0.8, zorder=1)
-    axes.scatter(points[:, 0], points[:, 1], s=12, c=np.arange(len(points)), cmap="viridis", zorder=2)
+    if line is not None:
+        axes.plot(line[:, 0], line[:, 1], color="0.7", linewidth=0.8, zorder=1)
+        axes.scatter(points[:, 0], points[:, 1], s=12, c=np.arange(len(points)), cmap="viridis", zorder=2)
     for number, (name, indices) in enumerate(marks):
         x, y = points[list(indices)].T
-        axes.scatter(x, y, s=40, color=f"C{number}", marker="os^Dv"[number % 5], alpha=0.8, zorder=3, label=name)
+        axes.scatter(
+            x,
+            y,
+            s=min(40, max(8, 2000 / len(points))),
+            color=f"C{number}",
+            marker="os^Dv"[number % 5],
+            alpha=0.8,
+            zorder=3,
+            label=name,
+        )
     draw_window(axes, dataset)
     _say_outside(axes, points)
     axes.legend(loc="upper right", fontsize="small")
@@ -172,7 +182,7 @@ def shares(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], titl
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.grid(axis="x", alpha=0.4)
     axes.legend(fontsize="small")
-    axes.set_title("\n".join(textwrap.wrap(title, 95)), loc="left", fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(title, 88)), x=0.01, ha="left", fontsize=9)
     return figure
 
 

@@ -90,7 +90,7 @@ class Count:
         reading: what they were read as.
         count, total: so many of so many.
         low, high: the exact 95 % interval of the share (Clopper and Pearson 1934).
-        confidence: the mean of those read so; None if there are none.
+        confidence: the mean of those read so, or None.
     """
 
     reading: str
@@ -106,11 +106,11 @@ class Count:
         return share + (f", mean confidence {self.confidence:.2f}" if self.confidence is not None else "")
 
 
-def count(labels: Tensor, confidences: Tensor, wanted: Sequence[int], names: Sequence[str]) -> list[Count]:
+def count(labels: Tensor, confidences: Tensor | None, wanted: Sequence[int], names: Sequence[str]) -> list[Count]:
     """How often each class is read, how often one of them if they are several, and how often another or none.
 
     Args:
-        labels, confidences: `(N,)`, N > 0, as `Reader` gives them.
+        labels, confidences: `(N,)`, N > 0, as `Reader` gives them; no confidences where they aren't of interest.
         wanted: different classes.
         names: theirs.
     """
@@ -123,6 +123,6 @@ def count(labels: Tensor, confidences: Tensor, wanted: Sequence[int], names: Seq
     for name, which in sets:
         hits = int(which.sum())
         interval = binomtest(hits, len(labels)).proportion_ci(0.95, method="exact")
-        mean = confidences[which].mean().item() if hits else None
+        mean = confidences[which].mean().item() if hits and confidences is not None else None
         counts.append(Count(name, hits, len(labels), float(interval.low), float(interval.high), mean))
     return counts

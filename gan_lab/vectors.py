@@ -81,8 +81,8 @@ class Vectors:
             got = asked - len(open_places[lacking[0]])
             most = ", ".join(f"{self.reader.name(each)} ({times:,} times)" for each, times in made.most_common(3))
             raise LabError(
-                f"Among {tries:,} latent vectors tried, {got:,} make a {self.reader.name(lacking[0])} that is read with "
-                f"confidence ≥ {confidence:g}; asked for: {asked:,}.\n"
+                f"Among {tries:,} latent vectors tried, {got:,} make {self.reader.name(lacking[0])}, "
+                f"read with confidence ≥ {confidence:g}; asked for: {asked:,}.\n"
                 f"What this run makes most: {most}.",
                 f"Try more (tries={10 * tries}), ask for less (confidence={confidence / 2:g}), or take another class.",
             )
