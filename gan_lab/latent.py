@@ -86,8 +86,8 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     """Along the arc from a to b (Shoemake 1985; for latent vectors White 2016, arXiv:1609.04468).
 
     The straight line between two normal vectors passes nearer to 0 than the vectors that G was trained on; the arc
-    doesn't. The direction turns evenly, the length goes evenly from a's to b's. (White puts a and b as they are into the
-    formula for unit vectors: the same if they are equally long, far too long between nearly opposite ones if not.)
+    doesn't. The direction turns evenly, the length goes evenly from a's to b's. (White puts a and b as they are into
+    the formula for unit vectors: the same if they are equally long, else far too long between nearly opposite ones.)
 
     Between parallel vectors, or where one is zero, it is the line. Opposite ones have arcs on all sides: it takes the
     one past the axis to which a is nearest to perpendicular; in one dimension there is none, and it is the line.
