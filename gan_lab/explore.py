@@ -31,6 +31,7 @@ SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
 BETWEEN = {"linear": linear, "slerp": slerp}
 PATHS = ("interpolate", "walk")
 FRAMES = 12  # of a walk, from one vector to the next
+LONGEST = 100  # vectors of a walk, at most
 FRESH = 1_000  # samples that say how often a class comes up anyway
 LISTED = 30  # rows at most that are printed one by one
 
@@ -100,6 +101,10 @@ def _check(request: Request) -> None:
     for is_so, what, ops in unheeded:
         if is_so:
             raise LabError(f"{what} means nothing to op={request.op}.", f"It goes with op={', '.join(ops)}.")
+    if request.op == "walk" and request.n > LONGEST:
+        raise LabError(
+            f"n={request.n} is too long a walk: its film has {FRAMES} frames a vector.", f"Take n={LONGEST}."
+        )
 
 
 def _wanted(key: str, word: str, by: str, reader: Reader) -> Wanted:
@@ -186,7 +191,9 @@ def _titled(request: Request, a: Wanted, b: Wanted, reader: Reader) -> str:
     if request.op == "walk":
         return f"A closed walk through {request.n} vectors, {way}, from {one(a)} on"
     if request.op == "grid":
-        return f"{request.n} samples" + (f", from {one(a)} on" if a.label is None else f" of {one(a)}")
+        return f"{request.n} samples" + (
+            f", from {one(a)} on" if a.label is None else f" read as {reader.name(a.label)}"
+        )
     return f"{SUMS[request.op][0]}: a is {one(a)}, b {one(b)}"
 
 
@@ -204,7 +211,7 @@ def _name(request: Request, a: Wanted, b: Wanted, step: int) -> str:
     if request.pairs > 1:
         parts.append(f"pairs{request.pairs}")
     if a.label is not None or (b in parts and b.label is not None):
-        parts += [f"confidence{request.confidence}", f"from{request.seed}"]
+        parts += [f"confidence{float(request.confidence)}", f"from{request.seed}"]
     return "_".join(map(str, [*parts, f"step{step}"]))
 
 
@@ -249,7 +256,21 @@ def _told(request: Request, a: Wanted, b: Wanted, counts: Counts, reader: Reader
         if others:
             most = ", ".join(f"{reader.name(label)} ({times:,})" for label, times in others.most_common(3))
             lines[-1] += f"; most often {most}"
+    *results, (fresh, _) = counts.values()
+    for name, (each, _) in zip(counts, results, strict=False):
+        lines.append(f"  {_compared(name, each[-2], fresh[-2])}")
     if reader.evaluator:
         real = len(reader.dataset.heldout)
         lines.append(f"  The evaluator reads {reader.evaluator.accuracy:.1%} of {real:,} held-out real images rightly.")
     return lines
+
+
+def _compared(name: str, result: Count, fresh: Count) -> str:
+    """Whether the classes come up more often than by chance: only where the intervals lie apart."""
+    how, hedge = "about as often as", ", as far as can be told"
+    if result.low > fresh.high or result.high < fresh.low:
+        how, hedge = "more often than" if result.low > fresh.high else "less often than", ""
+    shares = (
+        f"{result.count / result.total:.0%} of {result.total:,}, {fresh.count / fresh.total:.0%} of {fresh.total:,}"
+    )
+    return f"So {name} reads as {result.reading} {how} fresh vectors{hedge} ({shares})."

@@ -19,7 +19,7 @@ from gan_lab.build import load
 from gan_lab.classifier import evaluator
 from gan_lab.data import images, synthetic
 from gan_lab.errors import LabError
-from gan_lab.explore import Request, explore
+from gan_lab.explore import Request, _compared, explore
 from gan_lab.reading import Reader, count
 from gan_lab.runs import Run
 from gan_lab.training import fit
@@ -232,6 +232,20 @@ def test_exact_intervals():
     assert [each.reading for each in count(labels, None, [5], ["5"])] == ["5", "another or none"]
 
 
+def test_what_the_counts_mean(digits):
+    """The sum of a positive and a negative number can be either; their difference is a larger number: a sharper 5."""
+    said, files = ask(digits, op="subtract", a="five", b="three", pairs=30)
+    counts = pd.read_csv(files["_counts.csv"]).set_index(["result", "reading"])["count"]
+    share = counts["a − b", "5 or 3"] / 30
+    assert share > 0.5
+    fresh = counts["fresh vectors", "5 or 3"] / 1000
+    assert f"So a − b reads as 5 or 3 more often than fresh vectors ({share:.0%} of 30, {fresh:.0%} of 1,000)." in said
+    both = [each[0] for each in (count(torch.tensor(labels), None, [5], ["5"]) for labels in ([5] * 9 + [1], [5, 1]))]
+    assert "about as often" in _compared("a + b", *both)
+    few = count(torch.tensor([1] * 20), None, [5], ["5"])[0]
+    assert "less often" in _compared("a + b", few, both[0])
+
+
 def test_the_same_request_gives_the_same_bytes_and_another_one_other_files(digits):
     base = dict(op="add", a="five", b="three", pairs=2)
     files = ask(digits, **base)[1].values()
@@ -382,6 +396,7 @@ def main():
         ("run=RING op=grid normalize=true", "add, subtract, multiply"),
         ("run=RING op=walk pairs=5", "add, subtract, multiply"),
         ("run=RING op=add mode=slerp", "interpolate, walk"),
+        ("run=RING op=walk n=101", "Take n=100"),
         ("run=RING op=add a=five", "a=five: There is no class five in these data. Their classes: (1, 0), (0.71, 0.71)"),
         ("run=RING op=add b=8 by=class", "b=8: There is no class 8"),
         ("run=RING op=add a=-1", "a=-1: There is no class -1"),
