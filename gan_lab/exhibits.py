@@ -76,10 +76,13 @@ def readings(show: Exhibit, reader: Reader) -> list[str]:
 
 def table(show: Exhibit, reader: Reader) -> list[str]:
     """The same as lines of text."""
+    known = [
+        f"vector {number}" if name in ("a", "b") else "" for name, number in zip(show.names, show.numbers, strict=True)
+    ]
     lengths = show.z.norm(dim=1).tolist()
     return [
-        f"  {name:<20}{'' if number is None else f'vector {number}':<16}length {length:<8.2f}{reading}"
-        for name, number, length, reading in zip(show.names, show.numbers, lengths, readings(show, reader), strict=True)
+        f"  {name:<20}{number:<16}length {length:<8.2f}{reading}"
+        for name, number, length, reading in zip(show.names, known, lengths, readings(show, reader), strict=True)
     ]
 
 

@@ -215,6 +215,7 @@ def test_pairs_are_counted(digits):
         assert set(found["total"]) == {25}
         fives = rows[(rows["name"] == result) & (rows["reading"] == 5)]["confidence"]
         assert found["confidence"]["5"] == pytest.approx(fives.mean(), rel=1e-5)
+    assert set(counts["result"]) == {"a + b", "a + b, normalised", "fresh vectors"}
     assert set(counts[counts["result"] == "fresh vectors"]["total"]) == {1000}
     for part in ("25 pairs", "of 25 (", "95 % interval", "of 1,000 (", "360 held-out"):
         assert part in said
