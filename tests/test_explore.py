@@ -192,6 +192,8 @@ def test_the_search_takes_the_first_and_starts_where_told(digits):
     first = table(digits, op="grid", n=3, a="five")["number"].tolist()
     later = table(digits, op="grid", n=3, a="five", seed=int(first[0]) + 1)["number"].tolist()
     assert later[:2] == first[1:]
+    far = table(digits, op="grid", n=3, a="five", seed=20_000, tries=300)["number"]
+    assert ((far >= 20_000) & (far < 20_300)).all()
     everything = table(digits, op="grid", a="0", n=int(first[-1]) + 1)
     fives = everything[(everything["reading"] == 5) & (everything["confidence"] >= 0.9)]
     assert fives["number"].tolist() == first
