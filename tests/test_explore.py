@@ -350,6 +350,7 @@ def test_frames_show_what_they_are_given():
         (0, 0, 0),
         (0, 0, 0),
     ]
+    assert [frame.getpixel((x, 10))[0] for x in (138, 141)] == [0, 255], "pixels keep their edges"
     dataset = synthetic.ring(samples=200)
     points = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     left, right, up, down = animation.frames(points, [""] * 4, dataset)
