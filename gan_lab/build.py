@@ -142,6 +142,32 @@ def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tu
     return module, dataset
 
 
+def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
+    """The data that a command names, and the GAN of its `run`, if it names one, which must be of the same data.
+
+    Raises:
+        LabError: if it is of others; see `load`.
+    """
+    if cfg.run is None:
+        _check_targets(cfg)
+        return _made("dataset", cfg.dataset, Dataset), None
+    run = Run.existing(cfg.run)
+    asked, own = _data_named(cfg), _data_named(stored(run, cfg.trust))
+    if asked != own:
+        raise LabError(
+            f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
+        )
+    module, dataset = load(run, cfg.data_dir, cfg.trust)
+    return dataset, module
+
+
+def _data_named(cfg: DictConfig) -> str:
+    """A dataset and its settings, wherever its files lie, e.g. `digits(heldout=0.2)`."""
+    settings = OmegaConf.to_container(cfg.dataset, resolve=True)
+    said = ", ".join(f"{key}={value}" for key, value in settings.items() if key not in ("_target_", "data_dir"))  # type: ignore[union-attr]
+    return f"{cfg.dataset._target_.rpartition('.')[2]}{f'({said})' if said else ''}"
+
+
 def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"])

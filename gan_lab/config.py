@@ -68,22 +68,28 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
 
 
 @contextmanager
+def output_folder() -> Iterator[Path]:
+    """The folder that Hydra made for what a command writes; if nothing was written, it is removed."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        yield folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    finally:
+        remove_empty(folder)
+
+
+@contextmanager
 def checking(cfg: DictConfig) -> Iterator[Path]:
     """Checks a configuration that isn't trained, and gives the folder for what is found; if that fails, none is left.
 
     Raises:
         LabError: see `check`; for `resume` and `force`, which a training alone has.
     """
-    hydra_cfg = HydraConfig.get()
-    folder = Path(hydra_cfg.runtime.output_dir)
-    try:
+    with output_folder() as folder:
         if cfg.resume:
             raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
         check(cfg)
-        _refuse_misplaced(cfg, hydra_cfg.overrides.task)
-        yield folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-    finally:
-        remove_empty(folder)  # if nothing was written
+        _refuse_misplaced(cfg, HydraConfig.get().overrides.task)
+        yield folder
 
 
 def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
@@ -230,9 +236,14 @@ def _sweep_folder(name: str | None, experiment: str | None, dataset: str) -> str
     return str(_label(name, experiment, dataset) / f"sweep_{_STARTED}")
 
 
+def _command_folder(command: str, run: str | None, dataset: str) -> str:
+    return str(Run.existing(run).folder / command if run else Path(OUTPUTS) / dataset / f"{command}_{_STARTED}")
+
+
 # Made at import, so that a worker process of a sweep, which imports this, has them too.
 OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 OmegaConf.register_new_resolver("check_folder", _check_folder, replace=True)
 OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
+OmegaConf.register_new_resolver("command_folder", _command_folder, replace=True)
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("config_folder", lambda resume: None if resume else ".hydra", replace=True)

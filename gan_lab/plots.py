@@ -223,6 +223,32 @@ def neighbours(fake: Tensor, originals: Tensor) -> Figure:
     return figure
 
 
+def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> Figure:
+    """A row per label, a column per source of images (S1); where a source has none of a label, its place stays empty.
+
+    Args:
+        columns: by heading, for each label `(n, C, H, W)` in [0, 1], n ≥ 0.
+        names: the labels'.
+    """
+    widths = [max(1, *(len(images) for images in column)) for column in columns.values()]
+    size = (sum(widths) + 0.5 * len(widths) + 1, len(names) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    places = figure.subplots(len(names), len(columns), squeeze=False, width_ratios=widths)
+    for column, (heading, rows) in enumerate(columns.items()):
+        places[0, column].set_title("\n".join(textwrap.wrap(heading, 10 * widths[column] + 2)), fontsize="medium")
+        for row, images in enumerate(rows):
+            axes = places[row, column]
+            axes.set(xticks=[], yticks=[], frame_on=False, anchor="W" if widths[column] > 1 else "C")
+            if len(images):
+                grid = make_grid(images.clamp(0, 1), nrow=widths[column], padding=1, pad_value=0.5)
+                axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+            else:
+                axes.text(0, 0.5, "none", transform=axes.transAxes, color="0.5", verticalalignment="center")
+    for axes, name in zip(places[:, 0], names, strict=True):
+        axes.set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
+    return figure
+
+
 def heatmap(steps: Sequence[int], outputs: Tensor) -> Figure:
     """How G's output changed during training (S9): steps along the x-axis, dark is high.
 

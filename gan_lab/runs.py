@@ -73,15 +73,16 @@ class Run:
             )
 
     @classmethod
-    def existing(cls, folder: str | Path) -> "Run":
+    def existing(cls, folder: str | Path | None) -> "Run":
         """The run in a folder.
 
         Raises:
             LabError: if there is none.
         """
-        run = cls(folder)
-        if not run.config.is_file():
-            raise LabError(f"{folder} is not a run folder: no {run.config.name}.", "Name a folder below outputs/.")
+        run = cls(folder or "")
+        if not folder or not run.config.is_file():
+            name = folder or "null"
+            raise LabError(f"{name} is not a run folder: no {run.config.name}.", "Name a folder below outputs/.")
         return run
 
     def claim(self) -> None:
