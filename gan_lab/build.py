@@ -163,8 +163,8 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
 
 def _data_named(cfg: DictConfig) -> str:
     """A dataset and its settings, wherever its files lie, e.g. `digits(heldout=0.2)`."""
-    settings = OmegaConf.to_container(cfg.dataset, resolve=True)
-    said = ", ".join(f"{key}={value}" for key, value in settings.items() if key not in ("_target_", "data_dir"))  # type: ignore[union-attr]
+    settings = ((key, value) for key, value in cfg.dataset.items() if key not in ("_target_", "data_dir"))
+    said = ", ".join(f"{key}={value}" for key, value in settings)
     return f"{cfg.dataset._target_.rpartition('.')[2]}{f'({said})' if said else ''}"
 
 
