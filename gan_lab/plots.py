@@ -231,7 +231,7 @@ def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -
         names: the labels'.
     """
     widths = [max(1, *(len(images) for images in column)) for column in columns.values()]
-    size = (sum(widths) + 0.5 * len(widths) + 1, len(names) + 0.7)
+    size = (0.95 * sum(widths) + 0.3 * len(widths) + 0.7, len(names) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     places = figure.subplots(len(names), len(columns), squeeze=False, width_ratios=widths)
     for column, (heading, rows) in enumerate(columns.items()):
@@ -240,7 +240,7 @@ def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -
             axes = places[row, column]
             axes.set(xticks=[], yticks=[], frame_on=False, anchor="W" if widths[column] > 1 else "C")
             if len(images):
-                grid = make_grid(images.clamp(0, 1), nrow=widths[column], padding=1, pad_value=0.5)
+                grid = make_grid(images.clamp(0, 1), nrow=widths[column], padding=1, pad_value=1)
                 axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
             else:
                 axes.text(0, 0.5, "none", transform=axes.transAxes, color="0.5", verticalalignment="center")

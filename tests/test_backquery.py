@@ -137,9 +137,10 @@ ROW = {
 
 
 def test_the_conclusion_follows_the_numbers():
-    said = conclusion([ROW, ROW | {"label": 1, "class": "b", "correlation": 0.3, "data_variety": 4.0}])
+    further = ROW | {"label": 1, "class": "b", "correlation": 0.3, "data_variety": 3.0}
+    said = conclusion([ROW, further, ROW | {"label": 2, "class": "c", "data_variety": 4.0}])
     assert "one image per label" in said
-    assert "for 1 of 2 labels (correlation 0.30 to 0.50) and read as its label for 1" in said
+    assert "for 2 of 3 labels (correlation 0.30 to 0.50) and read as its label for 1" in said
     assert said.endswith("The variety within a label is 0, against 3 in the data.")
     said = conclusion([ROW | {"same_bits": False, "variety": 0.25, "correlation": None, "gan_variety": None}])
     assert "not always the same image" in said
@@ -285,6 +286,8 @@ def test_beside_a_gan(run, monkeypatch, tmp_path):
         assert row["gan_pairs"] == n * (n - 1) // 2
         assert (row["gan_variety"] is None) == (n < 2)
         assert row["data_pairs"] == 4950
+        own = correlations(found.images["inverse"][row["label"], None], found.means[row["label"], None])
+        assert row["correlation"] == pytest.approx(own.item())
     alone = backquery.backquery(dataset, "3", ["inverse"], kept_evaluators())
     assert torch.equal(alone.images["inverse"][0], found.images["inverse"][3]), "whichever labels are asked for"
     assert {path.name for path in backquery.write(found, tmp_path, {})} == FILES
@@ -348,6 +351,14 @@ def _main():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.main
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_run_is_no_run_folder(nothing, tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LabError, match="null is not a run folder"):
+        Run.existing(nothing)
 
 
 def test_help_names_every_key():
