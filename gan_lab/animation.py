@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gan_lab import plots
+from gan_lab import figures, plots
 from gan_lab.data import Dataset
 
 SIDE = 280  # pixels of a frame's picture
@@ -22,7 +22,7 @@ def frames(samples: Tensor, captions: Sequence[str], dataset: Dataset) -> list[I
     if dataset.shape == (2,):
         return _point_frames(samples, captions, dataset)
     made = []
-    for image, caption in zip(plots.as_images(samples), captions, strict=True):
+    for image, caption in zip(figures.as_images(samples), captions, strict=True):
         picture = Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
         size = (SIDE, max(40, round(SIDE * picture.height / picture.width)))
         made.append(_captioned(picture.resize(size, Image.Resampling.NEAREST), caption))

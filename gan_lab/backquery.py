@@ -17,12 +17,13 @@ from tqdm import tqdm
 
 from gan_lab import plots
 from gan_lab.callbacks.verdict import draw
-from gan_lab.classifier import OFF, ON, Evaluator, SigmoidNetwork, evaluator, sigmoid_network, targets
+from gan_lab.classifier import Evaluator, evaluator
 from gan_lab.data import Dataset
 from gan_lab.errors import LabError
+from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.metrics.pixels import correlations, variety
-from gan_lab.runs import atomic
+from gan_lab.sigmoid import OFF, ON, SigmoidNetwork, sigmoid_network, targets
 from gan_lab.streams import stream
 
 METHODS = ("inverse", "gradient")

@@ -1,33 +1,28 @@
-"""From a configuration to the parts of a run. Only this file, `config` and `command` know Hydra."""
+"""From a configuration to a training, or to what is left of one; by the parts of `parts`."""
 
-import inspect
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
 
 from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
 from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
-from gan_lab.errors import LabError, out_of_memory
-from gan_lab.gan import GANModule, memory_of_a_step
-from gan_lab.rules import leaves, refuse_foreign, rule_of, targets, within
+from gan_lab.errors import LabError
+from gan_lab.gan import GANModule
+from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
+from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
-from gan_lab.streams import stream
 
 ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "threads", "log_every")
 
@@ -68,14 +63,14 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     torch.set_num_threads(cfg.threads)
-    dataset, module = _gan(cfg)
+    dataset, module = gan_and_data(cfg)
     if checkpoint:
         _fill(module, checkpoint, run)
-    callbacks = [_made(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
+    callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
-    loggers = [_made(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
+    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
     if checkpoint:
         try:
@@ -106,7 +101,7 @@ class Rehearsal:
         torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
         self._cfg = cfg
-        self.dataset, _ = _gan(cfg)
+        self.dataset, _ = gan_and_data(cfg)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""
@@ -136,7 +131,7 @@ def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tu
     if data_dir is not None:
         cfg.data_dir = data_dir
     checkpoint = run.load_checkpoint()
-    dataset, module = _gan(cfg)
+    dataset, module = gan_and_data(cfg)
     _fill(module, checkpoint, run)
     module.step = checkpoint["gan_lab"]["step"]
     return module, dataset
@@ -149,8 +144,8 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         LabError: if it is of others; see `load`.
     """
     if cfg.run is None:
-        _check_targets(cfg)
-        return _made("dataset", cfg.dataset, Dataset), None
+        check_targets(cfg)
+        return made_of("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
     asked, own = _data_named(cfg), _data_named(stored(run, cfg.trust))
     if asked != own:
@@ -178,105 +173,6 @@ def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
         ) from error
 
 
-def _gan(cfg: DictConfig) -> tuple[Dataset, GANModule]:
-    _check_targets(cfg)
-    dataset = _made("dataset", cfg.dataset, Dataset)
-    return dataset, build_module(cfg, dataset)
-
-
-def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
-    """The GAN for that data, freshly initialised: the same for the same seed, whatever was drawn before.
-
-    Raises:
-        LabError: if a part can't be made, or doesn't fit the others.
-    """
-    pl.seed_everything(cfg.seed, verbose=False)
-    asked_of_g = {"shape": dataset.shape, "latent_dim": cfg.latent_dim, "bounded": dataset.bounded}
-    module = GANModule(
-        _made("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
-        _made("model.discriminator", cfg.model.discriminator, nn.Module, shape=dataset.shape),
-        loss=_made("loss", cfg.loss),
-        latent=_made("latent", cfg.latent),
-        latent_dim=cfg.latent_dim,
-        optim_d=_optimiser(cfg, "optim_d"),
-        optim_g=_optimiser(cfg, "optim_g"),
-        steps=cfg.steps,
-        seed=cfg.seed,
-        log_every=cfg.log_every,
-        joint_d_update=cfg.joint_d_update,
-    )
-    _try_out(module, dataset)
-    return module
-
-
-def _made(key: str, node: Any, kind: type | None = None, **known: Any) -> Any:
-    """What a node of the configuration names; one that is `_partial_` has waited for what is `known` by now.
-
-    Raises:
-        LabError: if making it fails, or it isn't of its `kind`.
-    """
-    try:
-        made = instantiate(node)
-        made = made(**known) if isinstance(made, partial) and known else made
-    except Exception as error:
-        causes = [error, error.__cause__]
-        if any(isinstance(each, (LabError, OSError)) or (each and out_of_memory(each)) for each in causes):
-            raise
-        raise LabError(f"{key}: {node._target_} can't be made: {error.__cause__ or error}") from error
-    if kind and not isinstance(made, kind):
-        raise LabError(f"{key}: {node._target_} makes a {type(made).__name__}, which can't be used there.")
-    return made
-
-
-@torch.no_grad()
-def _try_out(module: GANModule, dataset: Dataset) -> None:
-    """Uses each part once, on two samples, without training: what can't do its part is told by name.
-
-    Raises:
-        LabError: for a part that fails, or gives what has another shape than the step needs.
-    """
-    module.eval()  # changes nothing: no statistics, no dropout
-    loss, scores = module.loss, torch.zeros(2)
-    trials: list[tuple[str, Callable[[], Tensor], tuple[int, ...]]] = [
-        ("latent", lambda: module.latent((2, module.latent_dim), stream(0, "trial")), (2, module.latent_dim)),
-        ("model.generator", lambda: module.generator(torch.zeros(2, module.latent_dim)), (2, *dataset.shape)),
-        ("model.discriminator", lambda: module.discriminator(dataset.train[torch.tensor([0, 0])]), (2,)),
-        *((f"loss.{term}", lambda term=term: getattr(loss, term)(scores), (2,)) for term in ("d_real", "d_fake", "g")),
-        ("loss.answer", lambda: loss.answer(scores), (2,)),
-    ]
-    for key, trial, shape in trials:
-        try:
-            found = tuple(trial().shape)
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
-        if found != shape:
-            raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", "Activations must keep it.")
-    for role in ("optim_d", "optim_g"):
-        try:
-            memory_of_a_step(getattr(module, role), [nn.Parameter(torch.zeros(2, 2))])
-        except Exception as error:
-            raise LabError(f"{role} doesn't work as it is configured: {error}", "--help lists the options.") from error
-    module.train()
-
-
-def _check_targets(cfg: DictConfig) -> None:
-    """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings."""
-    for key, node in targets(OmegaConf.to_container(cfg, resolve=True)):
-        settings = {name: None for name in node if not name.startswith("_")}
-        if key.partition(".")[0] in ("callbacks", "logger") and node.get("_partial_"):
-            settings["run"] = None
-        try:
-            made = get_object(node["_target_"])
-            bind = inspect.signature(made).bind_partial if node.get("_partial_") else inspect.signature(made).bind
-            bind(**settings)
-        except (TypeError, ValueError, ImportError, InstantiationException) as error:
-            raise LabError(f"{key}: {node['_target_']} can't be made: {error}") from error
-        if not within(node["_target_"], cfg.trust):  # what one of our modules imports isn't ours
-            refuse_foreign(key, f"{made.__module__}.{made.__qualname__}", cfg.trust)
-
-
 def _parts(cfg: DictConfig) -> dict[str, str]:
     """What was chosen in each group that is one part, e.g. `{"dataset": "digits", "loss": "BCE", …}`."""
     chosen = ((group, node) for group, node in cfg.items() if OmegaConf.is_dict(node) and "_target_" in node)
@@ -287,12 +183,6 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     """The values that make a training what it is, by dotted key: not where things lie, nor how it is shown."""
     values = leaves(OmegaConf.to_container(cfg))
     return {key: value for key, value in values if rule_of(key) and not within(key, ASIDE) and "_dir" not in key}
-
-
-def _optimiser(cfg: DictConfig, role: str) -> Any:
-    """A network's optimiser: its own group, or `optim` with the values that its own group sets."""
-    own = cfg[role]
-    return _made(role, own if "_target_" in own else OmegaConf.merge(cfg.optim, own))
 
 
 def _trainer(

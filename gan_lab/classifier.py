@@ -1,7 +1,6 @@
-"""Classifiers of the real data: the evaluator, which tells what images show, and a sigmoid network for backquery."""
+"""The evaluator network: a small classifier of the real data, which tells what a generator's images show."""
 
 import hashlib
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from tqdm import tqdm
 
 from gan_lab.data import Dataset, Samples, stacked_labels
 from gan_lab.errors import LabError
-from gan_lab.runs import alone, atomic, damage
+from gan_lab.files import alone, atomic, damage
 from gan_lab.streams import stream
 
 FEATURES = 64
@@ -26,16 +25,6 @@ TRAIN_BATCH = 64
 RATE = 4e-3
 SAMPLES_SEEN = 120_000  # decides the number of epochs, within these bounds:
 EPOCHS = (6, 50)
-
-# The same for the sigmoid network. Squared errors are summed: a step moves the weights about as far as ten steps of one
-# sample at the book's rate do. Trained for longer it reads better, but its backqueries are less like averages.
-SIGMOID_VERSION = 1
-HIDDEN = 200
-SIGMOID_BATCH = 10
-SIGMOID_RATE = 0.1
-SIGMOID_SAMPLES_SEEN = 50_000
-SIGMOID_EPOCHS = (1, 10)
-ON, OFF = 0.99, 0.01  # what a sigmoid can answer: 1 and 0 it never reaches
 
 
 class Classifier(nn.Module):
@@ -113,29 +102,6 @@ class Evaluator:
         return torch.cat([function(batch) for batch in read.split(BATCH)])
 
 
-class SigmoidNetwork(nn.Module):
-    """Pixels to 200 to classes, a sigmoid after each layer and no biases (Rashid, *Make Your Own Neural Network*).
-
-    Weights start as N(0, 1/n), n being a layer's inputs.
-
-    Args:
-        pixels: how many values an image has.
-        classes: how many there are.
-    """
-
-    def __init__(self, pixels: int, classes: int, hidden: int = HIDDEN):
-        super().__init__()
-        generator = stream(0, "sigmoid network/weights")
-        first = torch.randn(hidden, pixels, generator=generator)
-        second = torch.randn(classes, hidden, generator=generator)
-        self.first, self.second = nn.Parameter(first / pixels**0.5), nn.Parameter(second / hidden**0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Answers `(B, classes)` in (0, 1) to images `(B, C, H, W)` in [0, 1], which it sees in [0.01, 1]."""
-        hidden = ((OFF + ON * x.flatten(1)) @ self.first.T).sigmoid()
-        return (hidden @ self.second.T).sigmoid()
-
-
 def evaluator(dataset: Dataset, cache_dir: str | Path) -> Evaluator:
     """The evaluator of a dataset: trained once, then read from `<cache_dir>/evaluator_<key>.pt`.
 
@@ -146,55 +112,36 @@ def evaluator(dataset: Dataset, cache_dir: str | Path) -> Evaluator:
         LabError: if the data aren't images with labels.
     """
     base = dataset.base or dataset
-    _refuse_without_labels(base)
-    path = Path(cache_dir) / f"evaluator_{_key(base)}.pt"
+    refuse_without_labels(base)
+    path = Path(cache_dir) / f"evaluator_{key_of(base)}.pt"
 
     def train() -> tuple[Classifier, float]:
         network = _trained(base)
-        return network, _accuracy(Evaluator(network, _classes(base), 0).labels, base.heldout)
+        return network, accuracy_of(Evaluator(network, classes_of(base), 0).labels, base.heldout)
 
-    network, accuracy = _kept(path, _untrained(base), train, "evaluator")
+    network, accuracy = kept(path, _untrained(base), train, "evaluator")
     if dataset.base is None:
-        return Evaluator(network, _classes(base), accuracy)
+        return Evaluator(network, classes_of(base), accuracy)
     judge = Evaluator(network, len(dataset.classes), 0, stacked=True)
-    judge.accuracy = _accuracy(judge.labels, dataset.heldout)
+    judge.accuracy = accuracy_of(judge.labels, dataset.heldout)
     return judge
 
 
-def sigmoid_network(dataset: Dataset, cache_dir: str | Path) -> tuple[SigmoidNetwork, float]:
-    """The network that backquery inverts, frozen, and its accuracy on held-out images; kept like the evaluator.
-
-    Raises:
-        LabError: if the data aren't images with labels.
-    """
-    _refuse_without_labels(dataset)
-    settings = (SIGMOID_VERSION, HIDDEN, SIGMOID_BATCH, SIGMOID_RATE, SIGMOID_SAMPLES_SEEN, SIGMOID_EPOCHS, ON, OFF)
-    path = Path(cache_dir) / f"sigmoid_{_key(dataset, settings)}.pt"
-
-    def train() -> tuple[SigmoidNetwork, float]:
-        network = _trained_sigmoid(dataset)
-        return network, _accuracy(torch.no_grad()(lambda images: network(images).argmax(1)), dataset.heldout)
-
-    untrained = SigmoidNetwork(math.prod(dataset.shape), _classes(dataset))
-    network, accuracy = _kept(path, untrained, train, "sigmoid network")
-    return network.requires_grad_(False), accuracy
-
-
-def _refuse_without_labels(dataset: Dataset) -> None:
+def refuse_without_labels(dataset: Dataset) -> None:
     if len(dataset.shape) != 3 or any(part.labels is None for part in (dataset.train, dataset.heldout)):
         raise LabError(
             "An evaluator needs images with labels; this dataset has none.", "Take dataset=digits, for example."
         )
 
 
-def _classes(dataset: Dataset) -> int:
+def classes_of(dataset: Dataset) -> int:
     return len(dataset.classes) or int(dataset.train.labels.max()) + 1  # type: ignore[union-attr]
 
 
-def _key(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
+def key_of(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
     """A name for data and settings, by default the evaluator's."""
     settings = settings or (VERSION, TRAIN_BATCH, RATE, SAMPLES_SEEN, EPOCHS, FEATURES)
-    digest = hashlib.sha256(repr([*settings, _classes(dataset), dataset.shape]).encode())
+    digest = hashlib.sha256(repr([*settings, classes_of(dataset), dataset.shape]).encode())
     for part in (dataset.train, dataset.heldout):
         for indices in torch.arange(len(part)).split(BATCH):
             digest.update(part[indices].numpy().tobytes())
@@ -205,7 +152,7 @@ def _key(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def _kept(path: Path, network: Network, train: Callable[[], tuple[Network, float]], name: str) -> tuple[Network, float]:
+def kept(path: Path, network: Network, train: Callable[[], tuple[Network, float]], name: str) -> tuple[Network, float]:
     """A trained network and its accuracy: as the file has them, else trained, by one process at a time, and kept."""
     accuracy = _read(path, network, name)
     if accuracy is None:
@@ -244,7 +191,7 @@ def _keep(path: Path, network: nn.Module, accuracy: float, name: str) -> None:
 def _untrained(dataset: Dataset) -> Classifier:
     with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global stream: put it back afterwards
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
-        return Classifier(dataset.shape, _classes(dataset))
+        return Classifier(dataset.shape, classes_of(dataset))
 
 
 def _trained(dataset: Dataset) -> Classifier:
@@ -268,29 +215,6 @@ def _trained(dataset: Dataset) -> Classifier:
     return network
 
 
-def _trained_sigmoid(dataset: Dataset) -> SigmoidNetwork:
-    """A new network, trained by plain gradient descent on the squared error from targets of 0.01 and 0.99."""
-    network, part = SigmoidNetwork(math.prod(dataset.shape), _classes(dataset)), dataset.train
-    epochs = min(max(round(SIGMOID_SAMPLES_SEEN / len(part)), SIGMOID_EPOCHS[0]), SIGMOID_EPOCHS[1])
-    optimiser = torch.optim.SGD(network.parameters(), SIGMOID_RATE)
-    generator = stream(0, "sigmoid network")
-    steps = epochs * -(-len(part) // SIGMOID_BATCH)
-    with tqdm(total=steps, desc="training the sigmoid network (once per dataset)", disable=None) as bar:
-        for _ in range(epochs):
-            for indices in torch.randperm(len(part), generator=generator).split(SIGMOID_BATCH):
-                error = network(part[indices]) - targets(part.labels_of(indices), _classes(dataset))
-                (error.square().sum() / 2).backward()
-                optimiser.step()
-                optimiser.zero_grad()
-                bar.update()
-    return network
-
-
-def targets(labels: Tensor, classes: int) -> Tensor:
-    """One-hot rows `(n, classes)` within a sigmoid's reach, 0.99 and 0.01, for labels `(n,)`."""
-    return OFF + (ON - OFF) * F.one_hot(labels, classes)
-
-
 def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image moved by up to a twelfth of its side, at least a pixel, along both axes; black moves in."""
     n, _, height, width = images.shape
@@ -301,6 +225,6 @@ def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
     return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
 
 
-def _accuracy(labels: Callable[[Tensor], Tensor], part: Samples) -> float:
+def accuracy_of(labels: Callable[[Tensor], Tensor], part: Samples) -> float:
     batches = torch.arange(len(part)).split(BATCH)
     return sum((labels(part[i]) == part.labels_of(i)).sum().item() for i in batches) / len(part)

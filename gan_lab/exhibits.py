@@ -12,10 +12,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from gan_lab import plots
+from gan_lab import figures
 from gan_lab.animation import frames, gif
+from gan_lab.files import atomic
 from gan_lab.reading import Count, Reader
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 
 SHOWN = {"grid": 90, "interpolate": 90, "walk": 12}  # rows of a picture, at most
 PAIRS = 6  # of pairs
@@ -104,7 +105,7 @@ def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list
             f"{name} ({counts[0].total:,})": [(c.reading, c.count / c.total, c.low, c.high) for c in counts]
             for name, counts in show.counts.items()
         }
-        files["_counts.png"] = _png(plots.shares(groups, show.title))
+        files["_counts.png"] = _png(figures.shares(groups, show.title))
     for ending, content in files.items():
         with atomic(run.explore / f"{show.name}{ending}") as path:
             path.write_bytes(content)
@@ -115,7 +116,7 @@ def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list
 def _picture(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
     if show.samples.shape[1:] == (2,):
         line = show.samples[[*show.path, 0]] if show.path else None
-        figure = plots.path(show.samples, _marks(show), line, reader.dataset, show.title)
+        figure = figures.path(show.samples, _marks(show), line, reader.dataset, show.title)
     else:
         lengths = [f"length {length:.1f}" for length in show.z.norm(dim=1).tolist()]
         below = [f"{reading}\n{length}".lstrip() for reading, length in zip(said, lengths, strict=True)]
@@ -127,7 +128,7 @@ def _picture(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
         starts = range(0, min(len(show.names), most), show.columns)
         title = show.title + (f". The first {len(starts)} rows" if most < len(show.names) else "")
         parts = [slice(start, start + show.columns) for start in starts]
-        figure = plots.captioned(
+        figure = figures.captioned(
             [show.samples[part] for part in parts],
             [above[part] for part in parts],
             [below[part] for part in parts],

@@ -22,10 +22,11 @@ from gan_lab.build import Rehearsal
 from gan_lab.callbacks.progress import Progress
 from gan_lab.data import choose
 from gan_lab.errors import LabError
+from gan_lab.files import atomic
 from gan_lab.gan import GANModule, NotFiniteError
 from gan_lab.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
 from gan_lab.objective import Witness, check_objective, phases
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 from gan_lab.streams import stream
 
 SHOWN = 64  # samples in a picture of images

@@ -27,7 +27,8 @@ from omegaconf import DictConfig, flag_override
 
 from gan_lab import engines, search
 from gan_lab.errors import LabError
-from gan_lab.runs import OUTPUTS, Run, atomic
+from gan_lab.files import atomic
+from gan_lab.runs import OUTPUTS, Run
 
 NAME_LENGTH = 80  # of a job's folder, at most
 LOOK_EVERY = 0.5  # seconds between two looks at the jobs' fates

@@ -9,13 +9,14 @@ import pytest
 import torch
 from conftest import ROOT, command, kept_evaluators, training
 
-from gan_lab import backquery, classifier
+from gan_lab import backquery, sigmoid
 from gan_lab.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
-from gan_lab.classifier import Classifier, Evaluator, SigmoidNetwork, evaluator, sigmoid_network, targets
+from gan_lab.classifier import Classifier, Evaluator, evaluator
 from gan_lab.data import Dataset, Part, images
 from gan_lab.errors import LabError
 from gan_lab.metrics.pixels import correlations, variety
 from gan_lab.runs import Run
+from gan_lab.sigmoid import SigmoidNetwork, sigmoid_network, targets
 from gan_lab.training import fit
 
 CACHE = f"cache_dir={kept_evaluators()}"
@@ -225,7 +226,7 @@ def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch,
     file.write_bytes(file.read_bytes()[:500])
     again, _ = sigmoid_network(_two(), tmp_path)
     assert f"{file} can't be read" in capsys.readouterr().err
-    monkeypatch.setattr(classifier, "_trained_sigmoid", None)  # from here on the file has to do
+    monkeypatch.setattr(sigmoid, "_trained", None)  # from here on the file has to do
     kept, accuracy = sigmoid_network(_two(), tmp_path)
     assert accuracy == 1
     assert torch.equal(first.first, again.first)
@@ -234,7 +235,7 @@ def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch,
 
 def test_other_settings_get_another_file(tmp_path, monkeypatch):
     sigmoid_network(_two(), tmp_path)
-    monkeypatch.setattr(classifier, "SIGMOID_RATE", 0.2)
+    monkeypatch.setattr(sigmoid, "RATE", 0.2)
     sigmoid_network(_two(), tmp_path)
     assert len(list(tmp_path.glob("sigmoid_*.pt"))) == 2
 

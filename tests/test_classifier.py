@@ -118,7 +118,7 @@ def test_trained_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", ["pixel", "label", "heldout", "classes", "version"])
 def test_other_data_or_settings_get_another_file(monkeypatch, change):
-    before, dataset = classifier._key(_few()), _few()
+    before, dataset = classifier.key_of(_few()), _few()
     if change == "pixel":
         dataset.train.values[7, 0, 3, 3] += 0.01
     elif change == "label":
@@ -129,8 +129,8 @@ def test_other_data_or_settings_get_another_file(monkeypatch, change):
         dataset.classes.append("e")
     else:
         monkeypatch.setattr(classifier, "VERSION", 999)
-    assert classifier._key(dataset) != before
-    assert classifier._key(_few()) == before or change == "version"
+    assert classifier.key_of(dataset) != before
+    assert classifier.key_of(_few()) == before or change == "version"
 
 
 def test_same_bits_twice_whatever_the_global_stream(tmp_path):

@@ -9,10 +9,10 @@ from conftest import OPTIONS, PARTNERS, compose, small, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from gan_lab.build import _check_targets, build_module
 from gan_lab.command import message
 from gan_lab.data import Dataset, Part, images, synthetic
 from gan_lab.errors import LabError
+from gan_lab.parts import build_module, check_targets
 from gan_lab.rules import CONF, RULES, Is, leaves, rule_of
 
 
@@ -109,7 +109,7 @@ def test_an_experiment_takes_any_other_part(experiment):
     for group, option in OPTIONS:
         if group not in ("experiment", "trainer", "norm"):
             try:
-                _check_targets(compose(f"experiment={experiment}", f"{group}={option}"))
+                check_targets(compose(f"experiment={experiment}", f"{group}={option}"))
             except LabError as error:
                 assert (group, option) in {("model", "conv"), ("dataset", "ring")}, error
 

@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, command, kept_evaluators, training
 from PIL import Image
 
-from gan_lab import animation, plots
+from gan_lab import animation, figures
 from gan_lab.build import load
 from gan_lab.classifier import evaluator
 from gan_lab.data import images, synthetic
@@ -369,7 +369,7 @@ def test_frames_show_what_they_are_given():
 
 
 def test_vectors_become_rows_of_cells():
-    cells = plots.as_images(torch.tensor([[0.0, 1.0, float("nan")]]))
+    cells = figures.as_images(torch.tensor([[0.0, 1.0, float("nan")]]))
     assert cells.shape == (1, 3, 1, 3)
     brightness = cells.mean(1)[0, 0]
     assert brightness[0] == brightness[2] > brightness[1] + 0.5, "dark is high; what is missing is 0"

@@ -18,6 +18,7 @@ FLOORS = [
     ("gan_lab.models", 0),
     ("gan_lab.data", 0),
     ("gan_lab.metrics", 0),
+    ("gan_lab.files", 0),
     ("gan_lab.runs", 0),
     ("gan_lab.compare.factors", 0),
     ("gan_lab.compare.questions", 0),
@@ -26,11 +27,13 @@ FLOORS = [
     ("gan_lab.compare.sentences", 0),
     ("gan_lab.plots", 1),
     ("gan_lab.compare.charts", 1),
+    ("gan_lab.figures", 1),
     ("gan_lab.animation", 1),
     ("gan_lab.reading", 1),
     ("gan_lab.exhibits", 1),
     ("gan_lab.vectors", 1),
     ("gan_lab.classifier", 1),
+    ("gan_lab.sigmoid", 1),
     ("gan_lab.inspection", 1),
     ("gan_lab.objective", 1),
     ("gan_lab.previews", 1),
@@ -44,6 +47,7 @@ FLOORS = [
     ("gan_lab.sweep", 3),
     ("gan_lab.config", 3),
     ("gan_lab.command", 3),
+    ("gan_lab.parts", 3),
     ("gan_lab.build", 3),
     ("gan_lab.summary", 4),
     ("gan_lab.training", 4),
@@ -54,7 +58,7 @@ FLOORS = [
     ("gan_lab.compare", 4),
     ("gan_lab", 0),
 ]
-HYDRA = {f"gan_lab.{name}" for name in ("rules", "engines", "search", "sweep", "config", "command", "build")}
+HYDRA = {f"gan_lab.{name}" for name in ("rules", "engines", "search", "sweep", "config", "command", "parts", "build")}
 
 
 def _floor(module: str) -> int:
@@ -103,4 +107,4 @@ def test_only_the_gan_the_classifier_and_backquery_step():
     """Losses return tensors; modules step."""
     signs = (".backward(", "manual_backward(", "optimizer.step(")
     stepping = {module for module, file in MODULES.items() if any(sign in file.read_text() for sign in signs)}
-    assert stepping == {"gan_lab.gan", "gan_lab.classifier", "gan_lab.backquery"}
+    assert stepping == {"gan_lab.gan", "gan_lab.classifier", "gan_lab.backquery", "gan_lab.sigmoid"}

@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from gan_lab.errors import LabError
-from gan_lab.runs import Run, atomic
+from gan_lab.files import atomic
+from gan_lab.runs import Run
 
 
 def test_a_folder_holds_one_run(tmp_path):

@@ -13,7 +13,8 @@ from pytorch_lightning import Callback
 from gan_lab import classifier
 from gan_lab.data import images
 from gan_lab.errors import LabError, RunError
-from gan_lab.runs import Run, damage
+from gan_lab.files import damage
+from gan_lab.runs import Run
 from gan_lab.training import fit
 
 SMALL = (
@@ -134,11 +135,11 @@ def test_one_process_at_a_time_trains_a_run(tmp_path):
 
 def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
     made = classifier.evaluator(images.digits(), kept_evaluators())
-    (whole,) = Path(kept_evaluators()).glob(f"evaluator_{classifier._key(images.digits())}.pt")
+    (whole,) = Path(kept_evaluators()).glob(f"evaluator_{classifier.key_of(images.digits())}.pt")
     path = tmp_path / whole.name
     other = f"""
 import pathlib, shutil, time
-from gan_lab.runs import alone
+from gan_lab.files import alone
 with alone(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from gan_lab.classifier import evaluator
 from gan_lab.data import images
-from gan_lab.runs import HALF, Run
+from gan_lab.files import HALF
+from gan_lab.runs import Run
 
 # Tiny networks and a checkpoint every few steps, so that many kills fall into what lies between two of them.
 COMMON = (

@@ -7,8 +7,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lab import plots
+from gan_lab.files import atomic
 from gan_lab.gan import GANModule, NotFiniteError
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 
 CHARTS = {
     "loss and ideal": {

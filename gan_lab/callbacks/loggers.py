@@ -11,8 +11,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
+from gan_lab.files import atomic
 from gan_lab.gan import RECORDED
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 
 # The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
 JUDGED = tuple(

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gan_lab import plots
 from gan_lab.data import choose
+from gan_lab.files import atomic
 from gan_lab.gan import GANModule
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 from gan_lab.streams import stream
 
 

@@ -10,10 +10,11 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lab import plots
+from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, judge_for, protocol_samples
 from gan_lab.metrics.balance import accuracy, balance
-from gan_lab.runs import Run, atomic
+from gan_lab.runs import Run
 from gan_lab.streams import stream
 
 GLANCE = 1_000  # samples of a look during training, 2,500 in the plane: quick, and its own column says how many

@@ -16,7 +16,7 @@ from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.panels import Link
 from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
-from gan_lab.runs import atomic
+from gan_lab.files import atomic
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SENTENCES = 12  # more of a metric are folded

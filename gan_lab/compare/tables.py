@@ -12,7 +12,7 @@ from gan_lab.compare.collect import INCOMPARABLE
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.sentences import amount, mean, sentence, share
-from gan_lab.runs import atomic
+from gan_lab.files import atomic
 
 WIDTH = 100
 ROWS = 100  # variants in the terminal's table

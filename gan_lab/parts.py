@@ -1,0 +1,125 @@
+"""What a configuration names, made and tried: data, networks, loss, optimisers, whatever has a `_target_`."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from gan_lab.data import Dataset
+from gan_lab.errors import LabError, out_of_memory
+from gan_lab.gan import GANModule, memory_of_a_step
+from gan_lab.rules import refuse_foreign, targets, within
+from gan_lab.streams import stream
+
+
+def gan_and_data(cfg: DictConfig) -> tuple[Dataset, GANModule]:
+    """The data, and the GAN for them. Raises LabError as `build_module` and `check_targets` do."""
+    check_targets(cfg)
+    dataset = made_of("dataset", cfg.dataset, Dataset)
+    return dataset, build_module(cfg, dataset)
+
+
+def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
+    """The GAN for that data, freshly initialised: the same for the same seed, whatever was drawn before.
+
+    Raises:
+        LabError: if a part can't be made, or doesn't fit the others.
+    """
+    pl.seed_everything(cfg.seed, verbose=False)
+    asked_of_g = {"shape": dataset.shape, "latent_dim": cfg.latent_dim, "bounded": dataset.bounded}
+    module = GANModule(
+        made_of("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
+        made_of("model.discriminator", cfg.model.discriminator, nn.Module, shape=dataset.shape),
+        loss=made_of("loss", cfg.loss),
+        latent=made_of("latent", cfg.latent),
+        latent_dim=cfg.latent_dim,
+        optim_d=_optimiser(cfg, "optim_d"),
+        optim_g=_optimiser(cfg, "optim_g"),
+        steps=cfg.steps,
+        seed=cfg.seed,
+        log_every=cfg.log_every,
+        joint_d_update=cfg.joint_d_update,
+    )
+    _try_out(module, dataset)
+    return module
+
+
+def made_of(key: str, node: Any, kind: type | None = None, **known: Any) -> Any:
+    """What a node of the configuration names; one that is `_partial_` has waited for what is `known` by now.
+
+    Raises:
+        LabError: if making it fails, or it isn't of its `kind`.
+    """
+    try:
+        made = instantiate(node)
+        made = made(**known) if isinstance(made, partial) and known else made
+    except Exception as error:
+        causes = [error, error.__cause__]
+        if any(isinstance(each, (LabError, OSError)) or (each and out_of_memory(each)) for each in causes):
+            raise
+        raise LabError(f"{key}: {node._target_} can't be made: {error.__cause__ or error}") from error
+    if kind and not isinstance(made, kind):
+        raise LabError(f"{key}: {node._target_} makes a {type(made).__name__}, which can't be used there.")
+    return made
+
+
+@torch.no_grad()
+def _try_out(module: GANModule, dataset: Dataset) -> None:
+    """Uses each part once, on two samples, without training: what can't do its part is told by name.
+
+    Raises:
+        LabError: for a part that fails, or gives what has another shape than the step needs.
+    """
+    module.eval()  # changes nothing: no statistics, no dropout
+    loss, scores = module.loss, torch.zeros(2)
+    trials: list[tuple[str, Callable[[], Tensor], tuple[int, ...]]] = [
+        ("latent", lambda: module.latent((2, module.latent_dim), stream(0, "trial")), (2, module.latent_dim)),
+        ("model.generator", lambda: module.generator(torch.zeros(2, module.latent_dim)), (2, *dataset.shape)),
+        ("model.discriminator", lambda: module.discriminator(dataset.train[torch.tensor([0, 0])]), (2,)),
+        *((f"loss.{term}", lambda term=term: getattr(loss, term)(scores), (2,)) for term in ("d_real", "d_fake", "g")),
+        ("loss.answer", lambda: loss.answer(scores), (2,)),
+    ]
+    for key, trial, shape in trials:
+        try:
+            found = tuple(trial().shape)
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
+        if found != shape:
+            raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", "Activations must keep it.")
+    for role in ("optim_d", "optim_g"):
+        try:
+            memory_of_a_step(getattr(module, role), [nn.Parameter(torch.zeros(2, 2))])
+        except Exception as error:
+            raise LabError(f"{role} doesn't work as it is configured: {error}", "--help lists the options.") from error
+    module.train()
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings."""
+    for key, node in targets(OmegaConf.to_container(cfg, resolve=True)):
+        settings = {name: None for name in node if not name.startswith("_")}
+        if key.partition(".")[0] in ("callbacks", "logger") and node.get("_partial_"):
+            settings["run"] = None
+        try:
+            made = get_object(node["_target_"])
+            bind = inspect.signature(made).bind_partial if node.get("_partial_") else inspect.signature(made).bind
+            bind(**settings)
+        except (TypeError, ValueError, ImportError, InstantiationException) as error:
+            raise LabError(f"{key}: {node['_target_']} can't be made: {error}") from error
+        if not within(node["_target_"], cfg.trust):  # what one of our modules imports isn't ours
+            refuse_foreign(key, f"{made.__module__}.{made.__qualname__}", cfg.trust)
+
+
+def _optimiser(cfg: DictConfig, role: str) -> Any:
+    """A network's optimiser: its own group, or `optim` with the values that its own group sets."""
+    own = cfg[role]
+    return made_of(role, own if "_target_" in own else OmegaConf.merge(cfg.optim, own))
