@@ -19,10 +19,10 @@ train: $(READY)  ## the default training (sets up .venv on first use)
 	$(BIN)/python train.py
 
 test: $(READY)  ## all tests but the slow ones
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 test-all: $(READY)  ## all tests
-	$(BIN)/pytest --numprocesses 2 -m "slow or not slow"
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "slow or not slow"
 
 KILLS ?= 50
 torture: $(READY)  ## kill KILLS trainings (50) at random moments, resume and compare them

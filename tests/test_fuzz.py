@@ -37,7 +37,9 @@ from gan_lab.errors import LabError
 from gan_lab.rules import CONF, groups, leaves
 from gan_lab.runs import Run
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="cases are timed by SIGALRM")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="cases are timed by SIGALRM"),
+]
 
 SECONDS = 60  # a case may take
 TINY = [
@@ -47,16 +49,9 @@ TINY = [
 ]
 # Cases per test: known beforehand, so that a test can see to their sum although each may run in another process.
 CASES = {
-    "values": 90,
-    "arguments": 90,
-    "targets": 60,
-    "harmful": 20,
-    "cut": 100,
-    "flipped": 100,
-    "foreign": 40,
-    "config": 60,
+    **{"values": 65, "arguments": 65, "targets": 45, "harmful": 16, "cut": 100, "flipped": 100, "foreign": 25},
+    **{"config": 45, "overrides": 12, "records": 60, "cache": 6, "idx": 80},
 }
-CASES |= {"overrides": 15, "records": 60, "cache": 6, "idx": 80}
 
 
 def cases(kind: str, times: int = 1) -> settings:

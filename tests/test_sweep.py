@@ -16,6 +16,8 @@ from conftest import ROOT, command, compose, kept_evaluators
 from gan_lab.rules import CONF
 from gan_lab.sweep import job_folder
 
+pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once
+
 TINY = (
     "model.generator.hidden=[16]",
     "model.discriminator.hidden=[16]",
@@ -169,18 +171,20 @@ def whole(tmp_path_factory):
     return cwd
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_sweep_that_was_stopped_goes_on_to_the_same_comparison(tmp_path, whole, number):
-    process = _start(tmp_path, *CUT)
-    _wait_for(lambda: list(tmp_path.glob("sweep/loss-mse_seed-1/checkpoints/last.ckpt")))
+def _cut(cwd: Path, number: signal.Signals) -> tuple[int, str]:
+    """Starts the sweep and stops it in its second job; exit status and what it said."""
+    process = _start(cwd, *CUT)
+    _wait_for(lambda: list(cwd.glob("sweep/loss-mse_seed-1/checkpoints/last.ckpt")))
     os.killpg(process.pid, number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 130), told
-    assert (tmp_path / "sweep/loss-mse_seed-0/summary.json").is_file(), "the first was finished"
-    assert not (tmp_path / "sweep/loss-bce_seed-1").exists(), "the last was not begun"
-    if number == signal.SIGINT:
-        assert "Go on by the same command with hydra.sweep.dir=sweep" in told
-        assert "Traceback" not in told
+    assert (cwd / "sweep/loss-mse_seed-0/summary.json").is_file(), "the first was finished"
+    assert not (cwd / "sweep/loss-bce_seed-1").exists(), "the last was not begun"
+    return process.returncode, told
+
+
+def test_a_sweep_that_was_killed_goes_on_to_the_same_comparison(tmp_path, whole):
+    status, told = _cut(tmp_path, signal.SIGKILL)
+    assert status == -9, told
     done = command("train.py", "-m", *CUT, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for name in ("comparison.csv", "effects.csv"):
@@ -191,17 +195,21 @@ def test_a_sweep_that_was_stopped_goes_on_to_the_same_comparison(tmp_path, whole
         assert table.read_bytes() == (tmp_path / table.relative_to(whole)).read_bytes()
 
 
-def test_jobs_run_side_by_side_with_the_local_launcher(tmp_path):
-    done = command("train.py", "-m", "seed=0,1,2", "hydra/launcher=local", *ARGUMENTS, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert [job["status"] for job in _jobs(tmp_path / "sweep").values()] == ["finished"] * 3
-    assert [path.name for path in tmp_path.iterdir()] == ["sweep"], "one sweep folder, whatever the clock says"
+def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
+    status, told = _cut(tmp_path, signal.SIGINT)
+    assert status == 130, told
+    assert "Go on by the same command with hydra.sweep.dir=sweep" in told
+    assert "Traceback" not in told
+    fates = {name: job["status"] for name, job in _jobs(tmp_path / "sweep").items()}
+    assert fates == {"loss-mse_seed-0": "finished", "loss-mse_seed-1": "interrupted"}
+    summary = json.loads((tmp_path / "sweep/loss-mse_seed-1/summary.json").read_text())
+    assert summary["status"] == "interrupted"
 
 
-def test_a_worker_that_was_killed_is_told_and_its_sweep_goes_on(tmp_path):
+def test_jobs_run_side_by_side_and_a_killed_worker_is_told_and_the_sweep_goes_on(tmp_path):
     sweep = ("seed=0,1", "hydra/launcher=local", "steps=3000", "callbacks.checkpoint.every=50", *ARGUMENTS[1:])
     process = _start(tmp_path, *sweep)
-    _wait_for(lambda: list(tmp_path.glob("sweep/*/checkpoints/last.ckpt")))
+    _wait_for(lambda: len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 2)  # both train
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     if not children.exists():
         pytest.skip("can't tell the worker processes here")
@@ -214,4 +222,5 @@ def test_a_worker_that_was_killed_is_told_and_its_sweep_goes_on(tmp_path):
     assert "Traceback" not in told
     again = command("train.py", "-m", *sweep, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert {job["status"] for job in _jobs(tmp_path / "sweep").values()} == {"finished"}
+    assert [job["status"] for job in _jobs(tmp_path / "sweep").values()] == ["finished"] * 2
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep"], "one sweep folder, whatever the clock says"

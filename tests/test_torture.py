@@ -14,6 +14,9 @@ from torture import CONFIGURATIONS, Torture, Trainer, differences, main
 from gan_lab.runs import Run
 
 
+pytestmark = pytest.mark.xdist_group("torture")  # its uninterrupted run is made once
+
+
 @pytest.fixture(scope="module")
 def torture(tmp_path_factory) -> Torture:
     """The 1010 pattern, which needs no evaluator; fewer steps."""
