@@ -13,7 +13,6 @@ from torture import CONFIGURATIONS, Torture, Trainer, differences, main
 
 from gan_lab.runs import Run
 
-
 pytestmark = pytest.mark.xdist_group("torture")  # its uninterrupted run is made once
 
 
