@@ -18,10 +18,8 @@ def compare(sweep: Path) -> None:
 @command("train", after_sweep=compare)
 def main(cfg: DictConfig) -> None:
     with starting(cfg) as (cfg, run):
-        from gan_lab.build import (
-            Rehearsal,
-            build,
-        )  # torch, Lightning: only for a configuration that is known to be good
+        # torch and Lightning: only for a configuration that is known to be good
+        from gan_lab.build import Rehearsal, build
 
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
             from gan_lab.preflight import preflight
