@@ -65,7 +65,7 @@ class Current:
         asked = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
         asked += list(config.hydra.overrides.task)
         parsed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(asked)}
-        self.constant = [key for key, each in parsed.items() if not each.is_sweep_override()]
+        self.constant = [each.key_or_group for each in parsed.values() if not each.is_sweep_override()]
         self.search, self.objective = search.asked(config, self.about.exists()), str(config.get("objective"))
         self.jobs = config.hydra.sweeper.n_trials if self.search else 1
         for each in parsed.values():
@@ -94,7 +94,7 @@ class Current:
         trial = ["hydra.sweep.subdir='${job_folder:trial-${hydra.job.num},${hydra.job.override_dirname}}'"]
         return [
             "hydra.sweep.dir='{}'".format(str(self.folder).replace("'", "\\'")),
-            f"hydra.job.config.override_dirname.exclude_keys=[{','.join(self.constant)}]",
+            f"hydra.job.config.override_dirname.exclude_keys={self.constant}",
             *(trial if self.search else []),  # a search may try the same values twice
         ]
 

@@ -83,7 +83,7 @@ def failing(tmp_path_factory):
     return cwd, command("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
 
 
-ARGUMENTS = ("steps=40", "hydra.sweep.dir=sweep", *TINY)
+ARGUMENTS = ("steps=40", "~callbacks.curves", "hydra.sweep.dir=sweep", *TINY)
 
 
 def test_a_job_that_fails_is_named_and_the_others_go_on(failing):
