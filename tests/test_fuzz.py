@@ -49,8 +49,8 @@ TINY = [
 ]
 # Cases per test: known beforehand, so that a test can see to their sum although each may run in another process.
 CASES = {
-    **{"values": 65, "arguments": 65, "targets": 45, "harmful": 16, "cut": 100, "flipped": 100, "foreign": 25},
-    **{"config": 45, "overrides": 12, "records": 60, "cache": 6, "idx": 80},
+    **{"values": 55, "arguments": 55, "targets": 35, "harmful": 12, "cut": 100, "flipped": 100, "foreign": 20},
+    **{"config": 35, "overrides": 10, "records": 50, "cache": 6, "idx": 80},
 }
 
 

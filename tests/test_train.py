@@ -202,18 +202,7 @@ def test_runs_started_in_the_same_second_keep_apart(tmp_path):
     assert len(_runs(tmp_path)) == 2
 
 
-def test_multirun_makes_a_run_of_every_combination(tmp_path):
-    done = command("train.py", "-m", "loss=mse,bce", "seed=0,1", "steps=2", *QUICK, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    summaries = [json.loads((run / "summary.json").read_text()) for run in _runs(tmp_path)]
-    assert sorted((s["seed"], round(s["losses"]["equilibrium"], 2)) for s in summaries) == [
-        (0, 0.25),
-        (0, 0.69),
-        (1, 0.25),
-        (1, 0.69),
-    ]
-
-
+@pytest.mark.slow
 def test_mnist(tmp_path, mnist_dir):
     small = (
         "model=conv",
