@@ -122,3 +122,8 @@ def optimiser_steps() -> Callable[[Training], list[tuple[str, dict[str, torch.Te
         return seen
 
     return watch
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups, which one worker plays alone, come first: at the end the other worker would wait for them."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
