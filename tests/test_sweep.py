@@ -206,6 +206,7 @@ def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
     assert summary["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_jobs_run_side_by_side_and_a_killed_worker_is_told_and_the_sweep_goes_on(tmp_path):
     sweep = ("seed=0,1", "hydra/launcher=local", "steps=3000", "callbacks.checkpoint.every=50", *ARGUMENTS[1:])
     process = _start(tmp_path, *sweep)

@@ -195,6 +195,7 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     assert json.loads((folder / "summary.json").read_text())["steps"] == goal
 
 
+@pytest.mark.slow
 def test_runs_started_in_the_same_second_keep_apart(tmp_path):
     arguments = [sys.executable, str(ROOT / "train.py"), "steps=2", "logger=table", *QUICK]
     processes = [subprocess.Popen(arguments, cwd=tmp_path, env=os.environ) for _ in range(2)]
