@@ -141,6 +141,8 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
     """
     resuming = any(argument.startswith("resume=") and argument != "resume=null" for argument in arguments)
     for argument in arguments:
+        if "=" in argument and not argument.partition("=")[0].strip("+~ ").partition("@")[0]:
+            raise LabError(f"{argument} names no key.", "Say key=value; --help lists the keys.")
         if argument.startswith("hydra.run.dir="):
             if resuming:
                 raise LabError("A resumed run stays in its folder.", "Leave hydra.run.dir=… out.")
