@@ -21,6 +21,7 @@ def evaluate(
     data_dir: str | None,
     cache_dir: str,
     trust: Sequence[str] = (),
+    features: str | None = None,
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
@@ -29,9 +30,10 @@ def evaluate(
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
         data_dir: where the data lie, None for where the run had them.
         trust: see `gan_lab.build.load`.
+        features: in which space samples are compared, see `gan_lab.features.features_of`.
 
     Returns:
-        `run`, `step`, `samples`, `seeds`; per metric `mean`, `spread` (standard deviation over the seeds, None for one)
+        `run`, `step`, `samples`, `seeds`, `features` (in words); per metric `mean`, `spread` (standard deviation over the seeds, None for one)
         and `real_data`; under `undefined` the metrics that some evaluation doesn't define; `verdicts`, one per seed.
 
     Raises:
@@ -39,7 +41,7 @@ def evaluate(
     """
     torch.set_num_threads(threads)
     module, dataset = load(run, data_dir, trust)
-    judge = judge_for(dataset, Path(cache_dir))
+    judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]
     undefined = {name: reason for judgement in judgements for name, reason in judgement.undefined.items()}
@@ -53,6 +55,7 @@ def evaluate(
         "step": module.step,
         "samples": number,
         "seeds": seeds,
+        "features": judge.features.name,
         "mean": {name: statistics.fmean(each) for name, each in values.items()},
         "spread": {name: statistics.stdev(each) if seeds > 1 else None for name, each in values.items()},
         "real_data": judgements[0].real,
@@ -68,6 +71,7 @@ def describe(evaluation: dict[str, Any]) -> str:
     lines = [
         f"{evaluation['run']}, step {evaluation['step']:,}: {evaluation['samples']:,} samples, "
         f"mean and standard deviation over {evaluation['seeds']} evaluation seed(s)",
+        f"  Samples are compared by {evaluation['features']}.",
         f"  {'':<20}{'mean':>12}{'± spread':>12}{'fresh real':>12}",
     ]
     for name, mean in evaluation["mean"].items():

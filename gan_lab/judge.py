@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lab.classifier import Evaluator, evaluator
+from gan_lab.classifier import Evaluator
 from gan_lab.data import SHUFFLED, Dataset, choose
+from gan_lab.features import Features, evaluator_of, features_of
 from gan_lab.metrics import Undefined, fidelity, memory, modes
 from gan_lab.metrics.neighbours import nearest
 from gan_lab.streams import stream
@@ -44,6 +45,7 @@ class Judgement:
         real: what fresh real data score, for those metrics in which that isn't obvious.
         counts: samples in each mode, `(modes,)`; empty without modes.
         verdict: `collapse` (covered, partial, collapsed), `copies`, `likeness` (good, poor), `sentence`.
+        features: the space in which samples were compared, by its plain name.
     """
 
     metrics: Metrics
@@ -51,6 +53,7 @@ class Judgement:
     real: Metrics
     counts: Tensor
     verdict: dict[str, Any]
+    features: str
 
 
 def protocol_samples(dataset: Dataset) -> int:
@@ -58,10 +61,17 @@ def protocol_samples(dataset: Dataset) -> int:
     return 26_000 if len(dataset.classes) >= 1000 else 10_000 if len(dataset.shape) == 3 else 2_500
 
 
-def judge_for(dataset: Dataset, cache_dir: Path) -> "Judge":
-    """The judge of a dataset, with its evaluator (trained and kept in `cache_dir`) for labelled images."""
-    images = len(dataset.shape) == 3 and dataset.classes
-    return Judge(dataset, evaluator(dataset, cache_dir) if images else None)
+def judge_for(dataset: Dataset, cache_dir: Path, features: str | None = None) -> "Judge":
+    """The judge of a dataset, with its evaluator (trained and kept in `cache_dir`) for labelled images.
+
+    Args:
+        features: in which space samples are compared, see `gan_lab.features.features_of`.
+
+    Raises:
+        LabError: if these data don't allow that space.
+    """
+    network = evaluator_of(dataset, cache_dir)
+    return Judge(dataset, network, features_of(dataset, network, features))
 
 
 class Judge:
@@ -71,11 +81,12 @@ class Judge:
 
     Args:
         dataset: what the generator was to imitate.
-        evaluator: labels images and gives their features; None for vectors, which are their own features.
+        evaluator: labels images; None for others.
+        features: the space in which samples are compared.
     """
 
-    def __init__(self, dataset: Dataset, evaluator: Evaluator | None):
-        self.dataset, self.evaluator = dataset, evaluator
+    def __init__(self, dataset: Dataset, evaluator: Evaluator | None, features: Features):
+        self.dataset, self.evaluator, self.features = dataset, evaluator, features
         self.compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), COMPARED)
         counts = dataset.train.label_counts(len(dataset.classes)) if dataset.classes else torch.zeros(0)
         self.shares = counts.double() / counts.sum()
@@ -89,10 +100,6 @@ class Judge:
             self.real["high_quality"] = (
                 modes.assign_modes(self.heldout, dataset.centres, _std(dataset))[1].float().mean().item()
             )
-
-    def features(self, samples: Tensor) -> Tensor:
-        """The space in which samples are compared, `(n, F)`: the evaluator's last hidden layer, or the values."""
-        return self.evaluator.features(samples) if self.evaluator else samples.flatten(1)
 
     def nearest_originals(self, samples: Tensor) -> Tensor:
         """For each sample the training sample nearest to it in feature space, `(n, *shape)`."""
@@ -140,7 +147,8 @@ class Judge:
             metrics, reasons = metrics | bins, reasons | unbinned
         if self.evaluator:
             metrics["evaluator_accuracy"] = self.evaluator.accuracy
-        return Judgement(metrics, undefined | reasons, self.real, counts, self._verdict(metrics, counts))
+        verdict = self._verdict(metrics, counts)
+        return Judgement(metrics, undefined | reasons, self.real, counts, verdict, self.features.name)
 
     def _compare(self, fake: Tensor, heldout: Tensor, suspects: Tensor) -> tuple[Metrics, dict[str, str]]:
         """Fidelity and variety of `fake`; whether `suspects` are nearer to the training data than `heldout` are."""
@@ -183,7 +191,8 @@ class Judge:
                 return "collapsed", "Collapsed, as far as can be told: coverage isn't defined for these samples."
             word = "covered" if coverage >= LESS_COVERAGE * usual else "partial"
             word = "collapsed" if coverage < LITTLE_COVERAGE * usual else word
-            return word, f"{word.capitalize()}: coverage {coverage:.2f} (real data {usual:.2f})."
+            space = f"real data {usual:.2f}; compared by {self.features.name}"
+            return word, f"{word.capitalize()}: coverage {coverage:.2f} ({space})."
         total, robust, kl = len(counts), int(metrics["modes_robust"] or 0), metrics["kl_data"]
         uneven = kl is None or kl > UNEVEN
         word = "partial" if robust < ALL_MODES * total or uneven else "covered"

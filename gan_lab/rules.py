@@ -68,6 +68,7 @@ RULES = {
     "force": Is(bool),
     "preflight": Is(bool),
     "objective": Is(str),
+    "*features": Is(str, among=("evaluator", "random", "pca"), none=True),
     "trust": Is(list, entries=str),
     "run": Is(str, none=True),
     "runs": Is(list, entries=str),
@@ -178,7 +179,7 @@ def _shown(value: Any) -> str:
 @functools.cache
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight"}
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight", "features"}
     return own | groups() - RECIPES
 
 
@@ -243,7 +244,8 @@ def _check_parts(values: dict[str, Any]) -> None:
 def _check_fit(values: dict[str, Any]) -> None:
     """Parts that can't go together, whatever the data's values."""
     norm = values["norm"]["_target_"].rpartition(".")[2]
-    if norm == "BatchNorm" and values["batch_size"] == 1:
+    flat = any("hidden" in values["model"][network] for network in ("generator", "discriminator"))
+    if norm == "BatchNorm" and values["batch_size"] == 1 and flat:  # feature maps have statistics of their own
         raise LabError(
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
@@ -256,5 +258,7 @@ def _check_fit(values: dict[str, Any]) -> None:
         made = values["model"][network]
         if made["_target_"].startswith("gan_lab.models.conv.") and shape:
             limits.halvings(shape)
+        if made["_target_"].startswith("gan_lab.models.conv_book.") and shape:
+            limits.book_sides(shape)
         for width in made.get("hidden", ()):
             limits.check_norm(norm, (width,), values["norm"].get("groups", 1))

@@ -44,6 +44,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
             "undefined": judgement.undefined,
             "real_data": judgement.real,
             "labels": judgement.counts.tolist(),
+            "features": judgement.features,
             "measuring_seconds": round(judged.seconds, 3),
         }
     return {

@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from gan_lab.command import command
-from gan_lab.config import check
+from gan_lab.config import check, stored
 from gan_lab.runs import Run
 
 
@@ -11,10 +11,12 @@ from gan_lab.runs import Run
 def main(cfg: DictConfig) -> None:
     check(cfg)
     run = Run.existing(cfg.run)
+    features = cfg.features or stored(run, cfg.trust).get("features")
     from gan_lab.evaluation import describe, evaluate
 
     data_dir = cfg.data_dir or None
-    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, data_dir, cfg.cache_dir, cfg.trust)))
+    size = (cfg.samples, cfg.seeds, cfg.threads)
+    print(describe(evaluate(run, *size, data_dir, cfg.cache_dir, cfg.trust, features)))
 
 
 if __name__ == "__main__":

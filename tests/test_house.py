@@ -33,6 +33,7 @@ FLOORS = [
     ("gan_lab.exhibits", 1),
     ("gan_lab.vectors", 1),
     ("gan_lab.classifier", 1),
+    ("gan_lab.features", 1),
     ("gan_lab.sigmoid", 1),
     ("gan_lab.inspection", 1),
     ("gan_lab.objective", 1),

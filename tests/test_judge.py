@@ -11,7 +11,7 @@ from gan_lab.streams import stream
 
 @pytest.fixture(scope="module")
 def grid() -> Judge:
-    return Judge(synthetic.grid(samples=5_000), None)
+    return judge_for(synthetic.grid(samples=5_000), kept_evaluators())
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
 
 def test_data_without_labels_are_judged_by_coverage_and_bins():
     dataset = synthetic.pattern1010(3_000)
-    judge = Judge(dataset, None)
+    judge = judge_for(dataset, kept_evaluators())
     fresh = judge.judge(dataset.heldout.values[5_000:7_500])
     assert fresh.verdict["collapse"] == "covered"
     assert fresh.metrics["ndb"] < 0.15

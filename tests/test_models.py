@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gan_lab.errors import LabError
-from gan_lab.models import blocks, conv, mlp
+from gan_lab.models import blocks, conv, conv_book, mlp
 
 
 def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
@@ -61,7 +61,7 @@ def test_mlp_without_hidden_layers_is_linear():
     assert len(list(generator.parameters())) == len(list(discriminator.parameters())) == 2
 
 
-@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3), (48, 3), (64, 3)])
+@pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3), (48, 3), (64, 3), (128, 3)])
 def test_conv_makes_and_judges_images(side, channels):
     shape = (channels, side, side)
     generator = conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.BatchNorm())
@@ -79,6 +79,36 @@ def test_conv_refuses_what_it_cannot_make(shape):
         conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
     with pytest.raises(LabError, match="model=conv"):
         conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
+
+
+def test_the_books_networks_for_faces_are_the_books():
+    """Notebook 14: Linear 100 → 3·11·11, 8×8 kernels of stride 2, 256 channels; D ends in Linear 3·10·10 → 1."""
+    generator = conv_book.Generator((3, 128, 128), 100, True, 256, nn.GELU, blocks.BatchNorm())
+    discriminator = conv_book.Discriminator((3, 128, 128), 256, nn.GELU, blocks.BatchNorm())
+    kernel = 8 * 8
+    of_g = (100 * 363 + 363) + (3 * 256 * kernel + 256) + (256 * 256 * kernel + 256) + (256 * 3 * kernel + 3)
+    of_d = (3 * 256 * kernel + 256) + (256 * 256 * kernel + 256) + (256 * 3 * kernel + 3) + (300 + 1)
+    norms_of_g, norms_of_d = 2 * (256 + 256 + 3), 2 * (256 + 256)
+    assert sum(p.numel() for p in generator.parameters()) == of_g + norms_of_g
+    assert sum(p.numel() for p in discriminator.parameters()) == of_d + norms_of_d
+    assert [type(layer).__name__ for layer in generator.layers][-3:] == ["ConvTranspose2d", "BatchNorm2d", "Sigmoid"]
+    assert [type(layer).__name__ for layer in discriminator.layers][-4:] == ["Conv2d", "GELU", "Flatten", "Linear"]
+
+
+@pytest.mark.parametrize("sides", [(50, 50), (64, 64), (128, 128), (218, 178)])
+def test_the_books_networks_make_and_judge_images(sides):
+    shape = (3, *sides)
+    images = conv_book.Generator(shape, 5, True, 2, nn.ReLU, blocks.LayerNorm())(torch.randn(1, 5))
+    assert images.shape == (1, *shape)
+    assert conv_book.Discriminator(shape, 2, nn.ReLU, blocks.LayerNorm())(images).shape == (1,)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 48, 48), (3, 129, 128)])
+def test_the_books_networks_refuse_what_they_cannot_make(shape):
+    with pytest.raises(LabError, match="even and at least 50"):
+        conv_book.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
+    with pytest.raises(LabError, match="even and at least 50"):
+        conv_book.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
 
 
 @pytest.mark.parametrize("shape", [(16,), (16, 6, 6)])

@@ -38,6 +38,7 @@ class Verdict(pl.Callback):
         every: steps between two looks.
         samples: how many the judgement is made on; None: as papers do, see `gan_lab.judge.protocol_samples`.
         cache_dir: where the evaluator network is kept.
+        features: in which space samples are compared, see `gan_lab.features.features_of`.
 
     Attributes:
         judgement: of the end of training, None before.
@@ -45,8 +46,9 @@ class Verdict(pl.Callback):
         balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them.
     """
 
-    def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str):
-        self.run, self.every, self.samples, self.cache_dir = run, every, samples, Path(cache_dir)
+    def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
+        self.run, self.every, self.samples = run, every, samples
+        self.cache_dir, self.features = Path(cache_dir), features
         self.judgement: Judgement | None = None
         self.balance: dict[str, Any] = {}
         self.seconds = 0.0
@@ -54,7 +56,7 @@ class Verdict(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Before the clock starts: training an evaluator isn't training the GAN."""
-        self.judge = judge_for(trainer.datamodule.dataset, self.cache_dir)  # type: ignore[attr-defined]
+        self.judge = judge_for(trainer.datamodule.dataset, self.cache_dir, self.features)  # type: ignore[attr-defined]
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 and module.step < module.steps:

@@ -190,6 +190,7 @@ def _conditions(record: Record) -> dict[str, str]:
         "dataset": record.part("dataset"),
         "steps": text(record.steps),
         "samples judged": text(record.metrics.get("samples")),
+        "compared by": text(record.summary.get("features")),
         "evaluator's accuracy": text(record.metrics.get("evaluator_accuracy")),
         "modes": str(len(labels) if isinstance(labels, list) else 0),
     }

@@ -1,4 +1,4 @@
-"""Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 64 pixels.
+"""Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 128 pixels.
 
 Each step doubles (G) or halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
 """

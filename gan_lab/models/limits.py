@@ -9,18 +9,41 @@ def halvings(shape: Sequence[int]) -> list[int]:
     """The sides of a convolutional network's feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
 
     Raises:
-        LabError: for anything but square images of 28 to 64 pixels that halve to a side of 4 to 7.
+        LabError: for anything but square images of 28 to 128 pixels that halve to a side of 4 to 7.
     """
     sides = [shape[-1]]
     while sides[-1] > 7 and sides[-1] % 2 == 0:
         sides.append(sides[-1] // 2)
-    if len(shape) != 3 or shape[1] != shape[2] or not 28 <= shape[1] <= 64 or sides[-1] > 7:
+    if len(shape) != 3 or shape[1] != shape[2] or not 28 <= shape[1] <= 128 or sides[-1] > 7:
         raise LabError(
-            f"model=conv takes square images of 28 to 64 pixels whose side can be halved down to 4–7; "
+            f"model=conv takes square images of 28 to 128 pixels whose side can be halved down to 4–7; "
             f"this dataset's samples have the shape {tuple(shape)}.",
-            "Use model=mlp, or a dataset of such images (mnist, fashion_mnist).",
+            "Use model=mlp, or a dataset of such images (mnist, patches).",
         )
     return sides
+
+
+Sides = tuple[int, int]
+
+
+def book_sides(shape: Sequence[int]) -> tuple[Sides, list[Sides], Sides]:
+    """The book's convolutional generator: the sides of its first map, of the maps behind each layer, and what the last
+    layer has to leave out along each edge. 128×128: 11, then 28, 62, 128, without 1 pixel.
+
+    Raises:
+        LabError: for anything but images whose sides are even and at least 50 pixels.
+    """
+    if len(shape) != 3 or any(side < 50 or side % 2 for side in shape[1:]):
+        raise LabError(
+            f"model=conv_book takes images whose sides are even and at least 50 pixels; this dataset's samples have "
+            f"the shape {tuple(shape)}.",
+            "Use model=conv, or pack the images with another size=.",
+        )
+    firsts = [-(-(side - 42) // 8) for side in shape[1:]]  # three layers make 8·first + 42
+    surplus = [(8 * first + 42 - side) // 2 for first, side in zip(firsts, shape[1:], strict=True)]
+    second = [2 * first + 6 for first in firsts]
+    maps = [second, [2 * side + 6 for side in second], shape[1:]]
+    return (firsts[0], firsts[1]), [(height, width) for height, width in maps], (surplus[0], surplus[1])
 
 
 def check_norm(norm: str, shape: Sequence[int], groups: int = 1) -> None:
