@@ -24,7 +24,19 @@ from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
 
-ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "threads", "log_every", "features")
+ASIDE = (
+    "callbacks",
+    "logger",
+    "trainer",
+    "name",
+    "resume",
+    "force",
+    "trust",
+    "objective",
+    "threads",
+    "log_every",
+    "features",
+)
 
 
 @dataclass

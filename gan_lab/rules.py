@@ -68,7 +68,9 @@ RULES = {
     "force": Is(bool),
     "preflight": Is(bool),
     "objective": Is(str),
-    "*features": Is(str, among=("evaluator", "random", "pca"), none=True),
+    **dict.fromkeys(
+        ("features", "callbacks.verdict.features"), Is(str, among=("evaluator", "random", "pca"), none=True)
+    ),
     "trust": Is(list, entries=str),
     "run": Is(str, none=True),
     "runs": Is(list, entries=str),
@@ -179,7 +181,13 @@ def _shown(value: Any) -> str:
 @functools.cache
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight", "features"}
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {
+        "defaults",
+        "hydra",
+        "objective",
+        "preflight",
+        "features",
+    }
     return own | groups() - RECIPES
 
 
