@@ -1,14 +1,21 @@
 """Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 128 pixels.
 
-Each step doubles (G) or halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
+Weights start as DCGAN's: normal, with standard deviation 0.02; biases at 0. Each step doubles (G) or halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
 """
 
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.models.blocks import NoNorm
 from gan_lab.models.limits import halvings
+
+
+def _initialise(layer: nn.Module) -> None:
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not is_parametrized(layer):
+        nn.init.normal_(layer.weight, 0, 0.02)
+        nn.init.zeros_(layer.bias)
 
 
 class Generator(nn.Module):
@@ -49,7 +56,7 @@ class Generator(nn.Module):
             up = norm.weight(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1))
             layers += [up, norm.features((o, s, s)), activation()]
         layers.append(norm.weight(nn.ConvTranspose2d(widths[-1], shape[0], 4, stride=2, padding=1)))
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity())
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(_initialise)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z)  # (B, C, H, W)
@@ -66,7 +73,8 @@ class Discriminator(nn.Module):
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
             down = norm.weight(nn.Conv2d(i, o, 4, stride=2, padding=1))
             layers += [down, norm.features((o, s, s)), activation()]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), norm.weight(nn.Linear(widths[-1] * sides[-1] ** 2, 1)))
+        last = norm.weight(nn.Linear(widths[-1] * sides[-1] ** 2, 1))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), last).apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)
