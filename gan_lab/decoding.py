@@ -1,0 +1,147 @@
+"""From the bytes of an image file to pixels of the asked form."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from gan_lab.errors import LabError
+
+MOST_PIXELS = 89_478_485  # Pillow's bound, at which it warns: here it is an error, told by the header, before decoding
+MOST_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
+
+Image.init()  # all of Pillow's formats
+# EPS would start Ghostscript, a programming language; of the others Pillow knows no more than the name.
+OTHERS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
+FORMATS = ["JPEG", "PNG", *sorted(set(Image.OPEN) - OTHERS - {"JPEG", "PNG"})]  # in this order they are tried
+SUFFIXES = frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+
+class UnreadableError(Exception):
+    """An image that can't be used; its text says why."""
+
+
+class Form(NamedTuple):
+    """What images become.
+
+    Attributes:
+        size: side of the square result in pixels; None keeps the size.
+        crop: height and width of the centred part that is kept; "center", the largest square; "none", all.
+        gray: one channel (ITU-R 601-2 luma) instead of RGB.
+        background: RGB, which shows through where an image is transparent.
+    """
+
+    size: int | None
+    crop: tuple[int, int] | str
+    gray: bool
+    background: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, size: int | None, crop: str, color: str, background: str) -> "Form":
+        """From the keys of the configuration.
+
+        Raises:
+            LabError: for a crop or a colour that there isn't.
+        """
+        part: tuple[int, int] | str = crop
+        if crop not in ("center", "none"):
+            sides = crop.split("x")
+            if len(sides) != 2 or not all(side.isascii() and side.isdecimal() and int(side[:6]) > 0 for side in sides):
+                raise LabError(f"crop={crop} is no crop.", "Take center, none, or height x width as in crop=128x128.")
+            part = (int(sides[0]), int(sides[1]))
+        try:
+            colour = ImageColor.getrgb(background)[:3]
+        except ValueError as error:
+            raise LabError(
+                f"background={background} is no colour that Pillow knows.", "Take a name (white), or '#ff8000'."
+            ) from error
+        return cls(size, part, color == "gray", (colour[0], colour[1], colour[2]))
+
+
+def decode_all(block: Sequence[tuple[int, bytes | np.ndarray]], form: Form) -> list[tuple[int, np.ndarray | str]]:
+    """Decodes numbered images: for each its number and its pixels `(H, W, C)`, or the reason why it can't be used."""
+    results: list[tuple[int, np.ndarray | str]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on large images (refused below) and odd ones
+        for number, content in block:
+            try:
+                results.append((number, decode(content, form)))
+            except UnreadableError as error:
+                results.append((number, str(error)))
+    return results
+
+
+def decode(content: bytes | np.ndarray, form: Form) -> np.ndarray:
+    """The pixels `(H, W, C)`, uint8, of an image file (an animation's first frame), or of an array of pixels.
+
+    Turned as its EXIF data say, cropped, made opaque and RGB or gray, then resized (bicubic, with antialiasing).
+
+    Raises:
+        UnreadableError: if it is no image, damaged, too large, or without a meaning in 0 to 255.
+    """
+    try:
+        image = Image.fromarray(content) if isinstance(content, np.ndarray) else _opened(content)
+        ImageOps.exif_transpose(image, in_place=True)
+        image = _flat(_cropped(image, form.crop), form)
+        if form.size is not None and image.size != (form.size, form.size):
+            image = image.resize((form.size, form.size), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image)
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:  # Pillow tells damage by errors of many types
+        raise UnreadableError(str(error) or type(error).__name__) from error
+    return pixels[:, :, None] if form.gray else pixels
+
+
+def _opened(content: bytes) -> Image.Image:
+    if not content:
+        raise UnreadableError("it is empty")
+    if len(content) > MOST_BYTES:
+        raise UnreadableError(f"it has more than {MOST_BYTES:,} bytes")
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnreadableError("it is no image that Pillow reads") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadableError(f"{image.width:,} × {image.height:,} pixels are more than {MOST_PIXELS:,}")
+    return image
+
+
+def _cropped(image: Image.Image, crop: tuple[int, int] | str) -> Image.Image:
+    if crop == "none":
+        return image
+    side = min(image.size)
+    height, width = (side, side) if isinstance(crop, str) else crop
+    if height > image.height or width > image.width:
+        raise UnreadableError(f"{image.height} × {image.width} is smaller than the crop {height} × {width}")
+    if (height, width) == (image.height, image.width):
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _flat(image: Image.Image, form: Form) -> Image.Image:
+    """Opaque, RGB or gray."""
+    mode = "L" if form.gray else "RGB"
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    elif image.mode == "F":
+        raise UnreadableError("floating-point pixels, of which nothing says what is white")
+    if image.has_transparency_data:  # asked first: flattening takes six times as long as converting
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            ground = Image.new("RGB", image.size, form.background)
+            ground.paste(image, mask=image)
+            image = ground
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit gray (`I;16`, in some files `I`), 65535 to 255: Pillow's own conversion differs by version."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UnreadableError("32-bit pixels, of which nothing says what is white")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
