@@ -29,7 +29,6 @@ from gan_lab.errors import LabError
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
 HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads at once
-STEP = 4096  # compressed bytes that a zip's bz2 and lzma get at once: they unfold all that they get
 
 # What zipfile, tarfile and what they unfold with raise on damage.
 DAMAGE = (
@@ -144,13 +143,10 @@ class _Zip(Source):
                 raise LabError(f"source={self.path} is encrypted.", "Unpack it with its password and pack the folder.")
 
     def _content(self, handle: zipfile.ZipInfo) -> bytes:
+        if handle.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unfolds those whole
+            raise NotImplementedError("its compression isn't the usual one (deflate)")
         with self.archive.open(handle) as file:
-            if handle.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                return file.read(MOST_BYTES + 1)
-            content = bytearray()
-            while len(content) <= MOST_BYTES and (more := file.read(STEP)):
-                content += more
-            return bytes(content)
+            return file.read(MOST_BYTES + 1)
 
     def close(self) -> None:
         if hasattr(self, "archive"):
@@ -196,7 +192,9 @@ class _Tar(Source):
         self.file.seek(self.archive.offset)
         if self.file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
             raise ValueError("its end is missing")
-        self.file.once = MOST_BYTES + tarfile.BLOCKSIZE
+        while self.file.read(HEADER):  # up to the checksum of what was compressed
+            pass
+        self.file.once = max(HEADER, MOST_BYTES + 1)
 
     def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, bytes | np.ndarray | Exception]]:
         yield from super().read(sorted(members, key=lambda member: member.handle.offset))  # unfolds once, not anew

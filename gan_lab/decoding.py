@@ -84,6 +84,8 @@ def decode(content: bytes | np.ndarray, form: Form) -> np.ndarray:
     """
     try:
         image = Image.fromarray(content) if isinstance(content, np.ndarray) else _opened(content)
+        if 0 in image.size:
+            raise UnreadableError("it has no pixels")
         ImageOps.exif_transpose(image, in_place=True)
         image = _flat(_cropped(image, form.crop), form)
         if form.size is not None and image.size != (form.size, form.size):
