@@ -32,7 +32,8 @@ def label(members: Sequence[Member], by: str) -> tuple[list[Member], list[str] |
             raise LabError(f"labels=folders, but {bare[0]} lies in no folder.", "Say labels=none, or name a CSV file.")
         return list(members), [PurePosixPath(member.name).parent.name for member in members], []
     table = _table(Path(by))
-    chosen, labels, used = [], [], {}
+    chosen, labels = [], []
+    used: dict[str, str] = {}
     for member in members:
         parts = member.name.split("/")
         row = next((end for n in range(len(parts)) if (end := "/".join(parts[n:])) in table), None)

@@ -7,7 +7,7 @@ import shlex
 import signal
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gan_lab.archives import Member, Source, open_source, printable
+from gan_lab.archives import Member, Source, natural, open_source, printable
 from gan_lab.data.packed import Rows, megabytes, write
 from gan_lab.decoding import SUFFIXES, Form, decode_all
 from gan_lab.errors import LabError, refused_by_storage
@@ -213,8 +213,8 @@ def _settings(request: Request) -> dict[str, Any]:
 def _limit_notes(members: Sequence[Member], labels: Sequence[str] | None, limit: int | None) -> list[str]:
     if limit is None or limit >= len(members):
         return []
-    lost = Counter(labels or ()).keys() - set((labels or ())[:limit])
-    classes = f", and with them {len(lost):,} whole classes" * bool(lost)
+    lost = sorted(set(labels or ()) - set((labels or ())[:limit]), key=natural)
+    classes = f", all of {', '.join([*lost[:LISTED], *['…'] * (len(lost) > LISTED)])} among them" * bool(lost)
     return [f"limit={limit} leaves out {len(members) - limit:,} images{classes}; limit=null takes all."]
 
 
