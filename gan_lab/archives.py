@@ -11,6 +11,7 @@ import math
 import os
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -30,10 +31,10 @@ ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
 HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads at once
 
-# What zipfile, tarfile and what they unfold with raise on damage.
+# What zipfile, tarfile, h5py and what they unfold with raise on damage.
 DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error),
-    *(OSError, EOFError, NotImplementedError, RuntimeError, ValueError, IndexError, OverflowError),
+    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
+    *(OSError, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError, TypeError),
 )
 
 

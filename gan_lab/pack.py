@@ -65,34 +65,36 @@ def pack(request: Request) -> str:
     with closing(open_source(source_path)) as source:
         found = source.members
         if not found:
-            others = "; ".join(f"{n:,} {what}" for what, n in source.left_out.most_common(LISTED) if n) or "nothing"
-            raise LabError(f"There is no image in {source_path}, but {others}.", f"Known are: {_suffixes()}.")
+            raise LabError(
+                "\n".join([f"There is no image in {source_path}.", *_other_lines(source)]),
+                f"Images are told by the endings of their names: {', '.join(sorted(SUFFIXES))}.",
+            )
         members, labels, notes = label(found, request.labels)
         notes += _limit_notes(members, labels, request.limit)
         members, labels = members[: request.limit], labels and labels[: request.limit]
+        about = {
+            "source": printable(source_path.absolute().name),
+            "source_sha256": source.sha256(),
+            "settings": _settings(request),
+        }
         with _storing(target), Rows(target, len(members)) as rows:
             bad = _decode(source, members, form, request, rows)
-            good = np.array([place for place in range(len(members)) if place not in bad], dtype=np.int64)
-            names = [member.name for member in members]
+            good = np.array([place for place in range(len(members)) if place not in bad])
+            names = [members[place].name for place in good]
+            labels = labels and [labels[place] for place in good]
             classes, numbers = classes_of(labels) if labels else ([], None)
-            held = hold_out([names[n] for n in good], labels and [labels[n] for n in good], request.holdout)
-            about = {
-                "source": printable(source_path.absolute().name),
-                "source_sha256": source.sha256(),
-                "settings": _settings(request),
-                "classes": classes,
-            }
-            write(rows, {"train": good[~held], "holdout": good[held]}, names, numbers, about, request.compress)
+            held = hold_out(names, labels, request.holdout)
+            write(rows, good, held, names, numbers, {**about, "classes": classes}, request.compress)
     assert rows.shape is not None
     seconds = time.perf_counter() - started
     size, pace = megabytes(target.stat().st_size), len(members) / seconds
     lines = [
         f"Packed {len(good):,} of {len(found):,} images from {source_path}, {' × '.join(map(str, rows.shape))} each: "
-        f"{len(good) - held.sum():,} to train on, {held.sum():,} held out.",
-        *([f"Classes: {len(classes)} ({counted([labels[n] for n in good])})."] if labels else []),
+        f"{sum(~held):,} to train on, {sum(held):,} held out.",
+        *([f"Classes: {len(classes):,} ({counted(labels)})."] if labels else []),
         *notes,
-        *_bad_lines(bad, names),
-        *(f"Not packed: {n:,} {what}." for what, n in source.left_out.most_common(LISTED) if n),
+        *_bad_lines(bad, members),
+        *_other_lines(source),
         f"{target}: {size}, in {seconds:.1f} s, {pace:,.0f} images a second.",
         f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}",
     ]
@@ -130,7 +132,7 @@ def _decode(source: Source, members: Sequence[Member], form: Form, request: Requ
             "\n".join(
                 [
                     f"More than max_bad={request.max_bad:g} of {len(members):,} images can't be read, or none can:",
-                    *_bad_lines(bad, [member.name for member in members]),
+                    *_bad_lines(bad, members),
                 ]
             ),
             "If that is as it should be, say a larger max_bad, a share from 0 to 1.",
@@ -218,12 +220,12 @@ def _limit_notes(members: Sequence[Member], labels: Sequence[str] | None, limit:
     return [f"limit={limit} leaves out {len(members) - limit:,} images{classes}; limit=null takes all."]
 
 
-def _bad_lines(bad: dict[int, str], names: Sequence[str]) -> list[str]:
+def _bad_lines(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
     if not bad:
         return []
-    lines = [f"  {names[place][:80]}: {reason[:120]}" for place, reason in sorted(bad.items())[:LISTED]]
+    lines = [f"  {members[place].name[:80]}: {reason[:120]}" for place, reason in sorted(bad.items())[:LISTED]]
     return [f"Can't be read: {len(bad):,}.", *lines, *["  …"] * (len(bad) > LISTED)]
 
 
-def _suffixes() -> str:
-    return ", ".join(sorted(SUFFIXES))
+def _other_lines(source: Source) -> list[str]:
+    return [f"Not packed: {count:,} {what}." for what, count in source.left_out.most_common(LISTED) if count]

@@ -179,8 +179,7 @@ def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch
             rows.put(place, np.full((2, 2, 3), values[place], np.uint8))
         about = {"source": "", "source_sha256": "", "settings": {}, "classes": [f"class {n}" for n in range(5000)]}
         held = np.arange(5000) % 7 == 3
-        parts = {"train": np.flatnonzero(~held), "holdout": np.flatnonzero(held)}
-        packed.write(rows, parts, [str(n) for n in range(5000)], np.arange(5000), about, False)
+        packed.write(rows, np.arange(5000), held, [str(n) for n in range(5000)], np.arange(5000), about, False)
     with h5py.File(tmp_path / "t.h5") as file:
         assert file.attrs["classes"][4999] == "class 4999"
         assert (file["train/images"][:, 0, 0, 0] == values[~held]).all()
@@ -210,6 +209,12 @@ def test_bad_images_are_counted_and_named(tmp_path):
     assert "1 archives inside" in said
     assert ".txt" in said
     assert content(tmp_path / "t.h5").keys() == IMAGES.keys()
+    source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad, "ape/0.png": b""})
+    packing(source, tmp_path / "v.h5", max_bad=0.2, labels="folders")
+    with h5py.File(tmp_path / "v.h5") as file:
+        assert list(file.attrs["classes"]) == ["cat", "dog"], "no class without an image"
+    assert content(tmp_path / "v.h5")["dog/0.png"][1:] == (0, "dog")
+    source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad})
     for labels in ("none", "folders"):
         with pytest.raises(LabError, match="More than max_bad=0.09 of 33.*\n.*\n.*cat/"):
             packing(source, tmp_path / "u" / "v" / "t.h5", max_bad=0.09, labels=labels)
@@ -220,7 +225,7 @@ def test_bad_images_are_counted_and_named(tmp_path):
     ("contents", "keys", "told"),
     [
         ({"a.txt": b""}, {}, ["There is no image", ".txt", ".jpg"]),
-        ({}, {}, ["There is no image", "nothing"]),
+        ({}, {}, ["There is no image", ".png"]),
         ({"a.png": b"x"}, {"max_bad": 1.0}, ["none can", "a.png"]),
         ({"a.png": png(1), "b.png": png(1, (3, 3))}, {"size": None, "crop": "none"}, ["2 × 3 and 3 × 3", "size=64"]),
         ({"a.png": png(1)}, {"crop": "3x3"}, ["smaller than the crop"]),
@@ -260,9 +265,7 @@ def test_a_target_that_cannot_be_written(tmp_path, small_disk):
 def test_too_little_room_is_told_beforehand(tmp_path, small_disk):
     source = make_zip(tmp_path / "z.zip", IMAGES)
     folder = small_disk(500)
-    with pytest.raises(
-        LabError, match=r"has 0\.5 MB free, but packing takes 3\.0 MB"
-    ):  # 2 · 30 · 128² · 3 bytes
+    with pytest.raises(LabError, match=r"has 0\.5 MB free, but packing takes 3\.0 MB"):  # 2 · 30 · 128² · 3 bytes
         packing(source, folder / "new" / "t.h5", size=128)
     assert list(folder.iterdir()) == []
 

@@ -81,7 +81,8 @@ class Rows:
 
 def write(
     rows: Rows,
-    parts: Mapping[str, np.ndarray],
+    places: np.ndarray,
+    held: np.ndarray,
     names: Sequence[str],
     labels: np.ndarray | None,
     about: Mapping[str, Any],
@@ -90,9 +91,10 @@ def write(
     """Makes the target of `rows`.
 
     Args:
-        parts: for each group the places of its images, ascending.
-        names: of the image at each place.
-        labels: its class number, `(places,)` int64, or None.
+        places: of the images to take, `(N,)`, ascending.
+        held: which of them are held out, `(N,)` bool.
+        names: each one's name.
+        labels: each one's class number, `(N,)` int64, or None.
         about: the attributes `source`, `source_sha256`, `settings` (a dict) and `classes` (a list of texts).
         compress: gzip, a chunk per image, instead of contiguous.
 
@@ -107,13 +109,13 @@ def write(
         file.attrs.update(source=about["source"], source_sha256=about["source_sha256"])
         file.attrs["settings"] = json.dumps(about["settings"], sort_keys=True)
         file.attrs.create("classes", np.array(about["classes"], dtype=object), dtype=text)
-        for name, places in parts.items():
-            group = file.create_group(name)
-            packed = {"chunks": (1, *rows.shape), "compression": "gzip"} if compress and len(places) else {}
-            rows.copy(places, group.create_dataset("images", (len(places), *rows.shape), np.uint8, **packed))
+        for part, chosen in (("train", np.flatnonzero(~held)), ("holdout", np.flatnonzero(held))):
+            group, shape = file.create_group(part), (len(chosen), *rows.shape)
+            packed = {"chunks": (1, *rows.shape), "compression": "gzip"} if compress and len(chosen) else {}
+            rows.copy(places[chosen], group.create_dataset("images", shape, np.uint8, **packed))
             if labels is not None:
-                group.create_dataset("labels", data=labels[places])
-            group.create_dataset("names", data=np.array([names[place] for place in places], dtype=object), dtype=text)
+                group.create_dataset("labels", data=labels[chosen])
+            group.create_dataset("names", data=np.array([names[n] for n in chosen], dtype=object), dtype=text)
 
 
 def megabytes(size: float) -> str:
