@@ -1,8 +1,18 @@
-"""From the bytes of an image file to pixels of the asked form."""
+"""From the bytes of image files to pixels of the asked form, in one process or several.
+
+Light to import, as every process does it.
+"""
 
 import io
+import multiprocessing
+import os
+import signal
+import threading
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +28,8 @@ Image.init()  # all of Pillow's formats
 OTHERS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 FORMATS = ["JPEG", "PNG", *sorted(set(Image.OPEN) - OTHERS - {"JPEG", "PNG"})]  # in this order they are tried
 SUFFIXES = frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+Content = tuple[int, bytes | np.ndarray]  # a number, and an image file or pixels
+Result = tuple[int, np.ndarray | str]  # that number, and pixels (H, W, C) or the reason why there are none
 
 
 class UnreadableError(Exception):
@@ -61,9 +73,9 @@ class Form(NamedTuple):
         return cls(size, part, color == "gray", (colour[0], colour[1], colour[2]))
 
 
-def decode_all(block: Sequence[tuple[int, bytes | np.ndarray]], form: Form) -> list[tuple[int, np.ndarray | str]]:
+def decode_all(block: Sequence[Content], form: Form) -> list[Result]:
     """Decodes numbered images: for each its number and its pixels `(H, W, C)`, or the reason why it can't be used."""
-    results: list[tuple[int, np.ndarray | str]] = []
+    results: list[Result] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, on large images (refused below) and odd ones
         for number, content in block:
@@ -72,6 +84,46 @@ def decode_all(block: Sequence[tuple[int, bytes | np.ndarray]], form: Form) -> l
             except UnreadableError as error:
                 results.append((number, str(error)))
     return results
+
+
+def decode_with(workers: int, blocks: Iterable[Sequence[Content]], form: Form) -> Iterator[Result]:
+    """Decodes blocks in so many processes (0 and 1: in this one), in their order, a few under way for each process.
+
+    Raises:
+        LabError: if a process is killed.
+    """
+    if workers <= 1:
+        for block in blocks:
+            yield from decode_all(block, form)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
+    under_way: deque[Future[list[Result]]] = deque()
+    try:
+        for block in blocks:
+            under_way.append(pool.submit(decode_all, block, form))
+            if len(under_way) > 2 * workers:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+    except BrokenProcessPool as error:
+        raise LabError(
+            "A worker process was killed, by hand or for want of memory.", f"Fewer at once: workers={workers - 1}."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker leaves Ctrl-C to the parent, and doesn't outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def decode(content: bytes | np.ndarray, form: Form) -> np.ndarray:

@@ -1,16 +1,10 @@
 """Images from an archive, a folder or the book's HDF5 into one HDF5 file, which training reads fast (S14 to S16)."""
 
 import itertools
-import multiprocessing
 import os
 import shlex
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +14,13 @@ from tqdm import tqdm
 
 from gan_lab.archives import Member, Source, natural, open_source, printable
 from gan_lab.data.packed import Rows, megabytes, write
-from gan_lab.decoding import SUFFIXES, Form, decode_all
+from gan_lab.decoding import SUFFIXES, Content, Form, decode_with
 from gan_lab.errors import LabError, refused_by_storage
 from gan_lab.labelling import classes_of, counted, hold_out, label
 
 BLOCK = 32  # images, at most, that a worker gets at once,
 BLOCK_BYTES = 2**23  # and about so many bytes
 LISTED = 5  # bad images and kinds of other files that the report names
-
-Content = tuple[int, bytes | np.ndarray]
-Result = tuple[int, np.ndarray | str]
 
 
 class Request(NamedTuple):
@@ -119,7 +110,7 @@ def _decode(source: Source, members: Sequence[Member], form: Form, request: Requ
                 yield places[member.name], content
 
     with tqdm(total=len(members), desc="packing", unit="image", disable=None) as bar:
-        for place, result in _decoded(_blocks(contents()), form, request.workers):
+        for place, result in decode_with(request.workers, _blocks(contents()), form):
             bar.update()
             if isinstance(result, str):
                 bad[place] = printable(result)
@@ -151,42 +142,6 @@ def _blocks(contents: Iterable[Content]) -> Iterator[list[Content]]:
             block, size = [], 0
     if block:
         yield block
-
-
-def _decoded(blocks: Iterator[list[Content]], form: Form, workers: int) -> Iterator[Result]:
-    """Decodes in so many processes (0 and 1: in this one), with a few blocks under way for each."""
-    if workers <= 1:
-        for block in blocks:
-            yield from decode_all(block, form)
-        return
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
-    under_way: deque[Future[list[Result]]] = deque()
-    try:
-        for block in blocks:
-            under_way.append(pool.submit(decode_all, block, form))
-            if len(under_way) > 2 * workers:
-                yield from under_way.popleft().result()
-        while under_way:
-            yield from under_way.popleft().result()
-    except BrokenProcessPool as error:
-        raise LabError(
-            "A worker process was killed, by hand or for want of memory.", f"Fewer at once: workers={workers - 1}."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A worker leaves Ctrl-C to the parent, and doesn't outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """From image files to pixels: every kind of file, against values worked by hand."""
 
 import io
+import random
 import struct
 import tracemalloc
 import zlib
@@ -151,6 +152,29 @@ def test_what_cannot_be_read_is_told(content, reason):
         pixels(content)
     assert reason in str(error.value)
     assert str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_damage_is_told_or_harmless(kind):
+    whole, form = (
+        file_of(image([[(x, y, x * y) for x in range(16)] for y in range(16)]), kind),
+        Form.of(8, "5x7", "rgb", "red"),
+    )
+    chance = random.Random(0)
+    block = []
+    for number in range(50):
+        raw = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 4, 40])):
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        block.append((number, bytes(raw[: chance.choice([len(raw), chance.randrange(len(raw))])])))
+    results = decode_all(block, form)
+    assert [number for number, _ in results] == list(range(50))
+    assert all(result if isinstance(result, str) else result.shape == (8, 8, 3) for _, result in results)
+
+
+def test_16_bits_are_cropped_as_well():
+    content = file_of(Image.fromarray(257 * np.arange(16, dtype=np.uint16).reshape(4, 4)))
+    assert pixels(content, crop="2x2", color="gray") == [[[5], [6]], [[9], [10]]]
 
 
 def test_nothing_that_runs_programs_is_opened():

@@ -22,7 +22,7 @@ from PIL import Image
 from test_archives import make_folder, make_tar, make_zip
 
 import gan_lab
-from gan_lab import pack as module
+from gan_lab import decoding
 from gan_lab.data import packed
 from gan_lab.errors import LabError
 from gan_lab.pack import Request, pack
@@ -284,7 +284,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, small_disk, monkeypatch, 
 
 @pytest.mark.skipif(sys.platform != "linux" or sys.version_info >= (3, 14), reason="a fork inherits what is patched")
 def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "decode_all", _die)
+    monkeypatch.setattr(decoding, "decode_all", _die)
     with pytest.raises(LabError, match="worker process was killed.*\n.*workers=1"):
         packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "t.h5", workers=2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]
