@@ -84,7 +84,7 @@ def pack(request: Request) -> str:
         f"{sum(~held):,} to train on, {sum(held):,} held out.",
         *([f"Classes: {len(classes):,} ({counted(labels)})."] if labels else []),
         *notes,
-        *_bad_lines(bad, members),
+        *([f"Can't be read: {len(bad):,}.", *_reasons(bad, members)] if bad else []),
         *_other_lines(source),
         f"{target}: {size}, in {seconds:.1f} s, {pace:,.0f} images a second.",
         f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}",
@@ -118,16 +118,11 @@ def _decode(source: Source, members: Sequence[Member], form: Form, request: Requ
                 rows.put(place, result)
             if len(bad) > request.max_bad * len(members):
                 break
-    if len(bad) > request.max_bad * len(members) or len(bad) == len(members):
-        raise LabError(
-            "\n".join(
-                [
-                    f"More than max_bad={request.max_bad:g} of {len(members):,} images can't be read, or none can:",
-                    *_bad_lines(bad, members),
-                ]
-            ),
-            "If that is as it should be, say a larger max_bad, a share from 0 to 1.",
-        )
+    if len(bad) == len(members):
+        raise LabError("\n".join([f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]))
+    if len(bad) > request.max_bad * len(members):
+        share = f"More than max_bad={request.max_bad:g} of {len(members):,} images can't be read:"
+        raise LabError("\n".join([share, *_reasons(bad, members)]), "If that is as it should be: a larger max_bad=…")
     return dict(sorted(bad.items()))
 
 
@@ -175,11 +170,9 @@ def _limit_notes(members: Sequence[Member], labels: Sequence[str] | None, limit:
     return [f"limit={limit} leaves out {len(members) - limit:,} images{classes}; limit=null takes all."]
 
 
-def _bad_lines(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
-    if not bad:
-        return []
+def _reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
     lines = [f"  {members[place].name[:80]}: {reason[:120]}" for place, reason in sorted(bad.items())[:LISTED]]
-    return [f"Can't be read: {len(bad):,}.", *lines, *["  …"] * (len(bad) > LISTED)]
+    return [*lines, *["  …"] * (len(bad) > LISTED)]
 
 
 def _other_lines(source: Source) -> list[str]:

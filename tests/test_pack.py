@@ -216,7 +216,7 @@ def test_bad_images_are_counted_and_named(tmp_path):
     assert content(tmp_path / "v.h5")["dog/0.png"][1:] == (0, "dog")
     source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad})
     for labels in ("none", "folders"):
-        with pytest.raises(LabError, match="More than max_bad=0.09 of 33.*\n.*\n.*cat/"):
+        with pytest.raises(LabError, match="More than max_bad=0.09 of 33.*\n.*cat/"):
             packing(source, tmp_path / "u" / "v" / "t.h5", max_bad=0.09, labels=labels)
     assert not (tmp_path / "u").exists(), "nor a folder for it"
 
@@ -226,7 +226,7 @@ def test_bad_images_are_counted_and_named(tmp_path):
     [
         ({"a.txt": b""}, {}, ["There is no image", ".txt", ".jpg"]),
         ({}, {}, ["There is no image", ".png"]),
-        ({"a.png": b"x"}, {"max_bad": 1.0}, ["none can", "a.png"]),
+        ({"a.png": b"x"}, {"max_bad": 1.0}, ["None of 1 images can be read", "a.png"]),
         ({"a.png": png(1), "b.png": png(1, (3, 3))}, {"size": None, "crop": "none"}, ["2 × 3 and 3 × 3", "size=64"]),
         ({"a.png": png(1)}, {"crop": "3x3"}, ["smaller than the crop"]),
         ({"a.png": png(1)}, {"crop": "round"}, ["crop=round"]),

@@ -115,7 +115,7 @@ def write(
             rows.copy(places[chosen], group.create_dataset("images", shape, np.uint8, **packed))
             if labels is not None:
                 group.create_dataset("labels", data=labels[chosen])
-            group.create_dataset("names", data=np.array([names[n] for n in chosen], dtype=object), dtype=text)
+            group.create_dataset("names", data=np.array([names[n] for n in chosen.tolist()], dtype=object), dtype=text)
 
 
 def megabytes(size: float) -> str:
