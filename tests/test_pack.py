@@ -96,11 +96,17 @@ def test_the_layout(tmp_path):
     found = content(tmp_path / "new" / "t.h5")
     assert {name: value for name, (_, value, _) in found.items()} == {name: n for n, name in enumerate(IMAGES)}
     assert all(name.startswith(f"{of}/") for name, (_, _, of) in found.items())
+    cats, dogs = (sorted(filter(lambda name: of in name, IMAGES), key=_hash) for of in ("cat", "dog"))
+    assert {name for name, (part, _, _) in found.items() if part == "holdout"} == {*cats[:2], dogs[0]}
     assert "Packed 30 of 30 images" in said
     assert "27 to train on, 3 held out" in said
     assert "2 (cat 20, dog 10)" in said
     assert f"python train.py dataset=images data.path={tmp_path}/new/t.h5" in said
     assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["t.h5"]
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 @pytest.mark.parametrize("labels", ["none", "folders"])
