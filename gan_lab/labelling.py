@@ -64,7 +64,7 @@ def hold_out(names: Sequence[str], labels: Sequence[str] | None, share: float) -
         places.setdefault(name, []).append(place)
     held = np.zeros(len(names), dtype=bool)
     for members in places.values():
-        count = min(max(1, round(share * len(members))), len(members) - 1) if share else 0
+        count = min(max(1, round(share * len(members))), len(members) - 1)
         members.sort(key=lambda place: hashlib.sha256(names[place].encode()).digest())
         held[members[:count]] = True
     return held

@@ -75,6 +75,8 @@ def pack(request: Request) -> str:
             labels = labels and [labels[place] for place in good]
             classes, numbers = classes_of(labels) if labels else ([], None)
             held = hold_out(names, labels, request.holdout)
+            if not held.any():
+                raise LabError("None can be held out: no class has two images.", "Pack more, or say labels=none.")
             write(rows, good, held, names, numbers, {**about, "classes": classes}, request.compress)
     assert rows.shape is not None
     seconds = time.perf_counter() - started

@@ -92,7 +92,7 @@ RULES = {
     "color": Is(str, among=("rgb", "gray")),
     "background": Is(str),
     "labels": Is(str),
-    "holdout": SHARE,
+    "holdout": Is(float, low=0.01, high=0.9),
     "workers": Is(int, low=0, high=1024),
     "max_bad": Is(float, low=0, high=1),
     "compress": Is(bool),

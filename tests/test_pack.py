@@ -131,18 +131,8 @@ def test_compressed_it_is_chunked_by_image(tmp_path):
     assert content(tmp_path / "small.h5") == content(tmp_path / "plain.h5")
     with h5py.File(tmp_path / "small.h5") as file:
         assert (file["train/images"].chunks, file["train/images"].compression) == ((1, 2, 2, 3), "gzip")
-
-
-def test_without_holdout_or_with_one_image_there_is_an_empty_part(tmp_path):
-    packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "a.h5", holdout=0.0)
-    packing(make_zip(tmp_path / "one.zip", {"a.png": png(7)}), tmp_path / "b.h5", compress=True)
-    for name, count in (("a.h5", 30), ("b.h5", 1)):
-        with h5py.File(tmp_path / name) as file:
-            assert file["train/images"].shape == (count, 2, 2, 3)
-            assert file["holdout/images"].shape == (0, 2, 2, 3)
-            assert file["holdout/names"].shape == (0,)
-            assert list(file.attrs["classes"]) == []
-            assert "labels" not in file["train"]
+        assert file["train"].keys() == {"images", "names"}, "no labels are known"
+        assert list(file.attrs["classes"]) == []
 
 
 def test_limit_takes_the_first_by_name(tmp_path):
@@ -171,9 +161,12 @@ def test_the_books_own_file(tmp_path):
         for number, face in enumerate(faces):
             name = f"img_align_celeba/{number}.jpg"
             file.create_dataset(name, data=face, compression="gzip", compression_opts=9)
-    packing(tmp_path / "celeba.h5", tmp_path / "t.h5", size=None, crop="128x128", holdout=0.0, workers=2)
+    packing(tmp_path / "celeba.h5", tmp_path / "t.h5", size=None, crop="128x128", holdout=0.25, workers=2)
     with h5py.File(tmp_path / "t.h5") as file:
-        assert (file["train/images"][()] == faces[:, 45:173, 25:153]).all()  # (218 - 128)/2, (178 - 128)/2
+        for part, count in (("train", 3), ("holdout", 1)):
+            numbers = [int(name[len("img_align_celeba/") : -len(".jpg")]) for name in file[part]["names"].asstr()]
+            assert len(numbers) == count
+            assert (file[part]["images"][()] == faces[numbers, 45:173, 25:153]).all()  # (218 - 128)/2, (178 - 128)/2
 
 
 def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch):
@@ -234,6 +227,8 @@ def test_bad_images_are_counted_and_named(tmp_path):
         ({}, {}, ["There is no image", ".png"]),
         ({"a.png": b"x"}, {"max_bad": 1.0}, ["None of 1 images can be read", "a.png"]),
         ({"a.png": png(1), "b.png": png(1, (3, 3))}, {"size": None, "crop": "none"}, ["2 × 3 and 3 × 3", "size=64"]),
+        ({"a.png": png(1)}, {}, ["None can be held out"]),
+        ({"a/a.png": png(1), "b/b.png": png(1)}, {"labels": "folders"}, ["no class has two images", "labels=none"]),
         ({"a.png": png(1)}, {"crop": "3x3"}, ["smaller than the crop"]),
         ({"a.png": png(1)}, {"crop": "round"}, ["crop=round"]),
         ({"a.png": png(1)}, {"background": "whitish"}, ["whitish"]),
@@ -345,7 +340,7 @@ def main():
         ("source=z.zip target=bad.zip", "target=bad.zip is there already"),
         ("source=z.zip target=bad.zip/t.h5", "bad.zip"),
         ("source=z.zip target=t.h5 size=0", "size has to be a whole number ≥ 1 and ≤ 4,096 or null"),
-        ("source=z.zip target=t.h5 holdout=1", "holdout has to be a number ≥ 0 and < 1"),
+        ("source=z.zip target=t.h5 holdout=0", "holdout has to be a number ≥ 0.01 and ≤ 0.9"),
         ("source=z.zip target=t.h5 color=red", "one of rgb, gray"),
         ("source=z.zip target=t.h5 crop=128", "crop"),
         ("source=z.zip target=t.h5 workers=-1", "workers has to be"),

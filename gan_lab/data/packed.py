@@ -111,7 +111,7 @@ def write(
         file.attrs.create("classes", np.array(about["classes"], dtype=object), dtype=text)
         for part, chosen in (("train", np.flatnonzero(~held)), ("holdout", np.flatnonzero(held))):
             group, shape = file.create_group(part), (len(chosen), *rows.shape)
-            packed = {"chunks": (1, *rows.shape), "compression": "gzip"} if compress and len(chosen) else {}
+            packed = {"chunks": (1, *rows.shape), "compression": "gzip"} if compress else {}
             rows.copy(places[chosen], group.create_dataset("images", shape, np.uint8, **packed))
             if labels is not None:
                 group.create_dataset("labels", data=labels[chosen])
