@@ -105,6 +105,18 @@ def test_the_books_hdf5(tmp_path):
     assert sum(left_out(tmp_path / "book.h5").values()) == 3
 
 
+def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "book.h5", "w") as file:
+        file.create_dataset("g/1.jpg", data=np.zeros((4, 2, 3), np.uint8))
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "book.h5").read_bytes()[:-100])
+    with pytest.raises(LabError, match="truncated"):
+        open_source(tmp_path / "cut.h5")
+    for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
+        monkeypatch.setattr(h5py.File, "visititems", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(LabError, match=str(error)):
+            open_source(tmp_path / "book.h5")
+
+
 def test_natural_order():
     names = ["10.jpg", "2.jpg", "a/1", "a10b2", "a10b10", "a9", "02.jpg", "b" + "9" * 5000]
     order = ["02.jpg", "2.jpg", "10.jpg", "a9", "a10b2", "a10b10", "a/1", "b" + "9" * 5000]
