@@ -88,6 +88,17 @@ RULES = {
     "pairs": Is(int, low=1, high=10**5),
     "confidence": Is(float, low=0, high=1),
     "tries": Is(int, low=1, high=10**7),
+    "source": Is(str),
+    "size": Is(int, low=1, high=4096, none=True),
+    "crop": Is(str),
+    "limit": Is(int, low=1, high=10**9, none=True),
+    "color": Is(str, among=("rgb", "gray")),
+    "background": Is(str),
+    "labels": Is(str),
+    "holdout": Is(float, low=0.01, high=0.9),
+    "workers": Is(int, low=0, high=1024),
+    "max_bad": Is(float, low=0, high=1),
+    "compress": Is(bool),
     "dataset.samples": Is(int, low=1, high=10**9, none=True),
     "dataset.modes": Is(int, low=1, high=10**6),
     "dataset.side": Is(int, low=1, high=1000),
@@ -155,7 +166,7 @@ def check(cfg: DictConfig) -> None:
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if missing := [key for key, value in nodes(values) if value == "???"]:
         raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
-    training = not values.keys() & {"run", "runs"}
+    training = not values.keys() & {"run", "runs", "source"}
     if training and (left_out := sorted(_needed() - values.keys())):
         raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
     if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):

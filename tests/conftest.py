@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hydra
@@ -95,6 +95,27 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     part = Part(pixels, torch.arange(30) % 10)
     monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Makes a file system of its own, of so many KiB: `small_disk(200)` gives its folder."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kib: int, *options: str) -> Path:
+        size = ",".join([f"size={kib}k", *options])
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"can't mount a small file system here: {done.stderr.strip()}")
+        return folder
+
+    if os.name != "posix" or not Path("/bin/mount").exists():
+        pytest.skip("needs mount")
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)
 
 
 @pytest.fixture

@@ -19,6 +19,9 @@ FLOORS = [
     ("gan_lab.data", 0),
     ("gan_lab.metrics", 0),
     ("gan_lab.files", 0),
+    ("gan_lab.decoding", 0),
+    ("gan_lab.archives", 0),
+    ("gan_lab.labelling", 0),
     ("gan_lab.runs", 0),
     ("gan_lab.compare.factors", 0),
     ("gan_lab.compare.questions", 0),
@@ -56,6 +59,7 @@ FLOORS = [
     ("gan_lab.preflight", 4),
     ("gan_lab.explore", 4),
     ("gan_lab.backquery", 4),
+    ("gan_lab.pack", 4),
     ("gan_lab.compare", 4),
     ("gan_lab", 0),
 ]

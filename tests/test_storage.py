@@ -1,6 +1,5 @@
 """Full and read-only disks, too little memory, two processes at once: a clear message; what was whole stays whole."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,27 +23,6 @@ SMALL = (
     "callbacks.verdict.samples=500",
 )
 SMALL = (*SMALL, f"cache_dir={kept_evaluators()}")
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Makes a file system of its own, of so many KiB: `small_disk(200)` gives its folder."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kib: int, *options: str) -> Path:
-        size = ",".join([f"size={kib}k", *options])
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], capture_output=True, text=True
-        )
-        if done.returncode:
-            pytest.skip(f"can't mount a small file system here: {done.stderr.strip()}")
-        return folder
-
-    if os.name != "posix" or not Path("/bin/mount").exists():
-        pytest.skip("needs mount")
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True)
 
 
 @pytest.mark.parametrize("kib", [76, 300])

@@ -1,0 +1,18 @@
+"""Images into one HDF5 file: `python scripts/pack.py source=<archive or folder> target=<file.h5>`; see `--help`."""
+
+from omegaconf import DictConfig
+
+from gan_lab.command import command
+from gan_lab.config import check
+
+
+@command("pack")
+def main(cfg: DictConfig) -> None:
+    check(cfg)
+    from gan_lab.pack import Request, pack
+
+    print(pack(Request(**{key: cfg[key] for key in Request.__annotations__})))
+
+
+if __name__ == "__main__":
+    main()

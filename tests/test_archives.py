@@ -1,0 +1,304 @@
+"""Archives, folders and the book's HDF5, good and evil: images are found and read in place, the rest is told."""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import random
+import stat
+import subprocess
+import tarfile
+import tracemalloc
+import zipfile
+from contextlib import closing
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from gan_lab import archives
+from gan_lab.archives import natural, open_source, printable
+from gan_lab.errors import LabError
+
+CONTENTS = {"b/10.png": b"ten", "b/2.png": b"two", "a/x.JPG": b"x", "readme.txt": b"no image", "c/": b""}
+FOUND = {"a/x.JPG": b"x", "b/2.png": b"two", "b/10.png": b"ten"}
+
+
+def make_zip(path: Path, contents=CONTENTS, compression=zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_tar(path: Path, contents=CONTENTS, mode="w") -> Path:
+    with tarfile.open(path, mode) as archive:
+        for name, content in contents.items():
+            entry = tarfile.TarInfo(name.rstrip("/"))
+            entry.size = len(content)
+            entry.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+            archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def make_folder(path: Path, contents=CONTENTS) -> Path:
+    for name, content in contents.items():
+        place = path / name
+        (place if name.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            place.write_bytes(content)
+    return path
+
+
+def read(path: Path) -> dict:
+    with closing(open_source(path)) as source:
+        found = {member.name: content for member, content in source.read(source.members)}
+        assert [member.name for member in source.members] == sorted(found, key=natural)
+        return {name: found[name] for name in sorted(found, key=natural)}
+
+
+def left_out(path: Path) -> dict[str, int]:
+    with closing(open_source(path)) as source:
+        return {what: count for what, count in source.left_out.items() if count}
+
+
+MAKE = {
+    "zip": make_zip,
+    "stored": lambda path: make_zip(path, compression=zipfile.ZIP_STORED),
+    "folder": make_folder,
+    **{f"tar{kind}": lambda path, kind=kind: make_tar(path, mode=f"w{kind}") for kind in ("", ":gz", ":bz2", ":xz")},
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_the_same_is_found_in_every_kind(tmp_path, kind):
+    path = MAKE[kind](tmp_path / "source")  # told by its first bytes, not by its name
+    assert list(read(path).items()) == list(FOUND.items())
+    assert left_out(path) == {".txt: no images, by their names": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["source"], "nothing is unpacked"
+    if kind == "folder":
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in FOUND.items()}
+        text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(FOUND)).encode()
+    else:
+        text = path.read_bytes()
+    with closing(open_source(path)) as source:
+        assert source.sha256() == hashlib.sha256(text).hexdigest()
+
+
+def test_the_books_hdf5(tmp_path):
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
+    with h5py.File(tmp_path / "book.h5", "w") as file:
+        group = file.create_group("img_align_celeba")
+        for name in ("10.jpg", "2.jpg"):
+            group.create_dataset(name, data=pixels, compression="gzip", compression_opts=9)
+        group.create_dataset("0.jpg", data=pixels.astype(float))
+        group.create_dataset("1.jpg", data=pixels[..., :2])
+        group["3.jpg"] = h5py.ExternalLink("other.h5", "/x")
+        (tmp_path / "secret").write_bytes(bytes(24))
+        group.create_dataset("4.jpg", (4, 2, 3), np.uint8, external=[(str(tmp_path / "secret"), 0, 24)])
+    found = read(tmp_path / "book.h5")
+    assert list(found) == ["img_align_celeba/2.jpg", "img_align_celeba/10.jpg"]
+    assert all((content == pixels).all() for content in found.values())
+    assert sum(left_out(tmp_path / "book.h5").values()) == 3
+
+
+def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "book.h5", "w") as file:
+        file.create_dataset("g/1.jpg", data=np.zeros((4, 2, 3), np.uint8))
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "book.h5").read_bytes()[:-100])
+    with pytest.raises(LabError, match="truncated"):
+        open_source(tmp_path / "cut.h5")
+    for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
+        monkeypatch.setattr(h5py.File, "visititems", lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(LabError, match=str(error)):
+            open_source(tmp_path / "book.h5")
+
+
+def test_natural_order():
+    names = ["10.jpg", "2.jpg", "a/1", "a10b2", "a10b10", "a9", "02.jpg", "b" + "9" * 5000]
+    order = ["02.jpg", "2.jpg", "10.jpg", "a9", "a10b2", "a10b10", "a/1", "b" + "9" * 5000]
+    assert sorted(names, key=natural) == order
+
+
+def test_names_are_only_names(tmp_path):
+    """Nothing is unpacked, so that ../ can't lead anywhere; what would steer a terminal is escaped."""
+    names = ["../../evil.png", "/etc/evil.png", "C:\\evil.png", "\x1b[2Jevil.png", "a\u202egnp.png", "ü.png"]
+    path = make_zip(tmp_path / "z.zip", dict.fromkeys(names, b"1"))
+    shown = {"../../evil.png", "/etc/evil.png", "C:\\evil.png", "\\x1b[2Jevil.png", "a\\u202egnp.png", "ü.png"}
+    assert set(read(path)) == shown
+    assert set(read(make_tar(tmp_path / "t.tar", dict.fromkeys(names, b"1")))) == shown
+    assert {entry.name for entry in tmp_path.iterdir()} == {"z.zip", "t.tar"}
+    assert printable(os.fsdecode(b"a\xff\n")) == "a\\udcff\\n"
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    names = [
+        "__MACOSX/a.png",
+        "d/._a.png",
+        ".DS_Store",
+        "Thumbs.db",
+        "in.zip",
+        "in.tar.gz",
+        "x/in.TAR",
+        "a.csv",
+        "a.png",
+    ]
+    path = make_zip(tmp_path / "z.zip", dict.fromkeys(names, b"1"))
+    assert left_out(path) == {
+        "macOS's own: no images, by their names": 2,
+        "without a suffix: no images, by their names": 1,
+        ".db: no images, by their names": 1,
+        ".csv: no images, by their names": 1,
+        "archives inside, which aren't opened": 3,
+    }
+
+
+def test_of_names_that_come_twice_the_last_counts(tmp_path):
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr("a.png", b"first")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("a.png", b"second")
+    assert read(tmp_path / "z.zip") == {"a.png": b"second"}
+    assert sum(left_out(tmp_path / "z.zip").values()) == 1
+
+
+def test_links_devices_and_pipes_are_not_followed(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    folder = make_folder(tmp_path / "folder", {"a.png": b"1"})
+    (folder / "link.png").symlink_to(secret)
+    (folder / "up").symlink_to(tmp_path)
+    os.mkfifo(folder / "pipe.png")
+    with tarfile.open(tmp_path / "t.tar", "w") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            entry = tarfile.TarInfo(f"{kind.decode()}.png")
+            entry.type, entry.linkname = kind, str(secret)
+            archive.addfile(entry)
+        archive.add(folder / "a.png", "a.png")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        entry = zipfile.ZipInfo("link.png")
+        entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(entry, str(secret))
+        archive.writestr("a.png", b"1")
+    for path, links in ((folder, 3), (tmp_path / "t.tar", 4), (tmp_path / "z.zip", 1)):
+        assert read(path) == {"a.png": b"1"}
+        assert left_out(path) == {"links, devices or pipes, which aren't followed": links}
+
+
+def test_a_member_that_unfolds_without_end_is_read_no_further_than_is_stated(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    bomb = {"a.png": bytes(10**7), "b.png": b"good"}
+    for path in (
+        make_zip(tmp_path / "z.zip", bomb),
+        make_tar(tmp_path / "t.tgz", bomb, "w:gz"),
+        make_folder(tmp_path / "f", bomb),
+    ):
+        found = read(path)
+        assert len(found["a.png"]) == 1001, "one more, so that it is known to be too many"
+        assert found["b.png"] == b"good"
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_zipfile_would_unfold_whole_is_refused(tmp_path, compression):
+    path = make_zip(tmp_path / "z.zip", {"a.png": bytes(10**7)}, compression)
+    tracemalloc.start()
+    assert "deflate" in str(read(path)["a.png"])
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_tar_that_unfolds_without_end_is_refused(tmp_path, compress):
+    header = tarfile.TarInfo("a.png")
+    header.size = 10**13
+    (tmp_path / "t").write_bytes(compress(header.tobuf() + bytes(10**6)))
+    with pytest.raises(LabError, match="unfolds to more than"):
+        open_source(tmp_path / "t")
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_name_that_unfolds_without_end_is_refused(tmp_path, kind):
+    header = tarfile.TarInfo("a.png")
+    header.size, header.type = 10**8, kind
+    (tmp_path / "t").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10**8), 1))
+    tracemalloc.start()
+    with pytest.raises(LabError, match="has no end"):
+        open_source(tmp_path / "t")
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+def test_an_encrypted_zip_is_refused(tmp_path):
+    path = make_zip(tmp_path / "z.zip", {"a.png": b"1"})
+    raw = bytearray(path.read_bytes())
+    for sign, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        raw[raw.index(sign) + place] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(LabError, match="encrypted"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind != "folder"])
+def test_a_truncated_archive_is_refused_wherever_it_was_cut(tmp_path, kind):
+    whole = MAKE[kind](tmp_path / "whole").read_bytes()
+    end = len(whole.rstrip(b"\0")) if kind == "tar" else len(whole) - 1  # a tar's own end is zeros, some to spare
+    cut = tmp_path / "cut"
+    for length in sorted({0, *range(1, end, max(1, end // 60)), end - 1, end}):
+        cut.write_bytes(whole[:length])
+        with pytest.raises(LabError, match="can't be read"):
+            open_source(cut)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MAKE if kind != "folder"])
+def test_damage_is_told_or_harmless(tmp_path, kind):
+    """Whatever bits are flipped: members, an error in their place, or a refusal."""
+    whole = MAKE[kind](tmp_path / "whole").read_bytes()
+    chance = random.Random(0)
+    for _ in range(60):
+        raw = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 4, 40])):
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        (tmp_path / "bad").write_bytes(raw)
+        try:
+            contents = read(tmp_path / "bad").values()
+        except LabError as error:
+            assert "source=" in str(error)
+        else:
+            assert all(isinstance(content, (bytes, Exception)) for content in contents)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello" * 500, b"PK\x03\x04" + bytes(99), b"\x89HDF\r\n\x1a\n" + bytes(99), gzip.compress(b"x" * 999)],
+)
+def test_what_is_no_archive_is_refused(tmp_path, content):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(LabError, match="Zip, tar, folder and HDF5 can be read"):
+        open_source(tmp_path / "a.zip")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "missing.zip", tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(LabError, match="no file and no folder"):
+            open_source(path)
+
+
+def test_a_packed_file_is_not_packed_again(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["format"] = "gan_lab images"
+    with pytest.raises(LabError, match="packed already"):
+        open_source(tmp_path / "a.h5")
+
+
+def test_a_folders_checksum_can_be_made_with_sha256sum(tmp_path):
+    folder = make_folder(tmp_path / "folder", FOUND)
+    listing = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    done = subprocess.run(["sh", "-c", listing], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("no sha256sum here")
+    with closing(open_source(folder)) as source:
+        assert source.sha256() == done.stdout.split()[0]

@@ -1,0 +1,97 @@
+"""Classes from folders and CSV files, and which images are held out."""
+
+import codecs
+
+import numpy as np
+import pytest
+
+from gan_lab.archives import Member
+from gan_lab.errors import LabError
+from gan_lab.labelling import classes_of, counted, hold_out, label
+
+
+def members(*names: str) -> list[Member]:
+    return [Member(name, None) for name in names]
+
+
+def test_folders_are_classes():
+    chosen, labels, notes = label(members("x/cat/1.png", "x/dog/1.png", "y/cat/2.png"), "folders")
+    assert (len(chosen), labels, notes) == (3, ["cat", "dog", "cat"], [])
+    with pytest.raises(LabError, match="bare.png lies in no folder"):
+        label(members("cat/1.png", "bare.png"), "folders")
+
+
+def test_without_labels_folders_are_hinted_at():
+    assert label(members("a/1.png", "a/2.png"), "none")[1:] == (None, [])
+    assert "2 folders" in label(members("a/1.png", "b/2.png"), "none")[2][0]
+
+
+def by_csv(tmp_path, content, *names):
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return label(members(*names), str(path))
+
+
+@pytest.mark.parametrize(
+    "encode", [lambda t: t.encode(), lambda t: codecs.BOM_UTF8 + t.encode(), lambda t: t.encode("utf-16")]
+)
+def test_a_csv_names_files_with_or_without_folders(tmp_path, encode):
+    text = 'file,label\r\nd/1.png,größe\r\n"2.png", "a, b"\r\n\r\nnowhere.png,x\r\n'.replace(', "', ',"')
+    chosen, labels, notes = by_csv(tmp_path, encode(text), "d/1.png", "d/e/2.png", "3.png")
+    assert [member.name for member in chosen] == ["d/1.png", "d/e/2.png"]
+    assert labels == ["größe", "a, b"]
+    assert [note.split()[0] for note in notes] == ["1", "1"], "one image without a label, one row without an image"
+    assert "left out" in notes[0]
+    assert "name no image" in notes[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "no rows"),
+        ("file,label\n", "no rows"),
+        ("file;label\n1.png;a\n", "row 2: 1 columns"),
+        ("file,label,more\n1.png,a,b\n", "row 2: 3 columns"),
+        ("file,label\n1.png,\n", "row 2"),
+        ("file,label\n1.png,a\n1.png,b\n", "row 3: 1.png had another label"),
+        ("file,label\nother.png,a\n", "names none of the images"),
+        ('file,label\n"1.png,a\n', "can't be read"),
+        ("file,label\n1.png,größe\n".encode("latin-1"), "UTF-8"),
+        (b"\xff\xfea", "UTF-8"),
+        (bytes(99), "columns"),
+        ("file,label\n1.png," + "x" * 200_000, "can't be read"),
+        ("file,label\n2.png,a\n", "2.png may be d/2.png or e/2.png"),
+    ],
+)
+def test_a_csv_that_will_not_do(tmp_path, content, told):
+    with pytest.raises(LabError) as error:
+        by_csv(tmp_path, content, "1.png", "d/2.png", "e/2.png")
+    assert told in str(error.value)
+    assert "labels.csv" in str(error.value)
+
+
+def test_labels_that_are_no_file(tmp_path):
+    for name in ("folder", str(tmp_path), "/dev/zero"):
+        with pytest.raises(LabError, match="is no file"):
+            label(members("1.png"), name)
+
+
+def test_classes_are_numbered_in_natural_order():
+    classes, numbers = classes_of(["10", "9", "cat", "9"])
+    assert classes == ["9", "10", "cat"]
+    assert numbers.tolist() == [1, 0, 2, 0]
+    assert numbers.dtype == np.int64
+    assert counted(["10", "9", "cat", "9"], most=2) == "9 2, 10 1, …"
+
+
+def test_every_class_is_held_out_by_the_same_share():
+    labels = ["a"] * 100 + ["b"] * 20 + ["c"] * 2 + ["d"]
+    names = [f"{n}.png" for n in range(len(labels))]
+    held = hold_out(names, labels, 0.1)
+    assert [sum(h for h, of in zip(held, labels, strict=True) if of == name) for name in "abcd"] == [10, 2, 1, 0]
+    back = hold_out(names[::-1], labels[::-1], 0.1)
+    assert (back[::-1] == held).all(), "whatever their order"
+    assert 0 < sum(held[:50]) < 10, "and not the first ones"
+    assert hold_out(names, None, 0.1).sum() == 12  # of 123
+    assert hold_out(["a.png"], None, 0.9).sum() == 0
+    assert hold_out(["a.png", "b.png"], None, 0.9).sum() == 1

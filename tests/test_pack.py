@@ -1,0 +1,381 @@
+"""The pack command: what is in the file that it makes, and what becomes of sources that won't do."""
+
+import errno
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from conftest import ROOT
+from PIL import Image
+from test_archives import make_folder, make_tar, make_zip
+
+import gan_lab
+from gan_lab import decoding
+from gan_lab.data import packed
+from gan_lab.errors import LabError
+from gan_lab.pack import Request, pack
+
+KEYS = {
+    key: value
+    for key, value in yaml.safe_load((ROOT / "conf" / "pack.yaml").read_text()).items()
+    if key in Request._fields
+}
+
+
+def png(value: int, size: tuple[int, int] = (3, 2)) -> bytes:
+    """An image of one colour, `(value, 0, 255 - value)`; size is width, height."""
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (value, 0, 255 - value)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+IMAGES = {f"{'cat' if n % 3 else 'dog'}/{n}.png": png(n) for n in range(30)}
+
+
+def packing(source: Path, target: Path, **keys) -> str:
+    return pack(Request(**{**KEYS, "source": str(source), "target": str(target), "size": 2, "workers": 0, **keys}))
+
+
+def content(target: Path) -> dict[str, tuple]:
+    """Of each image its part, its pixels' one value of red, and its class's name."""
+    found = {}
+    with h5py.File(target) as file:
+        for part in ("train", "holdout"):
+            group = file[part]
+            labels = group["labels"][()] if "labels" in group else [None] * len(group["names"])
+            for name, pixels, number in zip(group["names"].asstr()[()], group["images"][()], labels, strict=True):
+                value = int(pixels[0, 0, 0])
+                assert (pixels == [value, 0, 255 - value]).all()
+                found[name] = (part, value, None if number is None else file.attrs["classes"][number])
+    return found
+
+
+def test_the_layout(tmp_path):
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    said = packing(source, tmp_path / "new" / "t.h5", labels="folders")
+    with h5py.File(tmp_path / "new" / "t.h5") as file:
+        about = dict(file.attrs)
+        assert (about["format"], about["format_version"]) == ("gan_lab images", 1)
+        assert (about["source"], about["created_by"]) == ("z.zip", f"gan_lab {gan_lab.__version__}")
+        assert about["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+        assert list(about["classes"]) == ["cat", "dog"]
+        settings = {"size": 2, "crop": "center", "limit": 20000, "color": "rgb", "background": "white"}
+        assert json.loads(about["settings"]) == {**settings, "holdout": 0.1, "labels": "folders"}
+        assert about.keys() == {
+            "format",
+            "format_version",
+            "source",
+            "created_by",
+            "source_sha256",
+            "classes",
+            "settings",
+        }
+        assert set(file) == {"train", "holdout"}
+        for part, count in (("train", 27), ("holdout", 3)):  # 2 of 20 cats, 1 of 10 dogs
+            images, labels, names = (file[part][name] for name in ("images", "labels", "names"))
+            assert (images.shape, images.dtype, images.chunks) == ((count, 2, 2, 3), np.uint8, None)
+            assert (labels.shape, labels.dtype) == ((count,), np.int64)
+            assert names.shape == (count,)
+            assert h5py.check_string_dtype(names.dtype) == ("utf-8", None)
+            raw = np.memmap(tmp_path / "new" / "t.h5", np.uint8, "r", images.id.get_offset(), images.shape)
+            assert (raw == images[()]).all()
+            numbers = [int(name.split("/")[1].removesuffix(".png")) for name in names.asstr()[()]]
+            assert numbers == sorted(numbers, key=lambda n: (n % 3 == 0, n)), "in natural order, cats before dogs"
+    found = content(tmp_path / "new" / "t.h5")
+    assert {name: value for name, (_, value, _) in found.items()} == {name: n for n, name in enumerate(IMAGES)}
+    assert all(name.startswith(f"{of}/") for name, (_, _, of) in found.items())
+    cats, dogs = (sorted(filter(lambda name: of in name, IMAGES), key=_hash) for of in ("cat", "dog"))
+    assert {name for name, (part, _, _) in found.items() if part == "holdout"} == {*cats[:2], dogs[0]}
+    assert "Packed 30 of 30 images" in said
+    assert "27 to train on, 3 held out" in said
+    assert "2 (cat 20, dog 10)" in said
+    assert f"python train.py dataset=images data.path={tmp_path}/new/t.h5" in said
+    assert [entry.name for entry in (tmp_path / "new").iterdir()] == ["t.h5"]
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
+
+
+@pytest.mark.parametrize("labels", ["none", "folders"])
+def test_the_same_whatever_the_source_and_the_workers(tmp_path, labels):
+    sources = [make_zip(tmp_path / "z.zip", IMAGES), make_folder(tmp_path / "f", IMAGES)]
+    backwards = dict(reversed(IMAGES.items()))
+    sources += [make_tar(tmp_path / "t.tgz", backwards, "w:gz"), make_tar(tmp_path / "t.tar", IMAGES)]
+    found = []
+    for source in sources:
+        targets = [tmp_path / f"{source.name}{workers}.h5" for workers in (0, 3)]
+        for target, workers in zip(targets, (0, 3), strict=True):
+            packing(source, target, labels=labels, workers=workers)
+        assert targets[0].read_bytes() == targets[1].read_bytes(), "to the byte"
+        found.append(content(targets[0]))
+    assert all(one == found[0] for one in found)
+
+
+def test_compressed_it_is_chunked_by_image(tmp_path):
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    packing(source, tmp_path / "plain.h5")
+    packing(source, tmp_path / "small.h5", compress=True)
+    assert content(tmp_path / "small.h5") == content(tmp_path / "plain.h5")
+    with h5py.File(tmp_path / "small.h5") as file:
+        assert (file["train/images"].chunks, file["train/images"].compression) == ((1, 2, 2, 3), "gzip")
+        assert file["train"].keys() == {"images", "names"}, "no labels are known"
+        assert list(file.attrs["classes"]) == []
+
+
+def test_limit_takes_the_first_by_name(tmp_path):
+    source = make_zip(tmp_path / "z.zip", {f"{n}.png": png(n) for n in range(29, -1, -1)})
+    assert "leaves out 27" in packing(source, tmp_path / "t.h5", limit=3)
+    assert sorted(content(tmp_path / "t.h5")) == ["0.png", "1.png", "2.png"]
+    said = packing(make_zip(tmp_path / "y.zip", IMAGES), tmp_path / "u.h5", limit=20, labels="folders")
+    assert "leaves out 10 images, all of dog among them" in said
+
+
+def test_labels_by_csv(tmp_path):
+    (tmp_path / "l.csv").write_text("name,kind\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(20)))
+    said = packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "t.h5", labels=str(tmp_path / "l.csv"))
+    found = content(tmp_path / "t.h5")
+    assert len(found) == 20
+    assert all(of == str(value % 2) for _, value, of in found.values())
+    assert "10 without a label" in said
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert json.loads(file.attrs["settings"])["labels"] == "l.csv"
+
+
+def test_the_books_own_file(tmp_path):
+    rng = np.random.default_rng(0)
+    faces = rng.integers(0, 256, (4, 218, 178, 3), dtype=np.uint8)
+    with h5py.File(tmp_path / "celeba.h5", "w") as file:
+        for number, face in enumerate(faces):
+            name = f"img_align_celeba/{number}.jpg"
+            file.create_dataset(name, data=face, compression="gzip", compression_opts=9)
+    packing(tmp_path / "celeba.h5", tmp_path / "t.h5", size=None, crop="128x128", holdout=0.25, workers=2)
+    with h5py.File(tmp_path / "t.h5") as file:
+        for part, count in (("train", 3), ("holdout", 1)):
+            numbers = [int(name[len("img_align_celeba/") : -len(".jpg")]) for name in file[part]["names"].asstr()]
+            assert len(numbers) == count
+            assert (file[part]["images"][()] == faces[numbers, 45:173, 25:153]).all()  # (218 - 128)/2, (178 - 128)/2
+
+
+def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch):
+    """5,000 names are more than an HDF5 attribute of the oldest kind holds; blocks of two images are copied."""
+    monkeypatch.setattr(packed, "BLOCK", 2 * 12)
+    values = np.arange(5000) % 256
+    with packed.Rows(tmp_path / "t.h5", 5000) as rows:
+        for place in reversed(range(5000)):
+            rows.put(place, np.full((2, 2, 3), values[place], np.uint8))
+        about = {"source": "", "source_sha256": "", "settings": {}, "classes": [f"class {n}" for n in range(5000)]}
+        held = np.arange(5000) % 7 == 3
+        packed.write(rows, np.arange(5000), held, [str(n) for n in range(5000)], np.arange(5000), about, False)
+    with h5py.File(tmp_path / "t.h5") as file:
+        assert file.attrs["classes"][4999] == "class 4999"
+        assert (file["train/images"][:, 0, 0, 0] == values[~held]).all()
+        assert (file["holdout/images"][:, 1, 1, 2] == values[held]).all()
+        assert (file["holdout/labels"][()] == np.flatnonzero(held)).all()
+
+
+def test_any_tool_opens_it(tmp_path):
+    if not shutil.which("h5ls"):
+        pytest.skip("no h5ls here")
+    packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "t.h5", labels="folders")
+    listed = subprocess.run(["h5ls", "-r", str(tmp_path / "t.h5")], capture_output=True, text=True, check=True).stdout
+    assert "/train/images            Dataset {27, 2, 2, 3}" in listed
+
+
+# What won't do.
+
+
+def test_bad_images_are_counted_and_named(tmp_path):
+    bad = {"cat/zero.png": b"", "cat/text\n.png": b"hello", "cat/cut.png": IMAGES["dog/0.png"][:-40]}
+    source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad, "in.zip": b"", "about.txt": b""})
+    said = packing(source, tmp_path / "t.h5", max_bad=0.1, workers=2)  # 3 of 33
+    assert "Packed 30 of 33" in said
+    assert "Can't be read: 3." in said
+    assert "cat/zero.png: it is empty" in said
+    assert "cat/text\\n.png: it is no image" in said
+    assert "1 archives inside" in said
+    assert ".txt" in said
+    assert content(tmp_path / "t.h5").keys() == IMAGES.keys()
+    source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad, "ape/0.png": b""})
+    packing(source, tmp_path / "v.h5", max_bad=0.2, labels="folders")
+    with h5py.File(tmp_path / "v.h5") as file:
+        assert list(file.attrs["classes"]) == ["cat", "dog"], "no class without an image"
+    assert content(tmp_path / "v.h5")["dog/0.png"][1:] == (0, "dog")
+    source = make_zip(tmp_path / "z.zip", {**IMAGES, **bad})
+    for labels in ("none", "folders"):
+        with pytest.raises(LabError, match="More than max_bad=0.09 of 33.*\n.*cat/"):
+            packing(source, tmp_path / "u" / "v" / "t.h5", max_bad=0.09, labels=labels)
+    assert not (tmp_path / "u").exists(), "nor a folder for it"
+
+
+@pytest.mark.parametrize(
+    ("contents", "keys", "told"),
+    [
+        ({"a.txt": b""}, {}, ["There is no image", ".txt", ".jpg"]),
+        ({}, {}, ["There is no image", ".png"]),
+        ({"a.png": b"x"}, {"max_bad": 1.0}, ["None of 1 images can be read", "a.png"]),
+        ({"a.png": png(1), "b.png": png(1, (3, 3))}, {"size": None, "crop": "none"}, ["2 × 3 and 3 × 3", "size=64"]),
+        ({"a.png": png(1)}, {}, ["None can be held out"]),
+        ({"a/a.png": png(1), "b/b.png": png(1)}, {"labels": "folders"}, ["no class has two images", "labels=none"]),
+        ({"a.png": png(1)}, {"crop": "3x3"}, ["smaller than the crop"]),
+        ({"a.png": png(1)}, {"crop": "round"}, ["crop=round"]),
+        ({"a.png": png(1)}, {"background": "whitish"}, ["whitish"]),
+        ({"a.png": png(1)}, {"labels": "nowhere.csv"}, ["nowhere.csv"]),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_refused(tmp_path, contents, keys, told, workers):
+    source = make_zip(tmp_path / "z.zip", contents)
+    with pytest.raises(LabError) as error:
+        packing(source, tmp_path / "t.h5", workers=workers, **keys)
+    assert all(part in str(error.value) for part in told), error.value
+    assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]
+
+
+def test_a_target_that_is_there_stays(tmp_path):
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    (tmp_path / "t.h5").write_text("mine")
+    (tmp_path / "u.h5").symlink_to(tmp_path / "elsewhere")
+    for name in ("t.h5", "u.h5", "."):
+        with pytest.raises(LabError, match="is there already"):
+            packing(source, tmp_path / name)
+    assert (tmp_path / "t.h5").read_text() == "mine"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_target_that_cannot_be_written(tmp_path, small_disk):
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    folder = small_disk(100, "ro")
+    for place in (folder, folder / "new"):
+        with pytest.raises(LabError, match="t.h5 can't be written: Read-only file system"):
+            packing(source, place / "t.h5")
+
+
+def test_too_little_room_is_told_beforehand(tmp_path, small_disk):
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    folder = small_disk(500)
+    with pytest.raises(LabError, match=r"has 0\.5 MB free, but packing takes 3\.0 MB"):  # 2 · 30 · 128² · 3 bytes
+        packing(source, folder / "new" / "t.h5", size=128)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("kib", [300, 1600, 2300])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, small_disk, monkeypatch, kib):
+    """Others write as well: while images are decoded (1.5 MB), or while the file is made of them."""
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    folder = small_disk(kib)
+    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))
+    with pytest.raises(LabError, match="t.h5 can't be written: No space left on device"):
+        packing(source, folder / "t.h5", size=128)
+    assert list(folder.iterdir()) == []
+    packing(source, folder / "t.h5", size=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or sys.version_info >= (3, 14), reason="a fork inherits what is patched")
+def test_a_worker_that_is_killed_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "decode_all", _die)
+    with pytest.raises(LabError, match="worker process was killed.*\n.*workers=1"):
+        packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "t.h5", workers=2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]
+
+
+def _die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
+    def cut(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packed.Rows, "copy", cut)
+    with pytest.raises(KeyboardInterrupt):
+        packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "new" / "t.h5", workers=2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]
+
+
+def test_a_disk_that_breaks_while_reading_is_an_image_that_cannot_be_read(tmp_path, monkeypatch):
+    class Broken(zipfile.ZipFile):
+        def open(self, entry, *arguments):
+            if entry.filename == "cat/1.png":
+                raise OSError(errno.EIO, "Input/output error")
+            return super().open(entry, *arguments)
+
+    source = make_zip(tmp_path / "z.zip", IMAGES)
+    monkeypatch.setattr(zipfile, "ZipFile", Broken)
+    assert "cat/1.png: [Errno 5] Input/output error" in packing(source, tmp_path / "t.h5", max_bad=0.1)
+    assert len(content(tmp_path / "t.h5")) == 29
+
+
+# As a user.
+
+
+@pytest.fixture(scope="module")
+def main():
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    spec = importlib.util.spec_from_file_location("command_pack", ROOT / "scripts" / "pack.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "source is missing"),
+        ("source=z.zip", "target is missing"),
+        ("source=nowhere.zip target=t.h5", "source=nowhere.zip is no file and no folder"),
+        ("source=bad.zip target=t.h5", "source=bad.zip can't be read: File is not a zip file"),
+        ("source=z.zip target=bad.zip", "target=bad.zip is there already"),
+        ("source=z.zip target=bad.zip/t.h5", "bad.zip"),
+        ("source=z.zip target=t.h5 size=0", "size has to be a whole number ≥ 1 and ≤ 4,096 or null"),
+        ("source=z.zip target=t.h5 holdout=0", "holdout has to be a number ≥ 0.01 and ≤ 0.9"),
+        ("source=z.zip target=t.h5 color=red", "one of rgb, gray"),
+        ("source=z.zip target=t.h5 crop=128", "crop"),
+        ("source=z.zip target=t.h5 workers=-1", "workers has to be"),
+        ("source=z.zip target=t.h5 labels=folder", "labels=folder is no file"),
+        ("source=z.zip target=t.h5 colour=gray", "Did you mean 'color'?"),
+        ("source=z.zip target=t.h5 -m", "Only train.py makes sweeps"),
+    ],
+)
+def test_mistakes(main, tmp_path, monkeypatch, capsys, arguments, told):
+    make_zip(tmp_path / "z.zip", IMAGES)
+    (tmp_path / "bad.zip").write_bytes((tmp_path / "z.zip").read_bytes()[:-30])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pack.py", *arguments.split()])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    err = capsys.readouterr().err
+    assert stop.value.code == 2, err
+    assert told in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.zip", "z.zip"]
+
+
+def test_as_a_user(main, tmp_path, monkeypatch, capsys):
+    make_zip(tmp_path / "z.zip", IMAGES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pack.py", "source=z.zip", "target=data/t.h5", "crop=2x2", "size=2"])
+    main()
+    assert "Packed 30 of 30 images from z.zip, 2 × 2 × 3 each" in capsys.readouterr().out
+    assert content(tmp_path / "data" / "t.h5").keys() == IMAGES.keys()
+
+
+def test_help_names_every_key(main, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["pack.py", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    told = capsys.readouterr().out
+    assert [key for key in KEYS if f"  {key} " not in told] == []
+    assert KEYS.keys() == set(Request._fields)
