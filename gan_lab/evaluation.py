@@ -21,13 +21,14 @@ def evaluate(
     data_dir: str | None,
     cache_dir: str,
     trust: Sequence[str] = (),
+    path: str | None = None,
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
     Args:
         samples: per evaluation; None: as papers do, see `gan_lab.judge.protocol_samples`.
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
-        data_dir: where the data lie, None for where the run had them.
+        data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
         trust: see `gan_lab.build.load`.
 
     Returns:
@@ -38,7 +39,7 @@ def evaluate(
         LabError: if the run has no readable checkpoint, or its data are missing.
     """
     torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust)
+    module, dataset = load(run, data_dir, trust, path)
     judge = judge_for(dataset, Path(cache_dir))
     number = samples or protocol_samples(dataset)
     judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]

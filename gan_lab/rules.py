@@ -34,6 +34,7 @@ SHAPES = {
     "gan_lab.data.images.fashion_mnist": (1, 28, 28),
     "gan_lab.data.images.stacked_digits": (3, 8, 8),
     "gan_lab.data.images.stacked_mnist": (3, 28, 28),
+    "gan_lab.data.colour.cifar10": (3, 32, 32),
     "gan_lab.data.synthetic.ring": (2,),
     "gan_lab.data.synthetic.grid": (2,),
     "gan_lab.data.synthetic.pattern1010": (4,),
@@ -61,7 +62,9 @@ RULES = {
     "log_every": COUNT,
     "joint_d_update": Is(bool),
     "threads": Is(int, low=1, high=1024),
+    "workers": Is(int, low=0, high=64),
     "data_dir": Is(str),
+    "data.path": Is(str, none=True),
     "cache_dir": Is(str),
     "name": Is(str, none=True),
     "resume": Is(str, none=True),
@@ -84,6 +87,9 @@ RULES = {
     "normalize": Is(str, among=("false", "true", "both")),
     "pairs": Is(int, low=1, high=10**5),
     "confidence": Is(float, low=0, high=1),
+    "what": Is(str, among=("storage",)),
+    "rounds": Is(int, low=1, high=1000),
+    "images": Is(int, low=100, high=10**5),
     "tries": Is(int, low=1, high=10**7),
     "dataset.samples": Is(int, low=1, high=10**9, none=True),
     "dataset.modes": Is(int, low=1, high=10**6),
@@ -93,6 +99,10 @@ RULES = {
     "dataset.radius": Is(float, low=0),
     "dataset.spacing": Is(float, low=0),
     "dataset.data_dir": Is(str),
+    "dataset.path": Is(str, none=True),
+    "dataset.flip": Is(bool),
+    "dataset.memory": Is(int, low=0, high=10**6),
+    "dataset.size": Is(int, low=8, high=96),
     "model.channels": Is(int, low=1, high=10**4),
     "model.*.hidden": WIDTHS,
     "model.*.channels": Is(int, low=1, high=10**4),
@@ -178,7 +188,14 @@ def _shown(value: Any) -> str:
 @functools.cache
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight"}
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {
+        "defaults",
+        "hydra",
+        "objective",
+        "preflight",
+        "data",
+        "workers",
+    }
     return own | groups() - RECIPES
 
 

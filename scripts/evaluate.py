@@ -13,8 +13,8 @@ def main(cfg: DictConfig) -> None:
     run = Run.existing(cfg.run)
     from gan_lab.evaluation import describe, evaluate
 
-    data_dir = cfg.data_dir or None
-    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, data_dir, cfg.cache_dir, cfg.trust)))
+    where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
+    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, *where)))
 
 
 if __name__ == "__main__":

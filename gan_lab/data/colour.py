@@ -1,0 +1,133 @@
+"""Colour images with labels: patches of scikit-learn's two photographs, and CIFAR-10."""
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity, download_url
+
+from gan_lab.data import Dataset, Part
+from gan_lab.errors import LabError
+from gan_lab.streams import stream
+
+PHOTOS = ["china", "flower"]  # 427 × 640 pixels each
+WINDOW = 96  # pixels of a photograph at most that a patch shows along a side: a roof, a few petals
+HELDOUT = 4_000
+# Columns of the photographs. No pixel is in a patch of both, and both know roofs, trees, petals and leaves.
+TRAIN_BANDS, HELDOUT_BANDS = [(120, 320), (440, 640)], [(0, 120), (320, 440)]
+
+
+def patches(size: int = 32, samples: int = 20_000) -> Dataset:
+    """Square patches of scikit-learn's two photographs, a temple in China and a dahlia; nothing is downloaded.
+
+    Patches are cut at fixed random places, no place twice, half of them from each photograph, and shrunk by averaging
+    so that one shows up to 96 pixels of it: 32 × 32 is a third of its scale. The held-out ones are of other columns of
+    the photographs. Labels say which photograph: two modes that a generator can miss.
+
+    Args:
+        size: of a side, 8 to 96 pixels.
+        samples: how many the train part has.
+
+    Raises:
+        LabError: if there aren't so many places.
+    """
+    from sklearn.datasets import load_sample_images
+
+    shrink = max(1, WINDOW // size)
+    photos = [torch.tensor(photo).movedim(-1, 0) for photo in load_sample_images().images]
+    smooth = [F.avg_pool2d(photo.float(), shrink, stride=1).round().to(torch.uint8) for photo in photos]
+
+    def part(bands: list[tuple[int, int]], n: int, purpose: str) -> Part:
+        counts = [n - n // 2, n // 2]
+        cut = [_cut(*each, bands, size, shrink, purpose) for each in zip(smooth, counts, PHOTOS, strict=True)]
+        return Part(torch.cat(cut), torch.tensor([0, 1]).repeat_interleave(torch.tensor(counts)))
+
+    return Dataset(part(TRAIN_BANDS, samples, "train"), part(HELDOUT_BANDS, HELDOUT, "heldout"), classes=PHOTOS)
+
+
+def _cut(
+    photo: Tensor, n: int, name: str, bands: list[tuple[int, int]], size: int, shrink: int, purpose: str
+) -> Tensor:
+    """So many patches `(n, 3, size, size)`, uint8, of a photograph whose pixels each are the mean of shrink² ones."""
+    span = (size - 1) * shrink + 1
+    views = []  # of each band every patch, as (3, rows, columns, size, size), without copying
+    for start, end in bands:
+        band = photo[:, :, start : end - shrink + 1]
+        views.append(band.unfold(1, span, 1).unfold(2, span, 1)[..., ::shrink, ::shrink])
+    places = [view.shape[1] * view.shape[2] for view in views]
+    if n > sum(places):
+        raise LabError(f"dataset.samples: the photographs have only {2 * sum(places):,} places.", "Take fewer samples.")
+    chosen = torch.randperm(sum(places), generator=stream(0, f"patches/{purpose}/{name}"))[:n]
+    first, second = chosen[chosen < places[0]], chosen[chosen >= places[0]] - places[0]
+    found = [v[:, at // v.shape[2], at % v.shape[2]] for v, at in zip(views, (first, second), strict=True)]
+    return torch.cat(found, dim=1).movedim(0, 1).contiguous()
+
+
+def cifar10(data_dir: str) -> Dataset:
+    """CIFAR-10 (Krizhevsky 2009): 60,000 32×32 photographs of ten classes, 10,000 of them held out.
+
+    Read from `<data_dir>/cifar-10-batches-py`, or `cifar-10-python.tar.gz` beside it, else downloaded.
+
+    Raises:
+        LabError: if it can't be had, or a file isn't what its checksum says.
+    """
+    source, folder = datasets.CIFAR10, Path(data_dir) / datasets.CIFAR10.base_folder
+    names = [source.meta["filename"], *(name for name, _ in (*source.train_list, *source.test_list))]
+    if not folder.is_dir():
+        _unpack(_archive(source, Path(data_dir)), folder, names)
+    try:  # the files are pickles, which could do anything: torchvision reads none whose checksum is wrong
+        train, heldout = (source(data_dir, train=which) for which in (True, False))
+    except (RuntimeError, OSError) as error:
+        raise LabError(
+            f"{folder} doesn't hold CIFAR-10 as it is shipped: a file of {', '.join(names)} is missing or damaged.",
+            "Delete the folder, and it is got anew.",
+        ) from error
+    parts = [
+        Part(torch.from_numpy(each.data).movedim(-1, 1).contiguous(), torch.tensor(each.targets))
+        for each in (train, heldout)
+    ]
+    return Dataset(parts[0], parts[1], classes=list(train.classes))
+
+
+def _archive(source: type[datasets.CIFAR10], data_dir: Path) -> Path:
+    """The archive as it is shipped; downloaded under a temporary name, then renamed."""
+    path = data_dir / source.filename
+    if path.is_file():
+        if not check_integrity(str(path), source.tgz_md5):
+            raise LabError(f"{path} is damaged: its checksum is wrong.", "Delete it and get it anew.")
+        return path
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=data_dir) as half:
+            download_url(source.url, half, md5=source.tgz_md5)
+            os.replace(Path(half) / source.url.rpartition("/")[2], path)
+    except (URLError, RuntimeError, OSError) as error:
+        raise LabError(
+            f"CIFAR-10 is not in {data_dir} and could not be downloaded:\n  {source.url}: {error}",
+            f"Put {source.filename} there as it is shipped, or name the folder that holds it with data_dir=…",
+        ) from error
+    return path
+
+
+def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
+    """The named files of an archive, put into a folder that is there when all are."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder.parent) as half, tarfile.open(archive) as content:
+            whole = Path(half) / folder.name
+            whole.mkdir()
+            for name in names:
+                packed = content.extractfile(f"{folder.name}/{name}")
+                assert packed is not None  # the archive's checksum was right
+                with packed, (whole / name).open("wb") as file:
+                    shutil.copyfileobj(packed, file)
+            os.replace(whole, folder)
+    except (tarfile.TarError, zlib.error, EOFError, KeyError) as error:
+        raise LabError(f"{archive} can't be unpacked: {error}", "Delete it and get it anew.") from error
