@@ -79,10 +79,14 @@ def cifar10(data_dir: str) -> Dataset:
     Raises:
         LabError: if it can't be had, or a file isn't what its checksum says.
     """
-    source, folder = datasets.CIFAR10, Path(data_dir) / datasets.CIFAR10.base_folder
+    return _cifar_like(datasets.CIFAR10, Path(data_dir))
+
+
+def _cifar_like(source: type[datasets.CIFAR10], data_dir: Path) -> Dataset:
+    folder = data_dir / source.base_folder
     names = [source.meta["filename"], *(name for name, _ in (*source.train_list, *source.test_list))]
     if not folder.is_dir():
-        _unpack(_archive(source, Path(data_dir)), folder, names)
+        _unpack(_archive(source, data_dir), folder, names)
     try:  # the files are pickles, which could do anything: torchvision reads none whose checksum is wrong
         train, heldout = (source(data_dir, train=which) for which in (True, False))
     except (RuntimeError, OSError) as error:
@@ -90,11 +94,11 @@ def cifar10(data_dir: str) -> Dataset:
             f"{folder} doesn't hold CIFAR-10 as it is shipped: a file of {', '.join(names)} is missing or damaged.",
             "Delete the folder, and it is got anew.",
         ) from error
-    parts = [
-        Part(torch.from_numpy(each.data).movedim(-1, 1).contiguous(), torch.tensor(each.targets))
-        for each in (train, heldout)
-    ]
-    return Dataset(parts[0], parts[1], classes=list(train.classes))
+
+    def part(read: datasets.CIFAR10) -> Part:
+        return Part(torch.from_numpy(read.data).movedim(-1, 1).contiguous(), torch.tensor(read.targets))
+
+    return Dataset(part(train), part(heldout), classes=list(train.classes))
 
 
 def _archive(source: type[datasets.CIFAR10], data_dir: Path) -> Path:

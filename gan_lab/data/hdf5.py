@@ -147,7 +147,7 @@ class PackedPart(Labelled):
         """This process's own open file, or dataset."""
         if self._handle is None or self._handle[0] != os.getpid():
             plain = self._offset is not None
-            opened = self.path.open("rb", buffering=0) if plain else h5py.File(self.path, locking=False)[self.name]
+            opened = self.path.open("rb", buffering=0) if plain else h5py.File(self.path)[self.name]
             self._handle = os.getpid(), opened
         return self._handle[1]
 
@@ -181,18 +181,18 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         if not h5py.is_hdf5(path):
             path.open("rb").close()  # says so if it can't be read at all
             raise LabError(f"{path} is not an HDF5 file.", f"data.path names what was packed by {PACK}")
-        with h5py.File(path, locking=False) as file:  # what is packed is never written to
+        with h5py.File(path) as file:
             if _text(file.attrs.get("format")) != FORMAT:
                 raise LabError(
                     f"{path} is HDF5, but not as gan_lab packs images.",
-                    f"Pack it (files as the book makes them, too): python scripts/pack.py source={path} target=<file.h5>",
+                    f"Pack it, be it as the book makes them: python scripts/pack.py source={path} target=<file.h5>",
                 )
             version = file.attrs.get("format_version")
             if not isinstance(version, np.integer) or version < 1:
                 raise LabError(f"{path} doesn't say which version of its format it has.", _again())
             if version > VERSION:
                 raise LabError(
-                    f"{path} was packed by a newer gan_lab: its format has version {version}, this one reads {VERSION}.",
+                    f"{path} was packed by a newer gan_lab: its format is version {version}, this one reads {VERSION}.",
                     "Update gan_lab, or pack it anew.",
                 )
             yield file
