@@ -112,7 +112,7 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_mnist_like", lambda *_: few(1, 28, 28))
     monkeypatch.setattr(colour, "_cifar_like", lambda *_: few(3, 32, 32))
     if not LITTLE.is_file():
-        pack(LITTLE, np.random.default_rng(0).integers(256, size=(30, 28, 28, 3), dtype=np.uint8))
+        pack(LITTLE, np.random.default_rng(0).integers(256, size=(30, 8, 8, 3), dtype=np.uint8))
 
 
 def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **options: Any) -> Path:
