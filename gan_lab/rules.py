@@ -162,7 +162,7 @@ def check(cfg: DictConfig) -> None:
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if missing := [key for key, value in nodes(values) if value == "???"]:
         raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
-    training = not values.keys() & {"run", "runs"}
+    training = not values.keys() & {"run", "runs", "what"}
     if training and (left_out := sorted(_needed() - values.keys())):
         raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
     if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):

@@ -129,7 +129,7 @@ class PackedPart(Labelled):
         try:
             for row, index in zip(values, indices.tolist(), strict=True):
                 if self._offset is None:
-                    source.read_direct(row, np.s_[index])
+                    row[:] = source[index]
                 elif os.preadv(source.fileno(), (row,), self._offset + index * self._size) != self._size:
                     raise OSError("it is cut short")
         except OSError as error:
