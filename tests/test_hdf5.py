@@ -161,6 +161,8 @@ def _attribute(name, value):
         (_replace("train/images", IMAGES[..., :2]), "7 × 5 × 4 × 2, not uint8 of N × H × W × 1 or 3"),
         (_replace("train/images", IMAGES[0]), "5 × 4 × 3, not uint8"),
         (_replace("train/images", IMAGES[:0]), "nothing in train/images"),
+        (_replace("holdout/images", IMAGES[:0]), "nothing in holdout/images.*holdout=0.1"),
+        (_replace("train/images", h5py.ExternalLink("b.h5", "train/images")), "no train/images"),
         (_replace("holdout/images", IMAGES[:, :4]), "train images are 3 × 5 × 4, holdout images 3 × 4 × 4"),
         (_replace("train/labels", LABELS[:6]), "train/labels is int64 of 6, not int64 of 7, one for each image"),
         (_replace("train/labels", LABELS / 2), "train/labels is float64"),
@@ -171,9 +173,10 @@ def _attribute(name, value):
 )
 def test_what_is_not_as_it_has_to_be_is_named(tmp_path, change, said):
     path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["a", "b", "c"])
+    pack(tmp_path / "b.h5", IMAGES)
     images(str(path))
     _edit(path, change)
-    with pytest.raises(LabError, match=f"(?s){said}") as error:
+    with pytest.raises(LabError, match=f"(?s:{said})") as error:
         images(str(path))
     assert str(path) in str(error.value)
     assert error.value.status == 2

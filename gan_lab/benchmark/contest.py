@@ -1,6 +1,7 @@
 """Contests: contestants that do the same work by turns, so that what else the machine does meets all of them alike."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -32,7 +33,7 @@ class Contest:
         play: for each contestant a function that does so many units of the work.
         against: the contestants to which all others' ratios are given.
         step: numbers of units are multiples of this.
-        seconds: how long a turn takes, about.
+        seconds: how long a turn takes, about; None: `SECONDS`.
     """
 
     title: str
@@ -40,7 +41,7 @@ class Contest:
     play: dict[str, Callable[[int], Any]]
     against: Sequence[str]
     step: int = 1
-    seconds: float = SECONDS
+    seconds: float | None = None
 
 
 @dataclass
@@ -96,7 +97,7 @@ def describe(results: Sequence[Result], facts: dict[str, dict[str, float]]) -> s
 
 
 def write(folder: Path, what: str, results: Sequence[Result], facts: dict[str, dict[str, float]]) -> list[Path]:
-    """Puts table, chart and all numbers, with what they were measured on, into a folder: `<what>.txt`, `.png`, `.json`."""
+    """Puts table, chart and all numbers, with what they were measured on, into a folder; gives the files."""
     content = {
         "what": what,
         "date": time.strftime("%Y-%m-%d %H:%M"),
@@ -135,16 +136,14 @@ def chart(results: Sequence[Result]) -> Figure:
     """A panel of bars per contest: medians on a logarithmic scale, lowest to highest as a line."""
     heights = [len(result.rates) + 2 for result in results]
     figure = Figure(figsize=(9, 0.3 * sum(heights)), layout="constrained")
-    for axes, result in zip(
-        figure.subplots(len(results), height_ratios=heights, squeeze=False)[:, 0], results, strict=True
-    ):
+    panels = figure.subplots(len(results), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, result in zip(panels, results, strict=True):
         medians = [statistics.median(rates) for rates in result.rates.values()]
+        low, high = ([end(rates) for rates in result.rates.values()] for end in (min, max))
         axes.barh(list(result.rates), medians, color="C0")
-        axes.hlines(
-            range(len(medians)), *zip(*((min(r), max(r)) for r in result.rates.values()), strict=True), color="0.25"
-        )
+        axes.hlines(range(len(medians)), low, high, color="0.25")
         for place, median in enumerate(medians):
-            axes.annotate(f" {median:,.0f}", (max(list(result.rates.values())[place]), place), va="center", fontsize=8)
+            axes.annotate(f" {median:,.0f}", (high[place], place), va="center", fontsize=8)
         axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.invert_yaxis()
@@ -162,7 +161,9 @@ def _timed(play: Callable[[int], Any], amount: int) -> float:
 
 def _amount(contest: Contest, name: str) -> int:
     """How many units make a turn long enough."""
+    seconds = SECONDS if contest.seconds is None else contest.seconds
     amount = contest.step
-    while (taken := _timed(contest.play[name], amount)) < contest.seconds:
-        amount = contest.step * max(2 * amount // contest.step, int(amount * contest.seconds / taken) // contest.step)
+    while (taken := _timed(contest.play[name], amount)) < seconds:
+        times = max(2.0, min(seconds / taken, 1000.0)) if taken else 2.0
+        amount = contest.step * math.ceil(times * amount / contest.step)
     return amount

@@ -113,7 +113,7 @@ def _written(folder: Path, pixels: np.ndarray) -> dict[str, int]:
 
 
 def _packed(path: Path, pixels: np.ndarray, **options: Any) -> None:
-    """TO BE REPLACED by the packer's own function, once it is here; then also a contest of packing: 1 worker against 2."""
+    """TO BE REPLACED by the packer's own function, once it is here."""
     with h5py.File(path, "w") as file:
         file.attrs.update({"format": FORMAT, "format_version": VERSION})
         file.create_dataset("train/images", data=pixels, **options)

@@ -88,14 +88,15 @@ class PackedPart(Labelled):
     def __init__(self, path: str | Path, file: h5py.File, group: str, classes: list[str]):
         self.path, self.name = Path(path), f"{group}/images"
         found = file.get(self.name)
-        if not isinstance(found, h5py.Dataset):
+        if not isinstance(found, h5py.Dataset) or found.file != file:  # a link can lead to another file
             raise LabError(f"{path} has no {self.name}.", _again())
         if found.dtype != np.uint8 or found.ndim != 4 or found.shape[3] not in (1, 3) or 0 in found.shape[1:]:
             what = f"{found.dtype} of {_by(found.shape)}"
             raise LabError(f"{path}: {self.name} is {what}, not uint8 of N × H × W × 1 or 3.", _again())
         self._n, height, width, channels = found.shape
         if not self._n:
-            raise LabError(f"{path}: there is nothing in {self.name}.", _again())
+            mend = f"{_again()} holdout=0.1" if group == "holdout" else _again()
+            raise LabError(f"{path}: there is nothing in {self.name}.", mend)
         self.shape = channels, height, width
         self.bytes, self._size = found.size, height * width * channels
         plain = found.chunks is None and found.external is None and not found.is_virtual
