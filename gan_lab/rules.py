@@ -167,6 +167,10 @@ def check(cfg: DictConfig) -> None:
         raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
     if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):
         raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "--help lists the keys.")
+    if not isinstance(values.get("data", {}), dict):
+        raise LabError(
+            f"data={values['data']} won't do.", "dataset=… chooses the data, data.path=… names a packed file."
+        )
     wrong = {key: value for key, value in nodes(values) if (rule := rule_of(key)) and not rule.fits(value)}
     own = dict(nodes(OmegaConf.to_container(cfg)))
     said = [key for key in wrong if own.get(key) == wrong[key]] or wrong  # not once more where others refer to it

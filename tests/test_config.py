@@ -169,6 +169,10 @@ def test_rules(rule, good, bad):
         ("trainer.precision=16-mixed", ["trainer.precision", "bf16-mixed"]),
         ("trainer.devices=2", ["trainer.devices=2"]),
         ("dataset=ring dataset.std=0", ["dataset.std=0"]),
+        ("data=mnist", ["data=mnist", "dataset=", "data.path="]),
+        ("dataset=images data.path=3", ["data.path=3", "text"]),
+        ("dataset=images dataset.flip=1", ["dataset.flip=1", "true or false"]),
+        ("workers=-1", ["workers=-1", "≥ 0"]),
     ],
 )
 def test_mistakes_are_told_in_one_message(monkeypatch, override, parts):
