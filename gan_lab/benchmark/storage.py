@@ -152,19 +152,31 @@ def _readers(folder: Path, pixels: np.ndarray) -> tuple[dict[str, Read], dict[st
         STREAMED: streamed.read,
         HELD: lambda indices: held.values.index_select(0, indices),  # type: ignore[attr-defined]
     }
-    one = {**alone, **parts, **{name: lambda n, a=array: np.array(a[n]) for name, array in arrays.items()}}
-    many: dict[str, Read] = {
-        **{name: lambda i, read=read: np.stack([read(n) for n in i.tolist()]) for name, read in alone.items()},
+    one = {**alone, **parts, **{name: _copy(array) for name, array in arrays.items()}}
+    many = {
+        **{name: _stack(read) for name, read in alone.items()},
         **parts,
-        **{name: lambda i, a=array: a[i.numpy()] for name, array in arrays.items()},
+        **{name: _gather(array) for name, array in arrays.items()},
     }
-    floats: dict[str, Read] = {
-        **{name: lambda i, read=many[name]: _converted(read(i)) for name in (*alone, *arrays)},
-        GZIP: gzipped.__getitem__,
-        STREAMED: streamed.__getitem__,
-        HELD: held.__getitem__,
-    }
-    return one, many, {name: floats[name] for name in many}
+    floats = {name: _for_training(read) for name, read in many.items()}
+    floats |= {GZIP: gzipped.__getitem__, STREAMED: streamed.__getitem__, HELD: held.__getitem__}
+    return one, many, floats
+
+
+def _copy(array: np.ndarray) -> Read:
+    return lambda n: np.array(array[n])
+
+
+def _gather(array: np.ndarray) -> Read:
+    return lambda indices: array[indices.numpy()]
+
+
+def _stack(read: Read) -> Read:
+    return lambda indices: np.stack([read(n) for n in indices.tolist()])
+
+
+def _for_training(read: Read) -> Read:
+    return lambda indices: _converted(read(indices))
 
 
 def _converted(batch: np.ndarray) -> Tensor:

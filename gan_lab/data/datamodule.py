@@ -48,7 +48,7 @@ class Stream:
         yield from DataLoader(
             self,  # type: ignore[arg-type]
             batch_size=None,
-            sampler=self.spans(),  # type: ignore[arg-type]
+            sampler=self.spans(),
             num_workers=self.workers,
             worker_init_fn=_leave_signals,
             generator=torch.Generator(),  # else it draws from the global stream
