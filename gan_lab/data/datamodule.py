@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lab.data import SHUFFLED, Dataset, Samples
+from gan_lab.errors import LabError
 from gan_lab.streams import stream
 
 CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
@@ -45,14 +46,19 @@ class Stream:
         if not self.workers:
             yield from map(self.__getitem__, self.spans())
             return
-        yield from DataLoader(
+        ahead: DataLoader[Tensor] = DataLoader(
             self,  # type: ignore[arg-type]
             batch_size=None,
             sampler=self.spans(),
             num_workers=self.workers,
-            worker_init_fn=_leave_signals,
+            worker_init_fn=_usual_signals,
             generator=torch.Generator(),  # else it draws from the global stream
         )
+        try:
+            yield from ahead
+        except LabError as error:  # torch puts the worker's traceback before the message
+            kind = type(error)
+            raise kind(str(error).partition(f"{kind.__module__}.{kind.__name__}: ")[2].strip()) from error
 
     def __getitem__(self, span: tuple[int, int]) -> Tensor:
         """The chunk `(S, B, *shape)` of the S steps after a step."""
@@ -84,10 +90,10 @@ class Stream:
         return torch.randperm(len(self.part), generator=stream(self.seed, "order", epoch))
 
 
-def _leave_signals(_: int) -> None:
-    """Ctrl-C and SIGTERM reach workers, too, but to stop is the training's own business."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _usual_signals(_: int) -> None:
+    """Ctrl-C reaches workers, too, but to stop is the training's own business; SIGTERM ends them, as it has to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class GANDataModule(pl.LightningDataModule):
