@@ -34,6 +34,7 @@ ASIDE = (
     "trust",
     "objective",
     "threads",
+    "workers",
     "log_every",
     "features",
 )
@@ -80,7 +81,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
         _fill(module, checkpoint, run)
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
-    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
+    workers = cfg.get("workers", 0)  # runs of older versions have none
+    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers)
     timer, stop = Timer(), StopOnSignal()
     loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
@@ -129,11 +131,13 @@ class Rehearsal:
             raise KeyboardInterrupt from None
 
 
-def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tuple[GANModule, Dataset]:
+def load(
+    run: Run, data_dir: str | None = None, trust: Sequence[str] = (), path: str | None = None
+) -> tuple[GANModule, Dataset]:
     """A run's GAN as its newest whole checkpoint has it, ready to sample, and its data.
 
     Args:
-        data_dir: where the data lie, if not where the run had them.
+        data_dir, path: where the data lie (`path`: a packed file), if not where the run had them.
         trust: packages beside gan_lab, torch and Lightning whose code its configuration may name.
 
     Raises:
@@ -142,6 +146,8 @@ def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tu
     cfg = stored(run, trust)
     if data_dir is not None:
         cfg.data_dir = data_dir
+    if path is not None:
+        OmegaConf.update(cfg, "data.path", path, force_add=True)
     checkpoint = run.load_checkpoint()
     dataset, module = gan_and_data(cfg)
     _fill(module, checkpoint, run)
@@ -164,13 +170,13 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         raise LabError(
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
         )
-    module, dataset = load(run, cfg.data_dir, cfg.trust)
+    module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.data.path)
     return dataset, module
 
 
 def _data_named(cfg: DictConfig) -> str:
     """A dataset and its settings, wherever its files lie, e.g. `digits(heldout=0.2)`."""
-    settings = ((key, value) for key, value in cfg.dataset.items() if key not in ("_target_", "data_dir"))
+    settings = ((key, value) for key, value in cfg.dataset.items() if key not in ("_target_", "data_dir", "memory"))
     said = ", ".join(f"{key}={value}" for key, value in settings)
     return f"{cfg.dataset._target_.rpartition('.')[2]}{f'({said})' if said else ''}"
 

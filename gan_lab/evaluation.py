@@ -21,6 +21,7 @@ def evaluate(
     data_dir: str | None,
     cache_dir: str,
     trust: Sequence[str] = (),
+    path: str | None = None,
     features: str | None = None,
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
@@ -28,19 +29,20 @@ def evaluate(
     Args:
         samples: per evaluation; None: as papers do, see `gan_lab.judge.protocol_samples`.
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
-        data_dir: where the data lie, None for where the run had them.
+        data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
         trust: see `gan_lab.build.load`.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
 
     Returns:
-        `run`, `step`, `samples`, `seeds`, `features` (in words); per metric `mean`, `spread` (standard deviation over the seeds, None for one)
-        and `real_data`; under `undefined` the metrics that some evaluation doesn't define; `verdicts`, one per seed.
+        `run`, `step`, `samples`, `seeds`, `features` (in words); per metric `mean`, `spread` (standard deviation over
+        the seeds, None for one) and `real_data`; under `undefined` the metrics that some evaluation doesn't define;
+        `verdicts`, one per seed.
 
     Raises:
         LabError: if the run has no readable checkpoint, or its data are missing.
     """
     torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust)
+    module, dataset = load(run, data_dir, trust, path)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]

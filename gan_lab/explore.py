@@ -53,12 +53,18 @@ class Request(NamedTuple):
 
 
 def explore(
-    run: Run, request: Request, threads: int, data_dir: str | None, cache_dir: str | Path, trust: Sequence[str] = ()
+    run: Run,
+    request: Request,
+    threads: int,
+    data_dir: str | None,
+    cache_dir: str | Path,
+    trust: Sequence[str] = (),
+    path: str | None = None,
 ) -> str:
     """Makes one experiment with the run's last checkpoint and writes it into the run's `explore` folder.
 
     Args:
-        data_dir: where the data lie, None for where the run had them.
+        data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
         cache_dir: where evaluator networks are kept.
         trust: see `gan_lab.build.load`.
 
@@ -69,7 +75,7 @@ def explore(
         LabError: if the run can't be loaded, the request doesn't fit together, or no vector makes what is asked for.
     """
     torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust)
+    module, dataset = load(run, data_dir, trust, path)
     _check(request)
     reader = Reader(dataset, cache_dir)
     vectors = Vectors(module, reader)

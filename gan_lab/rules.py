@@ -34,6 +34,7 @@ SHAPES = {
     "gan_lab.data.images.fashion_mnist": (1, 28, 28),
     "gan_lab.data.images.stacked_digits": (3, 8, 8),
     "gan_lab.data.images.stacked_mnist": (3, 28, 28),
+    "gan_lab.data.colour.cifar10": (3, 32, 32),
     "gan_lab.data.synthetic.ring": (2,),
     "gan_lab.data.synthetic.grid": (2,),
     "gan_lab.data.synthetic.pattern1010": (4,),
@@ -62,6 +63,7 @@ RULES = {
     "joint_d_update": Is(bool),
     "threads": Is(int, low=1, high=1024),
     "data_dir": Is(str),
+    "data.path": Is(str, none=True),
     "cache_dir": Is(str),
     "name": Is(str, none=True),
     "resume": Is(str, none=True),
@@ -87,6 +89,9 @@ RULES = {
     "normalize": Is(str, among=("false", "true", "both")),
     "pairs": Is(int, low=1, high=10**5),
     "confidence": Is(float, low=0, high=1),
+    "what": Is(str, among=("storage",)),
+    "rounds": Is(int, low=1, high=1000),
+    "images": Is(int, low=100, high=10**5),
     "tries": Is(int, low=1, high=10**7),
     "source": Is(str),
     "size": Is(int, low=1, high=4096, none=True),
@@ -107,6 +112,10 @@ RULES = {
     "dataset.radius": Is(float, low=0),
     "dataset.spacing": Is(float, low=0),
     "dataset.data_dir": Is(str),
+    "dataset.path": Is(str, none=True),
+    "dataset.flip": Is(bool),
+    "dataset.memory": Is(int, low=0, high=10**6),
+    "dataset.size": Is(int, low=8, high=96),
     "model.channels": Is(int, low=1, high=10**4),
     "model.*.hidden": WIDTHS,
     "model.*.channels": Is(int, low=1, high=10**4),
@@ -166,11 +175,15 @@ def check(cfg: DictConfig) -> None:
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     if missing := [key for key, value in nodes(values) if value == "???"]:
         raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
-    training = not values.keys() & {"run", "runs", "source"}
+    training = not values.keys() & {"run", "runs", "source", "what"}
     if training and (left_out := sorted(_needed() - values.keys())):
         raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
     if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):
         raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "--help lists the keys.")
+    if not isinstance(values.get("data", {}), dict):
+        raise LabError(
+            f"data={values['data']} won't do.", "dataset=… chooses the data, data.path=… names a packed file."
+        )
     wrong = {key: value for key, value in nodes(values) if (rule := rule_of(key)) and not rule.fits(value)}
     own = dict(nodes(OmegaConf.to_container(cfg)))
     said = [key for key in wrong if own.get(key) == wrong[key]] or wrong  # not once more where others refer to it
@@ -198,6 +211,8 @@ def _needed() -> set[str]:
         "objective",
         "preflight",
         "features",
+        "data",
+        "workers",
     }
     return own | groups() - RECIPES
 

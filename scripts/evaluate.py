@@ -14,9 +14,8 @@ def main(cfg: DictConfig) -> None:
     features = cfg.features or stored(run, cfg.trust).get("features")
     from gan_lab.evaluation import describe, evaluate
 
-    data_dir = cfg.data_dir or None
-    size = (cfg.samples, cfg.seeds, cfg.threads)
-    print(describe(evaluate(run, *size, data_dir, cfg.cache_dir, cfg.trust, features)))
+    where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
+    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, *where, features)))
 
 
 if __name__ == "__main__":

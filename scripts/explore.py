@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
 
     run = Run.existing(cfg.run)
     request = Request(**{key: cfg[key] for key in Request.__annotations__})
-    print(explore(run, request, cfg.threads, cfg.data_dir or None, cfg.cache_dir, cfg.trust))
+    print(explore(run, request, cfg.threads, cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path))
 
 
 if __name__ == "__main__":

@@ -5,14 +5,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import hydra
+import numpy as np
 import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.build import Training, build
-from gan_lab.data import Dataset, Part, images
+from gan_lab.data import Dataset, Part, colour, images
+from gan_lab.data.layout import FORMAT, VERSION
+from gan_lab.files import atomic
 from gan_lab.rules import CONF, check, groups
 from gan_lab.runs import Run
 
@@ -24,18 +29,27 @@ OPTIONS = [
     for group in sorted(groups())
     for file in sorted((CONF / group).rglob("*.yaml"))
 ]
-PARTNERS = {"conv": ["dataset=mnist"], "instance": ["dataset=mnist", "model=conv"]}  # what an option needs beside it
+LITTLE = ROOT / ".cache" / "tests" / "little.h5"
+PARTNERS = {  # what an option needs beside it
+    "conv": ["dataset=mnist"],
+    "instance": ["dataset=mnist", "model=conv"],
+    "images": [f"data.path={LITTLE}"],
+    "celeba": [f"data.path={LITTLE}"],
+    "conv_book": ["dataset=patches", "dataset.size=64"],
+    "book/faces_conv": [f"data.path={LITTLE}", "dataset.memory=1"],
+    "book/faces_mlp": [f"data.path={LITTLE}"],
+}
 
 
 def small(group: str, option: str) -> list[str]:
-    """Overrides that choose an option, and what it needs, for a tiny training; `little_images` stand in for MNIST."""
+    """Overrides that choose an option, and what it needs, for a tiny training, of `little_images`."""
     overrides = ["batch_size=4", "callbacks.pictures.points=20", "callbacks.verdict.samples=200"]
     overrides += [*PARTNERS.get(option, ()), f"{group}={option}"]
     if "model=conv" in overrides:
         overrides += ["model.channels=8", "callbacks.verdict.samples=50"]
     else:
         overrides += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
-    return overrides + ["dataset.samples=300"] * option.startswith("stacked")
+    return overrides + ["dataset.samples=300"] * option.startswith(("stacked", "patches"))
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -91,10 +105,33 @@ def mnist_dir() -> str:
 
 @pytest.fixture
 def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for MNIST and Fashion-MNIST: their shape, a few samples, the same each time."""
-    pixels = torch.randint(256, (30, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    part = Part(pixels, torch.arange(30) % 10)
-    monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
+    """Stands in for what is downloaded or packed: its shape, a few samples, the same each time."""
+
+    def few(*shape: int) -> Dataset:
+        pixels = torch.randint(256, (30, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        part = Part(pixels, torch.arange(30) % 10)
+        return Dataset(part, part, classes=list("0123456789"))
+
+    monkeypatch.setattr(images, "_mnist_like", lambda *_: few(1, 28, 28))
+    monkeypatch.setattr(colour, "_cifar_like", lambda *_: few(3, 32, 32))
+    if not LITTLE.is_file():
+        pack(LITTLE, np.random.default_rng(0).integers(256, size=(30, 8, 8, 3), dtype=np.uint8))
+
+
+def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **options: Any) -> Path:
+    """A packed file of images `(N, H, W, C)`; without `holdout` the same ones are held out, too.
+
+    Args:
+        options: `labels=…` for both, `classes=[…]`, and what `h5py.Group.create_dataset` takes for the images.
+    """
+    labels, classes = options.pop("labels", None), options.pop("classes", [])
+    with atomic(path) as half, h5py.File(half, "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": VERSION, "classes": classes})
+        for name, values in (("train", train), ("holdout", train if holdout is None else holdout)):
+            file.create_dataset(f"{name}/images", data=values, **options)
+            if labels is not None:
+                file[f"{name}/labels"] = labels
+    return path
 
 
 @pytest.fixture

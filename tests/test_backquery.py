@@ -367,4 +367,4 @@ def test_help_names_every_key():
 
     text = (ROOT / "conf" / "hydra" / "help" / "backquery.yaml").read_text()
     for key in yaml.safe_load((ROOT / "conf" / "backquery.yaml").read_text()).keys() - {"defaults", "hydra"}:
-        assert f"    {key} " in text
+        assert f"    {'data.path' if key == 'data' else key} " in text

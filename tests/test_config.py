@@ -119,7 +119,7 @@ def test_an_experiment_takes_any_other_part(experiment):
 def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     keys = set()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        for name in ("evaluate", "compare", "explore", "backquery", "pack"):
+        for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark"):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
     for group, option in OPTIONS:
         values = leaves(OmegaConf.to_container(compose(*PARTNERS.get(option, ()), f"{group}={option}")), private=True)
@@ -169,6 +169,10 @@ def test_rules(rule, good, bad):
         ("trainer.precision=16-mixed", ["trainer.precision", "bf16-mixed"]),
         ("trainer.devices=2", ["trainer.devices=2"]),
         ("dataset=ring dataset.std=0", ["dataset.std=0"]),
+        ("data=mnist", ["data=mnist", "dataset=", "data.path="]),
+        ("dataset=images data.path=3", ["data.path=3", "text"]),
+        ("dataset=images dataset.flip=1", ["dataset.flip=1", "true or false"]),
+        ("workers=-1", ["workers=-1", "≥ 0"]),
     ],
 )
 def test_mistakes_are_told_in_one_message(monkeypatch, override, parts):

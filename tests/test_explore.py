@@ -447,5 +447,6 @@ def test_help_names_every_key(main, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main()
     told = capsys.readouterr().out
-    assert [key for key in DEFAULTS.keys() - {"defaults", "hydra"} if f"  {key} " not in told] == ["b"]
+    keys = DEFAULTS.keys() - {"defaults", "hydra", "data"} | {"data.path"}
+    assert [key for key in keys if f"  {key} " not in told] == ["b"]
     assert "a, b " in told

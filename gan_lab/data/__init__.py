@@ -1,6 +1,7 @@
 """What GANs are trained on: a dataset is a train part and a held-out part of the same kind."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,8 +11,58 @@ from gan_lab.errors import LabError
 SHUFFLED = 2**24  # samples at most whose order is kept in memory: 128 MiB
 
 
+class Samples(Protocol):
+    """What either part of a dataset offers."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A sample's shape."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`(N,)` int64 class numbers, or None."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Class numbers `(n,)`, int64, at the indices `(n,)`."""
+
+    def label_counts(self, classes: int) -> Tensor:
+        """How many samples each class has, `(classes,)` int64."""
+
+
+class Labelled:
+    """Samples whose class numbers, `(N,)` int64, are held in memory, if they are known."""
+
+    labels: Tensor | None
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Class numbers `(n,)`, int64, at the indices `(n,)`.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        if self.labels is None:
+            raise LabError("These data have no labels.", "digits, mnist and fashion_mnist, for example, have some.")
+        return self.labels.index_select(0, indices)
+
+    def label_counts(self, classes: int) -> Tensor:
+        """How many samples each class has, `(classes,)` int64.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Part:
+class Part(Labelled):
     """Samples held in memory.
 
     Attributes:
@@ -34,24 +85,6 @@ class Part:
         """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
         picked = self.values.index_select(0, indices)
         return picked.float().div_(255) if picked.dtype == torch.uint8 else picked
-
-    def labels_of(self, indices: Tensor) -> Tensor:
-        """Class numbers `(n,)`, int64, at the indices `(n,)`.
-
-        Raises:
-            LabError: if there are no labels.
-        """
-        if self.labels is None:
-            raise LabError("These data have no labels.", "digits, mnist and fashion_mnist, for example, have some.")
-        return self.labels.index_select(0, indices)
-
-    def label_counts(self, classes: int) -> Tensor:
-        """How many samples each class has, `(classes,)` int64.
-
-        Raises:
-            LabError: if there are no labels.
-        """
-        return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
 
 
 @dataclass(frozen=True)
@@ -109,7 +142,56 @@ class StackedPart:
         return torch.stack([indices // n**2, indices // n % n, indices % n], dim=1)
 
 
-def choose(samples: "Samples", most: int, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class FlippedPart:
+    """Images and, behind them, the mirror image of each: sample N + i is sample i with left and right swapped.
+
+    An epoch sees both. Which of them a step sees depends, as with all samples, on nothing but seed and step.
+
+    Attributes:
+        base: the N images.
+    """
+
+    base: Samples
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A sample's shape, `(C, H, W)`."""
+        return self.base.shape
+
+    @property
+    def labels(self) -> Tensor | None:
+        """`(2 N,)` int64, or None."""
+        return None if self.base.labels is None else self.base.labels.repeat(2)
+
+    def __len__(self) -> int:
+        return 2 * len(self.base)
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        """Samples `(n, C, H, W)` as float32 at the indices `(n,)`."""
+        images = self.base[indices % len(self.base)]
+        mirrored = indices >= len(self.base)
+        images[mirrored] = images[mirrored].flip(-1)
+        return images
+
+    def labels_of(self, indices: Tensor) -> Tensor:
+        """Class numbers `(n,)`, int64, at the indices `(n,)`.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        return self.base.labels_of(indices % len(self.base))
+
+    def label_counts(self, classes: int) -> Tensor:
+        """How many samples each class has, `(classes,)` int64.
+
+        Raises:
+            LabError: if there are no labels.
+        """
+        return 2 * self.base.label_counts(classes)
+
+
+def choose(samples: Samples, most: int, generator: torch.Generator) -> Tensor:
     """The indices of `most` different samples, or of all if there are fewer, in random order."""
     if len(samples) <= SHUFFLED:
         return torch.randperm(len(samples), generator=generator)[:most]
@@ -119,9 +201,6 @@ def choose(samples: "Samples", most: int, generator: torch.Generator) -> Tensor:
 def stacked_labels(digits: Tensor) -> Tensor:
     """Class numbers `(n,)` of stacked images, 100 r + 10 g + b, from those of their channels, `(3 * n,)` int64."""
     return (digits.view(-1, 3) * torch.tensor([100, 10, 1])).sum(1)
-
-
-Samples = Part | StackedPart
 
 
 @dataclass(frozen=True)

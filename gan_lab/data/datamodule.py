@@ -1,12 +1,15 @@
 """How data reach the training: an endless stream in which every step's batch is known beforehand."""
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from gan_lab.data import SHUFFLED, Dataset, Samples
+from gan_lab.errors import LabError
 from gan_lab.streams import stream
 
 CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
@@ -22,20 +25,52 @@ class Stream:
     Args:
         marks: a chunk ends at every multiple of each of these, so that what happens every so many steps sees exactly
             that step.
+        workers: so many processes read ahead; the batches are the same.
     """
 
     def __init__(
-        self, part: Samples, batch_size: int, seed: int, steps: int, start: int = 0, marks: Sequence[int] = ()
+        self,
+        part: Samples,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        start: int = 0,
+        marks: Sequence[int] = (),
+        workers: int = 0,
     ):
         self.part, self.batch_size, self.seed = part, batch_size, seed
-        self.steps, self.start, self.marks = steps, start, marks
+        self.steps, self.start, self.marks, self.workers = steps, start, marks, workers
         self._orders: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[Tensor]:
+        if not self.workers:
+            yield from map(self.__getitem__, self.spans())
+            return
+        ahead: DataLoader[Tensor] = DataLoader(
+            self,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self.spans(),
+            num_workers=self.workers,
+            worker_init_fn=_usual_signals,
+            generator=torch.Generator(),  # else it draws from the global stream
+        )
+        try:
+            yield from ahead
+        except LabError as error:  # torch puts the worker's traceback before the message
+            kind = type(error)
+            raise kind(str(error).partition(f"{kind.__module__}.{kind.__name__}: ")[2].strip()) from error
+
+    def __getitem__(self, span: tuple[int, int]) -> Tensor:
+        """The chunk `(S, B, *shape)` of the S steps after a step."""
+        step, size = span
+        return self.part[self.indices(step, size)].unflatten(0, (size, self.batch_size))
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """For each chunk the step that it comes after, and how many steps it has."""
         step = self.start
         while step < self.steps:
             size = min(CHUNK, self.steps - step, *(mark - step % mark for mark in self.marks))
-            yield self.part[self.indices(step, size)].unflatten(0, (size, self.batch_size))
+            yield step, size
             step += size
 
     def indices(self, step: int, size: int) -> Tensor:
@@ -55,13 +90,22 @@ class Stream:
         return torch.randperm(len(self.part), generator=stream(self.seed, "order", epoch))
 
 
+def _usual_signals(_: int) -> None:
+    """Ctrl-C reaches workers, too, but to stop is the training's own business; SIGTERM ends them, as it has to."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 class GANDataModule(pl.LightningDataModule):
     """Feeds a dataset's train part to the training, from the module's own step onwards."""
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, steps: int, marks: Sequence[int] = ()):
+    def __init__(
+        self, dataset: Dataset, batch_size: int, seed: int, steps: int, marks: Sequence[int] = (), workers: int = 0
+    ):
         super().__init__()
-        self.dataset, self.batch_size, self.seed, self.steps, self.marks = dataset, batch_size, seed, steps, marks
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.steps, self.marks, self.workers = steps, marks, workers
 
     def train_dataloader(self) -> Stream:
         start: int = self.trainer.lightning_module.step  # type: ignore[union-attr, assignment]
-        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks)
+        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks, self.workers)

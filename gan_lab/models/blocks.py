@@ -41,8 +41,9 @@ class LayerNorm(NoNorm):
 class BatchNorm(NoNorm):
     """Each feature to mean 0 and variance 1 over the batch (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Training uses the batch's own statistics, sampling the running ones. Fully connected layers need at least 2 samples in a batch. It stands
-    before the activation: right before D's last linear layer it would give every batch the same mean score.
+    Training uses the batch's own statistics, sampling the running ones. Fully connected layers need at least 2 samples
+    in a batch. It stands before the activation: right before D's last linear layer it would give every batch the same
+    mean score.
     """
 
     before_activation = True

@@ -1,6 +1,7 @@
 """Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 128 pixels.
 
-Weights start as DCGAN's: normal, with standard deviation 0.02; biases at 0. Each step doubles (G) or halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
+Weights start as DCGAN's: normal, with standard deviation 0.02; biases at 0. Each step doubles (G) or
+halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,0 +1,287 @@
+"""Packed files, read against what was put into them; good ones, bad ones, and large ones."""
+
+import pickle
+import subprocess
+import sys
+from functools import partial
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, compose, pack
+from torch.utils.data import DataLoader
+
+from gan_lab.data import FlippedPart, Part, datamodule, synthetic
+from gan_lab.data.datamodule import Stream
+from gan_lab.data.hdf5 import PackedPart, celeba, images
+from gan_lab.errors import LabError, RunError
+
+IMAGES = np.random.default_rng(0).integers(256, size=(7, 5, 4, 3), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 2])
+GZIP = dict(chunks=(1, 5, 4, 3), compression="gzip")
+
+
+@pytest.mark.parametrize("memory", [1000, 0], ids=["held", "read as needed"])
+@pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
+def test_images_come_back_as_they_were_packed(tmp_path, options, memory):
+    path = pack(tmp_path / "a.h5", IMAGES, IMAGES[:2], labels=None, **options)
+    dataset = images(str(path), memory=memory)
+    assert isinstance(dataset.train, PackedPart) == (memory == 0)
+    assert (dataset.shape, len(dataset.train), len(dataset.heldout)) == ((3, 5, 4), 7, 2)
+    batch = dataset.train[torch.tensor([6, 0, 6, 3])]
+    assert batch.dtype == torch.float32
+    for row, index in zip(batch, [6, 0, 6, 3], strict=True):
+        for c, y, x in ((0, 0, 0), (1, 4, 3), (2, 2, 1)):
+            assert row[c, y, x].item() == pytest.approx(IMAGES[index, y, x, c] / 255)
+    assert dataset.heldout[torch.tensor([1])][0, 2, 1, 0].item() == pytest.approx(IMAGES[1, 1, 0, 2] / 255)
+    assert (dataset.classes, dataset.train.labels, dataset.bounded) == ([], None, True)
+
+
+def test_what_is_held_and_what_is_read_are_the_same_bits(tmp_path):
+    path = pack(tmp_path / "a.h5", IMAGES)
+    held, read = (images(str(path), memory=memory).train[torch.arange(7)] for memory in (1, 0))
+    assert torch.equal(held, read)
+    assert held.is_contiguous()
+    assert read.is_contiguous()
+
+
+def test_as_much_as_memory_allows_is_held(tmp_path):
+    """10 + 10 images of 100,000 bytes are 2 MB."""
+    path = pack(tmp_path / "a.h5", np.zeros((10, 100, 1000, 1), np.uint8))
+    assert isinstance(images(str(path), memory=2).train, Part)
+    assert isinstance(images(str(path), memory=1).train, PackedPart)
+
+
+def test_grey_images(tmp_path):
+    path = pack(tmp_path / "a.h5", IMAGES[..., :1])
+    assert images(str(path), memory=0).train[torch.tensor([2])][0, 0, 4, 3].item() == pytest.approx(
+        IMAGES[2, 4, 3, 0] / 255
+    )
+
+
+@pytest.mark.parametrize("memory", [1000, 0])
+def test_labels_and_the_names_of_classes(tmp_path, memory):
+    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["cat", "dog", "Käfer"])
+    dataset = images(str(path), memory=memory)
+    assert dataset.classes == ["cat", "dog", "Käfer"]
+    assert dataset.train.labels_of(torch.tensor([6, 1])).tolist() == [2, 1]
+    assert dataset.train.label_counts(3).tolist() == [2, 2, 3]
+
+
+def test_labels_without_names_are_called_by_their_numbers(tmp_path):
+    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS.astype(np.uint8))
+    assert images(str(path)).classes == ["0", "1", "2"]
+
+
+# Mirror images.
+
+
+@pytest.mark.parametrize("memory", [1000, 0])
+def test_flipping_adds_the_mirror_image_of_each_to_the_train_part_alone(tmp_path, memory):
+    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS)
+    dataset = images(str(path), flip=True, memory=memory)
+    assert (len(dataset.train), len(dataset.heldout), dataset.shape) == (14, 7, (3, 5, 4))
+    batch = dataset.train[torch.tensor([2, 9, 2])]
+    assert torch.equal(batch[0], batch[2])
+    assert torch.equal(batch[1], batch[0].flip(2))
+    assert batch[1, 0, 0, 3].item() == pytest.approx(IMAGES[2, 0, 0, 0] / 255)
+    assert dataset.train.labels.tolist() == [*LABELS, *LABELS]
+    assert dataset.train.labels_of(torch.tensor([6, 13])).tolist() == [2, 2]
+    assert dataset.train.label_counts(3).tolist() == [4, 4, 6]
+
+
+def test_flips_depend_on_seed_and_step_alone_and_an_epoch_has_both():
+    numbers = FlippedPart(Part(torch.arange(16.0).reshape(8, 1, 1, 2)))
+    whole = torch.cat(list(Stream(numbers, 4, seed=0, steps=20)))
+    assert torch.equal(torch.cat(list(Stream(numbers, 4, seed=0, steps=20, start=7))), whole[7:])
+    seen = whole[:4].reshape(16, 2).tolist()  # an epoch: 16 samples in 4 steps
+    assert sorted(seen) == sorted([[i, i + 1] for i in range(0, 16, 2)] + [[i + 1, i] for i in range(0, 16, 2)])
+
+
+# Processes.
+
+
+@pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
+def test_a_part_survives_pickling(tmp_path, options):
+    part = images(str(pack(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
+    copy = pickle.loads(pickle.dumps(part))
+    assert torch.equal(copy[torch.arange(7)], part[torch.arange(7)])
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
+def test_workers_give_the_same_batches(tmp_path, monkeypatch, start, options):
+    """Also from the middle, and with a part that the parent process has read from before."""
+    part = images(str(pack(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
+    monkeypatch.setattr(datamodule, "DataLoader", partial(DataLoader, multiprocessing_context=start))
+    state = torch.random.get_rng_state()
+    expected = list(Stream(part, 3, seed=1, steps=43, start=4, marks=[20]))
+    chunks = list(Stream(part, 3, seed=1, steps=43, start=4, marks=[20], workers=2))
+    assert [len(chunk) for chunk in chunks] == [10, 6, 10, 10, 3]
+    assert all(torch.equal(a, b) for a, b in zip(chunks, expected, strict=True))
+    assert torch.equal(torch.random.get_rng_state(), state), "nothing else's random numbers change"
+
+
+def test_data_in_memory_take_workers_too():
+    part = synthetic.ring(samples=50).train
+    chunks = list(Stream(part, 8, seed=0, steps=12, workers=1))
+    assert all(torch.equal(a, b) for a, b in zip(chunks, Stream(part, 8, seed=0, steps=12), strict=True))
+
+
+# What can be wrong with a file.
+
+
+def _edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def _replace(name, values):
+    def change(file):
+        del file[name]
+        file[name] = values
+
+    return change
+
+
+def _attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_attribute("format", "something else"), "not as gan_lab packs images.*scripts/pack.py source="),
+        (lambda file: file.attrs.__delitem__("format"), "not as gan_lab packs images"),
+        (_attribute("format_version", 2), "newer gan_lab.*version 2"),
+        (_attribute("format_version", "one"), "which version"),
+        (lambda file: file.__delitem__("holdout"), "no holdout/images"),
+        (_replace("train/images", IMAGES.astype(np.float32)), "train/images is float32 of 7 × 5 × 4 × 3, not uint8"),
+        (_replace("train/images", IMAGES[..., :2]), "7 × 5 × 4 × 2, not uint8 of N × H × W × 1 or 3"),
+        (_replace("train/images", IMAGES[0]), "5 × 4 × 3, not uint8"),
+        (_replace("train/images", IMAGES[:0]), "nothing in train/images"),
+        (_replace("holdout/images", IMAGES[:0]), "nothing in holdout/images.*holdout=0.1"),
+        (_replace("train/images", h5py.ExternalLink("b.h5", "train/images")), "no train/images"),
+        (_replace("holdout/images", IMAGES[:, :4]), "train images are 3 × 5 × 4, holdout images 3 × 4 × 4"),
+        (_replace("train/labels", LABELS[:6]), "train/labels is int64 of 6, not int64 of 7, one for each image"),
+        (_replace("train/labels", LABELS / 2), "train/labels is float64"),
+        (_replace("holdout/labels", LABELS + 1), "holdout/labels go from 1 to 3, but there are 3 classes"),
+        (_replace("holdout/labels", LABELS - 1), "holdout/labels go from -1 to 1"),
+        (lambda file: file.__delitem__("train/labels"), "only one of train and holdout has labels"),
+    ],
+)
+def test_what_is_not_as_it_has_to_be_is_named(tmp_path, change, said):
+    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["a", "b", "c"])
+    pack(tmp_path / "b.h5", IMAGES)
+    images(str(path))
+    _edit(path, change)
+    with pytest.raises(LabError, match=f"(?s:{said})") as error:
+        images(str(path))
+    assert str(path) in str(error.value)
+    assert error.value.status == 2
+
+
+def test_the_books_layout_is_to_be_packed(tmp_path):
+    """A group with a dataset per image (Rashid 2020)."""
+    with h5py.File(tmp_path / "book.h5", "w") as file:
+        for n, image in enumerate(IMAGES):
+            file.create_dataset(f"img_align_celeba/{n}.jpg", data=image, compression="gzip", compression_opts=9)
+    with pytest.raises(LabError, match=f"(?s)not as gan_lab packs.*source={tmp_path / 'book.h5'} target="):
+        images(str(tmp_path / "book.h5"))
+
+
+@pytest.mark.parametrize("share", [0.999, 0.5, 0.05])
+@pytest.mark.parametrize("options", [{}, dict(chunks=(1, 50, 40, 3), compression="gzip")], ids=["plain", "gzip"])
+def test_a_file_that_is_cut_short_is_told(tmp_path, share, options):
+    noise = np.random.default_rng(0).integers(256, size=(20, 50, 40, 3), dtype=np.uint8)
+    path = pack(tmp_path / "a.h5", noise, **options)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(LabError, match="cut short"):
+        images(str(path))
+
+
+def test_a_file_whose_compressed_images_are_damaged_is_told(tmp_path):
+    path = pack(tmp_path / "a.h5", IMAGES, **GZIP)
+    with h5py.File(path) as file:
+        place = file["train/images"].id.get_chunk_info(0)
+    with path.open("r+b") as file:
+        file.seek(place.byte_offset)
+        file.write(b"\xff" * place.size)
+    with pytest.raises(LabError, match="train/images can't be read"):
+        images(str(path))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_shrinks_while_it_is_read_ends_the_run(tmp_path, workers):
+    path = pack(tmp_path / "a.h5", IMAGES)
+    part = images(str(path), memory=0).train
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    with pytest.raises(RunError) as error:
+        list(Stream(part, 7, seed=0, steps=1, workers=workers))
+    assert str(error.value) == f"{path}: train/images can't be read: it is cut short."
+
+
+def test_files_that_are_none(tmp_path):
+    with pytest.raises(LabError, match="(?s)There is no file nowhere.h5.*scripts/pack.py"):
+        images("nowhere.h5")
+    (tmp_path / "a.h5").write_bytes(b"PK\3\4 a zip")
+    with pytest.raises(LabError, match="is not an HDF5 file"):
+        images(str(tmp_path / "a.h5"))
+    with pytest.raises(LabError, match="There is no file"):
+        images(str(tmp_path))
+    with pytest.raises(LabError, match="(?s)none is named.*pack.py.*data.path="):
+        images(None)
+
+
+def test_celeba_lies_in_data_dir_unless_a_path_is_named(tmp_path):
+    with pytest.raises(LabError, match=f"(?s)no {tmp_path}/celeba.h5.*pack.py.*crop=128x128 size=64"):
+        celeba(str(tmp_path))
+    pack(tmp_path / "celeba.h5", IMAGES)
+    assert len(celeba(str(tmp_path)).train) == 7
+    assert len(celeba("nowhere", str(tmp_path / "celeba.h5"), flip=True).train) == 14
+    cfg = compose("dataset=celeba", f"data_dir={tmp_path}")
+    assert (cfg.dataset.data_dir, cfg.dataset.path) == (str(tmp_path), None)
+
+
+# A file of 4 GB.
+
+PEAK = """
+import sys, torch
+from conftest import compose
+from gan_lab.build import Rehearsal
+rehearsal = Rehearsal(compose("dataset=images", f"data.path={sys.argv[1]}", "model.generator.hidden=[8]",
+                              "model.discriminator.hidden=[8]", "batch_size=64"))
+rehearsal.play(rehearsal.module(), 300)
+print(len(rehearsal.dataset.train), [l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM")][0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_four_gigabytes_are_trained_on_in_less_than_one_more_than_a_tiny_file_needs(tmp_path):
+    """300 steps see 19,200 images at random places: as pages of a memory map they alone would be over 1 GB."""
+
+    def peak(n: int) -> float:
+        path = tmp_path / f"{n}.h5"
+        with h5py.File(path, "w") as file:
+            file.attrs.update({"format": "gan_lab images", "format_version": 1})
+            file["holdout/images"] = np.zeros((10, 64, 64, 3), np.uint8)
+            shape = (n, 64, 64, 3)
+            values = file.create_dataset("train/images", shape, np.uint8)
+            for start in range(0, n, 10_000):
+                values[start : start + 10_000] = np.full(
+                    (min(n - start, 10_000), *shape[1:]), start // 10_000, np.uint8
+                )
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True, cwd=ROOT / "tests"
+        )
+        path.unlink()
+        seen, kilobytes = done.stdout.split()[-2:]
+        assert int(seen) == n
+        return int(kilobytes) / 1e6
+
+    large, tiny = peak(330_000), peak(100)
+    assert large - tiny < 1, f"{large:.2f} GB against {tiny:.2f} GB"
