@@ -45,11 +45,14 @@ def _places(patch: np.ndarray, photo: np.ndarray, shrink: int) -> list[tuple[int
 
 def test_patches_are_cut_out_of_the_photographs_at_a_third_of_their_scale(few):
     """Each is found where it was cut out, in the photograph that its label names, and in the columns of its part."""
+    starts = set()
     for part, bands in ((few.train, colour.TRAIN_BANDS), (few.heldout, colour.HELDOUT_BANDS)):
         for index in (0, 1, len(part) // 2 + 1, len(part) - 1):
             patch, photo = part.values[index].numpy(), PHOTOS[part.labels[index]]
             columns = [x for _, x in _places(patch, photo, 3)]
             assert any(start <= x and x + 96 <= end for x in columns for start, end in bands), columns
+            starts.add(min(columns))
+    assert len(starts) > 5, "all over the bands"
 
 
 def test_no_column_is_in_both_parts():
