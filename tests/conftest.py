@@ -29,15 +29,15 @@ OPTIONS = [
     for group in sorted(groups())
     for file in sorted((CONF / group).rglob("*.yaml"))
 ]
-LITTLE = ROOT / ".cache" / "tests" / "little.h5"
+LITTLE, FACES = (ROOT / ".cache" / "tests" / f"little_{name}.h5" for name in ("images", "faces"))
 PARTNERS = {  # what an option needs beside it
     "conv": ["dataset=mnist"],
     "instance": ["dataset=mnist", "model=conv"],
     "images": [f"data.path={LITTLE}"],
     "celeba": [f"data.path={LITTLE}"],
-    "conv_book": ["dataset=patches", "dataset.size=64"],
-    "book/faces_conv": [f"data.path={LITTLE}", "dataset.memory=1"],
-    "book/faces_mlp": [f"data.path={LITTLE}"],
+    "conv_book": ["dataset=images", f"data.path={FACES}"],
+    "book/faces_conv": [f"data.path={FACES}", "model.channels=8"],
+    "book/faces_mlp": [f"data.path={FACES}"],
 }
 
 
@@ -45,7 +45,7 @@ def small(group: str, option: str) -> list[str]:
     """Overrides that choose an option, and what it needs, for a tiny training, of `little_images`."""
     overrides = ["batch_size=4", "callbacks.pictures.points=20", "callbacks.verdict.samples=200"]
     overrides += [*PARTNERS.get(option, ()), f"{group}={option}"]
-    if "model=conv" in overrides:
+    if {"model=conv", "model=conv_book"} & set(overrides):
         overrides += ["model.channels=8", "callbacks.verdict.samples=50"]
     else:
         overrides += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
@@ -114,8 +114,9 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(images, "_mnist_like", lambda *_: few(1, 28, 28))
     monkeypatch.setattr(colour, "_cifar_like", lambda *_: few(3, 32, 32))
-    if not LITTLE.is_file():
-        pack(LITTLE, np.random.default_rng(0).integers(256, size=(30, 8, 8, 3), dtype=np.uint8))
+    for path, side in ((LITTLE, 8), (FACES, 50)):
+        if not path.is_file():
+            pack(path, np.random.default_rng(0).integers(256, size=(30, side, side, 3), dtype=np.uint8))
 
 
 def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **options: Any) -> Path:

@@ -9,9 +9,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, compose, pack
+from conftest import ROOT, compose, pack, small, training
+from hydra.errors import InstantiationException
+from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from gan_lab.build import load
 from gan_lab.data import FlippedPart, Part, datamodule, synthetic
 from gan_lab.data.datamodule import Stream
 from gan_lab.data.hdf5 import PackedPart, celeba, images
@@ -244,6 +247,25 @@ def test_celeba_lies_in_data_dir_unless_a_path_is_named(tmp_path):
     assert len(celeba("nowhere", str(tmp_path / "celeba.h5"), flip=True).train) == 14
     cfg = compose("dataset=celeba", f"data_dir={tmp_path}")
     assert (cfg.dataset.data_dir, cfg.dataset.path) == (str(tmp_path), None)
+
+
+def test_a_run_is_loaded_with_its_file_in_another_place_or_with_a_configuration_from_before(tmp_path):
+    path = pack(tmp_path / "a.h5", IMAGES)
+    made, run = training(tmp_path / "run", *small("dataset", "images"), f"data.path={path}", "steps=1")
+    made.trainer.callbacks.clear()
+    made.trainer.fit(made.module, made.datamodule)
+    with run.new_checkpoint() as file:
+        made.trainer.save_checkpoint(file)
+    run.release()
+    path.rename(tmp_path / "b.h5")
+    with pytest.raises(InstantiationException, match="no file"):  # commands show the LabError in it
+        load(run)
+    assert len(load(run, path=str(tmp_path / "b.h5"))[1].train) == 7
+    old = OmegaConf.load(run.config)
+    del old["data"], old["workers"]
+    old.dataset.path = str(tmp_path / "b.h5")
+    run.config.write_text(OmegaConf.to_yaml(old))
+    assert len(load(run)[1].train) == 7
 
 
 # A file of 4 GB.
