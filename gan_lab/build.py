@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.nn.modules.conv import _ConvNd
 
 from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
@@ -72,9 +73,12 @@ def build(cfg: DictConfig, run: Run) -> Training:
     timer, stop = Timer(), StopOnSignal()
     loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
+    device = trainer.strategy.root_device
+    if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
+        print("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
     if checkpoint:
         try:
-            check_form(checkpoint, module, [timer, *callbacks], dataset.shape, trainer.strategy.root_device)
+            check_form(checkpoint, module, [timer, *callbacks], dataset.shape, device)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
             raise LabError(
@@ -100,8 +104,8 @@ class Rehearsal:
     def __init__(self, cfg: DictConfig):
         torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
-        self._cfg = cfg
-        self.dataset, _ = gan_and_data(cfg)
+        self._cfg = OmegaConf.merge(cfg, {"replicas": 1})  # the first member stands for all
+        self.dataset, _ = gan_and_data(self._cfg)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""

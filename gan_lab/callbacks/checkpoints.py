@@ -20,7 +20,6 @@ from gan_lab.callbacks.finite import not_finite
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule, NotFiniteError, memory_of_a_step
 from gan_lab.runs import Run
-from gan_lab.streams import stream
 
 KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
 
@@ -63,7 +62,7 @@ def check_form(
     if not isinstance(checkpoint["callbacks"], dict):
         raise LabError("it says nothing of the callbacks")
     module.on_load_checkpoint(checkpoint)
-    stream(module.seed, "latent", device=device).set_state(checkpoint["gan_lab"]["latent_stream"])
+    module.latent_streams(checkpoint["gan_lab"]["latent_stream"], device)
     networks = (module.discriminator, module.generator)
     for network, make, kept in zip(
         networks, (module.optim_d, module.optim_g), checkpoint["optimizer_states"], strict=True

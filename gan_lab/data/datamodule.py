@@ -1,6 +1,7 @@
 """How data reach the training: an endless stream in which every step's batch is known beforehand."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,8 @@ CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step 
 
 
 class Stream:
-    """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each.
+    """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each; of several replicas
+    `(S, K, B, *shape)`, where member i sees what the stream of `seed + i` gives.
 
     Epoch after epoch goes through the data in a new random order; a batch may span two epochs. Data of more than
     `SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on nothing but seed and step: a
@@ -25,9 +27,17 @@ class Stream:
     """
 
     def __init__(
-        self, part: Samples, batch_size: int, seed: int, steps: int, start: int = 0, marks: Sequence[int] = ()
+        self,
+        part: Samples,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        start: int = 0,
+        marks: Sequence[int] = (),
+        replicas: int = 1,
     ):
-        self.part, self.batch_size, self.seed = part, batch_size, seed
+        self.part, self.batch_size = part, batch_size
+        self.seeds = range(seed, seed + replicas)
         self.steps, self.start, self.marks = steps, start, marks
         self._orders: dict[int, Tensor] = {}
 
@@ -35,24 +45,27 @@ class Stream:
         step = self.start
         while step < self.steps:
             size = min(CHUNK, self.steps - step, *(mark - step % mark for mark in self.marks))
-            yield self.part[self.indices(step, size)].unflatten(0, (size, self.batch_size))
+            lead = (len(self.seeds),) if len(self.seeds) > 1 else ()
+            yield self.part[self.indices(step, size)].unflatten(0, (size, *lead, self.batch_size))
             step += size
 
     def indices(self, step: int, size: int) -> Tensor:
-        """Which samples the `size` steps after `step` see, `(size * batch_size,)`."""
+        """Which samples the `size` steps after `step` see, `(size * replicas * batch_size,)`."""
         if len(self.part) > SHUFFLED:
-            return torch.cat([self._drawn(t) for t in range(step, step + size)])
+            return torch.cat([self._drawn(seed, t) for t in range(step, step + size) for seed in self.seeds])
         position = torch.arange(step * self.batch_size, (step + size) * self.batch_size)
         epoch, place = position // len(self.part), position % len(self.part)
         epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
         self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in epochs}
-        return torch.cat([self._orders[e][place[epoch == e]] for e in epochs])
+        seen = torch.cat([self._orders[e][:, place[epoch == e]] for e in epochs], dim=1)  # (K, size * batch_size)
+        return seen.unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
 
-    def _drawn(self, step: int) -> Tensor:
-        return torch.randint(len(self.part), (self.batch_size,), generator=stream(self.seed, "draw", step))
+    def _drawn(self, seed: int, step: int) -> Tensor:
+        return torch.randint(len(self.part), (self.batch_size,), generator=stream(seed, "draw", step))
 
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.part), generator=stream(self.seed, "order", epoch))
+    def _order(self, epoch: int) -> Tensor:  # (K, N)
+        generators = [stream(seed, "order", epoch) for seed in self.seeds]
+        return torch.stack([torch.randperm(len(self.part), generator=each) for each in generators])
 
 
 class GANDataModule(pl.LightningDataModule):
@@ -63,5 +76,6 @@ class GANDataModule(pl.LightningDataModule):
         self.dataset, self.batch_size, self.seed, self.steps, self.marks = dataset, batch_size, seed, steps, marks
 
     def train_dataloader(self) -> Stream:
-        start: int = self.trainer.lightning_module.step  # type: ignore[union-attr, assignment]
-        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks)
+        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        part, marks = self.dataset.train, self.marks
+        return Stream(part, self.batch_size, self.seed, self.steps, module.step, marks, module.replicas)
