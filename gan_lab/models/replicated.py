@@ -5,6 +5,7 @@ Fully connected networks become batched matrix products, anything else goes thro
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +79,30 @@ class _Linears(nn.Linear):
     """K linear layers: weight `(K, out, in)`, bias `(K, out)`."""
 
     def forward(self, x: Tensor) -> Tensor:  # (K, B, in) → (K, B, out)
-        if self.bias is None:
-            return torch.bmm(x, self.weight.mT)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+        return _Affine.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Affine(torch.autograd.Function):
+    """x Wᵀ + b for each member, b may be None.
+
+    Torch's own gradient of a batched product comes with W's axes swapped, and copying it into place takes a third of
+    the time that the product takes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # they differ in mixed precision
+        of_x, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if of_x else None,
+            torch.bmm(gradient.mT, x) if of_weight else None,
+            gradient.sum(1) if of_bias else None,
+        )
 
 
 class _LayerNorms(nn.LayerNorm):
@@ -90,5 +112,5 @@ class _LayerNorms(nn.LayerNorm):
         x = layer_norm(x, self.normalized_shape, eps=self.eps)
         if self.weight is None:
             return x
-        x = x * self.weight.unsqueeze(1)
-        return x if self.bias is None else x + self.bias.unsqueeze(1)
+        weight = self.weight.unsqueeze(1)
+        return x * weight if self.bias is None else torch.addcmul(self.bias.unsqueeze(1), x, weight)
