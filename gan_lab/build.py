@@ -78,7 +78,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         print("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
     if checkpoint:
         try:
-            check_form(checkpoint, module, [timer, *callbacks], dataset.shape, device)
+            check_form(checkpoint, module, [timer, *callbacks], (*module.lead, *dataset.shape), device)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
             raise LabError(

@@ -168,9 +168,9 @@ class GANModule(pl.LightningModule):
         alone.step = self.step
         return alone
 
-    def members(self) -> "Iterator[GANModule]":
-        """Each member alone, one after the other."""
-        return map(self.member, range(self.replicas))
+    def members(self) -> "Iterator[tuple[int, GANModule]]":
+        """Each member alone that hasn't failed, with its number, one after the other."""
+        return ((i, self.member(i)) for i in range(self.replicas) if i not in self.failed)
 
     @staticmethod
     def _update(optimizer: Optimizer) -> None:
