@@ -142,7 +142,7 @@ def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tu
 
 
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
-    """The data that a command names, and the GAN of its `run`, if it names one, which must be of the same data.
+    """The data that a command names, and the (first) GAN of its `run`, if it names one, which must be of the same data.
 
     Raises:
         LabError: if it is of others; see `load`.
@@ -157,7 +157,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
         )
     module, dataset = load(run, cfg.data_dir, cfg.trust)
-    return dataset, module
+    return dataset, module.member(0)
 
 
 def _data_named(cfg: DictConfig) -> str:
@@ -170,7 +170,8 @@ def _data_named(cfg: DictConfig) -> str:
 def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:
+        module.note_failed(checkpoint["gan_lab"])
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         first = str(error).splitlines()[:2][-1].strip()
         raise LabError(
             f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"

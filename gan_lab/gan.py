@@ -244,14 +244,18 @@ class GANModule(pl.LightningModule):
         }
         checkpoint.pop("loops", None)  # Lightning's own position in the data; ours is `step`
 
+    def note_failed(self, state: dict[str, Any]) -> None:
+        """Takes over which members had failed when a checkpoint was made."""
+        self.failed = {int(i): (int(step), str(what)) for i, (step, what) in state.get("failed", {}).items()}
+        if not self.failed.keys() <= set(range(self.replicas)):
+            raise ValueError("it has other members")
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
         self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
         self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
         self.unlogged = [values.float().view(len(RECORDED), *self.lead) for values in state["unlogged"]]
-        self.failed = {int(i): (int(step), str(what)) for i, (step, what) in state.get("failed", {}).items()}
-        if not self.failed.keys() <= set(range(self.replicas)):
-            raise LabError("of its members some aren't there")
+        self.note_failed(state)
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])
         for kept, was, new in zip(

@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from gan_lab import together
 from gan_lab.build import Training
 from gan_lab.callbacks.verdict import Verdict
 from gan_lab.gan import GANModule
@@ -70,8 +71,8 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
 
 
 def _members(module: GANModule, judged: Verdict | None) -> dict[str, Any]:
-    """Each member's metrics, with its seed and, if it blew up, the error; each member's verdict."""
-    metrics, verdicts = [], []
+    """Each member's metrics, with its seed and, if it blew up, the error; their spread; each member's verdict."""
+    metrics, verdicts, numbers = [], [], []
     for i in range(module.replicas):
         judgement, level = judged.members.get(i, (None, {})) if judged else (None, {})
         words = {"balance": level["balance"]} if level else {}
@@ -80,8 +81,10 @@ def _members(module: GANModule, judged: Verdict | None) -> dict[str, Any]:
         if i in module.failed:
             step, what = module.failed[i]
             own = {"error": f"The numbers blew up at step {step:,}: {what}."}
+        else:
+            numbers.append(own)
         metrics.append({"seed": module.seed + i, **own})
-    return {"replica_metrics": metrics, "replica_verdicts": verdicts}
+    return {"replica_metrics": metrics, "replica_spread": together.spread(numbers), "replica_verdicts": verdicts}
 
 
 def announce(training: Training, run: Run) -> str:

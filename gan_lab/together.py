@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -19,12 +19,20 @@ NAMED = 10  # members at most that are named by their seeds
 
 def mean(rows: Sequence[Mapping[str, Any]]) -> Metrics:
     """Of each number the mean over the rows that have it; None where it is None in all of them."""
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, str))
-    found = {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
     return {
         name: (values[0] if len(set(values)) == 1 else fmean(values)) if values else None
-        for name, values in found.items()
+        for name, values in _columns(rows).items()
     }
+
+
+def spread(rows: Sequence[Mapping[str, Any]]) -> Metrics:
+    """Of each number the standard deviation over the rows that have it; None for fewer than two."""
+    return {name: stdev(values) if len(values) > 1 else None for name, values in _columns(rows).items()}
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, str))
+    return {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
 
 
 def balance(words: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     from gan_lab.evaluation import describe, evaluate
 
     data_dir = cfg.data_dir or None
-    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, data_dir, cfg.cache_dir, cfg.trust)))
+    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, data_dir, cfg.cache_dir, cfg.trust, cfg.member)))
 
 
 if __name__ == "__main__":
