@@ -228,7 +228,7 @@ class GANModule(pl.LightningModule):
         streams = [stream(self.seed + i, "latent", device=device) for i in range(self.replicas)]
         if state is not None:
             for each, own in zip(streams, state.view(self.replicas, -1), strict=True):
-                each.set_state(own)
+                each.set_state(own.clone())  # torch crashes on a view
         return streams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def balance(words: Sequence[str]) -> str:
     """'balanced' if all are; else the more frequent of the other words."""
-    return Counter(sorted(words, key=lambda word: word == "balanced")).most_common(1)[0][0]
+    return Counter([word for word in words if word != "balanced"] or words).most_common(1)[0][0]
 
 
 def together(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> Judgement:
@@ -70,20 +70,22 @@ def _sentence(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> 
     for i, judgement in judgements.items():
         members[judgement.verdict["collapse"]].append(i)
     members["blown up"] = [i for i in range(replicas) if i not in judgements]
-    told = []
+    told: list[str] = []
     for word, which in members.items():
-        if which:
-            seeds = f" (seed {', '.join(str(seed + i) for i in which)})" if 0 < len(told) and len(which) <= NAMED else ""
-            count = f"in {len(which)} of {replicas} members" if not told else f"in {len(which)}"
-            told.append(f"{word} {count}{seeds}")
+        if which and not told:
+            told = [f"{word} in {len(which)} of {replicas} members"]
+        elif which:
+            seeds = ", ".join(str(seed + i) for i in which[:NAMED]) + ", …" * (len(which) > NAMED)
+            told.append(f"{word} in {len(which)} (seed {seeds})")
     sentences = [", ".join(told)]
-    of, n = list(judgements.values()), len(judgements)
+    of = list(judgements.values())
     if len(of[0].counts):
         made = [int(each.metrics["modes_robust"] or 0) for each in of]
         sentences.append(
             f"Modes made at half their due or more: {fmean(made):.3g} of {len(of[0].counts):,} on average,"
             f" {min(made):,} to {max(made):,}"
         )
-    like, copying = (sum(each.verdict[key] == word for each in of) for key, word in (("likeness", "good"), ("copies", True)))
-    sentences.append(f"Looks like the data in {like} of {n}, copies the training data in {copying or 'none'}")
+    like = sum(each.verdict["likeness"] == "good" for each in of)
+    copying = sum(each.verdict["copies"] for each in of)
+    sentences.append(f"Looks like the data in {like} of {len(of)}, copies the training data in {copying or 'none'}")
     return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences) + "."

@@ -107,7 +107,7 @@ class Checkpoint(pl.Callback):
         every: steps between two checkpoints.
 
     Raises:
-        NotFiniteError: in the place of keeping weights that aren't finite; where replicas are left that are, they go on.
+        NotFiniteError: in the place of keeping weights that aren't finite, unless other replicas' are.
     """
 
     def __init__(self, run: Run, every: int):

@@ -33,7 +33,7 @@ class Finite(pl.Callback):
     copy of the GAN in memory; when something isn't finite, it goes back to the copy and plays the steps since then
     once more, looking at every score, loss, gradient and weight. What it finds becomes the error's message.
 
-    A member of replicas that blows up gets the copy's weights and keeps them, while the others go on as they would have.
+    A member of replicas that blows up gets the copy's weights and keeps them; the others go on as they would have.
     """
 
     def __init__(self) -> None:

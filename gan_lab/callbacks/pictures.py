@@ -15,7 +15,6 @@ from gan_lab.gan import GANModule
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 
-
 ROW = 12  # images of one of several replicas
 MEMBERS = 15  # replicas in a picture, at most
 
