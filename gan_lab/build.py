@@ -104,7 +104,8 @@ class Rehearsal:
     def __init__(self, cfg: DictConfig):
         torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
-        self._cfg = OmegaConf.merge(cfg, {"replicas": 1})  # the first member stands for all
+        self._cfg = cfg.copy()
+        self._cfg.replicas = 1  # the first member stands for all
         self.dataset, _ = gan_and_data(self._cfg)
 
     def module(self) -> GANModule:

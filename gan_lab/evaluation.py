@@ -85,8 +85,8 @@ def describe(evaluation: dict[str, Any]) -> str:
         cells = map(_cell, (mean, spread, real))
         lines.append(f"  {name:<20}" + "".join(f"{cell:>12}" for cell in cells))
     lines += [f"  {name:<20}{'undefined':>12}  {reason}" for name, reason in evaluation["undefined"].items()]
-    for verdict in evaluation["verdicts"]:
-        lines.append(f"  member {verdict['member']}: " * several + "  " * (not several) + verdict["sentence"])
+    for verdict in evaluation["verdicts"][:: evaluation["seeds"] if several else 1]:
+        lines.append("  " + f"member {verdict['member']}: " * several + verdict["sentence"])
     return "\n".join(lines)
 
 

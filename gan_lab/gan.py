@@ -162,11 +162,21 @@ class GANModule(pl.LightningModule):
             raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
         if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
             return self
-        networks = self.generator.member(i), self.discriminator.member(i)
-        rest = (self.loss, self.latent, self.latent_dim, self.optim_d, self.optim_g, self.steps, self.seed + i)
-        alone = GANModule(*networks, *rest, self.log_every, self.joint_d_update).to(self.device)
+        alone = GANModule(
+            self.generator.member(i),
+            self.discriminator.member(i),
+            self.loss,
+            self.latent,
+            self.latent_dim,
+            self.optim_d,
+            self.optim_g,
+            self.steps,
+            self.seed + i,
+            self.log_every,
+            self.joint_d_update,
+        )
         alone.step = self.step
-        return alone
+        return alone.to(self.device)
 
     def members(self) -> "Iterator[tuple[int, GANModule]]":
         """Each member alone that hasn't failed, with its number, one after the other."""

@@ -35,7 +35,7 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
         LabError: if a part can't be made, or doesn't fit the others.
     """
     pairs = [_networks(cfg, dataset, seed) for seed in range(cfg.seed, cfg.seed + cfg.replicas)]
-    rest = {
+    rest: dict[str, Any] = {
         "loss": made_of("loss", cfg.loss),
         "latent": made_of("latent", cfg.latent),
         "optim_d": _optimiser(cfg, "optim_d"),
@@ -45,7 +45,8 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
     module = GANModule(*pairs[0], **rest)
     _try_out(module, dataset)
     if cfg.replicas > 1:
-        module = GANModule(*map(Replicated, zip(*pairs, strict=True)), **rest)
+        generators, discriminators = zip(*pairs, strict=True)
+        module = GANModule(Replicated(generators), Replicated(discriminators), **rest)
         _try_together(module)
     return module
 

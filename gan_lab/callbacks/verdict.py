@@ -68,7 +68,7 @@ class Verdict(pl.Callback):
             metrics, modes = dict[int, Any](), [0] * module.replicas
             for i, member in module.members():
                 samples = draw(member, number, "verdict/glance", module.step)
-                metrics[i], *_ = self.judge.count_modes(samples)
+                metrics[i] = self.judge.count_modes(samples)[0]
                 modes[i] = int(metrics[i].get("modes_robust") or 0)
             if len(self.judge.shares):
                 self._modes[module.step] = modes

@@ -177,12 +177,12 @@ def set_apart(records: Sequence[Record]) -> list[Record]:
     first: dict[tuple[Any, ...], Record] = {}
     for record in kept:
         same = tuple(sorted((key, text(resolved(record.settings, key))) for key in record.asked()))
-        own = [(seed, same) for seed in record.seeds]
-        if before := next((first[each] for each in own if each in first), None):
+        members = [(seed, same) for seed in record.seeds]
+        if before := next((first[each] for each in members if each in first), None):
             which = "settings and seed are" if record.seeds == before.seeds else "settings and some seed are"
             record.reason = f"no independent repetition: {which} those of {before.run.folder.name}"
         else:
-            first |= dict.fromkeys(own, record)
+            first |= dict.fromkeys(members, record)
     return [record for record in kept if not record.reason]
 
 

@@ -130,7 +130,7 @@ def _tables(path: Path) -> list[pd.DataFrame]:
         width = table["step"].max() / POINTS
         table["step"] = np.ceil(table["step"] / width) * width
     table = table.groupby("step").mean()
-    members = dict.fromkeys(found[0] for name in table if (found := MEMBER.search(name)))
+    members = dict.fromkeys(found[0] for name in table if (found := MEMBER.search(str(name))))
     of_each = [table.filter(regex=f"{member}$") for member in members] or [table]
     return [own.rename(columns=lambda name: MEMBER.sub("", name)) for own in of_each]
 

@@ -79,7 +79,7 @@ class _Linears(nn.Linear):
     """K linear layers: weight `(K, out, in)`, bias `(K, out)`."""
 
     def forward(self, x: Tensor) -> Tensor:  # (K, B, in) → (K, B, out)
-        return _Affine.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+        return _Affine.apply(x, self.weight, self.bias)
 
 
 class _Affine(torch.autograd.Function):
@@ -95,7 +95,7 @@ class _Affine(torch.autograd.Function):
         return torch.bmm(x, weight.mT) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # they differ in mixed precision
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
