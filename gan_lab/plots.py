@@ -49,9 +49,12 @@ def members(fakes: Sequence[Tensor], names: Sequence[str], real: Tensor, dataset
         across = min(4, len(sets))
         down = -(-len(sets) // across)
         figure = Figure(figsize=(3.6 * across, 3.6 * down + 0.4), layout="constrained")
-        for place, (values, name) in enumerate(zip(sets, labels, strict=True), start=1):
-            axes = figure.add_subplot(down, across, place, title=name)
+        for place, (values, name) in enumerate(zip(sets, labels, strict=True)):
+            axes = figure.add_subplot(down, across, place + 1, title=name)
             draw(axes, values, dataset)
+            if place and axes.legend_:
+                axes.legend_.remove()
+            axes.label_outer()
     figure.suptitle(title)
     return figure
 

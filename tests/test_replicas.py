@@ -15,7 +15,7 @@ from torch import nn
 from gan_lab import plots, together
 from gan_lab.build import Rehearsal, Training, load
 from gan_lab.callbacks.verdict import draw
-from gan_lab.compare import compare
+from gan_lab.compare import compare, panels
 from gan_lab.data import Dataset, Part, images
 from gan_lab.data.datamodule import Stream
 from gan_lab.errors import LabError, RunError
@@ -25,7 +25,9 @@ from gan_lab.judge import Judgement
 from gan_lab.losses import BCE
 from gan_lab.models.replicated import Replicated
 from gan_lab.parts import build_module
+from gan_lab.plots import members
 from gan_lab.runs import Run
+from gan_lab.streams import stream
 from gan_lab.training import fit
 
 BARE = (
@@ -354,6 +356,44 @@ def test_a_picture_has_a_place_for_each_member_and_for_real_samples(shape, panel
     assert len(figure.axes) == panels
     names = [axes.get_ylabel() if len(shape) == 3 else axes.get_title() for axes in figure.axes]
     assert names == ["member 0", "member 1", "real"]
+
+
+def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_alone(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "members", lambda fakes, *rest: drawn.append(fakes) or members(fakes, *rest))
+    settings = (
+        "dataset=pattern1010",
+        *MLP[2:],
+        "latent_dim=3",
+        "batch_size=4",
+        "steps=2",
+        "callbacks.pictures.images=6",
+    )
+    made, run = training(tmp_path / "run", *settings, "replicas=2", "~callbacks.verdict", f"seed={SEED}")
+    fit(made, run)
+    alone = build_module(compose(*settings, f"seed={SEED + 1}"), made.datamodule.dataset)
+    z = alone.latent((6, 3), stream(SEED + 1, "pictures/latent"))
+    torch.testing.assert_close(drawn[0][1], alone.sample(z))
+    assert sorted(path.name for path in run.images.glob("*map*")) == ["heatmap_0.png", "heatmap_1.png"]
+
+
+def test_a_report_shows_members_as_runs(judged):
+    tables = panels._tables(judged.metrics)
+    assert len(tables) == 3
+    row = pd.read_csv(judged.metrics).set_index("step").loc[20]
+    assert tables[2].loc[20, "loss/g"] == row["loss/g/2"]
+    picture, real, _ = panels._halves(judged.images.glob("*.png"), panels._replicated(judged))
+    assert (picture.width > 1.5 * picture.height) is (real is None) is True, "a wide one, not cut into halves"
+
+
+@pytest.mark.parametrize("model", [MLP, (*CONV, "norm=batch")])
+def test_mixed_precision(tmp_path, little_images, model, capsys):
+    made = _fitted(tmp_path / "run", *model, "replicas=2", "steps=2", "trainer.precision=bf16-mixed")
+    before = build_module(compose(*BARE, *model, "replicas=2"), made.datamodule.dataset)
+    pairs = zip(before.parameters(), made.module.parameters(), strict=True)
+    assert all(parameter.isfinite().all() and not torch.equal(old, parameter) for old, parameter in pairs)
+    told = "Convolutions on a CPU gain little from replicas" in capsys.readouterr().out
+    assert told == ("model=conv" in model)
 
 
 # Commands over a run.

@@ -124,7 +124,7 @@ class Verdict(pl.Callback):
 
     def _history(self, i: int, final: int) -> str:
         """When member i collapsed: the last look at the most modes before they were lost, in words."""
-        seen = {step: modes[i] for step, modes in self._modes.items()}
+        seen = {step: modes[i] for step, modes in self._modes.items() if i < len(modes)}
         if not seen or max(seen.values()) <= final + len(self.judge.shares) / 10:
             return ""
         most = max(seen.values())
@@ -164,5 +164,6 @@ class Verdict(pl.Callback):
         return {"modes": self._modes, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._modes = {int(step): [int(each) for each in modes] for step, modes in state["modes"].items()}
+        lists = {int(step): made if isinstance(made, list) else [made] for step, made in state["modes"].items()}
+        self._modes = {step: [int(each) for each in made] for step, made in lists.items()}
         self.seconds = float(state["seconds"])
