@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.nn.modules.conv import _ConvNd
 
 from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
@@ -86,9 +87,12 @@ def build(cfg: DictConfig, run: Run) -> Training:
     timer, stop = Timer(), StopOnSignal()
     loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
+    device = trainer.strategy.root_device
+    if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
+        print("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
     if checkpoint:
         try:
-            check_form(checkpoint, module, [timer, *callbacks], dataset.shape, trainer.strategy.root_device)
+            check_form(checkpoint, module, [timer, *callbacks], (*module.lead, *dataset.shape), device)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
             raise LabError(
@@ -114,8 +118,9 @@ class Rehearsal:
     def __init__(self, cfg: DictConfig):
         torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
-        self._cfg = cfg
-        self.dataset, _ = gan_and_data(cfg)
+        self._cfg = cfg.copy()
+        self._cfg.replicas = 1  # the first member stands for all
+        self.dataset, _ = gan_and_data(self._cfg)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""
@@ -156,7 +161,7 @@ def load(
 
 
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
-    """The data that a command names, and the GAN of its `run`, if it names one, which must be of the same data.
+    """The data that a command names, and the (first) GAN of its `run`, if it names one, which must be of the same data.
 
     Raises:
         LabError: if it is of others; see `load`.
@@ -171,7 +176,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
         )
     module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.data.path)
-    return dataset, module
+    return dataset, module.member(0)
 
 
 def _data_named(cfg: DictConfig) -> str:
@@ -184,7 +189,8 @@ def _data_named(cfg: DictConfig) -> str:
 def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
     try:
         module.load_state_dict(checkpoint["state_dict"])
-    except (RuntimeError, TypeError, AttributeError) as error:
+        module.note_failed(checkpoint["gan_lab"])
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         first = str(error).splitlines()[:2][-1].strip()
         raise LabError(
             f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"

@@ -105,6 +105,7 @@ def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
     try:
         cfg = _read(run.config)
         cfg.trust = list(trust)
+        cfg.setdefault("replicas", 1)  # which runs of older versions don't have
         check(cfg)
     except (LabError, OmegaConfBaseException) as error:
         raise LabError(f"{run.config} can't be used: {error}") from error

@@ -1,15 +1,15 @@
 """A run's verdict again: any number of samples, several evaluation seeds, mean and spread."""
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gan_lab import together
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
-from gan_lab.judge import judge_for, protocol_samples
+from gan_lab.judge import Judgement, Metrics, judge_for, protocol_samples
 from gan_lab.runs import Run
 
 
@@ -23,6 +23,7 @@ def evaluate(
     trust: Sequence[str] = (),
     path: str | None = None,
     features: str | None = None,
+    member: int | None = None,
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
@@ -32,11 +33,13 @@ def evaluate(
         data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
         trust: see `gan_lab.build.load`.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
+        member: of replicas, the one to judge; None: all that didn't blow up.
 
     Returns:
-        `run`, `step`, `samples`, `seeds`, `features` (in words); per metric `mean`, `spread` (standard deviation over
-        the seeds, None for one) and `real_data`; under `undefined` the metrics that some evaluation doesn't define;
-        `verdicts`, one per seed.
+        `run`, `step`, `samples`, `seeds`, `features` (in words), `members`; per metric `mean`, `spread` (standard
+        deviation over the seeds, or of several members over their means; None for one) and `real_data`; under
+        `undefined` the metrics that some evaluation doesn't define, which of several members leaves that one out;
+        `verdicts`, one per member and seed.
 
     Raises:
         LabError: if the run has no readable checkpoint, or its data are missing.
@@ -45,34 +48,41 @@ def evaluate(
     module, dataset = load(run, data_dir, trust, path)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
-    judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]
-    undefined = {name: reason for judgement in judgements for name, reason in judgement.undefined.items()}
-    values = {
-        name: [float(j.metrics[name] or 0) for j in judgements]
-        for name in judgements[0].metrics
-        if name not in undefined
-    }
+    asked = module.members() if member is None else [(member, module.member(member))]
+    judgements = {i: [judge.judge(draw(each, number, "evaluate", seed)) for seed in range(seeds)] for i, each in asked}
+    rows = [_defined(each) for each in judgements.values()]
+    values = [together.mean(each) for each in rows] if len(rows) > 1 else rows[0]
+    every = [(i, judgement) for i, each in judgements.items() for judgement in each]
     evaluation = {
         "run": str(run.folder),
         "step": module.step,
         "samples": number,
         "seeds": seeds,
         "features": judge.features.name,
-        "mean": {name: statistics.fmean(each) for name, each in values.items()},
-        "spread": {name: statistics.stdev(each) if seeds > 1 else None for name, each in values.items()},
-        "real_data": judgements[0].real,
-        "undefined": undefined,
-        "verdicts": [judgement.verdict for judgement in judgements],
+        "members": list(judgements),
+        "mean": together.mean(values),
+        "spread": together.spread(values),
+        "real_data": every[0][1].real,
+        "undefined": {name: reason for _, judgement in every for name, reason in judgement.undefined.items()},
+        "verdicts": [{"member": i, **judgement.verdict} for i, judgement in every],
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
 
 
+def _defined(judgements: Sequence[Judgement]) -> list[Metrics]:
+    """The metrics of each, without those that one of them doesn't define."""
+    undefined = {name for judgement in judgements for name in judgement.undefined}
+    return [{name: value for name, value in j.metrics.items() if name not in undefined} for j in judgements]
+
+
 def describe(evaluation: dict[str, Any]) -> str:
     """The same as a table."""
+    members, several = evaluation["members"], len(evaluation["members"]) > 1
+    over = f"{len(members)} members, each judged {evaluation['seeds']} time(s)" if several else ""
     lines = [
         f"{evaluation['run']}, step {evaluation['step']:,}: {evaluation['samples']:,} samples, "
-        f"mean and standard deviation over {evaluation['seeds']} evaluation seed(s)",
+        f"mean and standard deviation over {over or str(evaluation['seeds']) + ' evaluation seed(s)'}",
         f"  Samples are compared by {evaluation['features']}.",
         f"  {'':<20}{'mean':>12}{'± spread':>12}{'fresh real':>12}",
     ]
@@ -81,7 +91,9 @@ def describe(evaluation: dict[str, Any]) -> str:
         cells = map(_cell, (mean, spread, real))
         lines.append(f"  {name:<20}" + "".join(f"{cell:>12}" for cell in cells))
     lines += [f"  {name:<20}{'undefined':>12}  {reason}" for name, reason in evaluation["undefined"].items()]
-    return "\n".join([*lines, *(f"  {verdict['sentence']}" for verdict in evaluation["verdicts"])])
+    for verdict in evaluation["verdicts"][:: evaluation["seeds"] if several else 1]:
+        lines.append("  " + f"member {verdict['member']}: " * several + verdict["sentence"])
+    return "\n".join(lines)
 
 
 def _cell(value: float | None) -> str:

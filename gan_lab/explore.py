@@ -50,6 +50,7 @@ class Request(NamedTuple):
     confidence: float
     seed: int
     tries: int
+    member: int | None = None
 
 
 def explore(
@@ -75,7 +76,8 @@ def explore(
         LabError: if the run can't be loaded, the request doesn't fit together, or no vector makes what is asked for.
     """
     torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust, path)
+    together, dataset = load(run, data_dir, trust, path)
+    module = together.member(request.member or 0)
     _check(request)
     reader = Reader(dataset, cache_dir)
     vectors = Vectors(module, reader)
@@ -85,8 +87,9 @@ def explore(
     show, notes = _made(request, a, b, vectors)
     show.name = _name(request, a, b, module.step)
     what = _titled(request, a, b, reader)
-    show.title = f"{what}. {run.folder.absolute().name}, step {module.step:,}"
-    lines = [f"{run.folder}, step {module.step:,}. {what}.", *notes]
+    at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.lead else "")
+    show.title = f"{what}. {run.folder.absolute().name}, {at}"
+    lines = [f"{run.folder}, {at}. {what}.", *notes]
     if len(show.names) <= LISTED:
         lines += exhibits.table(show, reader)
     if request.op in SUMS:
@@ -218,6 +221,8 @@ def _name(request: Request, a: Wanted, b: Wanted, step: int) -> str:
         parts.append(f"pairs{request.pairs}")
     if a.label is not None or (b in parts and b.label is not None):
         parts += [f"confidence{float(request.confidence)}", f"from{request.seed}"]
+    if request.member:
+        parts.append(f"member{request.member}")
     return "_".join(map(str, [*parts, f"step{step}"]))
 
 

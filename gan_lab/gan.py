@@ -1,6 +1,6 @@
 """The GAN: two networks and the step that trains them against each other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.errors import RunError
+from gan_lab.errors import LabError, RunError
 from gan_lab.latent import Latent
 from gan_lab.losses import Loss
+from gan_lab.models.replicated import Replicated
 from gan_lab.streams import stream
 
 RECORDED = ("loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake")
@@ -46,6 +47,9 @@ class GANModule(pl.LightningModule):
     A *step* is one pass through all three phases on one batch. `step` counts them; it is the x-axis of everything.
     Steps come in chunks, which end wherever a row of the log is due.
 
+    With `Replicated` networks it trains K GANs at once, its *members*, and wherever `…` is written stands an axis K.
+    Member i is what `seed + i` gives alone. One that blows up is `failed`; the others go on.
+
     Args:
         generator: latent vectors `(…, B, latent_dim)` to samples `(…, B, *shape)`.
         discriminator: samples `(…, B, *shape)` to raw scores `(…, B)`.
@@ -54,9 +58,14 @@ class GANModule(pl.LightningModule):
         latent_dim: length of a latent vector.
         optim_d, optim_g: make an optimiser from parameters.
         steps: length of the training; the last step is logged, whatever `log_every`.
-        seed: of the latent vectors' stream.
+        seed: of the latent vectors' stream; member i has the stream of `seed + i`.
         log_every: each row of the log is the mean over this many steps.
         joint_d_update: False, as in the book: D is updated on real data, then on fakes. True: once, on the sum of both.
+
+    Attributes:
+        replicas: K, 1 for networks that aren't `Replicated`.
+        lead: the axes that stand before the batch: `(K,)`, or `()` for one GAN.
+        failed: the members whose numbers blew up: in which step, and what showed it.
     """
 
     def __init__(
@@ -80,53 +89,58 @@ class GANModule(pl.LightningModule):
         self.optim_d, self.optim_g = optim_d, optim_g
         self.steps, self.seed, self.log_every = steps, seed, log_every
         self.joint_d_update = joint_d_update
+        self.replicas: int = generator.replicas if isinstance(generator, Replicated) else 1
+        self.lead = (self.replicas,) if self.replicas > 1 else ()
+        self.failed: dict[int, tuple[int, str]] = {}
         self.step = 0
         self.last_row: dict[str, float] = {}
         self.row_steps = 0  # over how many steps last_row is the mean
-        self.unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
+        self.unlogged: list[Tensor] = []  # the RECORDED values `(5, …)` of each step since the last row
         self._latent_state: Tensor | None = None
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
 
-    def training_step(self, chunk: Tensor) -> None:  # (S, B, *shape): the batches of S steps
+    def training_step(self, chunk: Tensor) -> None:  # (S, …, B, *shape): the batches of S steps
         generator, discriminator, loss = self.generator, self.discriminator, self.loss
         opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         for real in chunk:
             # (1) D sees real data, target 1: the error updates D.
             real_scores = discriminator(real)
-            d_real = self._reduce(loss.d_real(real_scores))
-            self.manual_backward(d_real)
+            batch_size = real_scores.shape[-1]
+            d_real = loss.d_real(real_scores).mean(-1)
+            self.manual_backward(d_real.sum())
             if not self.joint_d_update:
                 self._update(opt_d)
 
             # (2) D sees G's fakes, target 0: the error updates D. G made them without a graph, so nothing reaches it.
             with torch.no_grad():
-                fake = generator(self.draw(len(real)))
+                fake = generator(self.draw(batch_size))
             fake_scores = discriminator(fake)
-            d_fake = self._reduce(loss.d_fake(fake_scores))
-            self.manual_backward(d_fake)
+            d_fake = loss.d_fake(fake_scores).mean(-1)
+            self.manual_backward(d_fake.sum())
             self._update(opt_d)
 
             # (3) D, frozen, judges fresh fakes, target 1: the error passes through D and updates only G.
             discriminator.requires_grad_(False)
-            g = self._reduce(loss.g(discriminator(generator(self.draw(len(real))))))
-            self.manual_backward(g)
+            g = loss.g(discriminator(generator(self.draw(batch_size)))).mean(-1)
+            self.manual_backward(g.sum())
             self._update(opt_g)
             discriminator.requires_grad_(True)
 
             self.step += 1
-            values = (d_real, d_fake, g, loss.answer(real_scores).mean(), loss.answer(fake_scores).mean())
+            values = (d_real, d_fake, g, loss.answer(real_scores).mean(-1), loss.answer(fake_scores).mean(-1))
             self.unlogged.append(torch.stack([value.detach() for value in values]))
         self._end_chunk(len(chunk))
 
     def draw(self, n: int) -> Tensor:
-        """The training stream's next n latent vectors, `(n, latent_dim)`."""
-        return self.latent((n, self.latent_dim), self._latent_stream)
+        """The training stream's next n latent vectors, `(…, n, latent_dim)`."""
+        drawn = [self.latent((n, self.latent_dim), each) for each in self._latent_streams]
+        return torch.stack(drawn) if self.lead else drawn[0]
 
     @torch.no_grad()
     def sample(self, z: Tensor) -> Tensor:
-        """G's samples `(B, *shape)` for latent vectors `(B, latent_dim)`, with batch statistics as for use.
+        """G's samples `(…, B, *shape)` for latent vectors `(…, B, latent_dim)`, with batch statistics as for use.
 
         Changes nothing that training sees.
         """
@@ -137,9 +151,36 @@ class GANModule(pl.LightningModule):
         finally:
             self.generator.train(was_training)
 
-    @staticmethod
-    def _reduce(values: Tensor) -> Tensor:  # (…, B) → (): the batch's mean, summed over what may stand before it
-        return values.mean(-1).sum()
+    def member(self, i: int) -> "GANModule":
+        """GAN i alone, as it is now, a copy; where there is one only, itself.
+
+        Raises:
+            LabError: if there is no such member.
+        """
+        if not 0 <= i < self.replicas:
+            among = f"0 to {self.replicas - 1}" if self.lead else "0 alone"
+            raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
+        if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
+            return self
+        alone = GANModule(
+            self.generator.member(i),
+            self.discriminator.member(i),
+            self.loss,
+            self.latent,
+            self.latent_dim,
+            self.optim_d,
+            self.optim_g,
+            self.steps,
+            self.seed + i,
+            self.log_every,
+            self.joint_d_update,
+        )
+        alone.step = self.step
+        return alone.to(self.device)
+
+    def members(self) -> "Iterator[tuple[int, GANModule]]":
+        """Each member alone that hasn't failed, with its number, one after the other."""
+        return ((i, self.member(i)) for i in range(self.replicas) if i not in self.failed)
 
     @staticmethod
     def _update(optimizer: Optimizer) -> None:
@@ -148,44 +189,83 @@ class GANModule(pl.LightningModule):
 
     def _end_chunk(self, steps: int) -> None:
         """Looks at the RECORDED values of these steps and writes a row when it is due: no sooner does anything wait."""
-        values = torch.stack(self.unlogged[-steps:])
+        values = torch.stack(self.unlogged[-steps:])  # (S, 5, …)
         if not values.isfinite().all():
-            which, what = (~values.isfinite()).nonzero()[0].tolist()
-            step = self.step - steps + 1 + which
-            raise NotFiniteError(step, f"{RECORDED[what]} is {values[which, what].item()}")
+            self._find_failed(values.view(steps, len(RECORDED), self.replicas))
         if self.step % self.log_every == 0 or self.step == self.steps:
             self.row_steps = len(self.unlogged)
-            means = torch.stack(self.unlogged).mean(0).tolist()
+            row = self._row(torch.stack(self.unlogged).mean(0))
             self.unlogged.clear()
-            self.last_row = dict(zip(RECORDED, means, strict=True))
             for logger in self.loggers:
-                logger.log_metrics(self.last_row, self.step)
+                logger.log_metrics(row, self.step)
+
+    def _row(self, means: Tensor) -> dict[str, float]:
+        """A row of the log, and `last_row` of it; of replicas their mean, and behind it `<name>/<i>` for each."""
+        if not self.lead:
+            self.last_row = dict(zip(RECORDED, means.tolist(), strict=True))
+            return self.last_row
+        means[:, list(self.failed)] = torch.nan
+        self.last_row = dict(zip(RECORDED, means.nanmean(-1).tolist(), strict=True))
+        each = zip(RECORDED, means.tolist(), strict=True)
+        return self.last_row | {f"{name}/{i}": value for name, values in each for i, value in enumerate(values)}
+
+    def _find_failed(self, values: Tensor) -> None:  # (S, 5, K)
+        for i in range(self.replicas):
+            broken = (~values[..., i].isfinite()).nonzero()
+            if len(broken) and i not in self.failed:
+                which, what = broken[0].tolist()
+                step = self.step - len(values) + 1 + which
+                self.fail(i, step, f"{RECORDED[what]} is {values[which, what, i].item()}")
+
+    def fail(self, member: int, step: int, what: str) -> None:
+        """Notes that a member's numbers blew up.
+
+        Raises:
+            NotFiniteError: if none is left whose didn't.
+        """
+        self.failed[member] = (step, what)
+        if len(self.failed) == self.replicas:
+            raise NotFiniteError(step, f"{what}{', in the last of the replicas' if self.lead else ''}")
 
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
         self.unlogged = [values.to(self.device) for values in self.unlogged]
-        self._latent_stream = stream(self.seed, "latent", device=self.device)
-        if self._latent_state is not None:
-            self._latent_stream.set_state(self._latent_state)
+        self._latent_streams = self.latent_streams(self._latent_state, self.device)
+
+    def latent_streams(self, state: Tensor | None, device: torch.device) -> list[torch.Generator]:
+        """Each member's stream of latent vectors, from its beginning or as a checkpoint has it."""
+        streams = [stream(self.seed + i, "latent", device=device) for i in range(self.replicas)]
+        if state is not None:
+            for each, own in zip(streams, state.view(self.replicas, -1), strict=True):
+                each.set_state(own.clone())  # torch crashes on a view
+        return streams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["gan_lab"] = {
             "step": self.step,
-            "latent_stream": self._latent_stream.get_state(),
+            "latent_stream": torch.stack([each.get_state() for each in self._latent_streams]).squeeze(0),
             "torch_rng": torch.get_rng_state(),
             "unlogged": [values.cpu() for values in self.unlogged],
             "last_row": self.last_row,
             "row_steps": self.row_steps,
+            "failed": {i: list(how) for i, how in self.failed.items()},
             "optimizers": [type(optimizer).__name__ for optimizer in self.optimizers(use_pl_optimizer=False)],  # type: ignore[union-attr]
         }
         checkpoint.pop("loops", None)  # Lightning's own position in the data; ours is `step`
+
+    def note_failed(self, state: dict[str, Any]) -> None:
+        """Takes over which members had failed when a checkpoint was made."""
+        self.failed = {int(i): (int(step), str(what)) for i, (step, what) in state.get("failed", {}).items()}
+        if not self.failed.keys() <= set(range(self.replicas)):
+            raise ValueError("it has other members")
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
         self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
         self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
-        self.unlogged = [values.float().view(len(RECORDED)) for values in state["unlogged"]]
+        self.unlogged = [values.float().view(len(RECORDED), *self.lead) for values in state["unlogged"]]
+        self.note_failed(state)
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])
         for kept, was, new in zip(

@@ -1,5 +1,6 @@
 """What a configuration names, made and tried: data, networks, loss, optimisers, whatever has a `_target_`."""
 
+import copy
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from gan_lab.data import Dataset
 from gan_lab.errors import LabError, out_of_memory
 from gan_lab.gan import GANModule, memory_of_a_step
+from gan_lab.models.replicated import Replicated
 from gan_lab.rules import refuse_foreign, targets, within
 from gan_lab.streams import stream
 
@@ -32,23 +34,31 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
     Raises:
         LabError: if a part can't be made, or doesn't fit the others.
     """
-    pl.seed_everything(cfg.seed, verbose=False)
+    pairs = [_networks(cfg, dataset, seed) for seed in range(cfg.seed, cfg.seed + cfg.replicas)]
+    rest: dict[str, Any] = {
+        "loss": made_of("loss", cfg.loss),
+        "latent": made_of("latent", cfg.latent),
+        "optim_d": _optimiser(cfg, "optim_d"),
+        "optim_g": _optimiser(cfg, "optim_g"),
+        **{key: cfg[key] for key in ("latent_dim", "steps", "seed", "log_every", "joint_d_update")},
+    }
+    module = GANModule(*pairs[0], **rest)
+    _try_out(module, dataset)
+    if cfg.replicas > 1:
+        generators, discriminators = zip(*pairs, strict=True)
+        module = GANModule(Replicated(generators), Replicated(discriminators), **rest)
+        _try_together(module)
+    return module
+
+
+def _networks(cfg: DictConfig, dataset: Dataset, seed: int) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of one GAN."""
+    pl.seed_everything(seed, verbose=False)
     asked_of_g = {"shape": dataset.shape, "latent_dim": cfg.latent_dim, "bounded": dataset.bounded}
-    module = GANModule(
+    return (
         made_of("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
         made_of("model.discriminator", cfg.model.discriminator, nn.Module, shape=dataset.shape),
-        loss=made_of("loss", cfg.loss),
-        latent=made_of("latent", cfg.latent),
-        latent_dim=cfg.latent_dim,
-        optim_d=_optimiser(cfg, "optim_d"),
-        optim_g=_optimiser(cfg, "optim_g"),
-        steps=cfg.steps,
-        seed=cfg.seed,
-        log_every=cfg.log_every,
-        joint_d_update=cfg.joint_d_update,
     )
-    _try_out(module, dataset)
-    return module
 
 
 def made_of(key: str, node: Any, kind: type | None = None, **known: Any) -> Any:
@@ -101,6 +111,25 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
         except Exception as error:
             raise LabError(f"{role} doesn't work as it is configured: {error}", "--help lists the options.") from error
     module.train()
+
+
+@torch.no_grad()
+def _try_together(module: GANModule) -> None:
+    """Plays copies of replicated networks as training does.
+
+    Raises:
+        LabError: for networks that can't be played together: random layers, say, or such that look at their values.
+    """
+    generator, discriminator = copy.deepcopy((module.generator, module.discriminator))
+    try:
+        discriminator(generator(torch.zeros(*module.lead, 2, module.latent_dim)))
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise LabError(
+            f"model: these networks can't be trained with replicas={module.replicas}: {error}",
+            "Train seeds one by one instead: -m seed=0,1,2",
+        ) from error
 
 
 def check_targets(cfg: DictConfig) -> None:

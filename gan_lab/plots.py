@@ -31,6 +31,34 @@ def samples(fake: Tensor, real: Tensor, dataset: Dataset, title: str) -> Figure:
     return figure
 
 
+def members(fakes: Sequence[Tensor], names: Sequence[str], real: Tensor, dataset: Dataset, title: str) -> Figure:
+    """The samples of several GANs, and real ones behind them: a row of images each, else a panel each.
+
+    Args:
+        fakes: of each GAN `(n, *shape)`.
+        names: theirs.
+        real: `(n, *shape)`.
+    """
+    sets, labels = [*fakes, real], [*names, "real"]
+    if len(dataset.shape) == 3:
+        figure = Figure(figsize=(1.5 + 0.6 * len(real), 0.5 + 0.65 * len(sets)), layout="constrained")
+        for axes, images, name in zip(figure.subplots(len(sets), 1), sets, labels, strict=True):
+            _draw_row(axes, images)
+            axes.set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
+    else:
+        across = min(4, len(sets))
+        down = -(-len(sets) // across)
+        figure = Figure(figsize=(3.6 * across, 3.6 * down + 0.4), layout="constrained")
+        for place, (values, name) in enumerate(zip(sets, labels, strict=True)):
+            axes = figure.add_subplot(down, across, place + 1, title=name)
+            draw(axes, values, dataset)
+            if place and axes.legend_:
+                axes.legend_.remove()
+            axes.label_outer()
+    figure.suptitle(title)
+    return figure
+
+
 def draw(axes: Axes, values: Tensor, dataset: Dataset) -> None:
     """Samples `(n, *shape)`: an image grid, a scatter for points in the plane, else lines."""
     if len(dataset.shape) == 3:
@@ -116,10 +144,14 @@ def neighbours(fake: Tensor, originals: Tensor) -> Figure:
     for row, (values, name) in enumerate(((fake, "generated"), (originals, "nearest training image"))):
         axes = figure.add_subplot(2, 1, row + 1)
         axes.set_title(name, fontsize="medium")
-        grid = make_grid(torch.nan_to_num(values, 0, 0, 0).clamp(0, 1), nrow=len(values), padding=1, pad_value=0.5)
-        axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axes.axis("off")
+        _draw_row(axes, values)
     return figure
+
+
+def _draw_row(axes: Axes, images: Tensor) -> None:
+    grid = make_grid(torch.nan_to_num(images, 0, 0, 0).clamp(0, 1), nrow=len(images), padding=1, pad_value=0.5)
+    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.set(xticks=[], yticks=[], frame_on=False)
 
 
 def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -> Figure:
@@ -167,7 +199,10 @@ def heatmap(steps: Sequence[int], outputs: Tensor) -> Figure:
 
 
 def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
-    """D's and G's loss over the steps with the loss's ideal value as a line (S10): dots, grid, the book's ticks."""
+    """D's and G's loss over the steps with the loss's ideal value as a line (S10): dots, grid, the book's ticks.
+
+    Of replicas the mean, in a band from the lowest to the highest.
+    """
     figure = Figure(figsize=(16, 10), layout="constrained")
     panels = {"D": ["loss/d_real", "loss/d_fake"], "G": ["loss/g"]}
     names = {"loss/d_real": "D on real", "loss/d_fake": "D on fakes", "loss/g": "G"}
@@ -177,6 +212,7 @@ def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
         top = loss.ceiling or max(1.0, float(np.quantile(finite, 0.995)) * 1.1 if finite.size else 0)
         ticks = [0, 0.25, 0.5, *([] if loss.ceiling else [1.0, 5.0])]
         _draw_curves(axes, table, ylim=(0, top), ticks=[t for t in ticks if t <= top])
+        _draw_bands(axes, metrics, columns)
         axes.set(title=f"{player}'s loss", ylabel="loss")
         _draw_ideal(axes, loss.equilibrium)
         _legend(axes)
@@ -190,6 +226,7 @@ def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
     names = {"score/real": "on real", "score/fake": "on fakes"}
     table = metrics.set_index("step")[list(names)].rename(columns=names)
     _draw_curves(axes, table, ylim=(0, 1) if loss.neutral_answer == 0.5 else None, ticks=None)
+    _draw_bands(axes, metrics, list(names))
     axes.set(title="D's mean answer (1: real, 0: fake)", ylabel="mean answer")
     _draw_ideal(axes, loss.neutral_answer)
     _legend(axes)
@@ -204,13 +241,23 @@ def _draw_curves(
     axes.set_xlabel("step")
 
 
+def _draw_bands(axes: Axes, metrics: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Around each curve, which is the mean of replicas, a band from their lowest to their highest; else nothing."""
+    for i, column in enumerate(columns):
+        members = metrics.filter(regex=f"^{column}/[0-9]+$")
+        if len(members.columns):
+            label = f"lowest to highest of {len(members.columns)}" if i == len(columns) - 1 else None
+            ends = members.min(axis=1), members.max(axis=1)
+            axes.fill_between(metrics["step"], *ends, color=f"C{i}", alpha=0.15, linewidth=0, label=label)
+
+
 def _draw_ideal(axes: Axes, value: float | None) -> None:
     if value is not None:
         axes.axhline(value, color=IDEAL_COLOUR, linestyle="--", linewidth=1, label=f"ideal {value:.4g}")
 
 
 def _legend(axes: Axes) -> None:
-    legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)  # above the curves
+    legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False)  # above the curves
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)

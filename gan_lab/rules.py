@@ -41,6 +41,12 @@ SHAPES = {
 }
 
 
+# Optimisers that treat each number by itself, so that the members of a replicated run don't touch each other.
+ELEMENTWISE = {
+    f"torch.optim.{name}"
+    for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+}
+
 COUNT = Is(int, low=1, high=10**9)
 SHARE = Is(float, low=0, below=1)
 WIDTHS = Is(list, low=1, high=10**6)
@@ -58,6 +64,8 @@ RULES = {
     "steps": COUNT,
     "batch_size": Is(int, low=1, high=10**6),
     "seed": Is(int, low=0, high=2**32 - 1),
+    "replicas": Is(int, low=1, high=1024),
+    "member": Is(int, low=0, high=1023, none=True),
     "latent_dim": Is(int, low=1, high=10**6),
     "log_every": COUNT,
     "joint_d_update": Is(bool),
@@ -284,6 +292,8 @@ def _check_fit(values: dict[str, Any]) -> None:
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
+    if values["replicas"] > 1:
+        _check_replicas(values, norm)
     low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
     if low >= high:
         raise LabError(f"latent.low={low} has to be below latent.high={high}.")
@@ -296,3 +306,17 @@ def _check_fit(values: dict[str, Any]) -> None:
             limits.book_sides(shape)
         for width in made.get("hidden", ()):
             limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+def _check_replicas(values: dict[str, Any], norm: str) -> None:
+    """What only one GAN at a time can have."""
+    way_out = "Train seeds one by one instead: -m seed=0,1,2"
+    replicas, last = values["replicas"], values["seed"] + values["replicas"] - 1
+    if not RULES["seed"].fits(last):
+        raise LabError(f"replicas={replicas} would need the seeds up to {last}: seed has to be {RULES['seed']}.")
+    if norm == "SpectralNorm":
+        raise LabError(f"norm=spectral can't work with replicas={replicas}: its power iteration is for one.", way_out)
+    for role in ("optim", "optim_d", "optim_g"):
+        target = values[role].get("_target_")
+        if target and target not in ELEMENTWISE:
+            raise LabError(f"{role}: {target} would mix the members of replicas={replicas}.", way_out)

@@ -13,8 +13,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from gan_lab import together
 from gan_lab.build import Training
 from gan_lab.callbacks.verdict import Verdict
+from gan_lab.gan import GANModule
 from gan_lab.metrics.balance import balance
 from gan_lab.runs import Run
 
@@ -47,13 +49,15 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
             "features": judgement.features,
             "measuring_seconds": round(judged.seconds, 3),
         }
+    if module.lead:
+        measured |= _members(module, judged)
     return {
         "status": status,
         "error": error,
         "steps": module.step,
         "seconds": round(seconds, 3),
         "steps_per_second": round(module.step / seconds, 2) if seconds else None,
-        "replicas": 1,
+        "replicas": module.replicas,
         **training.about,
         "losses": {
             **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
@@ -67,12 +71,30 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     }
 
 
+def _members(module: GANModule, judged: Verdict | None) -> dict[str, Any]:
+    """Each member's metrics, with its seed and, if it blew up, the error; their spread; each member's verdict."""
+    metrics, verdicts, numbers = [], [], []
+    for i in range(module.replicas):
+        judgement, level = judged.members.get(i, (None, {})) if judged else (None, {})
+        words = {"balance": level["balance"]} if level else {}
+        verdicts.append({**judgement.verdict, **words} if judgement else {})
+        own = {**(judgement.metrics if judgement else {}), **{key: level[key] for key in level if key != "balance"}}
+        if i in module.failed:
+            step, what = module.failed[i]
+            own = {"error": f"The numbers blew up at step {step:,}: {what}."}
+        else:
+            numbers.append(own)
+        metrics.append({"seed": module.seed + i, **own})
+    return {"replica_metrics": metrics, "replica_spread": together.spread(numbers), "replica_verdicts": verdicts}
+
+
 def announce(training: Training, run: Run) -> str:
     """A line that says what is about to be trained, and where it goes."""
     module, about = training.module, training.about
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
     doing = "Going on with" if run.checkpoint.is_file() else "Training on"
     size = f"{module.steps:,} steps of {training.datamodule.batch_size}"
+    size += f", {module.replicas} replicas" if module.lead else ""
     return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
 
 

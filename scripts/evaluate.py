@@ -14,8 +14,9 @@ def main(cfg: DictConfig) -> None:
     features = cfg.features or stored(run, cfg.trust).get("features")
     from gan_lab.evaluation import describe, evaluate
 
+    size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
-    print(describe(evaluate(run, cfg.samples, cfg.seeds, cfg.threads, *where, features)))
+    print(describe(evaluate(run, *size, *where, features, cfg.member)))
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ FLOORS = [
     ("gan_lab.objective", 1),
     ("gan_lab.previews", 1),
     ("gan_lab.judge", 1),
+    ("gan_lab.together", 1),
     ("gan_lab.gan", 1),
     ("gan_lab.callbacks", 2),
     ("gan_lab.kinds", 3),

@@ -427,7 +427,7 @@ def test_long_tables_are_thinned(tmp_path):
     loss = np.arange(3000.0)
     loss[5] = np.inf
     pd.DataFrame({"step": np.arange(1, 3001), "loss/g": loss, "other": "x"}).to_csv(tmp_path / "metrics.csv")
-    table = panels._table(tmp_path / "metrics.csv")
+    (table,) = panels._tables(tmp_path / "metrics.csv")
     assert len(table) == panels.POINTS
     assert table.index[:2].tolist() == [10, 20]
     assert table["loss/g"].tolist()[:2] == [pytest.approx((45 - 5) / 9), 14.5]

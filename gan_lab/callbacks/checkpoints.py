@@ -16,11 +16,10 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from gan_lab.callbacks.finite import not_finite
+from gan_lab.callbacks.finite import Finite, not_finite
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule, NotFiniteError, memory_of_a_step
 from gan_lab.runs import Run
-from gan_lab.streams import stream
 
 KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
 
@@ -54,7 +53,7 @@ def check_form(
     An optimiser's memory of other shapes would let torch's fused kernels write where they must not.
 
     Args:
-        shape: a sample's.
+        shape: a sample's, of replicas with their axis before it.
         device: of the training.
 
     Raises:
@@ -63,7 +62,7 @@ def check_form(
     if not isinstance(checkpoint["callbacks"], dict):
         raise LabError("it says nothing of the callbacks")
     module.on_load_checkpoint(checkpoint)
-    stream(module.seed, "latent", device=device).set_state(checkpoint["gan_lab"]["latent_stream"])
+    module.latent_streams(checkpoint["gan_lab"]["latent_stream"], device)
     networks = (module.discriminator, module.generator)
     for network, make, kept in zip(
         networks, (module.optim_d, module.optim_g), checkpoint["optimizer_states"], strict=True
@@ -108,7 +107,7 @@ class Checkpoint(pl.Callback):
         every: steps between two checkpoints.
 
     Raises:
-        NotFiniteError: in the place of keeping weights that aren't finite.
+        NotFiniteError: in the place of keeping weights that aren't finite, unless other replicas' are.
     """
 
     def __init__(self, run: Run, every: int):
@@ -120,7 +119,10 @@ class Checkpoint(pl.Callback):
 
     def _save(self, trainer: pl.Trainer, module: GANModule) -> None:
         if what := not_finite(module.state_dict().items()):
-            raise NotFiniteError(module.step, what)
+            watch = next((each for each in trainer.callbacks if isinstance(each, Finite)), None)  # type: ignore[attr-defined]
+            if watch is None or not module.lead:
+                raise NotFiniteError(module.step, what)
+            watch.freeze_broken(module)
         for logger in trainer.loggers:
             logger.save()
         with self.run.new_checkpoint() as path:

@@ -1,6 +1,7 @@
-"""Where numbers blew up: which phase, which tensor."""
+"""Where numbers blew up: which phase, which tensor; of replicas, which member, and how the others go on."""
 
 import copy
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -31,10 +32,19 @@ class Finite(pl.Callback):
     The step itself only looks at its losses and scores, every few steps, which costs nothing. This callback keeps a
     copy of the GAN in memory; when something isn't finite, it goes back to the copy and plays the steps since then
     once more, looking at every score, loss, gradient and weight. What it finds becomes the error's message.
+
+    A member of replicas that blows up gets the copy's weights and keeps them; the others go on as they would have.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, Any] = {}
+        self._frozen: dict[int, dict[str, Tensor]] = {}  # what failed members stay at
+
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        for i in module.failed:  # before the run was interrupted
+            self._frozen[i] = {name: tensor[i].clone() for name, tensor in module.state_dict().items()}
+        for optimizer in trainer.optimizers if module.lead else []:
+            optimizer.register_step_post_hook(lambda *_: self._hold(module))
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if self._kept and module.step - self._kept["gan_lab"]["step"] < KEPT_EVERY:
@@ -47,8 +57,41 @@ class Finite(pl.Callback):
             }
             module.on_save_checkpoint(self._kept)
 
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        self._freeze(module)
+
+    def freeze_broken(self, module: GANModule) -> None:
+        """Freezes the members whose weights aren't finite, which no loss has shown as yet.
+
+        Raises:
+            NotFiniteError: if no other is left.
+        """
+        for i in set(range(module.replicas)) - module.failed.keys():
+            if what := not_finite((name, tensor[i]) for name, tensor in module.state_dict().items()):
+                module.fail(i, module.step, what)
+        self._freeze(module)
+
+    def _freeze(self, module: GANModule) -> None:
+        """Brings the members that have just failed back to the copy."""
+        for i in sorted(module.failed.keys() - self._frozen.keys()):
+            self._frozen[i] = {name: tensor[i].clone() for name, tensor in self._kept["state_dict"].items()}
+            self._hold(module)
+            (step, what), at = module.failed[i], self._kept["gan_lab"]["step"]
+            told = f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {what}."
+            print(f"{told} It stays as it was at step {at:,}; the others go on.", file=sys.stderr)
+
+    def _hold(self, module: GANModule) -> None:
+        for i, own in self._frozen.items():
+            for name, tensor in module.state_dict().items():
+                tensor[i] = own[name]
+
     def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
         if not isinstance(exception, NotFiniteError) or not self._kept:
+            return
+        if module.lead:
+            each = [f"Member {i}, step {step:,}: {what}." for i, (step, what) in module.failed.items()]
+            exception.args = ("\n".join([str(exception), *each, HELP]),)
+            module.step = exception.step - 1
             return
         found, row = exception, (module.last_row, module.row_steps)
         try:

@@ -1,7 +1,7 @@
 """Where logged numbers go: `metrics.csv` and TensorBoard."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,11 @@ class TensorBoard(TensorBoardLogger):
         purge = {"purge_step": run.load_checkpoint()["gan_lab"]["step"] + 1} if resumed else {}
         super().__init__(run.folder, name="", version="", default_hp_metric=False, **purge)
         self._run, self._resumed = run, resumed
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Of replicas the mean: a curve for each would bury the others."""
+        super().log_metrics({n: v for n, v in metrics.items() if not n.rpartition("/")[2].isdecimal()}, step)
 
     @rank_zero_only
     def save(self) -> None:

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from gan_lab import plots
+from gan_lab import plots, together
 from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, judge_for, protocol_samples
@@ -17,6 +17,7 @@ from gan_lab.metrics.balance import accuracy, balance
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 
+SHOWN = 12  # samples above their nearest originals
 GLANCE = 1_000  # samples of a look during training, 2,500 in the plane: quick, and its own column says how many
 BATCH = 1_000  # samples that are made at once
 
@@ -40,10 +41,13 @@ class Verdict(pl.Callback):
         cache_dir: where the evaluator network is kept.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
 
+    Replicas are judged one by one; rows have their mean, and behind it a column `metric/<name>/<i>` for each.
+
     Attributes:
-        judgement: of the end of training, None before.
+        judgement: of the end of training, None before; of replicas what theirs say together.
+        balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them; likewise.
+        members: judgement and balance of each member, without those that blew up.
         seconds: spent on looking and judging; setting up aside.
-        balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them.
     """
 
     def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
@@ -51,8 +55,9 @@ class Verdict(pl.Callback):
         self.cache_dir, self.features = Path(cache_dir), features
         self.judgement: Judgement | None = None
         self.balance: dict[str, Any] = {}
+        self.members: dict[int, tuple[Judgement, dict[str, Any]]] = {}
         self.seconds = 0.0
-        self._modes: dict[int, int] = {}  # step → modes made at half their due or more
+        self._modes: dict[int, list[int]] = {}  # step → modes made at half their due or more, by each member
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Before the clock starts: training an evaluator isn't training the GAN."""
@@ -62,25 +67,41 @@ class Verdict(pl.Callback):
         if module.step % self.every == 0 and module.step < module.steps:
             started = time.monotonic()
             number = GLANCE if len(self.judge.dataset.shape) == 3 else protocol_samples(self.judge.dataset)
-            metrics, _undefined, counts = self.judge.count_modes(draw(module, number, "verdict/glance", module.step))
-            if len(counts):
-                self._modes[module.step] = int(metrics["modes_robust"] or 0)
+            metrics, modes = dict[int, Any](), [0] * module.replicas
+            for i, member in module.members():
+                samples = draw(member, number, "verdict/glance", module.step)
+                metrics[i] = self.judge.count_modes(samples)[0]
+                modes[i] = int(metrics[i].get("modes_robust") or 0)
+            if len(self.judge.shares):
+                self._modes[module.step] = modes
             self._log(trainer, module, metrics)
             self.seconds += time.monotonic() - started
 
     def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         started = time.monotonic()
+        samples = {i: self._judge(member, i)[:SHOWN] for i, member in module.members()}
+        judgements = {i: judgement for i, (judgement, _) in self.members.items()}
+        balances = [balance for _, balance in self.members.values()]
+        self.judgement, self.balance = next(iter(self.members.values()))
+        if module.lead:
+            self.judgement = together.together(judgements, module.replicas, module.seed)
+            if all(balances):
+                self.balance = together.mean(balances) | {"balance": together.balance([b["balance"] for b in balances])}
+        if module.step == module.steps:  # an interrupted run's table goes on as if it had not been
+            self._log(trainer, module, {i: judgement.metrics for i, judgement in judgements.items()})
+        self._draw(trainer, module, next(iter(samples.values())))
+        self.seconds += time.monotonic() - started
+
+    def _judge(self, module: GANModule, i: int) -> Tensor:
+        """Judges member i; the samples that it was judged on."""
         samples = draw(module, self.samples or protocol_samples(self.judge.dataset), "verdict/end")
-        self.judgement = self.judge.judge(samples)
-        self.judgement.verdict["sentence"] += self._history(int(self.judgement.metrics.get("modes_robust") or 0))
+        judgement = self.judge.judge(samples)
+        judgement.verdict["sentence"] += self._history(i, int(judgement.metrics.get("modes_robust") or 0))
         first, second = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
         if torch.equal(first, second):
-            self.judgement.verdict["sentence"] += " Its latent vectors are all the same: it could make nothing else."
-        self.balance = self._balance(module, samples)
-        if module.step == module.steps:  # an interrupted run's table goes on as if it had not been
-            self._log(trainer, module, self.judgement.metrics)
-        self._draw(trainer, module, samples)
-        self.seconds += time.monotonic() - started
+            judgement.verdict["sentence"] += " Its latent vectors are all the same: it could make nothing else."
+        self.members[i] = judgement, self._balance(module, samples)
+        return samples
 
     def _balance(self, module: GANModule, samples: Tensor) -> dict[str, Any]:
         """S5, on held-out data and fresh fakes; {} where D's answers are no probabilities, or no numbers."""
@@ -103,16 +124,25 @@ class Verdict(pl.Callback):
             **answers,
         }
 
-    def _history(self, final: int) -> str:
-        """When a collapse happened: the last look at the most modes before they were lost, in words."""
-        if not self._modes or max(self._modes.values()) <= final + len(self.judge.shares) / 10:
+    def _history(self, i: int, final: int) -> str:
+        """When member i collapsed: the last look at the most modes before they were lost, in words."""
+        seen = {step: modes[i] for step, modes in self._modes.items() if i < len(modes)}
+        if not seen or max(seen.values()) <= final + len(self.judge.shares) / 10:
             return ""
-        most = max(self._modes.values())
-        step = max(step for step, modes in self._modes.items() if modes == most)
+        most = max(seen.values())
+        step = max(step for step, modes in seen.items() if modes == most)
         return f" It made {most:,} of them at step {step:,} and lost some after that."
 
-    def _log(self, trainer: pl.Trainer, module: GANModule, metrics: dict[str, Any]) -> None:
-        row = {f"metric/{name}": float(value) for name, value in metrics.items() if value is not None}
+    def _log(self, trainer: pl.Trainer, module: GANModule, metrics: dict[int, Any]) -> None:
+        """Logs the members' metrics."""
+        rows = {"": together.mean(list(metrics.values()))}
+        rows |= {f"/{i}": own for i, own in metrics.items()} if module.lead else {}
+        row = {
+            f"metric/{name}{member}": float(value)
+            for member, own in rows.items()
+            for name, value in own.items()
+            if value is not None
+        }
         for logger in trainer.loggers:
             logger.log_metrics(row, module.step)
 
@@ -120,10 +150,11 @@ class Verdict(pl.Callback):
         assert self.judgement is not None
         dataset, figures = self.judge.dataset, {}
         if len(self.judgement.counts):
-            title = f"Modes in {self.judgement.metrics['samples']:,} samples, step {module.step:,}"
+            of = f" of each of {len(self.members)} members" if module.lead else ""
+            title = f"Modes in {self.judgement.metrics['samples']:,} samples{of}, step {module.step:,}"
             figures["labels"] = plots.labels(self.judgement.counts, self.judge.shares, dataset.classes, title)
-        if len(dataset.shape) == 3 and torch.isfinite(samples[:12]).all():
-            figures["neighbours"] = plots.neighbours(samples[:12], self.judge.nearest_originals(samples[:12]))
+        if len(dataset.shape) == 3 and torch.isfinite(samples).all():
+            figures["neighbours"] = plots.neighbours(samples, self.judge.nearest_originals(samples))
         for name, figure in figures.items():
             with atomic(self.run.plots / f"{name}.png") as path:
                 figure.savefig(path)
@@ -135,5 +166,6 @@ class Verdict(pl.Callback):
         return {"modes": self._modes, "seconds": self.seconds}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._modes = {int(step): int(modes) for step, modes in state["modes"].items()}
+        lists = {int(step): made if isinstance(made, list) else [made] for step, made in state["modes"].items()}
+        self._modes = {step: [int(each) for each in made] for step, made in lists.items()}
         self.seconds = float(state["seconds"])

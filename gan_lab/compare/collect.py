@@ -18,6 +18,7 @@ from gan_lab.runs import Run
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_REPLICAS = 1024
 DEPTH = 50  # no configuration is nested deeper
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
 LOST = ("failed", "interrupted", "unfinished", "damaged")  # of runs that were to be compared
@@ -60,6 +61,14 @@ class Record:
     @property
     def seed(self) -> str:
         return text(self.settings.get("seed", self.summary.get("seed")))
+
+    @property
+    def seeds(self) -> list[str]:
+        """One for each of its replicas: member i is what `seed + i` gives alone."""
+        replicas = number(self.summary.get("replicas", 1))
+        if not self.seed.isdecimal() or not 1 <= replicas <= MOST_REPLICAS:
+            return [self.seed]
+        return [str(int(self.seed) + i) for i in range(int(replicas))]
 
     def part(self, group: str) -> str:
         """What was chosen in a group and its settings, in words: 'Adam (lr 0.001, …)'; '' where nothing was."""
@@ -167,11 +176,13 @@ def set_apart(records: Sequence[Record]) -> list[Record]:
             record.reason = f"{INCOMPARABLE}: {'; '.join(other)}" if other else ""
     first: dict[tuple[Any, ...], Record] = {}
     for record in kept:
-        replicas = record.settings.get("replicas")
         same = tuple(sorted((key, text(resolved(record.settings, key))) for key in record.asked()))
-        before = first.setdefault((record.seed, text(replicas), same), record)
-        if before is not record:
-            record.reason = f"no independent repetition: settings and seed are those of {before.run.folder.name}"
+        members = [(seed, same) for seed in record.seeds]
+        if before := next((first[each] for each in members if each in first), None):
+            which = "settings and seed are" if record.seeds == before.seeds else "settings and some seed are"
+            record.reason = f"no independent repetition: {which} those of {before.run.folder.name}"
+        else:
+            first |= dict.fromkeys(members, record)
     return [record for record in kept if not record.reason]
 
 

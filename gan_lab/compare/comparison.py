@@ -75,9 +75,9 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     order = _order(records)
     names = {variant: ", ".join(map(named, columns, variant)) for variant in order}
     table = pd.DataFrame([row for record in records for row in _rows(record, home, columns, names)])
-    counts = table.pop("reason") == ""
-    apart = table[~counts].assign(reason=[record.reason for record in records if record.reason])
-    runs = table[counts].infer_objects().astype({"steps": int})
+    counts = table["reason"] == ""
+    apart = table[~counts]
+    runs = table[counts].drop(columns="reason").infer_objects().astype({"steps": int})
     kind: str = "one" if len(set(runs["variant"])) == 1 else design(runs, columns, order)
     ranks = [levels([variant[i] for variant in order]) for i in range(len(columns))]
     if kind != "ladder":
@@ -157,7 +157,7 @@ def _was_to_be(record: Record, kept: Record) -> bool:
 
 
 def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:
-    """A run's rows, one for each of its replicas."""
+    """A run's rows, one for each of its replicas; one that blew up has its reason not to count."""
     summary, verdict = record.summary, record.summary.get("verdict")
     members = summary.get("replica_metrics")
     members = members if isinstance(members, list) and all(isinstance(member, dict) for member in members) else []
@@ -170,11 +170,14 @@ def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, s
         words = verdicts[member] if member < len(verdicts) and isinstance(verdicts[member], dict) else {}
         row: dict[str, Any] = {"run": path, "variant": names[record.variant] if record.variant else ""}
         row |= dict(zip(columns, record.variant or [""] * len(columns), strict=True)) | {"variant": row["variant"]}
-        row |= {"seed": record.seed, "member": member, "status": record.status, "reason": record.reason}
+        row |= {"seed": record.seeds[member] if member < len(record.seeds) else record.seed, "member": member}
+        row |= {"status": record.status, "reason": record.reason}
+        if "error" in metrics and not all("error" in each for each in members):
+            row |= {"status": "failed", "reason": f"failed: member {member}: {metrics['error']}"}
         row |= {"steps": record.steps, "seconds": number(summary.get("seconds"))}
         row |= {word: words.get(word) for word in WORDS}
         row["collapsed"] = words["collapse"] == "collapsed" if isinstance(words.get("collapse"), str) else None
-        rows.append(row | {name: number(value) for name, value in metrics.items() if name not in row})
+        rows.append(row | {name: number(value) for name, value in metrics.items() if name not in (*row, "error")})
     return rows
 
 

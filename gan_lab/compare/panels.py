@@ -3,7 +3,9 @@
 import base64
 import io
 import math
+import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +23,7 @@ from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
 PANELS = 16  # so many variants have pictures
+MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most
 LINES = 30  # of a forest plot, at most
 PIXELS = 20_000_000  # of a picture that is read, at most
@@ -95,7 +98,7 @@ def look_into(findings: Findings, variant: Variant) -> Kept:
     for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
         folder = Run(findings.folder / str(run.run))
         try:
-            kept.tables.append(_table(folder.metrics))
+            kept.tables.extend(_tables(folder.metrics))
         except (OSError, ValueError, LookupError) as error:  # pandas' own errors are ValueErrors
             kept.no_table.append(f"seed {run.seed}: metrics.csv {_reason(error)}")
         try:
@@ -115,15 +118,21 @@ def _reason(error: Exception) -> str:
     return "can't be read" if isinstance(error, OSError) else "is damaged"
 
 
-def _table(path: Path) -> pd.DataFrame:
-    """The losses and modes of a metrics.csv by step, at most `POINTS` rows: means over equal stretches of steps."""
+def _tables(path: Path) -> list[pd.DataFrame]:
+    """The losses and modes of a metrics.csv by step, at most `POINTS` rows: means over equal stretches of steps.
+
+    One table, or with replicas one for each.
+    """
     wanted = {"step", *charts.LOSSES, charts.MODES}
-    table = pd.read_csv(path, usecols=lambda name: name in wanted, dtype=float)
+    table = pd.read_csv(path, usecols=lambda name: MEMBER.sub("", name) in wanted, dtype=float)
     table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
     if len(table) > POINTS:
         width = table["step"].max() / POINTS
         table["step"] = np.ceil(table["step"] / width) * width
-    return table.groupby("step").mean()
+    table = table.groupby("step").mean()
+    members = dict.fromkeys(found[0] for name in table if (found := MEMBER.search(str(name))))
+    of_each = [table.filter(regex=f"{member}$") for member in members] or [table]
+    return [own.rename(columns=lambda name: MEMBER.sub("", name)) for own in of_each]
 
 
 def _shares(counts: object) -> np.ndarray:
@@ -192,7 +201,8 @@ def samples(findings: Findings, link: Link) -> list[Card]:
     for variant in findings.variants[:PANELS]:
         card = Card(findings.names[variant])
         for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
-            made, beside, gap = _halves(sorted(Run(findings.folder / str(run.run)).images.glob("samples_*.png")))
+            folder = Run(findings.folder / str(run.run))
+            made, beside, gap = _halves(sorted(folder.images.glob("samples_*.png")), _replicated(folder))
             if made is None:
                 card.gaps.append(f"seed {run.seed}: {gap}")
                 continue
@@ -206,8 +216,18 @@ def samples(findings: Findings, link: Link) -> list[Card]:
     return cards
 
 
-def _halves(paths: Iterable[Path]) -> tuple[Image.Image | None, Image.Image | None, str]:
-    """The last picture's two halves, as `plots.samples` draws them: generated and real; or why there are none."""
+def _replicated(run: Run) -> bool:
+    with suppress(LabError, OSError):
+        return run.read_summary().get("replicas", 1) != 1
+    return False
+
+
+def _halves(paths: Iterable[Path], whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
+    """The last picture's two halves, as `plots.samples` draws them: generated and real; or why there are none.
+
+    Args:
+        whole_only: leave it whole, as `plots.members` draws it.
+    """
     for path in reversed(list(paths)):
         try:
             with Image.open(path) as image:
@@ -216,7 +236,7 @@ def _halves(paths: Iterable[Path]) -> tuple[Image.Image | None, Image.Image | No
                 whole = image.convert("RGB")
         except Exception:  # PIL tells damage by errors of many types
             return None, None, f"{path.name} is damaged"
-        if whole.width < 1.5 * whole.height:
+        if whole_only or whole.width < 1.5 * whole.height:
             return whole, None, ""
         middle = whole.width // 2
         return (

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +17,8 @@ CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step 
 
 
 class Stream:
-    """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each.
+    """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each; of several replicas
+    `(S, K, B, *shape)`, where member i sees what the stream of `seed + i` gives.
 
     Epoch after epoch goes through the data in a new random order; a batch may span two epochs. Data of more than
     `SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on nothing but seed and step: a
@@ -37,8 +39,10 @@ class Stream:
         start: int = 0,
         marks: Sequence[int] = (),
         workers: int = 0,
+        replicas: int = 1,
     ):
-        self.part, self.batch_size, self.seed = part, batch_size, seed
+        self.part, self.batch_size = part, batch_size
+        self.seeds = range(seed, seed + replicas)
         self.steps, self.start, self.marks, self.workers = steps, start, marks, workers
         self._orders: dict[int, Tensor] = {}
 
@@ -63,7 +67,8 @@ class Stream:
     def __getitem__(self, span: tuple[int, int]) -> Tensor:
         """The chunk `(S, B, *shape)` of the S steps after a step."""
         step, size = span
-        return self.part[self.indices(step, size)].unflatten(0, (size, self.batch_size))
+        lead = (len(self.seeds),) if len(self.seeds) > 1 else ()
+        return self.part[self.indices(step, size)].unflatten(0, (size, *lead, self.batch_size))
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """For each chunk the step that it comes after, and how many steps it has."""
@@ -74,20 +79,22 @@ class Stream:
             step += size
 
     def indices(self, step: int, size: int) -> Tensor:
-        """Which samples the `size` steps after `step` see, `(size * batch_size,)`."""
+        """Which samples the `size` steps after `step` see, `(size * replicas * batch_size,)`."""
         if len(self.part) > SHUFFLED:
-            return torch.cat([self._drawn(t) for t in range(step, step + size)])
+            return torch.cat([self._drawn(seed, t) for t in range(step, step + size) for seed in self.seeds])
         position = torch.arange(step * self.batch_size, (step + size) * self.batch_size)
         epoch, place = position // len(self.part), position % len(self.part)
         epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
         self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in epochs}
-        return torch.cat([self._orders[e][place[epoch == e]] for e in epochs])
+        seen = torch.cat([self._orders[e][:, place[epoch == e]] for e in epochs], dim=1)  # (K, size * batch_size)
+        return seen.unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
 
-    def _drawn(self, step: int) -> Tensor:
-        return torch.randint(len(self.part), (self.batch_size,), generator=stream(self.seed, "draw", step))
+    def _drawn(self, seed: int, step: int) -> Tensor:
+        return torch.randint(len(self.part), (self.batch_size,), generator=stream(seed, "draw", step))
 
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.part), generator=stream(self.seed, "order", epoch))
+    def _order(self, epoch: int) -> Tensor:  # (K, N)
+        generators = [stream(seed, "order", epoch) for seed in self.seeds]
+        return torch.stack([torch.randperm(len(self.part), generator=each) for each in generators])
 
 
 def _usual_signals(_: int) -> None:
@@ -107,5 +114,6 @@ class GANDataModule(pl.LightningDataModule):
         self.steps, self.marks, self.workers = steps, marks, workers
 
     def train_dataloader(self) -> Stream:
-        start: int = self.trainer.lightning_module.step  # type: ignore[union-attr, assignment]
-        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks, self.workers)
+        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        part, marks = self.dataset.train, self.marks
+        return Stream(part, self.batch_size, self.seed, self.steps, module.step, marks, self.workers, module.replicas)

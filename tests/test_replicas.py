@@ -1,0 +1,476 @@
+"""Replicas: K GANs in one process, each of them the one that its seed gives alone."""
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import compose, kept_evaluators, training
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from gan_lab import plots, together
+from gan_lab.build import Rehearsal, Training, load
+from gan_lab.callbacks.verdict import draw
+from gan_lab.compare import compare, panels
+from gan_lab.data import Dataset, Part, images
+from gan_lab.data.datamodule import Stream
+from gan_lab.errors import LabError, RunError
+from gan_lab.evaluation import describe, evaluate
+from gan_lab.explore import Request, explore
+from gan_lab.judge import Judgement
+from gan_lab.losses import BCE
+from gan_lab.models.replicated import Replicated
+from gan_lab.parts import build_module
+from gan_lab.plots import members
+from gan_lab.runs import Run
+from gan_lab.streams import stream
+from gan_lab.training import fit
+
+BARE = (
+    "logger=table",
+    "~callbacks.verdict",
+    "~callbacks.pictures",
+    "~callbacks.curves",
+    "batch_size=4",
+    "latent_dim=3",
+)
+SEED = 5
+
+
+@pytest.fixture
+def doubles(monkeypatch):
+    """Everything in float64: in float32 an optimiser makes round-off large, as between any two ways of computing."""
+    torch.set_default_dtype(torch.float64)
+    pixels = torch.rand(30, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    part = Part(pixels, torch.arange(30) % 10)
+    monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def _fitted(folder: Path, *overrides: str) -> Training:
+    made, _ = training(folder, *BARE, *overrides)
+    made.trainer.fit(made.module, made.datamodule)
+    return made
+
+
+MLP = ("dataset=ring", "dataset.samples=50", "model.generator.hidden=[16]", "model.discriminator.hidden=[16,8]")
+CONV = ("dataset=mnist", "model=conv", "model.channels=4")
+EXACT = {
+    "bce adam layer": MLP,
+    "mse sgd none": (*MLP, "loss=mse", "optim=sgd", "norm=none", "activation=sigmoid"),
+    "rmsprop batch": (*MLP, "optim=rmsprop", "norm=batch", "joint_d_update=true"),
+    "mse adamw group": (*MLP, "loss=mse", "optim=adamw", "norm=group", "norm.groups=4", "activation=gelu"),
+    "two optimisers, uniform": (*MLP, "optim_d=sgd", "optim_d.momentum=0.5", "latent=uniform", "activation=tanh"),
+    "images, bounded": ("dataset=mnist", *MLP[2:], "optim.weight_decay=0.1"),
+    "conv layer": (*CONV, "norm=layer"),
+    "conv batch": (*CONV, "norm=batch", "loss=mse"),
+    "conv instance": (*CONV, "norm=instance", "optim=rmsprop"),
+}
+
+
+@pytest.mark.parametrize("case", EXACT)
+def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, case):
+    """20 steps: weights, batch statistics and recorded losses, over the ends of epochs, rows and chunks."""
+    settings = (*EXACT[case], "steps=20", "log_every=7")
+    together = _fitted(tmp_path / "together", *settings, f"seed={SEED}", "replicas=3")
+    table = together.trainer.loggers[0]._rows
+    for i in range(3):
+        alone = _fitted(tmp_path / f"{i}", *settings, f"seed={SEED + i}")
+        member = together.module.member(i)
+        assert (member.seed, member.step) == (alone.module.seed, 20)
+        for name, expected in alone.module.state_dict().items():
+            torch.testing.assert_close(member.state_dict()[name], expected, rtol=0, atol=1e-8, msg=f"{i}: {name}")
+        for step, row in alone.trainer.loggers[0]._rows.items():
+            for name, expected in row.items():
+                assert table[step][f"{name}/{i}"] == pytest.approx(expected, abs=1e-8)
+    mean = sum(table[14][f"loss/g/{i}"] for i in range(3)) / 3
+    assert table[14]["loss/g"] == pytest.approx(mean, abs=1e-12)
+    assert together.module.generator.batched == (
+        case not in ("rmsprop batch", "mse adamw group") and "conv" not in case
+    )
+
+
+def test_members_differ_from_the_start():
+    module = build_module(compose(*BARE, *MLP, "replicas=3"), Dataset(Part(torch.zeros(9, 2)), Part(torch.zeros(9, 2))))
+    weights = module.generator.state_dict()["networks.layers.0.weight"]
+    assert weights.shape == (3, 16, 3)
+    assert not torch.equal(weights[0], weights[1])
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_the_stream_gives_each_member_its_own_order_wherever_it_starts(monkeypatch, drawn):
+    if drawn:
+        monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
+    part = Part(torch.arange(7.0)[:, None])  # an epoch ends in the middle of a batch
+    together = torch.cat(list(Stream(part, 3, SEED, 25, marks=[4], replicas=2)))
+    assert together.shape == (25, 2, 3, 1)
+    for i in range(2):
+        assert torch.equal(together[:, i], torch.cat(list(Stream(part, 3, SEED + i, 25))))
+    late = torch.cat(list(Stream(part, 3, SEED, 25, start=13, marks=[5], replicas=2)))
+    assert torch.equal(late, together[13:])
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.2), nn.LayerNorm(5), nn.Linear(5, 2, bias=False)), (6,)),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Unflatten(1, (2, 2))), (3, 2)),
+        (lambda: nn.Sequential(nn.Linear(2, 4), nn.LayerNorm((3, 4)), nn.Flatten(-2), nn.PReLU(12)), (3, 2)),
+    ],
+)
+def test_stacked_networks_give_what_each_gives_alone(network, shape):
+    networks = [network().double() for _ in range(3)]
+    together, x = Replicated(networks), torch.randn(3, 7, *shape, dtype=torch.float64)
+    made = together(x)
+    made.square().sum().backward()
+    for i, alone in enumerate(networks):
+        expected = alone(x[i])
+        torch.testing.assert_close(made[i], expected)
+        expected.square().sum().backward()
+        for name, parameter in alone.named_parameters():
+            torch.testing.assert_close(together.networks.get_parameter(name).grad[i], parameter.grad)
+        member = together.member(i)
+        assert type(member) is type(alone)
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(member.state_dict()[name], value, msg=name)
+        with torch.no_grad():
+            next(member.parameters()).zero_()
+    assert next(together.parameters()).abs().min() > 0, "a member is a copy"
+
+
+def test_no_member_beyond_the_last():
+    module = build_module(compose(*BARE, *MLP, "replicas=2"), Dataset(Part(torch.zeros(9, 2)), Part(torch.zeros(9, 2))))
+    with pytest.raises(LabError, match=r"no member 2: the run has replicas=2.\nName one of 0 to 1"):
+        module.member(2)
+    alone = build_module(compose(*BARE, *MLP), Dataset(Part(torch.zeros(9, 2)), Part(torch.zeros(9, 2))))
+    assert alone.member(0) is alone
+    with pytest.raises(LabError, match="no member 1"):
+        alone.member(1)
+
+
+# A member that blows up.
+
+AT = 18  # the step in which it does: between two rows, two checkpoints and two chunks
+SMALL = (*BARE, *MLP, "steps=40", "log_every=4", "callbacks.checkpoint.every=5", "replicas=3", f"seed={SEED}")
+
+
+class Faulty(BCE):
+    """BCE that goes wrong for some members in step AT: by its value in phase 2, or by G's gradient."""
+
+    def __init__(self, made: Training, *members: int, by: str = "value"):
+        self.module, self.members, self.by = made.module, list(members), by
+
+    def d_fake(self, scores):
+        return self._spoilt(super().d_fake(scores), scores, "value")
+
+    def g(self, fake_scores, real_scores=None):
+        return self._spoilt(super().g(fake_scores), fake_scores, "gradient")
+
+    def _spoilt(self, values, scores, by):
+        if by != self.by or self.module.step != AT - 1 or not scores.requires_grad:
+            return values
+        spoil = torch.ones(3, 1).index_fill(0, torch.tensor(self.members), torch.nan)
+        if by == "value":
+            return values * spoil
+        scores.register_hook(lambda gradient: gradient * spoil)
+        return values
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Training:
+    """The training that nothing goes wrong in."""
+    made, run = training(tmp_path_factory.mktemp("sound") / "run", *SMALL)
+    fit(made, run)
+    return made
+
+
+def _same(member, other) -> bool:
+    pairs = zip(member.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("by", ["value", "gradient"])
+def test_a_member_that_blows_up_is_told_and_frozen_and_the_others_go_on(tmp_path, capsys, sound, by):
+    made, run = training(tmp_path / "run", *SMALL)
+    made.module.loss = Faulty(made, 1, by=by)
+    fresh = made.module.member(1)
+    summary, code = fit(made, run)
+    assert (summary["status"], summary["steps"], code) == ("finished", 40, 0)
+    found = AT if by == "value" else AT + 1  # G's broken weights show in the next step's fakes
+    told = f"The numbers blew up at step {found}: loss/d_fake is nan."
+    assert [each.get("error") for each in summary["replica_metrics"]] == [None, told, None]
+    assert f"Member 1 (seed 6) blew up at step {found}" in capsys.readouterr().err
+    for i in (0, 2):
+        assert _same(made.module.member(i), sound.module.member(i)), "to the bit as if nothing had happened"
+    assert _same(made.module.member(1), fresh), "back at the last copy, of step 0"
+    kept = run.load_checkpoint()
+    assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
+    table = pd.read_csv(run.metrics).set_index("step")
+    assert table["loss/g/1"].notna().tolist() == [True] * 4 + [False] * 6
+    assert table.loc[24, "loss/g"] == pytest.approx(table.loc[24, ["loss/g/0", "loss/g/2"]].mean(), rel=1e-6)
+    assert table["loss/g"].notna().all()
+
+
+def test_weights_that_no_loss_has_shown_broken_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("test_replicas.AT", 40)
+    made, run = training(tmp_path / "run", *SMALL)
+    made.module.loss = Faulty(made, 0, 2, by="gradient")
+    summary, _ = fit(made, run)
+    assert summary["status"] == "finished"
+    assert "at step 40: generator.networks.layers.0.weight holds nan" in summary["replica_metrics"][0]["error"]
+    assert run.load_checkpoint()["gan_lab"]["step"] == 40
+    assert all(tensor.isfinite().all() for tensor in run.load_checkpoint()["state_dict"].values())
+
+
+def test_a_frozen_member_stays_frozen_when_the_run_goes_on(tmp_path, sound):
+    made, run = training(tmp_path / "run", *SMALL, "steps=25")
+    made.module.loss, fresh = Faulty(made, 1), made.module.member(1)
+    fit(made, run)
+    again, run = training(tmp_path / "run", *SMALL)
+    summary, _ = fit(again, run)
+    assert summary["steps"] == 40
+    assert _same(again.module.member(1), fresh)
+    assert _same(again.module.member(2), sound.module.member(2))
+    assert f"step {AT}: loss/d_fake" in summary["replica_metrics"][1]["error"]
+    module, _ = load(run)
+    assert [i for i, _ in module.members()] == [0, 2]
+
+
+def test_when_all_members_have_blown_up_the_run_fails(tmp_path):
+    made, run = training(tmp_path / "run", *SMALL)
+    made.module.loss = Faulty(made, 0, 1, 2)
+    with pytest.raises(
+        RunError, match=f"blew up at step {AT}: loss/d_fake is nan, in the last of the replicas"
+    ) as error:
+        fit(made, run)
+    assert all(f"Member {i}, step {AT}: loss/d_fake is nan." in str(error.value) for i in range(3))
+    assert "optim.lr" in str(error.value)
+    summary = run.read_summary()
+    assert (summary["status"], summary["steps"]) == ("failed", AT - 1)
+    assert all(f"step {AT}" in each["error"] for each in summary["replica_metrics"])
+
+
+# What a run leaves.
+
+JUDGED = (
+    *("dataset=ring", *MLP[2:], "steps=40", "log_every=10", "replicas=3", f"seed={SEED}", "latent_dim=3"),
+    *("callbacks.verdict.every=20", "callbacks.verdict.samples=300", "callbacks.pictures.every=40"),
+)
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory) -> Run:
+    made, run = training(tmp_path_factory.mktemp("judged") / "run", *JUDGED)
+    fit(made, run)
+    return run
+
+
+def test_the_summary_has_each_members_metrics_their_mean_and_spread(judged):
+    summary = judged.read_summary()
+    assert (summary["replicas"], summary["seed"]) == (3, SEED)
+    members = summary["replica_metrics"]
+    assert [member["seed"] for member in members] == [5, 6, 7]
+    for name in ("coverage", "frechet_distance", "d_answer_real"):
+        values = [member[name] for member in members]
+        assert summary["metrics"][name] == pytest.approx(statistics.fmean(values))
+        assert summary["replica_spread"][name] == pytest.approx(statistics.stdev(values))
+    assert summary["metrics"]["samples"] == 300
+    assert all(words["collapse"] in words["sentence"].lower() for words in summary["replica_verdicts"])
+    row = pd.read_csv(judged.metrics).set_index("step").loc[40]
+    assert [row[f"metric/coverage/{i}"] for i in range(3)] == pytest.approx([m["coverage"] for m in members], rel=1e-6)
+    assert row["metric/coverage"] == pytest.approx(summary["metrics"]["coverage"], rel=1e-6)
+
+
+def test_a_member_is_judged_as_it_would_be_alone(judged, tmp_path):
+    """On the same samples, up to round-off in 40 steps of float32; the other way of judging gives other samples."""
+    made, run = training(tmp_path / "run", *JUDGED, "replicas=1", f"seed={SEED + 1}", "~callbacks.pictures")
+    alone, _ = fit(made, run)
+    module, _ = load(judged)
+    ours, theirs = (draw(each, 300, "verdict/end") for each in (module.member(1), made.module))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
+    assert not torch.allclose(ours, draw(module.member(0), 300, "verdict/end"), atol=0.1)
+    member = judged.read_summary()["replica_metrics"][1]
+    assert member["frechet_distance"] == pytest.approx(alone["metrics"]["frechet_distance"], abs=0.01)
+
+
+def test_tensorboard_shows_the_mean_alone(judged):
+    board = EventAccumulator(str(judged.folder)).Reload()
+    assert "loss/g" in board.Tags()["scalars"]
+    assert not [tag for tag in board.Tags()["scalars"] if tag.rpartition("/")[2].isdecimal()]
+    row = pd.read_csv(judged.metrics).set_index("step").loc[20]
+    (value,) = (event.value for event in board.Scalars("loss/g") if event.step == 20)
+    assert value == pytest.approx(row[["loss/g/0", "loss/g/1", "loss/g/2"]].mean(), rel=1e-5)
+
+
+def _judgement(collapse: str, modes: int, copies: bool = False, likeness: str = "good", **metrics) -> Judgement:
+    verdict = {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": "…"}
+    return Judgement({"modes_robust": modes, **metrics}, {}, {}, torch.tensor([modes] * 8), verdict)
+
+
+def test_the_verdict_of_all_is_the_worst_and_says_how_many():
+    judgements = {
+        0: _judgement("covered", 8, kl_data=0.5),
+        1: _judgement("collapsed", 2, likeness="poor", kl_data=None),
+        2: _judgement("covered", 8, copies=True, kl_data=0.1),
+        4: _judgement("partial", 6, kl_data=None),
+    }
+    whole = together.together(judgements, replicas=5, seed=10)
+    assert {key: whole.verdict[key] for key in ("collapse", "copies", "likeness")} == {
+        "collapse": "collapsed",
+        "copies": True,
+        "likeness": "poor",
+    }
+    assert whole.verdict["sentence"] == (
+        "Covered in 2 of 5 members, partial in 1 (seed 14), collapsed in 1 (seed 11), blown up in 1 (seed 13). "
+        "Modes made at half their due or more: 6 of 8 on average, 2 to 8. "
+        "Looks like the data in 3 of 4, copies the training data in 1."
+    )
+    assert whole.metrics == {"modes_robust": 6, "kl_data": pytest.approx(0.3)}
+    assert whole.counts.tolist() == [24] * 8
+    assert together.balance(["balanced", "G is winning", "balanced"]) == "G is winning"
+    assert together.balance(["balanced", "balanced"]) == "balanced"
+    assert together.spread([{"a": 1, "b": 2}, {"a": 4, "b": None}]) == {"a": pytest.approx(4.5**0.5), "b": None}
+
+
+def test_curves_have_a_band_from_the_lowest_to_the_highest_member():
+    table = pd.DataFrame({"step": [1, 2], "loss/d_real": [1.0, 2], "loss/d_fake": [1.0, 2], "loss/g": [2.0, 3]})
+    assert not plots.losses(table, BCE()).axes[0].collections
+    for i, values in enumerate(([0.5, 2.5], [1.5, np.nan], [1.0, 1.5])):
+        for name in ("loss/d_real", "loss/d_fake", "loss/g"):
+            table[f"{name}/{i}"] = values
+    band = plots.losses(table, BCE()).axes[1].collections[0]
+    ends = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert ends == {(1, 0.5), (1, 1.5), (2, 1.5), (2, 2.5)}
+    assert band.get_label() == "lowest to highest of 3"
+
+
+@pytest.mark.parametrize(("shape", "panels"), [((1, 8, 8), 3), ((2,), 3), ((4,), 3)])
+def test_a_picture_has_a_place_for_each_member_and_for_real_samples(shape, panels):
+    part = Part(torch.rand(9, *shape))
+    figure = plots.members([torch.rand(6, *shape)] * 2, ["member 0", "member 1"], part.values, Dataset(part, part), "t")
+    assert len(figure.axes) == panels
+    names = [axes.get_ylabel() if len(shape) == 3 else axes.get_title() for axes in figure.axes]
+    assert names == ["member 0", "member 1", "real"]
+
+
+def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_alone(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "members", lambda fakes, *rest: drawn.append(fakes) or members(fakes, *rest))
+    settings = (
+        "dataset=pattern1010",
+        *MLP[2:],
+        "latent_dim=3",
+        "batch_size=4",
+        "steps=2",
+        "callbacks.pictures.images=6",
+    )
+    made, run = training(tmp_path / "run", *settings, "replicas=2", "~callbacks.verdict", f"seed={SEED}")
+    fit(made, run)
+    alone = build_module(compose(*settings, f"seed={SEED + 1}"), made.datamodule.dataset)
+    z = alone.latent((6, 3), stream(SEED + 1, "pictures/latent"))
+    torch.testing.assert_close(drawn[0][1], alone.sample(z))
+    assert sorted(path.name for path in run.images.glob("*map*")) == ["heatmap_0.png", "heatmap_1.png"]
+
+
+def test_a_report_shows_members_as_runs(judged):
+    tables = panels._tables(judged.metrics)
+    assert len(tables) == 3
+    row = pd.read_csv(judged.metrics).set_index("step").loc[20]
+    assert tables[2].loc[20, "loss/g"] == row["loss/g/2"]
+    picture, real, _ = panels._halves(judged.images.glob("*.png"), panels._replicated(judged))
+    assert (picture.width > 1.5 * picture.height) is (real is None) is True, "a wide one, not cut into halves"
+
+
+@pytest.mark.parametrize("model", [MLP, (*CONV, "norm=batch")])
+def test_mixed_precision(tmp_path, little_images, model, capsys):
+    made = _fitted(tmp_path / "run", *model, "replicas=2", "steps=2", "trainer.precision=bf16-mixed")
+    before = build_module(compose(*BARE, *model, "replicas=2"), made.datamodule.dataset)
+    pairs = zip(before.parameters(), made.module.parameters(), strict=True)
+    assert all(parameter.isfinite().all() and not torch.equal(old, parameter) for old, parameter in pairs)
+    told = "Convolutions on a CPU gain little from replicas" in capsys.readouterr().out
+    assert told == ("model=conv" in model)
+
+
+# Commands over a run.
+
+
+def test_evaluate_judges_all_members_or_one(judged):
+    every = evaluate(judged, 200, 2, 1, None, kept_evaluators())
+    ones = [evaluate(judged, 200, 2, 1, None, kept_evaluators(), member=i) for i in range(3)]
+    assert (every["members"], ones[2]["members"]) == ([0, 1, 2], [2])
+    values = [one["mean"]["coverage"] for one in ones]
+    assert every["mean"]["coverage"] == pytest.approx(statistics.fmean(values))
+    assert every["spread"]["coverage"] == pytest.approx(statistics.stdev(values))
+    assert len(every["verdicts"]) == 6
+    assert "member 2: " in describe(every)
+    with pytest.raises(LabError, match="no member 3"):
+        evaluate(judged, 200, 1, 1, None, kept_evaluators(), member=3)
+
+
+def test_explore_looks_at_the_member_that_is_named(judged):
+    ask = {"op": "grid", "a": "1", "b": "2", "by": "seed", "n": 4, "mode": "linear", "normalize": "false"}
+    ask |= {"pairs": 1, "confidence": 0.9, "seed": 0, "tries": 10}
+    first, third = (explore(judged, Request(**ask, member=m), 1, None, kept_evaluators()) for m in (None, 2))
+    assert "member 0" in first
+    assert "member 2" in third
+    tables = [pd.read_csv(path) for path in sorted(judged.explore.glob("*.csv"))]
+    assert len(tables) == 2, "neither overwrites the other"
+    with pytest.raises(LabError, match="no member 3"):
+        explore(judged, Request(**ask, member=3), 1, None, kept_evaluators())
+
+
+def test_a_comparison_counts_members_as_runs_of_their_seeds(judged, tmp_path):
+    folder = tmp_path / "runs"
+    for name, seed in (("a", 5), ("b", 7), ("c", 8)):
+        (folder / name).mkdir(parents=True)
+        config = judged.config.read_text().replace(f"seed: {SEED}", f"seed: {seed}")
+        summary = judged.read_summary() | {"seed": seed}
+        if name == "c":
+            summary["replica_metrics"][1] = {"seed": 9, "error": "The numbers blew up at step 3: loss/g is nan."}
+        (folder / name / "config.yaml").write_text(config)
+        (folder / name / "summary.json").write_text(json.dumps(summary))
+    findings = compare([folder])
+    rows = findings.runs[["run", "seed", "member"]].to_numpy().tolist()
+    assert rows == [["a", "5", 0], ["a", "6", 1], ["a", "7", 2], ["c", "8", 0], ["c", "10", 2]]
+    told = dict(findings.apart[["seed", "reason"]].to_numpy().tolist())
+    assert "no independent repetition: settings and some seed are those of a" in told["7"]
+    assert told["9"] == "failed: member 1: The numbers blew up at step 3: loss/g is nan."
+    assert findings.runs["coverage"][0] == judged.read_summary()["replica_metrics"][0]["coverage"]
+
+
+def test_the_checks_before_a_training_look_at_the_first_member():
+    stage = Rehearsal(compose(*BARE, *MLP, "replicas=3", f"seed={SEED}"))
+    alone = build_module(compose(*BARE, *MLP, f"seed={SEED}"), stage.dataset)
+    assert _same(stage.module(), alone)
+
+
+# What can't be.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("replicas=0", "replicas=0 won't do: replicas has to be a whole number ≥ 1 and ≤ 1,024"),
+        ("replicas=2 norm=spectral", "norm=spectral can't work with replicas=2.*\n.*-m seed=0,1,2"),
+        ("replicas=2 optim._target_=torch.optim.Adafactor", "optim: torch.optim.Adafactor would mix.*\n.*-m seed"),
+        ("replicas=2 seed=4294967295", "replicas=2 would need the seeds up to 4294967296"),
+    ],
+)
+def test_what_only_one_gan_can_have_is_refused_by_name(overrides, told):
+    with pytest.raises(LabError, match=told):
+        compose(*overrides.split())
+    compose(*overrides.replace("replicas=2", "replicas=1").replace("replicas=0", "").split())
+
+
+def test_networks_that_cannot_be_played_together_are_refused_by_name():
+    data = Dataset(Part(torch.zeros(9, 2)), Part(torch.zeros(9, 2)))
+    build_module(compose(*BARE, *MLP, "activation._target_=torch.nn.RReLU", "~activation.negative_slope"), data)
+    with pytest.raises(LabError, match="can't be trained with replicas=2: .*rrelu.*\n.*-m seed=0,1,2"):
+        build_module(
+            compose(*BARE, *MLP, "activation._target_=torch.nn.RReLU", "~activation.negative_slope", "replicas=2"), data
+        )
