@@ -1,6 +1,7 @@
 """From a configuration to a training, or to what is left of one; by the parts of `parts`."""
 
 import logging
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from gan_lab import threads
 from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
 from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
+from gan_lab.engines import cores
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
@@ -51,6 +54,8 @@ class Training:
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
 
+torch.set_num_threads(1)  # until a configuration's threads are settled
+
 
 def build(cfg: DictConfig, run: Run) -> Training:
     """Makes data, networks, callbacks, loggers and trainer as the configuration says.
@@ -62,8 +67,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
     done = checkpoint["gan_lab"]["step"] if checkpoint else 0
     if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
-    torch.set_num_threads(cfg.threads)
     dataset, module = gan_and_data(cfg)
+    _settle_threads(cfg, dataset, module)
     if checkpoint:
         _fill(module, checkpoint, run)
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
@@ -98,10 +103,10 @@ class Rehearsal:
     """
 
     def __init__(self, cfg: DictConfig):
-        torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
         self._cfg = cfg
-        self.dataset, _ = gan_and_data(cfg)
+        self.dataset, module = gan_and_data(cfg)
+        _settle_threads(cfg, self.dataset, module)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""
@@ -110,24 +115,68 @@ class Rehearsal:
     def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
         """Lets a module train for so many steps, as the training would begin; a row of its log is due at every step."""
         module.steps, module.log_every = steps, 1
-        data = GANDataModule(self.dataset, self.batch_size, self.seed, steps, marks=[1])
-        try:
-            _trainer(self._cfg, callbacks, []).fit(module, data)
-        except SystemExit:  # Lightning's answer to a KeyboardInterrupt
-            raise KeyboardInterrupt from None
+        _play(self._cfg, self.dataset, module, *callbacks, marks=[1])
 
 
-def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tuple[GANModule, Dataset]:
+def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback, marks: Sequence[int]) -> None:
+    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, marks)
+    try:
+        _trainer(cfg, callbacks, []).fit(module, data)
+    except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        raise KeyboardInterrupt from None
+
+
+def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
+    """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
+    if cfg.threads == "auto":
+        z = torch.zeros(2, module.latent_dim)
+        module.eval()  # changes nothing: no statistics, no dropout
+        product = threads.typical_product(lambda z: module.discriminator(module.generator(z)), z, cfg.batch_size)
+        module.train()
+        cfg.threads = threads.for_product(product, cores)
+    elif cfg.threads == "tune":
+        with torch.random.fork_rng():  # the training's own course stays as it is
+            cfg.threads = _tuned(cfg, dataset)
+    torch.set_num_threads(cfg.threads)
+
+
+def _tuned(cfg: DictConfig, dataset: Dataset) -> int:
+    """The fastest number of threads in trials with GANs that are thrown away."""
+
+    def seconds() -> float:
+        module, watch = build_module(cfg, dataset), _Stopwatch()
+        module.steps = module.log_every = threads.TRIAL_STEPS
+        _play(cfg, dataset, module, watch, marks=[1])
+        return watch.seconds / watch.steps
+
+    return threads.fastest(seconds, threads.candidates(cores()))
+
+
+class _Stopwatch(pl.Callback):
+    """Times the steps behind the first, and ends the training when that has taken long enough."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        if module.step == 1:
+            self._start = time.perf_counter()
+        self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
+        trainer.should_stop = self.seconds > threads.TRIAL_SECONDS
+
+
+def load(
+    run: Run, data_dir: str | None = None, trust: Sequence[str] = (), computing_with: int | str = "auto"
+) -> tuple[GANModule, Dataset]:
     """A run's GAN as its newest whole checkpoint has it, ready to sample, and its data.
 
     Args:
         data_dir: where the data lie, if not where the run had them.
         trust: packages beside gan_lab, torch and Lightning whose code its configuration may name.
+        computing_with: how many threads; auto: as many as the run had.
 
     Raises:
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
     cfg = stored(run, trust)
+    _use_threads(cfg.threads if computing_with == "auto" else computing_with)
     if data_dir is not None:
         cfg.data_dir = data_dir
     checkpoint = run.load_checkpoint()
@@ -137,6 +186,12 @@ def load(run: Run, data_dir: str | None = None, trust: Sequence[str] = ()) -> tu
     return module, dataset
 
 
+def _use_threads(number: int | str) -> None:
+    if number == "tune":
+        raise LabError("threads=tune is for trainings.", "Say a number, or threads=auto for as many as the run had.")
+    torch.set_num_threads(1 if isinstance(number, str) else number)  # auto: no run, or one that was never built
+
+
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
     """The data that a command names, and the GAN of its `run`, if it names one, which must be of the same data.
 
@@ -144,6 +199,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         LabError: if it is of others; see `load`.
     """
     if cfg.run is None:
+        _use_threads(cfg.threads)
         check_targets(cfg)
         return made_of("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
@@ -152,7 +208,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         raise LabError(
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
         )
-    module, dataset = load(run, cfg.data_dir, cfg.trust)
+    module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.threads)
     return dataset, module
 
 

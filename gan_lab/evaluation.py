@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
 from gan_lab.judge import judge_for, protocol_samples
@@ -17,7 +15,7 @@ def evaluate(
     run: Run,
     samples: int | None,
     seeds: int,
-    threads: int,
+    threads: int | str,
     data_dir: str | None,
     cache_dir: str,
     trust: Sequence[str] = (),
@@ -37,8 +35,7 @@ def evaluate(
     Raises:
         LabError: if the run has no readable checkpoint, or its data are missing.
     """
-    torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust)
+    module, dataset = load(run, data_dir, trust, threads)
     judge = judge_for(dataset, Path(cache_dir))
     number = samples or protocol_samples(dataset)
     judgements = [judge.judge(draw(module, number, "evaluate", seed)) for seed in range(seeds)]

@@ -53,7 +53,12 @@ class Request(NamedTuple):
 
 
 def explore(
-    run: Run, request: Request, threads: int, data_dir: str | None, cache_dir: str | Path, trust: Sequence[str] = ()
+    run: Run,
+    request: Request,
+    threads: int | str,
+    data_dir: str | None,
+    cache_dir: str | Path,
+    trust: Sequence[str] = (),
 ) -> str:
     """Makes one experiment with the run's last checkpoint and writes it into the run's `explore` folder.
 
@@ -68,8 +73,7 @@ def explore(
     Raises:
         LabError: if the run can't be loaded, the request doesn't fit together, or no vector makes what is asked for.
     """
-    torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust)
+    module, dataset = load(run, data_dir, trust, threads)
     _check(request)
     reader = Reader(dataset, cache_dir)
     vectors = Vectors(module, reader)

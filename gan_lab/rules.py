@@ -60,7 +60,7 @@ RULES = {
     "latent_dim": Is(int, low=1, high=10**6),
     "log_every": COUNT,
     "joint_d_update": Is(bool),
-    "threads": Is(int, low=1, high=1024),
+    "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
     "data_dir": Is(str),
     "cache_dir": Is(str),
     "name": Is(str, none=True),

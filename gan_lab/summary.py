@@ -71,7 +71,8 @@ def announce(training: Training, run: Run) -> str:
     module, about = training.module, training.about
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
     doing = "Going on with" if run.checkpoint.is_file() else "Training on"
-    size = f"{module.steps:,} steps of {training.datamodule.batch_size}"
+    threads = torch.get_num_threads()
+    size = f"{module.steps:,} steps of {training.datamodule.batch_size}, {threads} thread{'s' * (threads > 1)}"
     return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
 
 

@@ -38,6 +38,7 @@ FLOORS = [
     ("gan_lab.objective", 1),
     ("gan_lab.previews", 1),
     ("gan_lab.judge", 1),
+    ("gan_lab.threads", 1),
     ("gan_lab.gan", 1),
     ("gan_lab.callbacks", 2),
     ("gan_lab.kinds", 3),
