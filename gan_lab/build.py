@@ -1,6 +1,7 @@
 """From a configuration to a training, or to what is left of one; by the parts of `parts`."""
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -53,6 +54,10 @@ class Training:
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
+
+# Lightning sets it at import. With it torch looks for a driver's library at every step of an optimiser, on a machine
+# without one 100 µs each time.
+os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 torch.set_num_threads(1)  # until a configuration's threads are settled
 

@@ -120,6 +120,11 @@ class GANModule(pl.LightningModule):
             self.unlogged.append(torch.stack([value.detach() for value in values]))
         self._end_chunk(len(chunk))
 
+    def manual_backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        """Lightning's own, but for asking every callback before and after, three times a step: none of ours listens."""
+        self.trainer.strategy.pre_backward(loss)  # what several processes agree on first
+        loss.backward()
+
     def draw(self, n: int) -> Tensor:
         """The training stream's next n latent vectors, `(n, latent_dim)`."""
         return self.latent((n, self.latent_dim), self._latent_stream)

@@ -57,6 +57,7 @@ FLOORS = [
     ("gan_lab.explore", 4),
     ("gan_lab.backquery", 4),
     ("gan_lab.compare", 4),
+    ("gan_lab.benchmark", 4),
     ("gan_lab", 0),
 ]
 HYDRA = {f"gan_lab.{name}" for name in ("rules", "engines", "search", "sweep", "config", "command", "parts", "build")}

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
@@ -99,6 +100,12 @@ class TensorBoard(TensorBoardLogger):
         purge = {"purge_step": run.load_checkpoint()["gan_lab"]["step"] + 1} if resumed else {}
         super().__init__(run.folder, name="", version="", default_hp_metric=False, **purge)
         self._run, self._resumed = run, resumed
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        """A row as one event: each wakes the thread that writes, which training then waits for."""
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
     def save(self) -> None:
