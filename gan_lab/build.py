@@ -13,10 +13,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from gan_lab import threads
-from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
+from gan_lab.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
 from gan_lab.config import stored
 from gan_lab.data import Dataset
@@ -25,6 +26,7 @@ from gan_lab.engines import cores
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
+from gan_lab.ranks import Team
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
 
@@ -39,6 +41,7 @@ class Training:
         callbacks: those of the configuration.
         timer: Lightning's, counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
+        team: the processes that train it.
         about: what the configuration says of the run, for its summary: seed, dataset and other parts, overrides.
     """
 
@@ -49,10 +52,12 @@ class Training:
     timer: Timer
     stop: StopOnSignal
     about: dict[str, Any]
+    team: Team
 
 
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
 
 # Lightning sets it at import. With it torch looks for a driver's library at every step of an optimiser, on a machine
@@ -74,13 +79,17 @@ def build(cfg: DictConfig, run: Run) -> Training:
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     dataset, module = gan_and_data(cfg)
     _settle_threads(cfg, dataset, module)
+    team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
     if checkpoint:
         _fill(module, checkpoint, run)
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks)
     timer, stop = Timer(), StopOnSignal()
-    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
+    if not team.leads:  # one process shows and writes; keeping is done together
+        callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+    asked = cfg.logger.items() if team.leads else ()
+    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in asked]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
     if checkpoint:
         try:
@@ -93,7 +102,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})
-    return Training(module, datamodule, trainer, callbacks, timer, stop, about)
+    return Training(module, datamodule, trainer, callbacks, timer, stop, about, team)
 
 
 class Rehearsal:
@@ -136,9 +145,10 @@ def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> Non
     if cfg.threads == "auto":
         z = torch.zeros(2, module.latent_dim)
         module.eval()  # changes nothing: no statistics, no dropout
-        product = threads.typical_product(lambda z: module.discriminator(module.generator(z)), z, cfg.batch_size)
+        share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
+        product = threads.typical_product(lambda z: module.discriminator(module.generator(z)), z, share)
         module.train()
-        cfg.threads = threads.for_product(product, cores)
+        cfg.threads = threads.for_product(product, lambda: max(1, cores() // cfg.trainer.get("devices", 1)))
     elif cfg.threads == "tune":
         with torch.random.fork_rng():  # the training's own course stays as it is
             cfg.threads = _tuned(cfg, dataset)
@@ -249,12 +259,18 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 def _trainer(
     cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: list[Logger], run: Run | None = None
 ) -> pl.Trainer:
+    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    plugins: list[Any] = [CheckpointFile(), LightningEnvironment()]  # whatever Slurm says: see `gan_lab.ranks`
+    if not run or options["devices"] * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
+        options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        plugins.pop()
     try:
         return pl.Trainer(
-            **OmegaConf.to_container(cfg.trainer, resolve=True),  # type: ignore[arg-type]
+            **options,
             max_epochs=1,  # the stream ends after `steps` steps
             callbacks=list(callbacks),
-            plugins=[CheckpointFile()],
+            plugins=plugins,
+            use_distributed_sampler=False,
             logger=loggers,
             default_root_dir=run.folder if run else None,
             enable_checkpointing=False,

@@ -85,6 +85,7 @@ class GANModule(pl.LightningModule):
         self.row_steps = 0  # over how many steps last_row is the mean
         self.unlogged: list[Tensor] = []  # a tensor of the RECORDED values for each step since the last row
         self._latent_state: Tensor | None = None
+        self._rank, self._ranks = 0, 1  # of the processes that train it together
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
@@ -126,8 +127,8 @@ class GANModule(pl.LightningModule):
         loss.backward()
 
     def draw(self, n: int) -> Tensor:
-        """The training stream's next n latent vectors, `(n, latent_dim)`."""
-        return self.latent((n, self.latent_dim), self._latent_stream)
+        """The training stream's next n latent vectors, `(n, latent_dim)`; of several processes each draws all."""
+        return self.latent((n * self._ranks, self.latent_dim), self._latent_stream)[self._rank :: self._ranks]
 
     @torch.no_grad()
     def sample(self, z: Tensor) -> Tensor:
@@ -153,7 +154,9 @@ class GANModule(pl.LightningModule):
 
     def _end_chunk(self, steps: int) -> None:
         """Looks at the RECORDED values of these steps and writes a row when it is due: no sooner does anything wait."""
-        values = torch.stack(self.unlogged[-steps:])
+        values = self.trainer.strategy.reduce(torch.stack(self.unlogged[-steps:]), reduce_op="mean")
+        if self._ranks > 1:  # what all processes saw together
+            self.unlogged[-steps:] = values.unbind()
         if not values.isfinite().all():
             which, what = (~values.isfinite()).nonzero()[0].tolist()
             step = self.step - steps + 1 + which
@@ -169,6 +172,7 @@ class GANModule(pl.LightningModule):
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
+        self._rank, self._ranks = self.trainer.global_rank, self.trainer.world_size
         self.unlogged = [values.to(self.device) for values in self.unlogged]
         self._latent_stream = stream(self.seed, "latent", device=self.device)
         if self._latent_state is not None:

@@ -61,6 +61,8 @@ RULES = {
     "log_every": COUNT,
     "joint_d_update": Is(bool),
     "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
+    "devices": Is(int, low=1, high=1024),
+    "num_nodes": Is(int, low=1, high=1024),
     "data_dir": Is(str),
     "cache_dir": Is(str),
     "name": Is(str, none=True),
@@ -106,7 +108,9 @@ RULES = {
     "optim*.weight_decay": Is(float, low=0),
     "optim*.fused": Is(bool),
     "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
-    "trainer.devices": Is(int, low=1, high=1),
+    "trainer.devices": Is(int, low=1, high=1024),
+    "trainer.num_nodes": Is(int, low=1, high=1024),
+    "trainer.strategy": Is(str, among=("ddp_find_unused_parameters_true",)),
     "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
     "callbacks.*.every": COUNT,
     "callbacks.*.images": COUNT,
@@ -175,10 +179,13 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+LATER = {"objective", "preflight", "devices", "num_nodes"}  # keys that runs of older versions lack
+
+
 @functools.cache
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", "objective", "preflight"}
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", *LATER}
     return own | groups() - RECIPES
 
 
@@ -248,6 +255,7 @@ def _check_fit(values: dict[str, Any]) -> None:
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
+    _check_processes(values, norm)
     low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
     if low >= high:
         raise LabError(f"latent.low={low} has to be below latent.high={high}.")
@@ -258,3 +266,27 @@ def _check_fit(values: dict[str, Any]) -> None:
             limits.halvings(shape)
         for width in made.get("hidden", ()):
             limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+def _check_processes(values: dict[str, Any], norm: str) -> None:
+    """What several processes that train one GAN ask for."""
+    trainer = values["trainer"]
+    said = {key: values.get(key, 1) for key in ("devices", "num_nodes")}
+    own = {key: trainer.get(key, 1) for key in said}
+    if "strategy" not in trainer and (more := [f"{key}={n}" for key, n in {**own, **said}.items() if n > 1]):
+        raise LabError(f"{' '.join(more)}: several processes train one GAN with trainer=ddp.", "Say trainer=ddp.")
+    processes = own["devices"] * own["num_nodes"]
+    if processes == 1:
+        return
+    if values["batch_size"] % processes:
+        raise LabError(
+            f"batch_size={values['batch_size']} can't be shared by {processes} processes.",
+            f"Take a multiple of {processes}, batch_size={-(-values['batch_size'] // processes) * processes}, say.",
+        )
+    if norm == "BatchNorm":
+        raise LabError(
+            "norm=batch can't work with trainer=ddp: each process would have other statistics, those of its share.",
+            "norm=layer, group or instance look at each sample alone.",
+        )
+    if values.get("replicas", 1) > 1:
+        raise LabError("replicas are for one process.", "Leave trainer=ddp out, or train one GAN, replicas=1.")

@@ -28,11 +28,17 @@ WARM_UP = 40
 
 # The networks, by overrides of train.yaml. Pictures and verdict are left out: they cost so much a look, not a step.
 BARE = ("~callbacks.pictures", "~callbacks.verdict")
+ONE_HIDDEN = ("latent_dim=100", "model.generator.hidden=[200]", "model.discriminator.hidden=[200]")
 NETWORKS = {
-    "ring": ("dataset=ring", "latent_dim=2", "norm=none", *(f"model.{g}.hidden=[128,128]" for g in ("generator", "discriminator"))),
-    "digits": ("dataset=digits", "latent_dim=100", *(f"model.{g}.hidden=[200]" for g in ("generator", "discriminator"))),
-    "book": ("dataset=mnist", "latent_dim=100", *(f"model.{g}.hidden=[200]" for g in ("generator", "discriminator"))),
-    "dcgan": ("dataset=mnist", "model=conv", "model.channels=16", "norm=batch", "latent_dim=100"),
+    "ring": (
+        "dataset=ring",
+        "latent_dim=2",
+        "model.generator.hidden=[128,128]",
+        "model.discriminator.hidden=[128,128]",
+    ),
+    "digits": ("dataset=digits", *ONE_HIDDEN),
+    "book": ("dataset=mnist", *ONE_HIDDEN),
+    "dcgan": ("dataset=mnist", "latent_dim=100", "model=conv", "model.channels=16", "norm=batch"),
 }
 
 
@@ -79,7 +85,7 @@ def ours(cfg: DictConfig, steps: int) -> float:
 
 
 def by_hand(cfg: DictConfig, steps: int) -> float:
-    """The same three phases in a plain loop: data in memory, fakes without a graph, D frozen for G; nothing is logged."""
+    """The same three phases in a plain loop: data in memory, fakes without a graph, D frozen for G, nothing logged."""
     module, values = _parts(cfg)
     generator, discriminator, loss = module.generator, module.discriminator, module.loss
     (opt_d, opt_g), _ = module.configure_optimizers()

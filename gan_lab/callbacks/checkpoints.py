@@ -121,6 +121,9 @@ class Checkpoint(pl.Callback):
     def _save(self, trainer: pl.Trainer, module: GANModule) -> None:
         if what := not_finite(module.state_dict().items()):
             raise NotFiniteError(module.step, what)
+        if not trainer.is_global_zero:  # all take part, one writes
+            trainer.save_checkpoint(self.run.checkpoint)
+            return
         for logger in trainer.loggers:
             logger.save()
         with self.run.new_checkpoint() as path:
@@ -151,5 +154,5 @@ class StopOnSignal(pl.Callback):
         print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.signal is not None:
+        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):  # whichever process got it
             trainer.should_stop = True

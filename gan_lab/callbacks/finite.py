@@ -48,8 +48,8 @@ class Finite(pl.Callback):
             module.on_save_checkpoint(self._kept)
 
     def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
-        if not isinstance(exception, NotFiniteError) or not self._kept:
-            return
+        if not isinstance(exception, NotFiniteError) or not self._kept or trainer.world_size > 1:
+            return  # several processes wouldn't stop at the same place
         found, row = exception, (module.last_row, module.row_steps)
         try:
             self._play_again(trainer, module, until=exception.step)

@@ -22,20 +22,30 @@ class Stream:
     Args:
         marks: a chunk ends at every multiple of each of these, so that what happens every so many steps sees exactly
             that step.
+        share: which of each batch's samples are given, where several processes train together.
     """
 
     def __init__(
-        self, part: Samples, batch_size: int, seed: int, steps: int, start: int = 0, marks: Sequence[int] = ()
+        self,
+        part: Samples,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        start: int = 0,
+        marks: Sequence[int] = (),
+        share: slice = slice(None),
     ):
         self.part, self.batch_size, self.seed = part, batch_size, seed
         self.steps, self.start, self.marks = steps, start, marks
+        self.share = share
         self._orders: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[Tensor]:
         step = self.start
         while step < self.steps:
             size = min(CHUNK, self.steps - step, *(mark - step % mark for mark in self.marks))
-            yield self.part[self.indices(step, size)].unflatten(0, (size, self.batch_size))
+            own = self.indices(step, size).view(size, self.batch_size)[:, self.share]
+            yield self.part[own.flatten()].unflatten(0, own.shape)
             step += size
 
     def indices(self, step: int, size: int) -> Tensor:
@@ -64,4 +74,5 @@ class GANDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Stream:
         start: int = self.trainer.lightning_module.step  # type: ignore[union-attr, assignment]
-        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks)
+        share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
+        return Stream(self.dataset.train, self.batch_size, self.seed, self.steps, start, self.marks, share)
