@@ -30,7 +30,8 @@ from gan_lab.ranks import Team
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
 
-ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "threads", "log_every")
+MACHINE = ("threads", "devices", "num_nodes")
+ASIDE = ("callbacks", "logger", "trainer", "name", "resume", "force", "trust", "objective", "log_every", *MACHINE)
 
 
 @dataclass

@@ -273,7 +273,8 @@ def _check_processes(values: dict[str, Any], norm: str) -> None:
     trainer = values["trainer"]
     said = {key: values.get(key, 1) for key in ("devices", "num_nodes")}
     own = {key: trainer.get(key, 1) for key in said}
-    if "strategy" not in trainer and (more := [f"{key}={n}" for key, n in {**own, **said}.items() if n > 1]):
+    more = [f"{key}={max(own[key], said[key])}" for key in said if max(own[key], said[key]) > 1]
+    if more and "strategy" not in trainer:
         raise LabError(f"{' '.join(more)}: several processes train one GAN with trainer=ddp.", "Say trainer=ddp.")
     processes = own["devices"] * own["num_nodes"]
     if processes == 1:

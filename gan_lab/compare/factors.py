@@ -10,7 +10,20 @@ Settings = Mapping[str, Any]
 
 # Differences that are no question to the runs: repetitions, where things lie, how they are computed and shown.
 BOOKKEEPING = (
-    *("seed", "replicas", "name", "resume", "force", "trust", "threads", "log_every", "preflight", "objective"),
+    *(
+        "seed",
+        "replicas",
+        "name",
+        "resume",
+        "force",
+        "trust",
+        "threads",
+        "devices",
+        "num_nodes",
+        "log_every",
+        "preflight",
+        "objective",
+    ),
     *("*data_dir", "*cache_dir", "*._partial_", "optim*.fused", "callbacks.*", "logger.*", "trainer.*", "hydra.*"),
 )
 DEFAULT = "default"  # of what a configuration doesn't set
