@@ -71,7 +71,7 @@ def measure_memory(overrides: tuple[str, ...] = ("steps=200",)) -> dict[str, flo
 
 
 def _output(*arguments: str, status: int = 0) -> str:
-    """What a Python process with these arguments prints, run in a folder of its own with the data and caches of this one.
+    """What a Python process with these arguments prints, in a folder of its own with the data and caches of this one.
 
     Raises:
         RuntimeError: if it ends otherwise.

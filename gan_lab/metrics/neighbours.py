@@ -91,7 +91,7 @@ def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> lis
     """
     sets = [finite(values, 1, "samples").numpy() for values in (train, *others)]
     finite(train, cells, f"training samples for {cells} cells")
-    from sklearn.cluster import KMeans  # 14 MiB that most data don't need
+    from sklearn.cluster import KMeans  # half a second that the start of a training needn't wait for
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():  # fewer different samples than cells: said below
