@@ -49,7 +49,7 @@ def measure_startup(rounds: int = 3, overrides: tuple[str, ...] = ()) -> dict[st
         _output("train.py", "loss=bec", status=2)
         taken["typo"].append(time.time() - started)
         started = time.time()
-        _output("-c", IMPORTS)
+        _output("-c", f"{IMPORTS}, os; os._exit(0)")  # as the clock ends the training's process
         taken["imports"].append(time.time() - started)
         started = time.time()
         said = _output("train.py", *overrides, *CLOCK)

@@ -8,7 +8,7 @@ import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytorch_lightning as pl
@@ -151,7 +151,7 @@ def usual(cfg: DictConfig, steps: int) -> float:
     gan, values = _parts(cfg)
     watch = _Watch(steps, lambda module: module.step)
     loader = DataLoader(TensorDataset(values), cfg.batch_size, shuffle=True, drop_last=True)
-    with tempfile.TemporaryDirectory() as folder, redirect_stderr(_Screen()):
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(_Screen()):
         trainer = pl.Trainer(
             accelerator="cpu",
             devices=1,
