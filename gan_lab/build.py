@@ -1,6 +1,8 @@
 """From a configuration to a training, or to what is left of one; by the parts of `parts`."""
 
 import logging
+import os
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,34 +13,27 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.nn.modules.conv import _ConvNd
 
-from gan_lab.callbacks.checkpoints import CheckpointFile, StopOnSignal, check_form
+from gan_lab import threads
+from gan_lab.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
 from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
+from gan_lab.engines import cores
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
+from gan_lab.ranks import Team
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
 
-ASIDE = (
-    "callbacks",
-    "logger",
-    "trainer",
-    "name",
-    "resume",
-    "force",
-    "trust",
-    "objective",
-    "threads",
-    "workers",
-    "log_every",
-    "features",
-)
+MACHINE = ("threads", "devices", "num_nodes", "workers")
+SHOWN = ("callbacks", "logger", "log_every", "features")
+ASIDE = ("trainer", "name", "resume", "force", "trust", "objective", *SHOWN, *MACHINE)
 
 
 @dataclass
@@ -49,6 +44,7 @@ class Training:
         callbacks: those of the configuration.
         timer: Lightning's, counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
+        team: the processes that train it.
         about: what the configuration says of the run, for its summary: seed, dataset and other parts, overrides.
     """
 
@@ -59,11 +55,19 @@ class Training:
     timer: Timer
     stop: StopOnSignal
     about: dict[str, Any]
+    team: Team
 
 
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
+
+# Lightning sets it at import. With it torch looks for a driver's library at every step of an optimiser, on a machine
+# without one 100 µs each time.
+os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+
+torch.set_num_threads(1)  # until a configuration's threads are settled
 
 
 def build(cfg: DictConfig, run: Run) -> Training:
@@ -76,8 +80,9 @@ def build(cfg: DictConfig, run: Run) -> Training:
     done = checkpoint["gan_lab"]["step"] if checkpoint else 0
     if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
-    torch.set_num_threads(cfg.threads)
     dataset, module = gan_and_data(cfg)
+    _settle_threads(cfg, dataset, module)
+    team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
     if checkpoint:
         _fill(module, checkpoint, run)
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
@@ -85,7 +90,10 @@ def build(cfg: DictConfig, run: Run) -> Training:
     workers = cfg.get("workers", 0)  # runs of older versions have none
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers)
     timer, stop = Timer(), StopOnSignal()
-    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in cfg.logger.items()]
+    if not team.leads:  # one process shows and writes; keeping is done together
+        callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+    asked = cfg.logger.items() if team.leads else ()
+    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in asked]
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
     device = trainer.strategy.root_device
     if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
@@ -101,7 +109,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})
-    return Training(module, datamodule, trainer, callbacks, timer, stop, about)
+    return Training(module, datamodule, trainer, callbacks, timer, stop, about, team)
 
 
 class Rehearsal:
@@ -116,11 +124,11 @@ class Rehearsal:
     """
 
     def __init__(self, cfg: DictConfig):
-        torch.set_num_threads(cfg.threads)
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
         self._cfg = cfg.copy()
         self._cfg.replicas = 1  # the first member stands for all
-        self.dataset, _ = gan_and_data(self._cfg)
+        self.dataset, module = gan_and_data(self._cfg)
+        _settle_threads(self._cfg, self.dataset, module)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""
@@ -129,26 +137,73 @@ class Rehearsal:
     def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
         """Lets a module train for so many steps, as the training would begin; a row of its log is due at every step."""
         module.steps, module.log_every = steps, 1
-        data = GANDataModule(self.dataset, self.batch_size, self.seed, steps, marks=[1])
-        try:
-            _trainer(self._cfg, callbacks, []).fit(module, data)
-        except SystemExit:  # Lightning's answer to a KeyboardInterrupt
-            raise KeyboardInterrupt from None
+        _play(self._cfg, self.dataset, module, *callbacks, marks=[1])
+
+
+def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback, marks: Sequence[int]) -> None:
+    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, marks)
+    try:
+        _trainer(cfg, callbacks, []).fit(module, data)
+    except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        raise KeyboardInterrupt from None
+
+
+def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
+    """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
+    if cfg.threads == "auto":
+        z = torch.zeros(*module.lead, 2, module.latent_dim)
+        module.eval()  # changes nothing: no statistics, no dropout
+        share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
+        product = threads.typical_product(lambda z: module.discriminator(module.generator(z)), z, share)
+        module.train()
+        cfg.threads = threads.for_product(product, lambda: max(1, cores() // cfg.trainer.get("devices", 1)))
+    elif cfg.threads == "tune":
+        with torch.random.fork_rng():  # the training's own course stays as it is
+            cfg.threads = _tuned(cfg, dataset)
+    torch.set_num_threads(cfg.threads)
+
+
+def _tuned(cfg: DictConfig, dataset: Dataset) -> int:
+    """The fastest number of threads in trials with GANs that are thrown away."""
+
+    def seconds() -> float:
+        module, watch = build_module(cfg, dataset), _Stopwatch()
+        module.steps = module.log_every = threads.TRIAL_STEPS
+        _play(cfg, dataset, module, watch, marks=[1])
+        return watch.seconds / watch.steps
+
+    return threads.fastest(seconds, threads.candidates(cores()))
+
+
+class _Stopwatch(pl.Callback):
+    """Times the steps behind the first, and ends the training when that has taken long enough."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        if module.step == 1:
+            self._start = time.perf_counter()
+        self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
+        trainer.should_stop = self.seconds > threads.TRIAL_SECONDS
 
 
 def load(
-    run: Run, data_dir: str | None = None, trust: Sequence[str] = (), path: str | None = None
+    run: Run,
+    data_dir: str | None = None,
+    trust: Sequence[str] = (),
+    path: str | None = None,
+    computing_with: int | str = "auto",
 ) -> tuple[GANModule, Dataset]:
     """A run's GAN as its newest whole checkpoint has it, ready to sample, and its data.
 
     Args:
         data_dir, path: where the data lie (`path`: a packed file), if not where the run had them.
         trust: packages beside gan_lab, torch and Lightning whose code its configuration may name.
+        computing_with: how many threads; auto: as many as the run had.
 
     Raises:
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
     cfg = stored(run, trust)
+    _use_threads(cfg.threads if computing_with == "auto" else computing_with)
     if data_dir is not None:
         cfg.data_dir = data_dir
     if path is not None:
@@ -160,6 +215,12 @@ def load(
     return module, dataset
 
 
+def _use_threads(number: int | str) -> None:
+    if number == "tune":
+        raise LabError("threads=tune is for trainings.", "Say a number, or threads=auto for as many as the run had.")
+    torch.set_num_threads(1 if isinstance(number, str) else number)  # auto: no run, or one that was never built
+
+
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
     """The data that a command names, and the (first) GAN of its `run`, if it names one, which must be of the same data.
 
@@ -167,6 +228,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         LabError: if it is of others; see `load`.
     """
     if cfg.run is None:
+        _use_threads(cfg.threads)
         check_targets(cfg)
         return made_of("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
@@ -175,7 +237,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         raise LabError(
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
         )
-    module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.data.path)
+    module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.data.path, cfg.threads)
     return dataset, module.member(0)
 
 
@@ -212,12 +274,18 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 def _trainer(
     cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: list[Logger], run: Run | None = None
 ) -> pl.Trainer:
+    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    plugins: list[Any] = [CheckpointFile(), LightningEnvironment()]  # whatever Slurm says: see `gan_lab.ranks`
+    if not run or options["devices"] * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
+        options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        plugins.pop()
     try:
         return pl.Trainer(
-            **OmegaConf.to_container(cfg.trainer, resolve=True),  # type: ignore[arg-type]
+            **options,
             max_epochs=1,  # the stream ends after `steps` steps
             callbacks=list(callbacks),
-            plugins=[CheckpointFile()],
+            plugins=plugins,
+            use_distributed_sampler=False,
             logger=loggers,
             default_root_dir=run.folder if run else None,
             enable_checkpointing=False,

@@ -23,8 +23,8 @@ from gan_lab.runs import OUTPUTS, Run, remove_empty
 from gan_lab.sweep import job_folder
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
-HARMLESS = {"steps", "threads", "workers", "data_dir", "data.path", "cache_dir", "objective", "preflight"}
-HARMLESS |= {"dataset.memory"}
+HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "objective", "preflight"}
+HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir"}
 
 
 @contextmanager
@@ -47,7 +47,10 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
         try:
             check(cfg)
             _refuse_misplaced(cfg, overrides)
+            asked = cfg.copy()
             yield cfg, run
+            if cfg != asked:  # what building has settled, the number of threads, is kept
+                run.write_config(OmegaConf.to_yaml(cfg))
         except BaseException:
             run.discard()
             raise
@@ -188,6 +191,8 @@ def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
     """What a sweep's job goes on with: the same as before, for that is what the sweep asks for."""
     after = cfg.copy()
     after.resume, run = before.resume, Run(cfg.resume)
+    if isinstance(after.threads, str):  # auto or tune: the run keeps to what that meant when it began
+        after.threads = before.threads
     _refuse_other(run, before, after)
     return after
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import FrameType
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 NAMESAKES = {"launcher": "ray", "sweeper": "optuna"}
 
@@ -51,6 +53,24 @@ def cancel(sweep: Path) -> None:
     jobs = {folder.name.partition("_")[0] for folder in (sweep / ".submitit").glob("[0-9]*")}
     if jobs:
         subprocess.run(["scancel", *sorted(jobs)], stderr=subprocess.DEVNULL)  # it complains of those that have ended
+
+
+def cores() -> int:
+    """The cores of this machine that this process may use (affinity and container's quota count), at least 1.
+
+    A job of a sweep has what its engine gives it: its request, or one of `n_jobs` equal shares.
+    """
+    from joblib import cpu_count
+
+    every: int = cpu_count(only_physical_cores=True)
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return every
+    launcher = HydraConfig.get().launcher
+    asked = OmegaConf.select(launcher, "cpus_per_task") or OmegaConf.select(launcher, "ray.remote.num_cpus")
+    if asked:
+        return max(1, int(asked))
+    jobs = OmegaConf.select(launcher, "n_jobs") or 1
+    return max(1, every // (jobs if jobs > 0 else max(1, every + 1 + jobs)))
 
 
 def heed_time_limit() -> None:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gan_lab import together
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
@@ -17,7 +15,7 @@ def evaluate(
     run: Run,
     samples: int | None,
     seeds: int,
-    threads: int,
+    threads: int | str,
     data_dir: str | None,
     cache_dir: str,
     trust: Sequence[str] = (),
@@ -44,8 +42,7 @@ def evaluate(
     Raises:
         LabError: if the run has no readable checkpoint, or its data are missing.
     """
-    torch.set_num_threads(threads)
-    module, dataset = load(run, data_dir, trust, path)
+    module, dataset = load(run, data_dir, trust, path, threads)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     asked = module.members() if member is None else [(member, module.member(member))]

@@ -56,7 +56,7 @@ class Request(NamedTuple):
 def explore(
     run: Run,
     request: Request,
-    threads: int,
+    threads: int | str,
     data_dir: str | None,
     cache_dir: str | Path,
     trust: Sequence[str] = (),
@@ -75,8 +75,7 @@ def explore(
     Raises:
         LabError: if the run can't be loaded, the request doesn't fit together, or no vector makes what is asked for.
     """
-    torch.set_num_threads(threads)
-    together, dataset = load(run, data_dir, trust, path)
+    together, dataset = load(run, data_dir, trust, path, threads)
     module = together.member(request.member or 0)
     _check(request)
     reader = Reader(dataset, cache_dir)

@@ -97,6 +97,7 @@ class GANModule(pl.LightningModule):
         self.row_steps = 0  # over how many steps last_row is the mean
         self.unlogged: list[Tensor] = []  # the RECORDED values `(5, …)` of each step since the last row
         self._latent_state: Tensor | None = None
+        self._rank, self._ranks = 0, 1  # of the processes that train it together
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
@@ -133,10 +134,15 @@ class GANModule(pl.LightningModule):
             self.unlogged.append(torch.stack([value.detach() for value in values]))
         self._end_chunk(len(chunk))
 
+    def manual_backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
+        """Lightning's own, but for asking every callback before and after, three times a step: none of ours listens."""
+        self.trainer.strategy.pre_backward(loss)  # what several processes agree on first
+        loss.backward()
+
     def draw(self, n: int) -> Tensor:
-        """The training stream's next n latent vectors, `(…, n, latent_dim)`."""
-        drawn = [self.latent((n, self.latent_dim), each) for each in self._latent_streams]
-        return torch.stack(drawn) if self.lead else drawn[0]
+        """The training stream's next n latent vectors, `(…, n, latent_dim)`; of several processes each draws all."""
+        drawn = [self.latent((n * self._ranks, self.latent_dim), each) for each in self._latent_streams]
+        return torch.stack(drawn) if self.lead else drawn[0][self._rank :: self._ranks]
 
     @torch.no_grad()
     def sample(self, z: Tensor) -> Tensor:
@@ -189,7 +195,9 @@ class GANModule(pl.LightningModule):
 
     def _end_chunk(self, steps: int) -> None:
         """Looks at the RECORDED values of these steps and writes a row when it is due: no sooner does anything wait."""
-        values = torch.stack(self.unlogged[-steps:])  # (S, 5, …)
+        values = self.trainer.strategy.reduce(torch.stack(self.unlogged[-steps:]), reduce_op="mean")  # (S, 5, …)
+        if self._ranks > 1:  # what all processes saw together
+            self.unlogged[-steps:] = values.unbind()
         if not values.isfinite().all():
             self._find_failed(values.view(steps, len(RECORDED), self.replicas))
         if self.step % self.log_every == 0 or self.step == self.steps:
@@ -230,6 +238,7 @@ class GANModule(pl.LightningModule):
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
+        self._rank, self._ranks = self.trainer.global_rank, self.trainer.world_size
         self.unlogged = [values.to(self.device) for values in self.unlogged]
         self._latent_streams = self.latent_streams(self._latent_state, self.device)
 

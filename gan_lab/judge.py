@@ -4,6 +4,7 @@ A judge is handed samples, measures them against a dataset by the protocols of `
 the numbers mean. Fresh real data, measured in the same way and number, stand beside.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +95,16 @@ class Judge:
         self.train = torch.cat([self.features(dataset.train[indices]) for indices in self._originals.split(BATCH)])
         self.heldout_samples = dataset.heldout[choose(dataset.heldout, self.compared, stream(0, "judge/heldout"))]
         self.heldout = self.features(self.heldout_samples)
+
+    @functools.cached_property
+    def real(self) -> Metrics:
+        """What fresh real data score; not before it is asked for, as a training's start needn't wait for it."""
         half = len(self.heldout) // 2
-        self.real, _ = self._compare(self.heldout, self.heldout[:half], self.heldout[half:])
-        if dataset.centres is not None:
-            self.real["high_quality"] = (
-                modes.assign_modes(self.heldout, dataset.centres, _std(dataset))[1].float().mean().item()
-            )
+        real, _ = self._compare(self.heldout, self.heldout[:half], self.heldout[half:])
+        if self.dataset.centres is not None:
+            good = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))[1]
+            real["high_quality"] = good.float().mean().item()
+        return real
 
     def nearest_originals(self, samples: Tensor) -> Tensor:
         """For each sample the training sample nearest to it in feature space, `(n, *shape)`."""

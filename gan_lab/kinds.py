@@ -7,7 +7,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Is:
-    """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind."""
+    """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind.
+
+    `among`: the texts there are; of a number those that may stand in its place.
+    """
 
     kind: type
     low: float | None = None
@@ -26,8 +29,10 @@ class Is:
             return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
         if self.kind is bool or isinstance(value, bool):
             return isinstance(value, bool) and self.kind is bool
+        if isinstance(value, str):
+            return value in self.among if self.among else self.kind is str
         if self.kind is str:
-            return isinstance(value, str) and (not self.among or value in self.among)
+            return False
         if not isinstance(value, int if self.kind is int else (int, float)) or not math.isfinite(value):
             return False
         return (
@@ -37,7 +42,7 @@ class Is:
         )
 
     def __str__(self) -> str:
-        if self.among:
+        if self.among and self.kind is str:
             return f"one of {', '.join(self.among)}"
         bounds = " and ".join(
             f"{sign} {bound:,}"
@@ -50,4 +55,5 @@ class Is:
                 f", each {bounds}" if bounds else ""
             )
         name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
-        return f"{name} {bounds}".strip() + (" or null" if self.none else "")
+        others = "".join(f" or {other}" for other in (*self.among, *["null"] * self.none))
+        return f"{name} {bounds}".strip() + others

@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.errors import LabError
+from gan_lab.fit import SEED, check_fit
 from gan_lab.kinds import Is
-from gan_lab.models import limits
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -26,26 +26,6 @@ TRUSTED = (
     "pytorch_lightning.callbacks",
     "pytorch_lightning.loggers",
 )
-
-# The shapes of samples, so that a network that can't make them is refused at once.
-SHAPES = {
-    "gan_lab.data.images.digits": (1, 8, 8),
-    "gan_lab.data.images.mnist": (1, 28, 28),
-    "gan_lab.data.images.fashion_mnist": (1, 28, 28),
-    "gan_lab.data.images.stacked_digits": (3, 8, 8),
-    "gan_lab.data.images.stacked_mnist": (3, 28, 28),
-    "gan_lab.data.colour.cifar10": (3, 32, 32),
-    "gan_lab.data.synthetic.ring": (2,),
-    "gan_lab.data.synthetic.grid": (2,),
-    "gan_lab.data.synthetic.pattern1010": (4,),
-}
-
-
-# Optimisers that treat each number by itself, so that the members of a replicated run don't touch each other.
-ELEMENTWISE = {
-    f"torch.optim.{name}"
-    for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
-}
 
 COUNT = Is(int, low=1, high=10**9)
 SHARE = Is(float, low=0, below=1)
@@ -63,13 +43,15 @@ RULES = {
     "*_partial_": Is(bool),
     "steps": COUNT,
     "batch_size": Is(int, low=1, high=10**6),
-    "seed": Is(int, low=0, high=2**32 - 1),
+    "seed": SEED,
     "replicas": Is(int, low=1, high=1024),
     "member": Is(int, low=0, high=1023, none=True),
     "latent_dim": Is(int, low=1, high=10**6),
     "log_every": COUNT,
     "joint_d_update": Is(bool),
-    "threads": Is(int, low=1, high=1024),
+    "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
+    "devices": Is(int, low=1, high=1024),
+    "num_nodes": Is(int, low=1, high=1024),
     "data_dir": Is(str),
     "data.path": Is(str, none=True),
     "cache_dir": Is(str),
@@ -137,7 +119,9 @@ RULES = {
     "optim*.weight_decay": Is(float, low=0),
     "optim*.fused": Is(bool),
     "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
-    "trainer.devices": Is(int, low=1, high=1),
+    "trainer.devices": Is(int, low=1, high=1024),
+    "trainer.num_nodes": Is(int, low=1, high=1024),
+    "trainer.strategy": Is(str, among=("ddp_find_unused_parameters_true",)),
     "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
     "callbacks.*.every": COUNT,
     "callbacks.*.images": COUNT,
@@ -203,25 +187,29 @@ def check(cfg: DictConfig) -> None:
         refuse_foreign(key, node["_target_"], values["trust"])
     if training:
         _check_parts(values)
-        _check_fit(values)
+        check_fit(values)
 
 
 def _shown(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+LATER = {
+    "objective",
+    "preflight",
+    "devices",
+    "num_nodes",
+    "workers",
+    "data",
+    "features",
+    "replicas",
+}  # not in older runs
+
+
 @functools.cache
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {
-        "defaults",
-        "hydra",
-        "objective",
-        "preflight",
-        "features",
-        "data",
-        "workers",
-    }
+    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", *LATER}
     return own | groups() - RECIPES
 
 
@@ -281,42 +269,3 @@ def _check_parts(values: dict[str, Any]) -> None:
     known = {"_target_", "_partial_"}
     if odd := [key for key in found if (last := key.rpartition(".")[2]).startswith("_") and last not in known]:
         raise LabError(f"{odd[0]} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
-
-
-def _check_fit(values: dict[str, Any]) -> None:
-    """Parts that can't go together, whatever the data's values."""
-    norm = values["norm"]["_target_"].rpartition(".")[2]
-    flat = any("hidden" in values["model"][network] for network in ("generator", "discriminator"))
-    if norm == "BatchNorm" and values["batch_size"] == 1 and flat:  # feature maps have statistics of their own
-        raise LabError(
-            "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
-            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
-        )
-    if values["replicas"] > 1:
-        _check_replicas(values, norm)
-    low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
-    if low >= high:
-        raise LabError(f"latent.low={low} has to be below latent.high={high}.")
-    shape = SHAPES.get(values["dataset"]["_target_"])
-    for network in ("generator", "discriminator"):
-        made = values["model"][network]
-        if made["_target_"].startswith("gan_lab.models.conv.") and shape:
-            limits.halvings(shape)
-        if made["_target_"].startswith("gan_lab.models.conv_book.") and shape:
-            limits.book_sides(shape)
-        for width in made.get("hidden", ()):
-            limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
-
-
-def _check_replicas(values: dict[str, Any], norm: str) -> None:
-    """What only one GAN at a time can have."""
-    way_out = "Train seeds one by one instead: -m seed=0,1,2"
-    replicas, last = values["replicas"], values["seed"] + values["replicas"] - 1
-    if not RULES["seed"].fits(last):
-        raise LabError(f"replicas={replicas} would need the seeds up to {last}: seed has to be {RULES['seed']}.")
-    if norm == "SpectralNorm":
-        raise LabError(f"norm=spectral can't work with replicas={replicas}: its power iteration is for one.", way_out)
-    for role in ("optim", "optim_d", "optim_g"):
-        target = values[role].get("_target_")
-        if target and target not in ELEMENTWISE:
-            raise LabError(f"{role}: {target} would mix the members of replicas={replicas}.", way_out)

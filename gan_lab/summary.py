@@ -67,7 +67,10 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "scores": scores,
         "verdict": verdict,
         **measured,
-        "environment": environment(training.trainer.strategy.root_device),
+        "environment": {
+            **environment(training.trainer.strategy.root_device),
+            "processes": training.team.size,
+        },
     }
 
 
@@ -93,8 +96,10 @@ def announce(training: Training, run: Run) -> str:
     module, about = training.module, training.about
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
     doing = "Going on with" if run.checkpoint.is_file() else "Training on"
-    size = f"{module.steps:,} steps of {training.datamodule.batch_size}"
+    threads = torch.get_num_threads()
+    size = f"{module.steps:,} steps of {training.datamodule.batch_size}, {threads} thread{'s' * (threads > 1)}"
     size += f", {module.replicas} replicas" if module.lead else ""
+    size += f" in each of {training.team.size} processes" if training.team.size > 1 else ""
     return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
 
 

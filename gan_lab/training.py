@@ -23,6 +23,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
     """
     status, error, code = "failed", None, 1
     try:
+        training.team.start(run.folder)
         training.trainer.fit(training.module, training.datamodule, ckpt_path=run.whole_checkpoint(), weights_only=True)
         finished = training.module.step >= training.module.steps
         status, code = ("finished", 0) if finished else ("interrupted", 128 + (training.stop.signal or signal.SIGINT))
@@ -35,6 +36,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
             raise failure from problem
         raise
     finally:
+        training.team.end()
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
@@ -54,6 +56,8 @@ def _explained(problem: Exception, training: Training, run: Run) -> LabError | N
         what = refusal
     elif out_of_memory(problem):
         what = f"There wasn't enough memory: {problem}\nSmaller networks or a smaller batch_size need less."
+    elif isinstance(problem, RuntimeError) and (fallen := training.team.fallen(wait=5.0)):
+        what = fallen
     else:
         return None
     force = (

@@ -11,12 +11,9 @@ def main(cfg: DictConfig) -> None:
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
         check(cfg)
-        import torch
-
         from gan_lab.backquery import METHODS, backquery, describe, write
         from gan_lab.build import load_data
 
-        torch.set_num_threads(cfg.threads)
         dataset, module = load_data(cfg)
         methods = METHODS if cfg.method == "both" else [cfg.method]
         findings = backquery(dataset, cfg.label, methods, cfg.cache_dir, module)

@@ -273,6 +273,7 @@ def test_damage_is_told_or_harmless(tmp_path, kind):
 @pytest.mark.parametrize(
     "content",
     [b"", b"hello" * 500, b"PK\x03\x04" + bytes(99), b"\x89HDF\r\n\x1a\n" + bytes(99), gzip.compress(b"x" * 999)],
+    ids=["empty", "text", "like a zip", "like HDF5", "gzip of text"],
 )
 def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)

@@ -168,7 +168,7 @@ def test_rules(rule, good, bad):
         ("~loss", ["loss: left out", "--help"]),
         ("callbacks.pictures=null", ["callbacks.pictures", "~callbacks.pictures"]),
         ("trainer.precision=16-mixed", ["trainer.precision", "bf16-mixed"]),
-        ("trainer.devices=2", ["trainer.devices=2"]),
+        ("trainer.devices=2", ["devices=2", "trainer=ddp"]),
         ("dataset=ring dataset.std=0", ["dataset.std=0"]),
         ("data=mnist", ["data=mnist", "dataset=", "data.path="]),
         ("dataset=images data.path=3", ["data.path=3", "text"]),

@@ -57,7 +57,9 @@ def _other(key: str) -> list[str]:
 CASES = {"default": small("logger", "default")}
 CASES |= {"=".join(case): small(*case) for case in OPTIONS if case not in DEFAULTS and not _presets(*case)}
 CASES |= {
-    each: [*CASES["loss=mse"], each] for key in TRAIN.keys() - {"steps", "force", "threads"} for each in _other(key)
+    each: [*CASES["loss=mse"], each]
+    for key in TRAIN.keys() - {"steps", "force", "threads", "devices", "num_nodes"}
+    for each in _other(key)
 }
 PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
 

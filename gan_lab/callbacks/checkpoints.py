@@ -123,6 +123,9 @@ class Checkpoint(pl.Callback):
             if watch is None or not module.lead:
                 raise NotFiniteError(module.step, what)
             watch.freeze_broken(module)
+        if not trainer.is_global_zero:  # all take part, one writes
+            trainer.save_checkpoint(self.run.checkpoint)
+            return
         for logger in trainer.loggers:
             logger.save()
         with self.run.new_checkpoint() as path:
@@ -153,5 +156,5 @@ class StopOnSignal(pl.Callback):
         print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if self.signal is not None:
+        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):  # whichever process got it
             trainer.should_stop = True

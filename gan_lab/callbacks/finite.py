@@ -86,8 +86,8 @@ class Finite(pl.Callback):
                 tensor[i] = own[name]
 
     def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
-        if not isinstance(exception, NotFiniteError) or not self._kept:
-            return
+        if not isinstance(exception, NotFiniteError) or not self._kept or trainer.world_size > 1:
+            return  # several processes wouldn't stop at the same place
         if module.lead:
             each = [f"Member {i}, step {step:,}: {what}." for i, (step, what) in module.failed.items()]
             exception.args = ("\n".join([str(exception), *each, HELP]),)

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
@@ -102,8 +103,11 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Of replicas the mean: a curve for each would bury the others."""
-        super().log_metrics({n: v for n, v in metrics.items() if not n.rpartition("/")[2].isdecimal()}, step)
+        """A row as one event: each wakes the thread that writes, which training then waits for. Of replicas the mean: a
+        curve for each would bury the others."""
+        shown = {name: value for name, value in metrics.items() if not name.rpartition("/")[2].isdecimal()}
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
     def save(self) -> None:

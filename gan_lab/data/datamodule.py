@@ -28,6 +28,7 @@ class Stream:
         marks: a chunk ends at every multiple of each of these, so that what happens every so many steps sees exactly
             that step.
         workers: so many processes read ahead; the batches are the same.
+        share: which of each batch's samples are given, where several processes train together.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Stream:
         marks: Sequence[int] = (),
         workers: int = 0,
         replicas: int = 1,
+        share: slice = slice(None),
     ):
         self.part, self.batch_size = part, batch_size
         self.seeds = range(seed, seed + replicas)
         self.steps, self.start, self.marks, self.workers = steps, start, marks, workers
+        self.share = share
         self._orders: dict[int, Tensor] = {}
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -68,7 +71,8 @@ class Stream:
         """The chunk `(S, B, *shape)` of the S steps after a step."""
         step, size = span
         lead = (len(self.seeds),) if len(self.seeds) > 1 else ()
-        return self.part[self.indices(step, size)].unflatten(0, (size, *lead, self.batch_size))
+        own = self.indices(step, size).view(size, *lead, self.batch_size)[..., self.share]
+        return self.part[own.flatten()].unflatten(0, own.shape)
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """For each chunk the step that it comes after, and how many steps it has."""
@@ -115,5 +119,6 @@ class GANDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Stream:
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
-        part, marks = self.dataset.train, self.marks
-        return Stream(part, self.batch_size, self.seed, self.steps, module.step, marks, self.workers, module.replicas)
+        share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
+        where = (self.batch_size, self.seed, self.steps, module.step, self.marks)
+        return Stream(self.dataset.train, *where, self.workers, module.replicas, share)

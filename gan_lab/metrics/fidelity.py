@@ -11,6 +11,8 @@ from gan_lab.metrics import Undefined
 from gan_lab.metrics.neighbours import blocks, finite, nearest
 from gan_lab.streams import stream
 
+PAIRS_AT_ONCE = 1_000  # all at once they were what a small training needed most memory for
+
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019).
@@ -103,4 +105,6 @@ def _spread(values: Tensor, pairs: int, seed: int) -> float:
     generator = stream(seed, "metrics/pairs")
     first = torch.randint(len(values), (pairs,), generator=generator)
     step = torch.randint(1, len(values), (pairs,), generator=generator)  # never back to the same sample
-    return (values[first] - values[(first + step) % len(values)]).norm(dim=1).mean().item()
+    second = (first + step) % len(values)
+    parts = zip(first.split(PAIRS_AT_ONCE), second.split(PAIRS_AT_ONCE), strict=True)
+    return torch.cat([(values[a] - values[b]).norm(dim=1) for a, b in parts]).mean().item()

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import torch
 from scipy.spatial import KDTree
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from gan_lab.metrics import Undefined
@@ -93,6 +91,9 @@ def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> lis
     """
     sets = [finite(values, 1, "samples").numpy() for values in (train, *others)]
     finite(train, cells, f"training samples for {cells} cells")
+    from sklearn.cluster import KMeans  # half a second that the start of a training needn't wait for
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():  # fewer different samples than cells: said below
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = KMeans(cells, n_init=1, random_state=seed).fit(sets[0])

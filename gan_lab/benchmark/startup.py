@@ -1,0 +1,92 @@
+"""How long a command takes to its answer or its first step, and how much memory a training takes, each in a process of
+its own."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from gan_lab.runs import Run
+
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+CLOCK = (
+    "+callbacks.clock._target_=gan_lab.benchmark.startup.FirstStep",
+    "+callbacks.clock._partial_=true",
+    "trust=[gan_lab]",
+)
+IMPORTS = "import torch, pytorch_lightning"
+PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"  # MiB, on Linux
+
+
+class FirstStep(pl.Callback):
+    """Says when the first step is due, and ends the process there."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        print(f"\nfirst step at {time.time()}", flush=True)
+        os._exit(0)
+
+
+def measure_startup(rounds: int = 3, overrides: tuple[str, ...] = ()) -> dict[str, float]:
+    """Seconds from the start of a process, medians over rounds that take turns.
+
+    Returns:
+        `typo`: until `train.py loss=bec` has answered; `imports`: torch and Lightning alone; `first_step`: until
+        `train.py` with the overrides begins its first step, an evaluator network being there from earlier; `beyond`:
+        the median difference of the two.
+    """
+    taken: dict[str, list[float]] = {"typo": [], "imports": [], "first_step": []}
+    for _ in range(rounds):
+        started = time.time()
+        _output("train.py", "loss=bec", status=2)
+        taken["typo"].append(time.time() - started)
+        started = time.time()
+        _output("-c", f"{IMPORTS}, os; os._exit(0)")  # as the clock ends the training's process
+        taken["imports"].append(time.time() - started)
+        started = time.time()
+        said = _output("train.py", *overrides, *CLOCK)
+        taken["first_step"].append(float(said.rpartition("first step at ")[2]) - started)
+    beyond = [first - alone for first, alone in zip(taken["first_step"], taken["imports"], strict=True)]
+    return {name: statistics.median(each) for name, each in taken.items()} | {"beyond": statistics.median(beyond)}
+
+
+def measure_memory(overrides: tuple[str, ...] = ("steps=200",)) -> dict[str, float]:
+    """Peak resident memory in MiB (Linux).
+
+    Returns:
+        `imports`: of torch and Lightning alone; `training`: of `train.py` with the overrides; `beyond`: the difference.
+    """
+    imports = float(_output("-c", f"{IMPORTS}; {PEAK}"))
+    ran = "import runpy, sys; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    training = float(_output("-c", f"{ran}; {PEAK}", str(TRAIN), *overrides).split()[-1])
+    return {"imports": imports, "training": training, "beyond": training - imports}
+
+
+def _output(*arguments: str, status: int = 0) -> str:
+    """What a Python process with these arguments prints, in a folder of its own with the data and caches of this one.
+
+    Raises:
+        RuntimeError: if it ends otherwise.
+    """
+    if arguments[0] == "train.py":
+        arguments = (str(TRAIN), *arguments[1:])
+    places = {"data_dir": "data", "cache_dir": ".cache"}
+    if str(TRAIN) in arguments and not status:
+        arguments += tuple(f"{key}={Path(at).absolute()}" for key, at in places.items() if not _says(arguments, key))
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
+    if done.returncode != status:
+        raise RuntimeError(f"{arguments}: exit {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def _says(arguments: tuple[str, ...], key: str) -> bool:
+    return any(argument.startswith(f"{key}=") for argument in arguments)

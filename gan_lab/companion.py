@@ -1,0 +1,36 @@
+"""A process that helps another one to train: `python -m gan_lab.companion <run folder>`; see `gan_lab.ranks`."""
+
+import os
+import sys
+
+from gan_lab.build import build
+from gan_lab.config import stored
+from gan_lab.errors import LabError
+from gan_lab.ranks import LEADER, follow
+from gan_lab.runs import Run
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit("python -m gan_lab.companion <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")
+    if leader := os.environ.setdefault(LEADER, ""):
+        follow(int(leader))
+    os.environ.setdefault("LOCAL_RANK", "0")
+    folder, *trust = sys.argv[1:]
+    try:
+        run = Run.existing(folder)
+        training = build(stored(run, trust), run)
+        training.team.start(run.folder)
+        try:
+            training.trainer.fit(
+                training.module, training.datamodule, ckpt_path=run.whole_checkpoint(), weights_only=True
+            )
+        finally:
+            training.team.end()
+    except LabError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What of a configuration can't go together, known without torch: a command refuses it at once."""
+
+from typing import Any
+
+from gan_lab.errors import LabError
+from gan_lab.kinds import Is
+from gan_lab.models import limits
+
+# The shapes of samples, so that a network that can't make them is refused at once.
+SHAPES = {
+    "gan_lab.data.images.digits": (1, 8, 8),
+    "gan_lab.data.images.mnist": (1, 28, 28),
+    "gan_lab.data.images.fashion_mnist": (1, 28, 28),
+    "gan_lab.data.images.stacked_digits": (3, 8, 8),
+    "gan_lab.data.images.stacked_mnist": (3, 28, 28),
+    "gan_lab.data.colour.cifar10": (3, 32, 32),
+    "gan_lab.data.synthetic.ring": (2,),
+    "gan_lab.data.synthetic.grid": (2,),
+    "gan_lab.data.synthetic.pattern1010": (4,),
+}
+
+
+# Optimisers that treat each number by itself, so that the members of a replicated run don't touch each other.
+ELEMENTWISE = {
+    f"torch.optim.{name}"
+    for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
+}
+
+SEED = Is(int, low=0, high=2**32 - 1)
+
+
+def check_fit(values: dict[str, Any]) -> None:
+    """Refuses parts that can't go together, whatever the data's values.
+
+    Args:
+        values: a training's configuration, each value and each part good by itself.
+
+    Raises:
+        LabError: naming what doesn't fit, and the way out.
+    """
+    norm = values["norm"]["_target_"].rpartition(".")[2]
+    flat = any("hidden" in values["model"][network] for network in ("generator", "discriminator"))
+    if norm == "BatchNorm" and values["batch_size"] == 1 and flat:  # feature maps have statistics of their own
+        raise LabError(
+            "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
+            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
+        )
+    if values.get("replicas", 1) > 1:
+        _check_replicas(values, norm)
+    _check_processes(values, norm)
+    low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
+    if low >= high:
+        raise LabError(f"latent.low={low} has to be below latent.high={high}.")
+    shape = SHAPES.get(values["dataset"]["_target_"])
+    for network in ("generator", "discriminator"):
+        made = values["model"][network]
+        if made["_target_"].startswith("gan_lab.models.conv.") and shape:
+            limits.halvings(shape)
+        if made["_target_"].startswith("gan_lab.models.conv_book.") and shape:
+            limits.book_sides(shape)
+        for width in made.get("hidden", ()):
+            limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+def _check_replicas(values: dict[str, Any], norm: str) -> None:
+    """What only one GAN at a time can have."""
+    way_out = "Train seeds one by one instead: -m seed=0,1,2"
+    replicas, last = values.get("replicas", 1), values["seed"] + values.get("replicas", 1) - 1
+    if not SEED.fits(last):
+        raise LabError(f"replicas={replicas} would need the seeds up to {last}: seed has to be {SEED}.")
+    if norm == "SpectralNorm":
+        raise LabError(f"norm=spectral can't work with replicas={replicas}: its power iteration is for one.", way_out)
+    for role in ("optim", "optim_d", "optim_g"):
+        target = values[role].get("_target_")
+        if target and target not in ELEMENTWISE:
+            raise LabError(f"{role}: {target} would mix the members of replicas={replicas}.", way_out)
+
+
+def _check_processes(values: dict[str, Any], norm: str) -> None:
+    """What several processes that train one GAN ask for."""
+    trainer = values["trainer"]
+    said = {key: values.get(key, 1) for key in ("devices", "num_nodes")}
+    own = {key: trainer.get(key, 1) for key in said}
+    more = [f"{key}={max(own[key], said[key])}" for key in said if max(own[key], said[key]) > 1]
+    if more and "strategy" not in trainer:
+        raise LabError(f"{' '.join(more)}: several processes train one GAN with trainer=ddp.", "Say trainer=ddp.")
+    processes = own["devices"] * own["num_nodes"]
+    if processes == 1:
+        return
+    if values["batch_size"] % processes:
+        raise LabError(
+            f"batch_size={values['batch_size']} can't be shared by {processes} processes.",
+            f"Take a multiple of {processes}, batch_size={-(-values['batch_size'] // processes) * processes}, say.",
+        )
+    if norm == "BatchNorm":
+        raise LabError(
+            "norm=batch can't work with trainer=ddp: each process would have other statistics, those of its share.",
+            "norm=layer, group or instance look at each sample alone.",
+        )
+    if values.get("replicas", 1) > 1:
+        raise LabError("replicas are for one process.", "Leave trainer=ddp out, or train one GAN, replicas=1.")

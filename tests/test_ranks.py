@@ -1,0 +1,178 @@
+"""Several processes train the GAN that one would have trained, and stop together, however it comes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, command, compose, small, training
+from omegaconf import OmegaConf
+from pytorch_lightning import Callback
+
+from gan_lab.errors import LabError, RunError
+from gan_lab.ranks import PLACE, Team
+from gan_lab.training import fit
+
+QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
+CHOICES = [each for each in small("optim", "sgd") if not each.startswith("callbacks.")]
+DDP = (*CHOICES, *QUIET, "trainer=ddp", "batch_size=8", "log_every=2", "logger=table", "threads=1")
+
+
+def _weights_apart(one, other) -> float:
+    pairs = zip(one.module.state_dict().values(), other.module.state_dict().values(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    alone, run = training(tmp_path / "one", *DDP, "steps=5")
+    start = [p.clone() for p in alone.module.parameters()]
+    fit(alone, run)
+    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
+    summary, code = fit(made, run)
+    assert (summary["status"], summary["environment"]["processes"], code) == ("finished", 2, 0)
+    assert any(not torch.equal(a, b) for a, b in zip(start, alone.module.parameters(), strict=True))
+    assert _weights_apart(alone, made) < 1e-6
+    tables = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("one", "two")]
+    assert tables[0][0] == tables[1][0]
+    for one, two in zip(*(table[1:] for table in tables), strict=True):
+        assert [float(value) for value in two.split(",")] == pytest.approx([float(v) for v in one.split(",")], abs=1e-5)
+    assert not {"RANK", *PLACE} & os.environ.keys()
+    assert {path.name for path in run.folder.iterdir()} == {
+        *(".lock", "config.yaml", "metrics.csv", "summary.json", "checkpoints")
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("devices=2", "devices=2: several processes train one GAN with trainer=ddp"),
+        ("num_nodes=3 trainer=gpu", "num_nodes=3: several"),
+        ("trainer.devices=2", "devices=2: several"),
+        ("trainer=ddp devices=3", "batch_size=64 can't be shared by 3 processes.\nTake a multiple of 3, batch_size=66"),
+        ("trainer=ddp devices=2 norm=batch", "norm=batch can't work with trainer=ddp"),
+        ("trainer=ddp trainer.strategy=ddp_spawn", "trainer.strategy=ddp_spawn won't do"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(overrides, told):
+    with pytest.raises(LabError) as refused:
+        compose(*overrides.split())
+    assert told in str(refused.value)
+
+
+def test_who_starts_processes(monkeypatch):
+    with pytest.raises(LabError, match="MASTER_ADDR"):
+        Team(2, nodes=2)
+    monkeypatch.setenv("NODE_RANK", "1")
+    with pytest.raises(LabError, match=r"python -m gan_lab\.companion"):
+        Team(2)
+    monkeypatch.delenv("NODE_RANK")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    with pytest.raises(LabError, match="without torchrun"):
+        Team(2)
+    assert Team().leads
+    assert "LOCAL_RANK" not in os.environ
+
+
+class At(Callback):
+    """Does something to the other process at a step."""
+
+    def __init__(self, step, made, number):
+        self.step, self.made, self.number = step, made, number
+
+    def on_train_batch_end(self, trainer, module, *_):
+        if module.step == self.step:
+            self.made.team._others[0][1].send_signal(self.number)
+
+
+@pytest.mark.slow
+def test_going_on(tmp_path):
+    alone, run = training(tmp_path / "one", *DDP, "steps=9")
+    fit(alone, run)
+    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
+    fit(made, run)
+    run.write_config(OmegaConf.to_yaml(compose(*DDP, "steps=9", "devices=2")))  # as train.py does before it goes on
+    made, run = training(tmp_path / "two", *DDP, "steps=9", "devices=2")
+    summary, _ = fit(made, run)
+    assert summary["steps"] == 9
+    assert _weights_apart(alone, made) < 1e-6
+
+
+@pytest.mark.slow
+def test_one_that_is_killed_ends_all_with_a_message(tmp_path):
+    made, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2", "callbacks.checkpoint.every=10")
+    made.trainer.callbacks.append(At(20, made, signal.SIGKILL))
+    started = time.monotonic()
+    with pytest.raises(RunError, match=r"Process 1 of 2 was killed by SIGKILL(.|\n)*checkpoint of step 20 is kept"):
+        fit(made, run)
+    assert time.monotonic() - started < 60
+    assert run.read_summary()["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_signal_to_any_stops_all_after_the_same_step(tmp_path):
+    made, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2")
+    made.trainer.callbacks.append(At(20, made, signal.SIGTERM))
+    others = made.team._others
+    summary, code = fit(made, run)
+    assert summary["status"] == "interrupted"
+    assert code > 128
+    assert run.load_checkpoint()["gan_lab"]["step"] == summary["steps"] < 100000
+    assert others == []
+
+
+@pytest.mark.slow
+def test_numbers_that_blow_up_stop_all(tmp_path):
+    made, run = training(tmp_path / "run", *DDP, "steps=1000", "devices=2", "optim.lr=1e30", "norm=none")
+    with pytest.raises(RunError, match="blew up"):
+        fit(made, run)
+    assert run.read_summary()["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_two_nodes_are_two_commands(tmp_path):
+    port = "29511"
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
+    own = [*DDP, "steps=5", "num_nodes=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    train = [sys.executable, str(ROOT / "train.py"), *own]
+    first = subprocess.Popen(train, cwd=tmp_path, env={**os.environ, **place}, stdout=subprocess.PIPE)
+    while not (tmp_path / "run" / "config.yaml").exists():
+        time.sleep(0.2)
+    node = {**os.environ, **place, "NODE_RANK": "1"}
+    second = subprocess.run([sys.executable, "-m", "gan_lab.companion", str(tmp_path / "run")], env=node, timeout=100)
+    assert (first.wait(60), second.returncode) == (0, 0)
+    assert b"in each of 2 processes" in first.stdout.read()
+    alone, run = training(tmp_path / "one", *DDP, "steps=5")
+    fit(alone, run)
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert max((a - kept[name]).abs().max() for name, a in alone.module.state_dict().items()) < 1e-6
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_each_have_their_processes(tmp_path):
+    judged = [each for each in DDP if each != "~callbacks.verdict"] + ["dataset=ring", "callbacks.verdict.samples=200"]
+    own = (*judged, "steps=4", "devices=2", "seed=0,1", "hydra.sweep.dir=sweep")
+    done = command("train.py", "-m", *own, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    jobs = sorted((tmp_path / "sweep").glob("*/summary.json"))
+    assert len(jobs) == 2
+    assert len(list(tmp_path.rglob("config.yaml"))) == 2 + len(list(tmp_path.rglob(".hydra/config.yaml")))
+
+
+@pytest.mark.slow
+def test_helpers_end_when_the_one_that_started_them_is_killed(tmp_path):
+    own = [*DDP, "steps=1000000", "devices=2", f"hydra.run.dir={tmp_path / 'run'}", "callbacks.checkpoint.every=10"]
+    first = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *own], cwd=tmp_path)
+    while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.2)
+    children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
+    assert children
+    first.kill()
+    first.wait()
+    until = time.monotonic() + 40
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < until:
+        time.sleep(0.5)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
