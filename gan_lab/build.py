@@ -125,10 +125,12 @@ class Rehearsal:
 
     def __init__(self, cfg: DictConfig):
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
-        self._cfg = cfg.copy()
-        self._cfg.replicas = 1  # the first member stands for all
-        self.dataset, module = gan_and_data(self._cfg)
-        _settle_threads(self._cfg, self.dataset, module)
+        if cfg.get("replicas", 1) > 1:
+            cfg = cfg.copy()
+            cfg.replicas = 1  # the first member stands for all
+        self._cfg = cfg
+        self.dataset, module = gan_and_data(cfg)
+        _settle_threads(cfg, self.dataset, module)
 
     def module(self) -> GANModule:
         """The GAN before its first step, a new one each time."""

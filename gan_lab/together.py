@@ -62,6 +62,7 @@ def together(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> J
         of[0].real,
         torch.stack([each.counts for each in of]).sum(0),
         verdict,
+        of[0].features,
     )
 
 

@@ -309,7 +309,7 @@ def test_tensorboard_shows_the_mean_alone(judged):
 
 def _judgement(collapse: str, modes: int, copies: bool = False, likeness: str = "good", **metrics) -> Judgement:
     verdict = {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": "…"}
-    return Judgement({"modes_robust": modes, **metrics}, {}, {}, torch.tensor([modes] * 8), verdict)
+    return Judgement({"modes_robust": modes, **metrics}, {}, {}, torch.tensor([modes] * 8), verdict, "their own values")
 
 
 def test_the_verdict_of_all_is_the_worst_and_says_how_many():

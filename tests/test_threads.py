@@ -8,7 +8,7 @@ import joblib
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, ROOT, compose, small, training
+from conftest import OPTIONS, PARTNERS, ROOT, compose, small, training
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -43,7 +43,7 @@ def test_a_thread_for_each_thousand_million_operations_as_far_as_there_are_cores
 @pytest.mark.parametrize("option", ["default", *(option for group, option in OPTIONS if group == "experiment")])
 def test_small_networks_get_one(little_images, monkeypatch, option):
     monkeypatch.setattr(build, "cores", lambda: 64)
-    cfg = compose(f"experiment={option}") if option != "default" else compose()
+    cfg = compose(f"experiment={option}", *PARTNERS.get(option, ())) if option != "default" else compose()
     build.Rehearsal(cfg)
     assert cfg.threads == 1
 
