@@ -9,7 +9,7 @@ from typing import Any
 class Is:
     """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind.
 
-    `among`: the texts there are; of a number those that may stand in its place.
+    `among`: the texts there are; of a number those that may stand in its place; of a list its entries.
     """
 
     kind: type
@@ -25,7 +25,7 @@ class Is:
         if value is None:
             return self.none
         if self.kind is list:
-            entry = Is(self.entries, self.low, self.high, self.below)
+            entry = Is(self.entries, self.low, self.high, self.below, among=self.among)
             return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
         if self.kind is bool or isinstance(value, bool):
             return isinstance(value, bool) and self.kind is bool
@@ -44,6 +44,8 @@ class Is:
     def __str__(self) -> str:
         if self.among and self.kind is str:
             return f"one of {', '.join(self.among)}"
+        if self.among and self.kind is list:
+            return f"a list of some of {', '.join(self.among)}"
         bounds = " and ".join(
             f"{sign} {bound:,}"
             for sign, bound in (("≥", self.low), ("≤", self.high), ("<", self.below))

@@ -1,12 +1,22 @@
 """Speed, as ratios measured in one run: `python scripts/benchmark.py what=storage`; `--help` lists the keys."""
 
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
+from hydra import compose
 from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import check, output_folder
+
+ALL = ("step", "replicas", "storage", "startup", "sweep")
+
+
+def training(*overrides: str) -> DictConfig:
+    cfg = compose("train", list(overrides))
+    check(cfg)
+    return cfg
 
 
 @command("benchmark")
@@ -15,14 +25,15 @@ def main(cfg: DictConfig) -> None:
         check(cfg)
         import torch
 
-        from gan_lab.benchmark import contest, storage
+        from gan_lab.benchmark import contest
 
         torch.set_num_threads(cfg.threads)
-        with tempfile.TemporaryDirectory(dir=folder) as files:
-            contests, facts = storage.contests(Path(files), cfg.images)
-            results = contest.hold(contests, cfg.rounds)
-        print(contest.describe(results, facts))
-        print(f"\nWritten: {', '.join(map(str, contest.write(folder, cfg.what, results, facts)))}")
+        for what in ALL if cfg.what == "all" else (cfg.what,):
+            with tempfile.TemporaryDirectory(dir=folder) as files:
+                contests, facts = import_module(f"gan_lab.benchmark.{what}").contests(Path(files), cfg, training)
+                results = contest.hold(contests, cfg.rounds)
+            print(contest.describe(results, facts))
+            print(f"\nWritten: {', '.join(map(str, contest.write(folder, what, results, facts)))}")
 
 
 if __name__ == "__main__":

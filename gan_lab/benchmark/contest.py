@@ -30,7 +30,8 @@ class Contest:
     Attributes:
         title: the work, in words.
         unit: what is counted, e.g. images.
-        play: for each contestant a function that does so many units of the work.
+        play: for each contestant a function that does so many units of the work; if it gives a number, that's the
+            seconds which count, else all that it took.
         against: the contestants to which all others' ratios are given.
         step: numbers of units are multiples of this.
         seconds: how long a turn takes, about; None: `SECONDS`.
@@ -122,13 +123,15 @@ def write(folder: Path, what: str, results: Sequence[Result], facts: dict[str, d
         ],
         "facts": facts,
     }
-    paths = [folder / f"{what}.{suffix}" for suffix in ("txt", "png", "json")]
+    paths = [folder / f"{what}.{suffix}" for suffix in ("txt", "json", "png")]
     with atomic(paths[0]) as half:
         half.write_text(describe(results, facts) + "\n", encoding="utf-8")
     with atomic(paths[1]) as half:
-        chart(results).savefig(half, dpi=100)
-    with atomic(paths[2]) as half:
         half.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if not results:  # nothing to draw
+        return paths[:2]
+    with atomic(paths[2]) as half:
+        chart(results).savefig(half, dpi=100)
     return paths
 
 
@@ -155,8 +158,8 @@ def chart(results: Sequence[Result]) -> Figure:
 
 def _timed(play: Callable[[int], Any], amount: int) -> float:
     start = time.perf_counter()
-    play(amount)
-    return time.perf_counter() - start
+    said = play(amount)
+    return said if isinstance(said, float) else time.perf_counter() - start
 
 
 def _amount(contest: Contest, name: str) -> int:

@@ -24,6 +24,25 @@ IMPORTS = "import torch, pytorch_lightning"
 PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"  # MiB, on Linux
 
 
+def contests(_: Path, asked: Any, __: Any) -> tuple[list[Any], dict[str, dict[str, float]]]:
+    """No contest, but facts: seconds to an answer and to the first step, medians over `asked.rounds`; memory."""
+    where = (f"data_dir={Path(asked.data_dir).absolute()}", f"cache_dir={Path(asked.cache_dir).absolute()}")
+    seconds, memory = measure_startup(asked.rounds, where), measure_memory(("steps=200", *where))
+    return [], {
+        "Seconds from the start of the process": {
+            "until a typo is answered": seconds["typo"],
+            "importing torch and Lightning alone": seconds["imports"],
+            "until the first step of train.py": seconds["first_step"],
+            "of which beyond the imports": seconds["beyond"],
+        },
+        "Peak memory, MiB": {
+            "importing torch and Lightning alone": memory["imports"],
+            "training digits": memory["training"],
+            "of which beyond the imports": memory["beyond"],
+        },
+    }
+
+
 class FirstStep(pl.Callback):
     """Says when the first step is due, and ends the process there."""
 

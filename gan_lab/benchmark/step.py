@@ -9,6 +9,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +21,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lab.benchmark.contest import Contest
 from gan_lab.build import build
 from gan_lab.gan import GANModule
 from gan_lab.parts import gan_and_data
@@ -40,6 +43,34 @@ NETWORKS = {
     "book": ("dataset=mnist", *ONE_HIDDEN),
     "dcgan": ("dataset=mnist", "latent_dim=100", "model=conv", "model.channels=16", "norm=batch"),
 }
+
+
+BY_HAND, OURS, USUAL, BOOK = "by hand", "gan_lab", "Lightning's usual pattern", "the book's, per sample"
+
+
+def contests(
+    _: Path, asked: Any, training: Callable[..., DictConfig]
+) -> tuple[list[Contest], dict[str, dict[str, float]]]:
+    """For each of `asked.nets` a contest with one D update a step; for `book` another one with D's updates in turn, as
+    the book has them."""
+    held = []
+    for net in asked.nets:
+        cfg = training(*NETWORKS[net], *BARE, f"data_dir={asked.data_dir}", f"threads={asked.threads}")
+        joint = cfg.copy()
+        joint.joint_d_update = True
+        ways = {BY_HAND: by_hand, OURS: ours, USUAL: usual}
+        held.append(_contest(f"{net}: steps of {cfg.batch_size}, D updated once", joint, ways, asked.seconds))
+        if net == "book":
+            ways = {BY_HAND: by_hand, OURS: ours, BOOK: per_sample}
+            held.append(_contest(f"{net}: steps of {cfg.batch_size}, D updated in turn", cfg, ways, asked.seconds))
+    return held, {}
+
+
+def _contest(
+    title: str, cfg: DictConfig, ways: dict[str, Callable[[DictConfig, int], float]], seconds: float
+) -> Contest:
+    play = {name: partial(way, cfg) for name, way in ways.items()}
+    return Contest(title, "steps", play, [name for name in ways if name != OURS], seconds=seconds)
 
 
 class _Screen(io.StringIO):

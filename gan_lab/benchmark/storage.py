@@ -33,13 +33,12 @@ ONE, TWO = "1 worker", "2 workers"
 Read = Callable[[Any], Any]
 
 
-def contests(folder: Path, number: int) -> tuple[list[Contest], dict[str, dict[str, float]]]:
+def contests(folder: Path, asked: Any, _: Any) -> tuple[list[Contest], dict[str, dict[str, float]]]:
     """Contests of reading single images, batches, batches as training gets them, and of packing; the sizes on disk.
 
-    Args:
-        folder: where the files go.
-        number: how many images; half of them real patches of each of two photographs.
+    `asked.images` are read, half of them patches of each of two photographs.
     """
+    number = asked.images
     pixels = patches(SIZE, number).train.values.movedim(1, -1).contiguous().numpy()  # type: ignore[attr-defined]
     sizes = _written(folder, pixels)
     one, many, floats = _readers(folder, pixels)
