@@ -158,7 +158,7 @@ class _Usual(pl.LightningModule):
 
     def training_step(self, batch: list[Tensor]) -> None:
         (real,) = batch
-        opt_d, opt_g = self.optimizers()  # type: ignore[misc]
+        opt_d, opt_g = self.optimizers()  # type: ignore[attr-defined]
         fake = self.generator(torch.randn(len(real), self.latent_dim))
         self.toggle_optimizer(opt_d)
         d_real = self.loss.d_real(self.discriminator(real)).mean()

@@ -86,12 +86,11 @@ class Stream:
         """Which samples the `size` steps after `step` see, `(size * replicas * batch_size,)`."""
         if len(self.part) > SHUFFLED:
             return torch.cat([self._drawn(seed, t) for t in range(step, step + size) for seed in self.seeds])
-        position = torch.arange(step * self.batch_size, (step + size) * self.batch_size)
-        epoch, place = position // len(self.part), position % len(self.part)
-        epochs = range(int(epoch[0]), int(epoch[-1]) + 1)
+        length, start, stop = len(self.part), step * self.batch_size, (step + size) * self.batch_size
+        epochs = range(start // length, (stop - 1) // length + 1)
         self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in epochs}
-        seen = torch.cat([self._orders[e][:, place[epoch == e]] for e in epochs], dim=1)  # (K, size * batch_size)
-        return seen.unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
+        seen = [self._orders[e][:, max(0, start - e * length) : stop - e * length] for e in epochs]
+        return torch.cat(seen, dim=1).unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
 
     def _drawn(self, seed: int, step: int) -> Tensor:
         return torch.randint(len(self.part), (self.batch_size,), generator=stream(seed, "draw", step))

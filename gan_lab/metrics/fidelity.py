@@ -71,7 +71,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     real, fake = finite(real, 2, "real samples"), finite(fake, 2, "fakes")
     features = torch.nn.Identity()
     features.register_buffer("num_features", torch.tensor(real.shape[1]))
-    metric = FrechetInceptionDistance(features)
+    metric = FrechetInceptionDistance(features, sync_on_compute=False)
     centre = real.mean(0)  # torchmetrics subtracts n·μμᵀ from sums of squares: harmless only about μ = 0
     metric.update(real - centre, real=True)
     metric.update(fake - centre, real=False)
