@@ -270,5 +270,7 @@ def _outcome(folder: Path) -> str:
     if error := _read(folder / "job.json").get("error"):
         return ": " + str(error).partition("\n")[0]
     summary = _read(folder / "summary.json")
-    sentence = str(summary.get("verdict", {}).get("sentence", "")).partition(";")[0].partition(" (")[0]
+    sentence = (
+        str(summary.get("verdict", {}).get("sentence", "")).partition(". ")[0].partition(";")[0].partition(" (")[0]
+    )
     return f": {sentence} ({summary.get('seconds', 0):.0f} s)" if sentence else ""

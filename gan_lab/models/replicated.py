@@ -96,7 +96,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # they differ in mixed precision
+        x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             torch.bmm(gradient, weight) if of_x else None,
