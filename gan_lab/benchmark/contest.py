@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -39,7 +39,7 @@ class Contest:
 
     title: str
     unit: str
-    play: dict[str, Callable[[int], Any]]
+    play: Mapping[str, Callable[[int], Any]]
     against: Sequence[str]
     step: int = 1
     seconds: float | None = None

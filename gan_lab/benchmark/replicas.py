@@ -21,17 +21,16 @@ def contests(
     held = []
     for net in asked.nets:
         cfg = training(*NETWORKS[net], *BARE, f"data_dir={asked.data_dir}", f"threads={asked.threads}")
-        play = {ALONE: partial(ours, cfg)}
+        play: dict[str, Any] = {ALONE: partial(ours, cfg)}
         for many in MEMBERS[net]:
             several = cfg.copy()
             several.replicas = many
             play[f"replicas={many}"] = partial(_steps_of_each, several)
         title = f"{net}: one GAN's steps of {cfg.batch_size}"
-        held.append(Contest(title, "steps", play, (ALONE,), seconds=asked.seconds))
+        held.append(Contest(title, "steps", play, (ALONE,), cfg.log_every * max(MEMBERS[net]), asked.seconds))
     return held, {}
 
 
 def _steps_of_each(cfg: DictConfig, steps: int) -> float:
     """Seconds for so many steps, shared by the members."""
-    each = max(1, steps // cfg.replicas)
-    return ours(cfg, each) * steps / (each * cfg.replicas)
+    return ours(cfg, steps // cfg.replicas)

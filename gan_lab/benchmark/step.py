@@ -70,7 +70,7 @@ def _contest(
     title: str, cfg: DictConfig, ways: dict[str, Callable[[DictConfig, int], float]], seconds: float
 ) -> Contest:
     play = {name: partial(way, cfg) for name, way in ways.items()}
-    return Contest(title, "steps", play, [name for name in ways if name != OURS], seconds=seconds)
+    return Contest(title, "steps", play, [name for name in ways if name != OURS], cfg.log_every, seconds)
 
 
 class _Screen(io.StringIO):
@@ -91,7 +91,7 @@ class _Watch(pl.Callback):
         done = self.count(module)
         if done == WARM_UP:
             self._start = time.perf_counter()
-        elif done == WARM_UP + self.steps:
+        elif done >= WARM_UP + self.steps:
             self.seconds = time.perf_counter() - self._start
             trainer.should_stop = True
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,7 @@ def contests(folder: Path, asked: Any, _: Any) -> tuple[list[Contest], dict[str,
         f"replicas={SEEDS}": (f"replicas={SEEDS}",),
     }
     where = (f"cache_dir={Path(asked.cache_dir).absolute()}", f"steps={STEPS}", *QUIET)
-    play: dict[str, Callable[[int], Any]] = {
-        name: partial(_trained, folder, (*way, *where)) for name, way in ways.items()
-    }
+    play = {name: partial(_trained, folder, (*way, *where)) for name, way in ways.items()}
     title = f"{SEEDS} GANs on digits, {STEPS:,} steps each, from the command to its end"
     return [Contest(title, "GANs", play, (ONE_BY_ONE,), step=SEEDS)], {}
 
