@@ -63,7 +63,8 @@ class RandomNetwork:
 
     def __init__(self, shape: tuple[int, ...]):
         channels, *sides = shape
-        generator, self.filters = stream(0, "features/random"), []
+        self.filters: list[Tensor] = []
+        generator = stream(0, "features/random")
         while not self.filters or min(sides) > 4:
             scale = math.sqrt(2 / (channels * 16))  # He et al. 2015: keeps the responses' size from layer to layer
             self.filters.append(torch.randn(WIDTH, channels, 4, 4, generator=generator) * scale)

@@ -7,7 +7,7 @@ steps and then gives the seconds that the steps after those took. Call them in t
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,7 @@ def contests(
 
 
 def _contest(
-    title: str, cfg: DictConfig, ways: dict[str, Callable[[DictConfig, int], float]], seconds: float
+    title: str, cfg: DictConfig, ways: Mapping[str, Callable[[DictConfig, int], float]], seconds: float
 ) -> Contest:
     play = {name: partial(way, cfg) for name, way in ways.items()}
     return Contest(title, "steps", play, [name for name in ways if name != OURS], cfg.log_every, seconds)

@@ -16,7 +16,8 @@ from gan_lab.models.limits import halvings
 def _initialise(layer: nn.Module) -> None:
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not is_parametrized(layer):
         nn.init.normal_(layer.weight, 0, 0.02)
-        nn.init.zeros_(layer.bias)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 class Generator(nn.Module):
