@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gan_lab import plots
 from gan_lab.callbacks.loggers import MetricsTable, read_table
+from gan_lab.callbacks.verdict import Verdict
 from gan_lab.data import images, synthetic
 from gan_lab.errors import LabError
 from gan_lab.losses import BCE, MSE
@@ -135,6 +136,27 @@ def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
         made, run = training(tmp_path / latent, *TINY, *small, f"latent={latent}")
         fit(made, run)
         assert ("could make nothing else" in run.read_summary()["verdict"]["sentence"]) == explained
+
+
+def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
+    """What D answers at the end is what the last row says; running statistics would give 0.36 on real data for 0.54."""
+    small = ("steps=300", "log_every=5", "callbacks.verdict.samples=300")
+    made, run = training(tmp_path / "run", "norm=batch", "optim_g.lr=0", *small)
+    before = {}
+    judge = next(each for each in made.callbacks if isinstance(each, Verdict))
+    measure = judge._balance
+
+    def watched(module, samples):
+        before.update({name: tensor.clone() for name, tensor in module.state_dict().items()})
+        found = measure(module, samples)
+        assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
+        return found
+
+    judge._balance = watched
+    summary, _ = fit(made, run)
+    assert before
+    for kind in ("real", "fake"):
+        assert summary["metrics"][f"d_answer_{kind}"] == pytest.approx(summary["scores"][kind], abs=0.05)
 
 
 def test_a_collapse_during_training_is_dated(tmp_path):

@@ -1,5 +1,6 @@
 """The verdict in every run: how many modes G makes while it trains, and everything at the end."""
 
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gan_lab.streams import stream
 SHOWN = 12  # samples above their nearest originals
 GLANCE = 1_000  # samples of a look during training, 2,500 in the plane: quick, and its own column says how many
 BATCH = 1_000  # samples that are made at once
+SEEN = 64  # samples that D sees at once, at least
 
 
 def draw(module: GANModule, number: int, purpose: str, index: int = 0) -> Tensor:
@@ -27,6 +29,17 @@ def draw(module: GANModule, number: int, purpose: str, index: int = 0) -> Tensor
     generator = stream(module.seed, purpose, index)
     sizes = [min(BATCH, number - start) for start in range(0, number, BATCH)]
     return torch.cat([module.sample(module.latent((n, module.latent_dim), generator)).float().cpu() for n in sizes])
+
+
+@torch.no_grad()
+def _scores(module: GANModule, samples: Tensor) -> Tensor:
+    """D's raw scores `(n,)`, on the CPU, in batches and with a batch's own statistics, as it has learnt to answer.
+
+    Pitfall: running statistics are of real data and fakes together; with them `norm=batch` answers about 0.5 to both.
+    """
+    discriminator = copy.deepcopy(module.discriminator).train()  # the statistics that it counts are thrown away
+    batches = samples.tensor_split(max(1, len(samples) // SEEN))
+    return torch.cat([discriminator(batch.to(module.device)).float().cpu() for batch in batches])
 
 
 class Verdict(pl.Callback):
@@ -108,11 +121,8 @@ class Verdict(pl.Callback):
         if module.loss.neutral_answer != 0.5:
             return {}
         heldout = self.judge.heldout_samples
-        module.discriminator.eval()
-        with torch.no_grad():
-            sets = (heldout, samples[: len(heldout)])
-            real, fake = (module.loss.answer(module.discriminator(x.to(module.device))).float().cpu() for x in sets)
-        module.discriminator.train()
+        sets = (heldout, samples[: len(heldout)])
+        real, fake = (module.loss.answer(_scores(module, x)).float() for x in sets)
         if not (torch.isfinite(real).all() and torch.isfinite(fake).all()):
             return {}
         on_real, on_fake = accuracy(real, fake)
