@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, compose
+from omegaconf import OmegaConf
 
-from gan_lab.benchmark import contest, storage
+from gan_lab.benchmark import contest, replicas, step, storage
 from gan_lab.benchmark.contest import Contest
 from gan_lab.data.colour import patches
 
@@ -148,6 +149,37 @@ def test_the_command_leaves_table_chart_and_numbers(tmp_path, monkeypatch, capsy
         assert len(rates) == 2
         expected = np.median(np.divide(rates, each["rates"][storage.FOLDER]))
         assert each["ratios"][storage.FOLDER][storage.HELD] == pytest.approx(expected)
+
+
+def _table(tmp_path, monkeypatch, *arguments: str) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", "rounds=1", "seconds=0.01", "nets=[ring]", *arguments])
+    runpy.run_path(str(ROOT / "scripts" / "benchmark.py"), run_name="__main__")
+    (table,) = (tmp_path / "outputs" / "benchmark").glob("*/*.txt")
+    return table.read_text()
+
+
+def test_the_step_against_loops_by_hand_and_lightnings(tmp_path, monkeypatch):
+    table = _table(tmp_path, monkeypatch, "what=step")
+    assert all(f"\n  {name} " in table for name in (step.BY_HAND, step.OURS, step.USUAL))
+
+
+def test_replicas_against_one_alone_count_every_members_steps(tmp_path, monkeypatch):
+    """A clock that stands still but for a second a training: 16 members do 16 times the work."""
+    made = []
+    monkeypatch.setattr(replicas, "ours", lambda cfg, steps: made.append((cfg.replicas, steps)) or 1.0)
+    asked = OmegaConf.load(ROOT / "conf" / "benchmark.yaml")
+    asked.nets = ["ring"]
+    (race,), _ = replicas.contests(tmp_path, asked, compose)
+    assert [race.play[name](320) for name in (replicas.ALONE, "replicas=4", "replicas=16")] == [1.0] * 3
+    assert made == [(1, 320), (4, 80), (16, 20)]
+
+
+@pytest.mark.slow
+def test_startup_and_memory(tmp_path, monkeypatch):
+    table = _table(tmp_path, monkeypatch, "what=startup", f"cache_dir={ROOT / '.cache' / 'tests'}")
+    assert "until the first step of train.py" in table
+    assert "training digits" in table
 
 
 def test_help_names_every_key():
