@@ -5,8 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from gan_lab.benchmark.contest import Contest
 from gan_lab.benchmark.step import BARE, NETWORKS, ours
 
@@ -14,9 +12,7 @@ MEMBERS = {"ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
 ALONE = "one alone"
 
 
-def contests(
-    _: Path, asked: Any, training: Callable[..., DictConfig]
-) -> tuple[list[Contest], dict[str, dict[str, float]]]:
+def contests(_: Path, asked: Any, training: Callable[..., Any]) -> tuple[list[Contest], dict[str, dict[str, float]]]:
     """For each of `asked.nets` a contest; a unit is one step of one GAN, so that ratios are speed-ups per GAN."""
     held = []
     for net in asked.nets:
@@ -31,6 +27,6 @@ def contests(
     return held, {}
 
 
-def _steps_of_each(cfg: DictConfig, steps: int) -> float:
+def _steps_of_each(cfg: Any, steps: int) -> float:
     """Seconds for so many steps, shared by the members."""
     return ours(cfg, steps // cfg.replicas)
