@@ -51,9 +51,11 @@ BY_HAND, OURS, USUAL, BOOK = "by hand", "gan_lab", "Lightning's usual pattern", 
 def contests(
     _: Path, asked: Any, training: Callable[..., DictConfig]
 ) -> tuple[list[Contest], dict[str, dict[str, float]]]:
-    """For each of `asked.nets` a contest against a loop by hand, and one against Lightning's usual pattern, both with one
-    D update a step; for `book` one against the book's own code, with D's updates in turn. The latter two differ by far
-    more than a turn's scatter: a quarter of `asked.seconds` is enough for them."""
+    """For each of `asked.nets` a contest against a loop by hand, and one against Lightning's usual pattern, both with
+    one D update a step; for `book` one against the book's own code, with D's updates in turn.
+
+    The latter two differ by more than a turn's scatter: a quarter of `asked.seconds` is enough for them.
+    """
     held, few = [], asked.seconds / 4
     for net in asked.nets:
         cfg = training(*NETWORKS[net], *BARE, f"data_dir={asked.data_dir}", f"threads={asked.threads}")
