@@ -108,6 +108,7 @@ RULES = {
     "dataset.flip": Is(bool),
     "dataset.memory": Is(int, low=0, high=10**6),
     "dataset.size": Is(int, low=8, high=96),
+    "model.usual_norm": Is(str),
     "model.channels": Is(int, low=1, high=10**4),
     "model.*.hidden": WIDTHS,
     "model.*.channels": Is(int, low=1, high=10**4),

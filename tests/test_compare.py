@@ -72,18 +72,11 @@ def reasons(findings: Findings) -> dict[str, str]:
 # Factors.
 
 
-def found(*overrides: str) -> dict[str, list[str]]:
-    made = [OmegaConf.to_container(OmegaConf.create(config(each))) for each in overrides]
-
-    def flat(node: dict, prefix: str = "") -> dict:
-        pairs = [(f"{prefix}{key}", value) for key, value in node.items()]
-        return {
-            k: v
-            for key, value in pairs
-            for k, v in (flat(value, f"{key}.") if isinstance(value, dict) else {key: value}).items()
-        }
-
-    return {factor.name: factor.values for factor in factors([flat(each) for each in made])}
+def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
+    paths = [folder / f"{number}.yaml" for number in range(len(overrides))]
+    for path, each in zip(paths, overrides, strict=True):
+        path.write_text(config(each))
+    return {factor.name: factor.values for factor in factors([read_settings(path) for path in paths])}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +104,11 @@ def found(*overrides: str) -> dict[str, list[str]]:
             ["activation=sigmoid", "", "activation.negative_slope=0.2"],
             {"activation": ["Sigmoid", "LeakyReLU 0.02", "LeakyReLU 0.2"]},
         ),
-        (["dataset=mnist model=mlp", "dataset=mnist model=conv"], {"model": ["mlp", "conv"]}),
+        (["dataset=mnist model=mlp norm=none", "dataset=mnist model=conv norm=none"], {"model": ["mlp", "conv"]}),
+        (
+            ["dataset=mnist model=mlp", "dataset=mnist model=conv"],  # each with its usual norm
+            {"model + norm": ["mlp + LayerNorm", "conv + BatchNorm"]},
+        ),
         (["", "batch_size=16", "batch_size=128"], {"batch_size": ["64", "16", "128"]}),
         (["loss=mse norm=none", "loss=bce"], {"loss + norm": ["MSE + norm none", "BCE + LayerNorm"]}),
         (["", "latent_dim=2 loss=mse"], {"loss + latent_dim": ["BCE + latent_dim 32", "MSE + latent_dim 2"]}),
@@ -135,8 +132,8 @@ def found(*overrides: str) -> dict[str, list[str]]:
         (["", "+optim.eps=0.001"], {"optim.eps": ["default optim.eps", "0.001"]}),
     ],
 )
-def test_factors_are_what_differs(overrides, expected):
-    assert found(*overrides) == expected
+def test_factors_are_what_differs(tmp_path, overrides, expected):
+    assert found(tmp_path, *overrides) == expected
 
 
 def test_a_factor_begins_with_what_remedies_replace_or_the_smallest_number():

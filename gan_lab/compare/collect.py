@@ -133,7 +133,8 @@ def read(run: Run) -> Record:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved.
+    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
+    but for what `norm=usual` stands for.
 
     Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
 
@@ -153,7 +154,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name} {why}") from error
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is no configuration of a training")
-    return {**_defaults(), **dict(_flat(node))}
+    settings = {**_defaults(), **dict(_flat(node))}
+    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
+    settings.pop("model.usual_norm", None)  # which is no question of its own
+    return settings
 
 
 def set_apart(records: Sequence[Record]) -> list[Record]:

@@ -181,4 +181,12 @@ def _merged(members: list[Factor]) -> Factor:
         for value, own in zip(values, factor.values, strict=True):
             if own in factor.with_it and factor.with_it[own] not in with_it.get(value, ""):
                 with_it[value] = f"{with_it.get(value, '')} {factor.with_it[own]}".strip()
-    return Factor(prefix.rstrip(".") or " + ".join(factor.name for factor in members), values, with_it, members[0].part)
+    name = prefix.rstrip(".") or " + ".join(dict.fromkeys(_called(factor, members) for factor in members))
+    return Factor(name, values, with_it, members[0].part)
+
+
+def _called(factor: Factor, members: Sequence[Factor]) -> str:
+    """Its name; that of its group where all of the group says the same (G and D of one model)."""
+    group = factor.name.partition(".")[0]
+    others = [member for member in members if member.name.startswith(f"{group}.")]
+    return group if len(others) > 1 and all(other.values == factor.values for other in others) else factor.name
