@@ -34,7 +34,10 @@ def test_every_option_trains_a_step(tmp_path, little_images, group, option):
     assert run.metrics.is_file()
 
 
-NORMS, ACTIVATIONS = ([option for group, option in OPTIONS if group == name] for name in ("norm", "activation"))
+SAME = {"usual", "leaky_relu_dcgan"}  # another option's class once more
+NORMS, ACTIVATIONS = (
+    [option for group, option in OPTIONS if group == name and option not in SAME] for name in ("norm", "activation")
+)
 PAIRS = list(itertools.product(NORMS, ACTIVATIONS, ["mlp", "conv"], ["2", "1"]))
 
 
