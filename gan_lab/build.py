@@ -2,7 +2,6 @@
 
 import logging
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from gan_lab.ranks import Team
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
 
-MACHINE = ("threads", "devices", "num_nodes", "workers")
+MACHINE = ("threads", "devices", "num_nodes", "workers", "compile")
 SHOWN = ("callbacks", "logger", "log_every", "features")
 ASIDE = ("trainer", "name", "resume", "force", "trust", "objective", *SHOWN, *MACHINE)
 
@@ -85,6 +84,9 @@ def build(cfg: DictConfig, run: Run) -> Training:
     team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
     if checkpoint:
         _fill(module, checkpoint, run)
+    if cfg.get("compile", False):
+        for network in (module.generator, module.discriminator):
+            network.compile()
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     workers = cfg.get("workers", 0)  # runs of older versions have none
@@ -169,22 +171,12 @@ def _tuned(cfg: DictConfig, dataset: Dataset) -> int:
     """The fastest number of threads in trials with GANs that are thrown away."""
 
     def seconds() -> float:
-        module, watch = build_module(cfg, dataset), _Stopwatch()
+        module, watch = build_module(cfg, dataset), threads.Stopwatch()
         module.steps = module.log_every = threads.TRIAL_STEPS
         _play(cfg, dataset, module, watch, marks=[1])
         return watch.seconds / watch.steps
 
     return threads.fastest(seconds, threads.candidates(cores()))
-
-
-class _Stopwatch(pl.Callback):
-    """Times the steps behind the first, and ends the training when that has taken long enough."""
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        if module.step == 1:
-            self._start = time.perf_counter()
-        self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
-        trainer.should_stop = self.seconds > threads.TRIAL_SECONDS
 
 
 def load(

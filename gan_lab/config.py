@@ -23,7 +23,7 @@ from gan_lab.runs import OUTPUTS, Run, remove_empty
 from gan_lab.sweep import job_folder
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
-HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "objective", "preflight"}
+HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
 HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir"}
 
 

@@ -93,6 +93,7 @@ RULES = {
     "background": Is(str),
     "labels": Is(str),
     "holdout": Is(float, low=0.01, high=0.9),
+    "compile": Is(bool),
     "workers": Is(int, low=0, high=1024),
     "max_bad": Is(float, low=0, high=1),
     "compress": Is(bool),
@@ -199,6 +200,7 @@ def _shown(value: Any) -> str:
 
 LATER = {
     "objective",
+    "compile",
     "preflight",
     "devices",
     "num_nodes",

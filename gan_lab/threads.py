@@ -1,9 +1,11 @@
 """How many threads torch computes with: by the work of a step, or as trials show. See docs/performance.md, Threads."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -70,3 +72,13 @@ def fastest(seconds: Callable[[], float], numbers: Sequence[int]) -> int:
             torch.set_num_threads(number)
             each.append(seconds())
     return min(taken, key=lambda number: statistics.median(taken[number] or [0.0]))
+
+
+class Stopwatch(pl.Callback):
+    """Times the steps behind the first, and ends the training when that has taken long enough."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:  # type: ignore[override]
+        if module.step == 1:
+            self._start = time.perf_counter()
+        self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
+        trainer.should_stop = self.seconds > TRIAL_SECONDS

@@ -20,6 +20,8 @@ from gan_lab.rules import CONF, RULES, Is, leaves, rule_of
 def test_every_option_trains_a_step(tmp_path, little_images, group, option):
     if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
         pytest.skip("no GPU")
+    if (group, option) == ("trainer", "mps") and not torch.backends.mps.is_available():
+        pytest.skip("no Apple GPU")
     experiment = [f"experiment={option}", *PARTNERS.get(option, ()), "callbacks.verdict.samples=50"]  # its own networks
     overrides = experiment if group == "experiment" else small(group, option)
     made, run = training(tmp_path / "run", *overrides, "steps=2")

@@ -347,3 +347,18 @@ def test_a_stream_of_very_many_samples_draws_them():
 def test_a_stream_of_all_triples():
     chunk = next(iter(Stream(images.stacked_digits(None).train, 16, seed=0, steps=20)))
     assert chunk.shape == (CHUNK, 16, 3, 8, 8)
+
+
+def test_samples_held_on_a_device_are_picked_there():
+    """`meta` is a device that every machine has: tensors of it have a place and a shape, but no values."""
+    meta, indices = torch.device("meta"), torch.tensor([2, 0])
+    plain = Part(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.tensor([0, 1, 0]))
+    for part, shape in (
+        (plain, (2, 1, 4, 4)),
+        (StackedPart(plain), (2, 3, 4, 4)),
+        (StackedPart(plain, torch.tensor([[0, 1, 2], [2, 2, 2], [1, 0, 0]])), (2, 3, 4, 4)),
+    ):
+        picked = part.on(meta)[indices]
+        assert (picked.device, tuple(picked.shape)) == (meta, shape)
+        assert len(part.on(meta)) == len(part)
+        assert torch.equal(part.on(torch.device("cpu"))[indices], part[indices])

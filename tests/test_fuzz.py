@@ -149,7 +149,7 @@ CFG = OmegaConf.to_container(compose(*TINY))
 KEYS = sorted(key for key, _ in leaves(CFG, private=True))
 NODES = sorted({key.rpartition(".")[0] for key in KEYS if "." in key})
 OPTIONS = [f"{group}={file.stem}" for group in sorted(groups()) for file in sorted((CONF / group).rglob("*.yaml"))]
-OPTIONS = [option for option in OPTIONS if not any(large in option for large in ("mnist", "digits", "gpu"))]
+OPTIONS = [option for option in OPTIONS if not any(large in option for large in ("mnist", "digits", "gpu", "mps"))]
 PLAIN = [
     "1",
     "2",

@@ -161,3 +161,14 @@ def test_sampling_leaves_batch_statistics_alone(tmp_path):
     assert samples.shape == (9, 1, 8, 8)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     assert module.generator.training
+
+
+@pytest.mark.slow
+def test_compiled_networks_take_the_same_steps_to_round_off(tmp_path):
+    small = (*TINY, "steps=4", "log_every=2", "optim=sgd", "~callbacks.verdict", "~callbacks.pictures")
+    rows = []
+    for name in ("false", "true"):
+        made, _ = training(tmp_path / name, *small, f"compile={name}")
+        made.trainer.fit(made.module, made.datamodule)
+        rows.append(made.module.last_row)
+    assert rows[0] == pytest.approx(rows[1], abs=1e-5)

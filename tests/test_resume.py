@@ -112,6 +112,8 @@ def _go_on(run: Run, *overrides: str) -> None:
 @pytest.mark.parametrize("case", sorted(CASES))
 def test_whatever_is_trained_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, case):
     """Killed at step 7: past the checkpoint of step 5, between the rows of steps 6 and 8."""
+    if case == "trainer=mps" and not torch.backends.mps.is_available():
+        pytest.skip("no Apple GPU")
     if case == "trainer=gpu" and not torch.cuda.is_available():
         pytest.skip("no GPU")
     killed, whole = _killed(tmp_path, 7, *CASES[case])

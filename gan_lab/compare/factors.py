@@ -11,7 +11,7 @@ Settings = Mapping[str, Any]
 # Differences that are no question to the runs: repetitions, where things lie, how they are computed and shown.
 BOOKKEEPING = (
     *("seed", "replicas", "name", "resume", "force", "trust", "log_every", "preflight", "objective"),
-    *("threads", "devices", "num_nodes", "workers"),
+    *("threads", "devices", "num_nodes", "workers", "compile"),
     *("data.path", "dataset.memory"),  # dataset.path stays: other images are other data
     *("*data_dir", "*cache_dir", "*._partial_", "optim*.fused", "callbacks.*", "logger.*", "trainer.*", "hydra.*"),
 )

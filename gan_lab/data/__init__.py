@@ -33,6 +33,9 @@ class Samples(Protocol):
     def label_counts(self, classes: int) -> Tensor:
         """How many samples each class has, `(classes,)` int64."""
 
+    def on(self, device: torch.device) -> "Samples":
+        """The same samples held on a device; those that memory doesn't hold, as they are. For training: no labels."""
+
 
 class Labelled:
     """Samples whose class numbers, `(N,)` int64, are held in memory, if they are known."""
@@ -83,8 +86,11 @@ class Part(Labelled):
 
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
-        picked = self.values.index_select(0, indices)
+        picked = self.values.index_select(0, indices.to(self.values.device))
         return picked.float().div_(255) if picked.dtype == torch.uint8 else picked
+
+    def on(self, device: torch.device) -> "Part":
+        return Part(self.values.to(device))
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,9 @@ class StackedPart:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Samples `(n, 3, H, W)` as float32 at the indices `(n,)`."""
         return self.base[self._channels(indices).flatten()].reshape(len(indices), *self.shape)
+
+    def on(self, device: torch.device) -> "StackedPart":
+        return StackedPart(self.base.on(device), self.triples)
 
     def labels_of(self, indices: Tensor) -> Tensor:
         """Class numbers `(n,)`, int64, 100 r + 10 g + b, at the indices `(n,)`.
@@ -170,9 +179,12 @@ class FlippedPart:
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Samples `(n, C, H, W)` as float32 at the indices `(n,)`."""
         images = self.base[indices % len(self.base)]
-        mirrored = indices >= len(self.base)
+        mirrored = (indices >= len(self.base)).to(images.device)
         images[mirrored] = images[mirrored].flip(-1)
         return images
+
+    def on(self, device: torch.device) -> "FlippedPart":
+        return FlippedPart(self.base.on(device))
 
     def labels_of(self, indices: Tensor) -> Tensor:
         """Class numbers `(n,)`, int64, at the indices `(n,)`.

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
@@ -118,6 +119,10 @@ class GANDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> Stream:
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
+        part, device = self.dataset.train, self.trainer.strategy.root_device  # type: ignore[union-attr]
+        if device.type != "cpu" and not self.workers:
+            with suppress(torch.OutOfMemoryError):  # then batches travel
+                part = part.on(device)
         share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
         where = (self.batch_size, self.seed, self.steps, module.step, self.marks)
-        return Stream(self.dataset.train, *where, self.workers, module.replicas, share)
+        return Stream(part, *where, self.workers, module.replicas, share)

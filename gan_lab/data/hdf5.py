@@ -137,6 +137,9 @@ class PackedPart(Labelled):
             raise RunError(f"{self.path}: {self.name} can't be read: {error}.") from error
         return values
 
+    def on(self, device: torch.device) -> "PackedPart":
+        return self
+
     def held(self) -> Part:
         """The same, held in memory."""
         values = torch.empty(self._n, *self.shape, dtype=torch.uint8)
