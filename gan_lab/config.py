@@ -40,6 +40,7 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     hydra_cfg = HydraConfig.get()
     overrides = hydra_cfg.overrides.task
     job = Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
+    _settle_norm(cfg)
     if job and job.config.exists():  # an interrupted sweep goes on
         cfg.resume = str(job.folder)
     if not cfg.resume:
@@ -195,6 +196,19 @@ def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
         after.threads = before.threads
     _refuse_other(run, before, after)
     return after
+
+
+def _settle_norm(cfg: DictConfig) -> None:
+    """Puts what `norm=usual` stands for with this model in its place: a run keeps to it.
+
+    Raises:
+        LabError: if the model doesn't say.
+    """
+    if OmegaConf.is_dict(cfg.get("norm")) and "_target_" in cfg.norm:
+        try:
+            cfg.norm._target_ = cfg.norm._target_
+        except OmegaConfBaseException as error:
+            raise LabError("This model doesn't say what its usual_norm is.", "Say norm=layer, for example.") from error
 
 
 def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:
