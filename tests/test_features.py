@@ -7,15 +7,15 @@ from conftest import kept_evaluators
 
 from gan_lab.data import Dataset, Part, colour, images, synthetic
 from gan_lab.errors import LabError
-from gan_lab.features import PrincipalComponents, RandomNetwork, features_of
+from gan_lab.features import PrincipalComponents, RandomNetwork, evaluator_of, features_of
 from gan_lab.judge import judge_for
 
 
 @pytest.fixture(scope="module")
 def unlabelled() -> Dataset:
     """Patches of photographs whose labels nobody knows."""
-    dataset = colour.patches(samples=3_000)
-    return Dataset(Part(dataset.train.values), Part(dataset.heldout.values))
+    dataset = colour.patches(samples=1_500)
+    return Dataset(Part(dataset.train.values), Part(dataset.heldout.values[::4]))
 
 
 @pytest.fixture(scope="module")
@@ -56,27 +56,27 @@ def test_principal_components_find_the_direction_that_varies():
 
 
 def test_images_without_labels_get_a_verdict(judge, unlabelled):
-    real = unlabelled.heldout[torch.arange(0, 4_000, 2)]  # as many of each photograph
+    real = unlabelled.heldout[torch.arange(1_000)]
     fresh = judge.judge(real)
     assert (fresh.verdict["collapse"], fresh.verdict["likeness"], fresh.verdict["copies"]) == ("covered", "good", False)
     assert "random convolutional network" in fresh.features
     assert "random convolutional network" in fresh.verdict["sentence"]
     assert "evaluator_accuracy" not in fresh.metrics
-    assert fresh.metrics["ndb"] < 0.2
+    assert fresh.metrics["ndb"] < 0.3, "few samples in many bins"
 
 
 @pytest.mark.parametrize("case", ["few", "one photograph", "noise", "plain colours", "blends", "stripes"])
 def test_what_is_wrong_with_images_without_labels_is_seen(judge, unlabelled, case):
     real = unlabelled.heldout[torch.arange(len(unlabelled.heldout))]
-    flowers = real[2_000:]
+    flowers = real[500:]
     generator = torch.Generator().manual_seed(0)
     stripes = torch.tensor([0.1, -0.1]).repeat(16)
     spoilt = {
-        "few": real[torch.randint(0, 4_000, (10,), generator=generator)].repeat(200, 1, 1, 1),
+        "few": real[torch.randint(0, 1_000, (10,), generator=generator)].repeat(100, 1, 1, 1),
         "one photograph": flowers,
-        "noise": torch.rand(2_000, 3, 32, 32, generator=generator),
+        "noise": torch.rand(1_000, 3, 32, 32, generator=generator),
         "plain colours": real.mean((2, 3), keepdim=True).expand_as(real),
-        "blends": (real[:2_000] + flowers) / 2,
+        "blends": (real[:500] + flowers) / 2,
         "stripes": (real + stripes).clamp(0, 1),
     }[case]
     result = judge.judge(spoilt)
@@ -87,8 +87,10 @@ def test_what_is_wrong_with_images_without_labels_is_seen(judge, unlabelled, cas
 
 
 def test_which_data_allow_which_space(unlabelled):
-    assert "evaluator" in judge_for(images.digits(), kept_evaluators()).features.name
-    assert "random" in judge_for(images.digits(), kept_evaluators(), "random").features.name
+    digits = images.digits()
+    network = evaluator_of(digits, kept_evaluators())
+    assert "evaluator" in features_of(digits, network, None).name
+    assert "random" in features_of(digits, network, "random").name
     with pytest.raises(LabError, match="features=evaluator needs images with labels"):
         features_of(unlabelled, None, "evaluator")
     with pytest.raises(LabError, match="features=pca is for images"):
