@@ -77,7 +77,7 @@ def fastest(seconds: Callable[[], float], numbers: Sequence[int]) -> int:
 class Stopwatch(pl.Callback):
     """Times the steps behind the first, and ends the training when that has taken long enough."""
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
         if module.step == 1:
             self._start = time.perf_counter()
         self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
