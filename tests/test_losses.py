@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from gan_lab import previews
 from gan_lab.inspection import Check
@@ -184,8 +185,13 @@ def test_the_preflight_judges_and_draws_every_loss(loss):
     assert check.facts["ideal loss"].startswith(
         "this loss has none" if loss.equilibrium is None else "at D = 0.5" if not loss.paired else "at any equal scores"
     )
-    figure = previews.objective([], [], loss)
-    assert figure.axes[0].get_lines()
+    axes = Figure().subplots()
+    previews._loss_over_answers(axes, loss)
+    curves = [line.get_ydata() for line in axes.get_lines()]
+    if loss.paired:  # in the middle both scores are 0
+        assert curves[0][100] == pytest.approx(2 * loss.equilibrium)
+    else:
+        assert len(curves) == 2 + (loss.equilibrium is not None)
 
 
 class Misstated(Relativistic):
