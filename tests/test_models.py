@@ -152,7 +152,7 @@ def test_without_a_batch_layer_nothing_changes():
     assert torch.equal(state["layers.0.weight"], first.weight)
     assert torch.equal(state["layers.3.weight"], last.weight)
     keys = list(conv.Discriminator((1, 28, 28), 4, nn.ReLU, blocks.NoNorm()).state_dict())
-    assert keys == [f"layers.{i}.{each}" for i in (0, 2, 5) for each in ("weight", "bias")]
+    assert keys == [f"layers.{i}.{each}" for i in (0, 2, 6) for each in ("weight", "bias")]
 
 
 def test_stddev_of_a_group():
