@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -71,6 +72,21 @@ def test_gdpp_of_another_pair():
     """(1, 1, 0)/√2 and (0, 1, 1)/√2 have the cosine ½, as have those of the smallest, weighted 0; e₃ and e₁ have 0."""
     value = judged(GDPP(2), _kernel(0.2, (1, 2)), _kernel(0.5, (0, 1)))
     assert value.item() == pytest.approx(2 * (1e-4 * 2 * 0.3**2 / 3 - 1 / 2), abs=1e-12)
+
+
+def test_gdpp_of_any_batches_whatever_the_eigenvectors_signs():
+    """An independent computation: squared cosines are traces of products of projections."""
+    fake, real = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    spectra = []
+    for rows in (fake, real):
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        left, singular, _ = np.linalg.svd(rows)
+        spectra.append((singular**2, [np.outer(v, v) for v in left.T]))
+    (values, ours), (wanted, theirs) = spectra
+    cosines = np.array([np.trace(p @ q) ** 0.5 for p, q in zip(ours, theirs, strict=True)])
+    shares = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    value = judged(GDPP(), torch.from_numpy(fake), torch.from_numpy(real))
+    assert value.item() == pytest.approx(1e-4 * ((values - wanted) ** 2).mean() - shares @ cosines)
 
 
 def test_gdpps_gradient_is_that_of_differences():
