@@ -5,11 +5,14 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, stack_module_state, vmap
 
-from gan_lab.losses import BCE
+from gan_lab.losses import BCE, RelativisticAverage
 from gan_lab.models import blocks, mlp
+from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.penalties import DRAGAN, R1, R2, WGANGP, LeCam
 from gan_lab.streams import stream
+from gan_lab.unrolled import Unrolled
 
 ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, start=0)]
 NAMES = [type(each).__name__ for each in ALL]
@@ -174,3 +177,36 @@ def test_draws_are_the_streams(penalty):
     first, again = (penalty(half_square, real, fake, draws()) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, penalty(half_square, real, fake, stream(1, "test")))
+
+
+class Replicas(nn.Module):
+    """Several networks as one, under vmap."""
+
+    def __init__(self, networks):
+        super().__init__()
+        stacked, _ = stack_module_state(networks)
+        self.names, self.weights = list(stacked), nn.ParameterList(stacked.values())
+        self.__dict__["first"] = networks[0]
+
+    def forward(self, x):
+        weights = dict(zip(self.names, self.weights, strict=True))
+        return vmap(lambda own, x: functional_call(self.first, own, (x,)))(weights, x)
+
+
+@pytest.mark.parametrize("batch_layer", [None, MinibatchStddev, MinibatchDiscrimination])
+def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(batch_layer):
+    """In float64, in which round-off can't hide a mistake."""
+    torch.manual_seed(0)
+    networks = [mlp.Discriminator((2,), (6,), nn.Tanh, blocks.LayerNorm(), batch_layer).double() for _ in range(3)]
+    replicas = Replicas(networks)
+    real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
+    for penalty in (R1(), R2(), LeCam(start=0, leading=(3,)).double()):
+        values = penalty(replicas, real, fake, draws())
+        for i, network in enumerate(networks):
+            own = LeCam(start=0).double() if isinstance(penalty, LeCam) else penalty
+            torch.testing.assert_close(values[i], own(network, real[i], fake[i], draws()))
+    for loss in (BCE(), RelativisticAverage()):
+        later = Unrolled(3, lr=0.2)(replicas, loss, real, fake)(fake)
+        for i, network in enumerate(networks):
+            alone = Unrolled(3, lr=0.2)(network, loss, real[i], fake[i])(fake[i])
+            torch.testing.assert_close(later[i], alone)
