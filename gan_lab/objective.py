@@ -155,22 +155,26 @@ def _judge_update(check: Check, phase: str, player: str, update: Update) -> Iter
 
 
 def _judge_loss(check: Check, loss: Loss) -> None:
-    """Where D can't tell real from fake, both of its terms have the value that the loss states as ideal."""
-    score = torch.zeros(1)
-    answer, d_real, d_fake = (term(score).item() for term in (loss.answer, loss.d_real, loss.d_fake))
-    ideal = loss.equilibrium
-    check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "equilibrium": ideal}
-    if ideal is None or loss.neutral_answer is None:
+    """Where D can't tell real from fake, all terms have the values that the loss states as ideal.
+
+    Then D gives every sample the same score, the one that costs it least.
+    """
+    scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # as many batches of one sample
+    terms = torch.stack([*loss.d(scores, scores), loss.g(scores, scores), loss.answer(scores)])[..., 0]
+    d_real, d_fake, g, answer = terms[:, (terms[0] + terms[1]).argmin()].tolist()
+    ideal, ideal_g = loss.equilibrium, loss.equilibrium_g
+    check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "g": g}
+    check.numbers |= {"equilibrium": ideal, "equilibrium_g": ideal_g}
+    if ideal is None or ideal_g is None:
         check.facts["ideal loss"] = "this loss has none: its value doesn't tell how well D and G are matched"
         return
-    check.facts["ideal loss"] = (
-        f"at D = {answer:.4g} it is {d_real:.4f} on real, {d_fake:.4f} on fakes; stated as ideal: {ideal:.4f}"
-    )
-    if any(
-        abs(found - stated) > 1e-5
-        for found, stated in ((d_real, ideal), (d_fake, ideal), (answer, loss.neutral_answer))
-    ):
+    neutral = answer if loss.neutral_answer is None else loss.neutral_answer  # a level of its own, or any
+    where = "at any equal scores" if loss.neutral_answer is None else f"at D = {answer:.4g}"
+    found = f"{d_real:.4f} on real, {d_fake:.4f} on fakes, {g:.4f} for G"
+    stated = f"{ideal:.4f} for D, {ideal_g:.4f} for G"
+    check.facts["ideal loss"] = f"{where} it is {found}; stated as ideal: {stated}"
+    if max(abs(d_real - ideal), abs(d_fake - ideal), abs(g - ideal_g), abs(answer - neutral)) > 1e-5:
         check.failures.append(
-            f"With D at {answer:.4g} the loss is {d_real:.4f} on real and {d_fake:.4f} on fakes, but it states"
-            f" {ideal:.4f} as ideal (at D = {loss.neutral_answer:.4g}): its charts would show a wrong line."
+            f"Where D can't tell real from fake ({where}), the loss is {found}, but it states {stated} as ideal"
+            f"{'' if loss.neutral_answer is None else f' (at D = {neutral:.4g})'}: its charts would show a wrong line."
         )

@@ -209,25 +209,27 @@ def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
     for axes, (player, columns) in zip(figure.subplots(2, 1, sharex=True), panels.items(), strict=True):
         table = metrics.set_index("step")[columns].rename(columns=names)
         finite = table.to_numpy()[np.isfinite(table.to_numpy())]
-        top = loss.ceiling or max(1.0, float(np.quantile(finite, 0.995)) * 1.1 if finite.size else 0)
+        low, high = np.quantile(finite, (0.005, 0.995)) * 1.1 if finite.size else (0.0, 0.0)
+        top, bottom = loss.ceiling or max(1.0, float(high)), min(0.0, float(low))  # some losses go below 0
         ticks = [0, 0.25, 0.5, *([] if loss.ceiling else [1.0, 5.0])]
-        _draw_curves(axes, table, ylim=(0, top), ticks=[t for t in ticks if t <= top])
+        _draw_curves(axes, table, ylim=(bottom, top), ticks=[t for t in ticks if t <= top] if bottom == 0 else None)
         _draw_bands(axes, metrics, columns)
         axes.set(title=f"{player}'s loss", ylabel="loss")
-        _draw_ideal(axes, loss.equilibrium)
+        _draw_ideal(axes, loss.equilibrium if player == "D" else loss.equilibrium_g)
         _legend(axes)
     return figure
 
 
 def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
-    """D's mean answer on real samples and on fakes over the steps; at the ideal both are the neutral answer."""
+    """D's mean answer on real samples and on fakes over the steps; at the ideal both are the neutral answer, if any."""
     figure = Figure(figsize=(16, 5), layout="constrained")
     axes = figure.subplots()
     names = {"score/real": "on real", "score/fake": "on fakes"}
     table = metrics.set_index("step")[list(names)].rename(columns=names)
     _draw_curves(axes, table, ylim=(0, 1) if loss.neutral_answer == 0.5 else None, ticks=None)
     _draw_bands(axes, metrics, list(names))
-    axes.set(title="D's mean answer (1: real, 0: fake)", ylabel="mean answer")
+    scale = "1: real, 0: fake" if loss.neutral_answer == 0.5 else "higher: more real"
+    axes.set(title=f"D's mean answer ({scale})", ylabel="mean answer")
     _draw_ideal(axes, loss.neutral_answer)
     _legend(axes)
     return figure

@@ -170,7 +170,14 @@ def _gradients(axes: Axes, names: Sequence[str], update: Update, limits: tuple[f
 
 
 def _loss_over_answers(axes: Axes, loss: Loss) -> None:
-    scores = torch.linspace(-4, 4, 201)
+    scores = torch.linspace(-4, 4, 201)[:, None]  # as many batches of one sample
+    if loss.paired:
+        pair = torch.stack(loss.d(scores, torch.zeros_like(scores))).sum(0)
+        axes.plot(scores[:, 0], pair[:, 0], color=D_COLOUR, label="on a pair, both terms")
+        axes.set(title=f"D's loss ({type(loss).__name__})", xlabel="real sample's score − fake's", ylabel="loss")
+        axes.grid(alpha=0.4)
+        axes.legend(loc="upper center")
+        return
     answers = loss.answer(scores)
     axes.plot(answers, loss.d_real(scores), color=REAL_COLOUR, label="on a real sample")
     axes.plot(answers, loss.d_fake(scores), color=FAKE_COLOUR, label="on a fake")

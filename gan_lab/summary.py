@@ -62,6 +62,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "losses": {
             **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
             "equilibrium": module.loss.equilibrium,
+            "equilibrium_g": module.loss.equilibrium_g,
             "averaged_over_steps": module.row_steps,
         },
         "scores": scores,
@@ -117,15 +118,19 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def describe(summary: dict[str, Any], run: Run) -> str:
     """The end-of-run summary for the terminal."""
-    losses, ideal = summary["losses"], summary["losses"]["equilibrium"]
+    losses = summary["losses"]
     rate = f"{summary['steps_per_second'] or 0:,.0f} steps/s"
     lines = [
         "",
         f"{summary['status'].capitalize()}: {summary['steps']:,} steps in {summary['seconds']:.0f} s ({rate})",
         f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   (mean over {losses['averaged_over_steps']} steps)",
     ]
-    for name, label in (("d_real", "D on real"), ("d_fake", "D on fakes"), ("g", "G")):
-        lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(ideal):>10}")
+    for name, label, ideal in (
+        ("d_real", "D on real", "equilibrium"),
+        ("d_fake", "D on fakes", "equilibrium"),
+        ("g", "G", "equilibrium_g"),
+    ):
+        lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(losses[ideal]):>10}")
     if word := summary["verdict"].get("balance"):
         answers, metrics = summary["scores"], summary.get("metrics", {})
         real, fake = metrics.get("d_answer_real", answers["real"]), metrics.get("d_answer_fake", answers["fake"])

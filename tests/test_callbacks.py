@@ -16,7 +16,7 @@ from gan_lab.callbacks.loggers import MetricsTable, read_table
 from gan_lab.callbacks.verdict import Verdict
 from gan_lab.data import images, synthetic
 from gan_lab.errors import LabError
-from gan_lab.losses import BCE, MSE
+from gan_lab.losses import BCE, MSE, Saturating
 from gan_lab.runs import Run
 from gan_lab.training import fit
 
@@ -63,7 +63,8 @@ def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
     events = EventAccumulator(str(run.folder)).Reload()
     tags = events.Tags()
     assert {"loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake", "ideal/loss"} <= set(tags["scalars"])
-    assert [e.value for e in events.Scalars("ideal/loss")] == pytest.approx([np.log(2)] * 4)
+    for ideal in ("ideal/loss", "ideal/g"):
+        assert [e.value for e in events.Scalars(ideal)] == pytest.approx([np.log(2)] * 4)
     table = pd.read_csv(run.metrics)
     table = table.dropna(subset="loss/g")  # looks at the modes have rows of their own
     assert [e.step for e in events.Scalars("loss/g")] == table["step"].tolist() == [2, 4, 6, 8]
@@ -195,6 +196,15 @@ def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
         assert axes.get_lines()[0].get_marker() == "."
         assert axes.get_lines()[0].get_xdata().tolist() == [5, 10]
     assert g.get_ylim()[1] == pytest.approx(top)
+
+
+def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():
+    columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [-1.5, -1.5]}
+    d, g = plots.losses(pd.DataFrame({"step": [5, 10], **columns}), Saturating()).axes
+    assert "ideal 0.6931" in _lines(d)
+    assert "ideal -0.6931" in _lines(g)
+    assert d.get_ylim()[0] == 0
+    assert g.get_ylim()[0] == pytest.approx(-1.5 * 1.1)
 
 
 def test_the_loss_chart_gets_as_faint_as_the_books_for_many_dots():

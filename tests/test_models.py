@@ -1,11 +1,15 @@
 """Networks: shapes, ranges, layers as the book draws them, and what they refuse."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 from gan_lab.errors import LabError
 from gan_lab.models import blocks, conv, conv_book, mlp
+from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
 
 
 def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
@@ -141,9 +145,12 @@ def test_group_norm_refuses_groups_that_do_not_fit():
         blocks.GroupNorm(10).features((10,))
 
 
-@pytest.mark.parametrize("layer", [nn.Linear(8, 6), nn.Conv2d(3, 5, 4), nn.ConvTranspose2d(3, 5, 4)])
-def test_spectral_norm_brings_the_largest_singular_value_to_one(layer):
-    torch.manual_seed(0)
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [(nn.Linear, (8, 6)), (nn.Conv2d, (3, 5, 4)), (nn.ConvTranspose2d, (3, 5, 4))]
+)
+def test_spectral_norm_brings_the_largest_singular_value_to_one(kind, sizes):
+    torch.manual_seed(0)  # where the two largest are nearly equal it takes longer
+    layer = kind(*sizes)
     with torch.no_grad():
         layer.weight.mul_(30)
     layer = blocks.SpectralNorm().weight(layer)
@@ -151,3 +158,117 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(layer):
         weight = layer.weight
     matrix = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
     assert torch.linalg.matrix_norm(matrix.flatten(1), 2).item() == pytest.approx(1, abs=1e-3)
+
+
+def _discriminators(**options):
+    torch.manual_seed(0)
+    yield mlp.Discriminator((2,), (6, 7), nn.LeakyReLU, blocks.LayerNorm(), **options), (2,)
+    yield conv.Discriminator((1, 28, 28), 4, nn.LeakyReLU, blocks.SpectralNorm(), **options), (1, 28, 28)
+
+
+def test_d_scores_what_its_features_tell():
+    for discriminator, shape in _discriminators():
+        discriminator.eval()  # spectral norm's power iteration rests
+        x = torch.randn(5, *shape)
+        features = discriminator.features(x)
+        assert features.shape == (5, discriminator.layers[-1].in_features)
+        assert torch.equal(discriminator.layers[-1](features).squeeze(-1), discriminator(x))
+
+
+def test_without_a_batch_layer_nothing_changes():
+    """Drawn in the same order, under the same names: checkpoints of before can be read."""
+    torch.manual_seed(0)
+    first, last = nn.Linear(2, 3), nn.Linear(3, 1)
+    torch.manual_seed(0)
+    state = mlp.Discriminator((2,), (3,), nn.ReLU, blocks.NoNorm()).state_dict()
+    assert list(state) == ["layers.0.weight", "layers.0.bias", "layers.3.weight", "layers.3.bias"]
+    assert torch.equal(state["layers.0.weight"], first.weight)
+    assert torch.equal(state["layers.3.weight"], last.weight)
+    keys = list(conv.Discriminator((1, 28, 28), 4, nn.ReLU, blocks.NoNorm()).state_dict())
+    assert keys == [f"layers.{i}.{each}" for i in (0, 2, 6) for each in ("weight", "bias")]
+
+
+def test_stddev_of_a_group():
+    """Groups {0, 2} and {1, 3}: deviations 1 and 3, and 0 and 2 (of two numbers a, b: |a − b| / 2)."""
+    x = torch.tensor([[0.0, 10], [5, 1], [2, 4], [5, 5]], dtype=torch.float64)
+    layer = MinibatchStddev((2,), group=2)
+    shown = layer(x)
+    assert torch.equal(shown[:, :2], x)
+    assert shown[:, 2].tolist() == pytest.approx([2, 1, 2, 1], abs=1e-4)
+    maps = x.view(4, 2, 1, 1).expand(4, 2, 3, 5)
+    on_maps = MinibatchStddev((2, 3, 5), group=2)(maps)
+    assert on_maps.shape == (4, 3, 3, 5)
+    torch.testing.assert_close(on_maps[:, 2], shown[:, 2, None, None].expand(4, 3, 5))
+
+
+def test_stddev_is_progans_where_the_group_divides_the_batch():
+    """An independent computation: (group, B / group) as the authors' code lays the batch out."""
+    x = torch.randn(12, 5, 3, 3, generator=torch.Generator().manual_seed(0))
+    wanted = x.view(4, 3, 5, 3, 3).std(0, correction=0).flatten(1).mean(1).repeat(4)
+    torch.testing.assert_close(MinibatchStddev((5, 3, 3))(x)[:, 5, 1, 2], wanted)
+
+
+@pytest.mark.parametrize(("batch", "sizes"), [(1, [1]), (3, [3]), (7, [7]), (9, [5, 4]), (14, [5, 5, 4])])
+def test_stddev_takes_any_batch(batch, sizes):
+    x = torch.randn(batch, 6)
+    found = MinibatchStddev((6,))(x)[:, 6]
+    wanted = [x[i :: len(sizes)].std(0, correction=0).mean() for i in range(len(sizes))]
+    torch.testing.assert_close(found[: len(sizes)], torch.stack(wanted), atol=2e-4, rtol=0)
+    assert [found.eq(value).sum().item() for value in found[: len(sizes)]] == sizes
+
+
+def test_minibatch_discrimination_sums_kernels_over_the_batch():
+    """One kernel of 2 numbers, T = identity: L1 distances of the samples are 1, 3 and 4."""
+    layer = MinibatchDiscrimination((2,), kernels=1, dims=2)
+    layer.project.weight.data = torch.eye(2)
+    x = torch.tensor([[0.0, 0], [1, 0], [1, 3]])
+    e = [math.exp(-d) for d in range(5)]
+    shown = layer(x)
+    assert torch.equal(shown[:, :2], x)
+    assert shown[:, 2].tolist() == pytest.approx([1 + e[1] + e[4], 1 + e[1] + e[3], 1 + e[4] + e[3]])
+
+
+def test_minibatch_discrimination_compares_each_kernel_alone():
+    layer = MinibatchDiscrimination((2,), kernels=2, dims=1)
+    layer.project.weight.data = torch.eye(2)
+    found = layer(torch.tensor([[0.0, 0], [1, 3]]))[:, 2:]
+    assert found[0].tolist() == pytest.approx([1 + math.exp(-1), 1 + math.exp(-3)])
+    assert layer.extra == 2
+
+
+@pytest.mark.parametrize("make", [MinibatchStddev, partial(MinibatchDiscrimination, kernels=3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_batch_layers_take_replicas_and_give_finite_gradients(make, dtype):
+    layer = make((6,)).to(dtype)
+    x = torch.randn(3, 8, 6, dtype=dtype)
+    x[0] = x[0, 0]  # one replica has collapsed
+    x.requires_grad_()
+    shown = layer(x)
+    assert shown.shape == (3, 8, 6 + layer.extra)
+    assert shown.dtype == dtype
+    torch.testing.assert_close(shown[1], layer(x[1]))
+    torch.testing.assert_close(shown, torch.func.vmap(layer)(x))
+    (slope,) = torch.autograd.grad(shown[..., 6:].sum(), x, create_graph=True)
+    (gradient,) = torch.autograd.grad(slope.square().sum(), x)  # as R1 does
+    assert slope.isfinite().all()
+    assert gradient.isfinite().all()
+    assert (shown[0, :, 6:] - shown[1, :, 6:]).abs().min() > 0.1, "a collapsed batch shows"
+
+
+@pytest.mark.parametrize("make", [MinibatchStddev, MinibatchDiscrimination])
+def test_discriminators_take_a_batch_layer(make):
+    options = {"batch_layer": make}
+    if make is MinibatchDiscrimination:
+        with pytest.raises(LabError, match="vectors, not feature maps"):
+            list(_discriminators(**options))
+    for discriminator, shape in _discriminators(**options) if make is MinibatchStddev else []:
+        assert discriminator(torch.randn(5, *shape)).shape == (5,)
+    discriminator, shape = next(_discriminators(**options))
+    assert discriminator.layers[-1].in_features == 7 + discriminator.layers[-2].extra
+    discriminator(torch.randn(5, *shape)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminator.parameters())
+
+
+def test_stddev_refuses_groups_of_one():
+    with pytest.raises(LabError, match="group=1"):
+        MinibatchStddev((4,), group=1)

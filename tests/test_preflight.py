@@ -205,7 +205,7 @@ D_IGNORES = "ignores its input|doesn't depend on its input"
             [f"model.generator.{OURS}.Sharing", f"model.discriminator.{OURS}.Shared"],
             {"objective": "share weights \\(D's bias is G's bias\\)"},
         ),
-        ([f"loss.{OURS}.Skewed"], {"objective": "1.6931 on fakes, but it states 0.6931"}),
+        ([f"loss.{OURS}.Skewed"], {"objective": "1.6931 on fakes, 0.6931 for G, but it states 0.6931"}),
     ],
     ids=lambda value: None if isinstance(value, dict) else value[0],
 )

@@ -14,7 +14,7 @@ from gan_lab.runs import Run
 CHARTS = {
     "loss and ideal": {
         "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "ideal/loss$"]],
-        "G": ["Multiline", ["loss/g$", "ideal/loss$"]],
+        "G": ["Multiline", ["loss/g$", "ideal/g$"]],
     },
     "D's mean answer": {"real and fake": ["Multiline", ["score/real$", "score/fake$", "ideal/score$"]]},
 }
@@ -50,7 +50,8 @@ class Curves(pl.Callback):
 
     @staticmethod
     def _board(trainer: pl.Trainer, module: GANModule, first: bool = False) -> None:
-        ideals = {"ideal/loss": module.loss.equilibrium, "ideal/score": module.loss.neutral_answer}
+        loss = module.loss
+        ideals = {"ideal/loss": loss.equilibrium, "ideal/g": loss.equilibrium_g, "ideal/score": loss.neutral_answer}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 if first:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from gan_lab.models.batch_layers import BatchLayer
 from gan_lab.models.blocks import NoNorm
 from gan_lab.models.limits import halvings
 
@@ -65,9 +66,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to raw scores; arguments as for `Generator`. No normalisation behind the first layer, as in DCGAN."""
+    """Images to raw scores; arguments as for `Generator`. No normalisation behind the first layer, as in DCGAN.
 
-    def __init__(self, shape: Sequence[int], channels: int, activation: Callable[[], nn.Module], norm: NoNorm):
+    Args:
+        batch_layer: makes a layer of `gan_lab.models.batch_layers` behind the last maps, from their shape.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        channels: int,
+        activation: Callable[[], nn.Module],
+        norm: NoNorm,
+        batch_layer: BatchLayer | None = None,
+    ):
         super().__init__()
         sides = halvings(shape)[1:]  # 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
@@ -75,8 +87,14 @@ class Discriminator(nn.Module):
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
             down = norm.weight(nn.Conv2d(i, o, 4, stride=2, padding=1))
             layers += [down, norm.features((o, s, s)), activation()]
-        last = norm.weight(nn.Linear(widths[-1] * sides[-1] ** 2, 1))
-        self.layers = nn.Sequential(*layers, nn.Flatten(), last).apply(_initialise)
+        beside = [] if batch_layer is None else [batch_layer((widths[-1], sides[-1], sides[-1]))]
+        maps = widths[-1] + sum(layer.extra for layer in beside)
+        last = norm.weight(nn.Linear(maps * sides[-1] ** 2, 1))
+        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer makes its score of, flattened: `(B, F)` for images `(B, C, H, W)`."""
+        return self.layers[:-1](x)

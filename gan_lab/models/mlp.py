@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_lab.models.batch_layers import BatchLayer
 from gan_lab.models.blocks import NoNorm
 
 
@@ -52,13 +53,30 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Samples to raw scores; arguments as for `Generator`, `hidden` from sample to score."""
+    """Samples to raw scores; arguments as for `Generator`, `hidden` from sample to score.
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], activation: Callable[[], nn.Module], norm: NoNorm):
+    Args:
+        batch_layer: makes a layer of `gan_lab.models.batch_layers` in front of the last one, from the features' shape.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        activation: Callable[[], nn.Module],
+        norm: NoNorm,
+        batch_layer: BatchLayer | None = None,
+    ):
         super().__init__()
         self.sample_axes = len(shape)
         widths = [math.prod(shape), *hidden]
-        self.layers = nn.Sequential(*_hidden(widths, activation, norm), norm.weight(nn.Linear(widths[-1], 1)))
+        beside = [] if batch_layer is None else [batch_layer((widths[-1],))]
+        features = widths[-1] + sum(layer.extra for layer in beside)
+        self.layers = nn.Sequential(*_hidden(widths, activation, norm), *beside, norm.weight(nn.Linear(features, 1)))
 
     def forward(self, x: Tensor) -> Tensor:  # (…, B, *shape)
         return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (…, B)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer makes its score of: `(…, B, F)` for samples `(…, B, *shape)`."""
+        return self.layers[:-1](x.flatten(-self.sample_axes))

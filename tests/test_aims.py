@@ -1,0 +1,211 @@
+"""What G wants besides, against numbers worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gan_lab.aims import GDPP, FeatureMatching, HistoricalAveraging, ModeSeeking, TopK
+from gan_lab.errors import LabError
+from gan_lab.models import blocks, mlp
+
+
+class Plain:
+    """Its features are its input's numbers."""
+
+    def features(self, x):
+        return x
+
+
+def judged(aim, fake, real=None, z=None):
+    return aim(Plain(), z, fake, fake, real)
+
+
+def test_mode_seeking_is_the_ratio_of_mean_distances():
+    """Pairs (0, 2) and (1, 3): samples 4 and 2 apart, of 2 numbers (4 + 2 + 2 + 0) / 4 = 2; z 1 and 3 apart, 2."""
+    z = torch.tensor([[0.0], [0], [1], [3], [99]])
+    fake = torch.tensor([[0.0, 0], [5, 5], [4, 2], [7, 5], [99, 99]])
+    assert judged(ModeSeeking(), fake, z=z).item() == pytest.approx(1 / (2 / 2 + 1e-5))
+    assert judged(ModeSeeking(3), fake, z=2 * z).item() == pytest.approx(3 / (2 / 4 + 1e-5))
+
+
+def test_mode_seeking_of_a_collapsed_g_is_finite():
+    z, fake = torch.randn(4, 3), torch.zeros(4, 2, requires_grad=True)
+    value = judged(ModeSeeking(), fake, z=z)
+    assert value.item() == pytest.approx(1e5)
+    (gradient,) = torch.autograd.grad(value, fake)
+    assert gradient.isfinite().all()
+    with pytest.raises(LabError, match="pairs"):
+        judged(ModeSeeking(), fake[:1], z=z[:1])
+
+
+def test_mode_seeking_looks_at_what_g_made_not_at_what_d_is_shown():
+    z, fake = torch.tensor([[0.0], [1]]), torch.tensor([[0.0], [1]])
+    shown = torch.full((1, 2), 9.0)  # a pack
+    assert ModeSeeking()(Plain(), z, fake, shown, shown).item() == pytest.approx(1 / (1 + 1e-5))
+
+
+def test_feature_matching_is_the_squared_distance_of_means():
+    fake, real = torch.tensor([[0.0, 0], [2, 4]]), torch.tensor([[4.0, 0], [4, 2], [4, 1]])
+    assert judged(FeatureMatching(2), fake, real).item() == pytest.approx(2 * (3**2 + 1**2))
+    assert FeatureMatching.replaces
+    assert not any(aim.replaces for aim in (ModeSeeking, GDPP))
+
+
+def _kernel(c, pair):
+    """Three samples of length 1, of which a pair has the cosine c and the third stands apart."""
+    rows = torch.eye(3, dtype=torch.float64)
+    rows[pair[1]] = 0
+    rows[pair[1], pair[0]], rows[pair[1], pair[1]] = c, math.sqrt(1 - c * c)
+    return rows
+
+
+def test_gdpp_of_the_same_pair():
+    """Eigenvalues 1 − c, 1 and 1 + c: λ̂ = 0, ½ and 1; all directions agree."""
+    value = judged(GDPP(), 3 * _kernel(0.2, (0, 1)), _kernel(0.5, (0, 1)))
+    assert value.item() == pytest.approx(1e-4 * (0.3**2 + 0.3**2) / 3 - (1 / 2 + 1), abs=1e-12)
+
+
+def test_gdpp_of_another_pair():
+    """(1, 1, 0)/√2 and (0, 1, 1)/√2 have the cosine ½, as have those of the smallest, weighted 0; e₃ and e₁ have 0."""
+    value = judged(GDPP(2), _kernel(0.2, (1, 2)), _kernel(0.5, (0, 1)))
+    assert value.item() == pytest.approx(2 * (1e-4 * 2 * 0.3**2 / 3 - 1 / 2), abs=1e-12)
+
+
+def test_gdpp_of_any_batches_whatever_the_eigenvectors_signs():
+    """An independent computation: squared cosines are traces of products of projections."""
+    fake, real = torch.randn(2, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).numpy()
+    spectra = []
+    for rows in (fake, real):
+        rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        left, singular, _ = np.linalg.svd(rows)
+        spectra.append((singular**2, [np.outer(v, v) for v in left.T]))
+    (values, ours), (wanted, theirs) = spectra
+    cosines = np.array([np.trace(p @ q) ** 0.5 for p, q in zip(ours, theirs, strict=True)])
+    shares = (wanted - wanted.min()) / (wanted.max() - wanted.min())
+    value = judged(GDPP(), torch.from_numpy(fake), torch.from_numpy(real))
+    assert value.item() == pytest.approx(1e-4 * ((values - wanted) ** 2).mean() - shares @ cosines)
+
+
+def test_gdpps_gradient_is_that_of_differences():
+    generator = torch.Generator().manual_seed(0)
+    fake, real = torch.randn(2, 4, 6, dtype=torch.float64, generator=generator)
+    aim = GDPP(1e4)  # so that both terms count
+    fake.requires_grad_()
+    (gradient,) = torch.autograd.grad(judged(aim, fake, real), fake)
+    for place in ((0, 0), (1, 3), (3, 5)):
+        step = torch.zeros_like(fake)
+        step[place] = 1e-5
+        with torch.no_grad():
+            difference = (judged(aim, fake + step, real) - judged(aim, fake - step, real)) / 2e-5
+        assert gradient[place].item() == pytest.approx(difference.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["few features", "collapsed", "dead"])
+def test_gdpp_survives_equal_eigenvalues(kind):
+    """A batch of 32 in 5 dimensions has 27 eigenvalues that are 0; a collapsed one has 31."""
+    torch.manual_seed(0)
+    fake, real = torch.randn(2, 32, 5)
+    if kind == "collapsed":
+        fake = fake[:1].expand(32, 5).clone()
+    if kind == "dead":
+        fake, real = torch.zeros(2, 32, 5)
+    fake.requires_grad_()
+    value = judged(GDPP(), fake, real)
+    (gradient,) = torch.autograd.grad(value, fake)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_value_for_each_replica(aim, dtype):
+    torch.manual_seed(0)
+    z, fake, real = torch.randn(3, 4, 6, 5, dtype=dtype)
+    values = aim(Plain(), z, fake, fake, real)
+    assert values.shape == (4,)
+    assert values.dtype == dtype
+    alone = torch.stack([aim(Plain(), z[i], fake[i], fake[i], real[i]) for i in range(4)])
+    torch.testing.assert_close(values, alone)
+
+
+def test_mode_seeking_takes_images():
+    z, images = torch.randn(2, 4, 3), torch.rand(2, 4, 1, 8, 8)
+    flat = judged(ModeSeeking(), images.flatten(2), z=z)
+    torch.testing.assert_close(judged(ModeSeeking(), images, z=z), flat)
+
+
+@pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
+def test_gradients_reach_g_and_are_finite(aim):
+    torch.manual_seed(0)
+    generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, blocks.NoNorm())
+    discriminator = mlp.Discriminator((2,), (8, 8), nn.LeakyReLU, blocks.LayerNorm()).requires_grad_(False)
+    z = torch.randn(6, 3)
+    fake = generator(z)
+    aim(discriminator, z, fake, fake, torch.randn(6, 2)).backward()
+    for p in list(generator.parameters())[:-1]:  # moving all samples alike changes no distance
+        assert p.grad.isfinite().all()
+        assert p.grad.any()
+
+
+def test_top_k_keeps_what_fools_d_best():
+    values = torch.tensor([[4.0, 1, 3, 2], [5, 8, 7, 6]], requires_grad=True)
+    top = TopK(share=0.25, steps=100)
+    assert torch.equal(top.select(values, 0), values)
+    assert sorted(top.select(values, 50)[0].tolist()) == [1, 2], "4 · 0.25^½ = 2"
+    assert top.select(values, 100).tolist() == [[1], [5]]
+    assert top.select(values, 10_000).tolist() == [[1], [5]]
+    (gradient,) = torch.autograd.grad(top.select(values, 100).sum(), values)
+    assert gradient.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
+
+
+def test_top_k_falls_as_the_papers():
+    """0.99 an epoch for 69 epochs is 0.4998."""
+    top, values = TopK(0.5, steps=69), torch.zeros(1000)
+    for epoch in (1, 20, 60):
+        assert len(top.select(values, epoch)) == pytest.approx(1000 * 0.99**epoch, abs=1.5)
+    assert len(top.select(values, 500)) == 500
+    for share, steps in ((0, 5), (1.1, 5), (0.5, 0)):
+        with pytest.raises(LabError, match="makes no sense"):
+            TopK(share, steps)
+
+
+def _set(network, *values):
+    with torch.no_grad():
+        for p, value in zip(network.parameters(), values, strict=True):
+            p.fill_(value)
+
+
+def test_historical_averaging_holds_to_the_mean_of_all_steps():
+    """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
+    network = nn.Linear(1, 1)
+    history = HistoricalAveraging(network, weight=10)
+    found = []
+    for weights in ((2, 0), (4, 0), (9, 3)):
+        _set(network, *weights)
+        found.append(history().item())
+    assert found == pytest.approx([0, 10 * 1, 10 * (16 + 4)])
+    assert history.mean.tolist() == [5, 1]
+    network.zero_grad()
+    _set(network, 9, 3)
+    again = HistoricalAveraging(network, weight=10)
+    again.load_state_dict({"mean": torch.tensor([2.0, 0]), "calls": torch.tensor(1)})
+    again().backward()  # means 5.5 and 1.5
+    assert [p.grad.item() for p in network.parameters()] == pytest.approx([2 * 10 * 3.5, 2 * 10 * 1.5])
+
+
+def test_historical_averaging_goes_on_from_a_checkpoint_of_its_own():
+    network = nn.Linear(2, 2)
+    history = HistoricalAveraging(network)
+    assert set(history.state_dict()) == {"mean", "calls"}
+    assert not list(history.parameters()), "the network's weights aren't its own"
+    history()
+    _set(network, 1, 2)
+    history()
+    resumed = HistoricalAveraging(network)
+    resumed.load_state_dict(history.state_dict())
+    _set(network, 3, 5)
+    assert resumed().item() == history().item() > 0
