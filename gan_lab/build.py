@@ -155,10 +155,10 @@ def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.C
 def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
     """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
     if cfg.threads == "auto":
-        z = torch.zeros(*module.lead, 2, module.latent_dim)
+        z = torch.zeros(*module.lead, 2 * module.remedies.pack, module.latent_dim)
         module.eval()  # changes nothing: no statistics, no dropout
         share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
-        product = threads.typical_product(lambda z: module.discriminator(module.generator(z)), z, share)
+        product = threads.typical_product(lambda z: module.judged(module.generator(z), module.labels_of(z)), z, share)
         module.train()
         cfg.threads = threads.for_product(product, lambda: max(1, cores() // cfg.trainer.get("devices", 1)))
     elif cfg.threads == "tune":

@@ -26,6 +26,8 @@ from gan_lab.sweep import job_folder
 HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
 HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir"}
 
+SINCE: dict[str, Any] = {"replicas": 1, "n_critic": 1, "n_generator": 1, "conditional": False, "remedy": {}}
+
 
 @contextmanager
 def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
@@ -109,7 +111,8 @@ def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
     try:
         cfg = _read(run.config)
         cfg.trust = list(trust)
-        cfg.setdefault("replicas", 1)  # which runs of older versions don't have
+        for key, value in SINCE.items():  # which runs of older versions don't have
+            cfg.setdefault(key, value)
         check(cfg)
     except (LabError, OmegaConfBaseException) as error:
         raise LabError(f"{run.config} can't be used: {error}") from error

@@ -45,6 +45,7 @@ def check_fit(values: dict[str, Any]) -> None:
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
+    _check_remedies(values)
     if values.get("replicas", 1) > 1:
         _check_replicas(values, norm)
     _check_processes(values, norm)
@@ -60,6 +61,39 @@ def check_fit(values: dict[str, Any]) -> None:
             limits.book_sides(shape)
         for width in made.get("hidden", ()):
             limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+# Remedies that want the same place, or take away what the other needs.
+EXCLUSIVE = {
+    ("minibatch_discrimination", "minibatch_stddev"): "both are D's one layer that looks at the whole batch",
+    ("feature_matching", "top_k"): "feature matching takes the place of the loss whose best samples top_k chooses",
+    ("feature_matching", "unrolled"): "feature matching takes the place of the loss that unrolled looks ahead at",
+}
+# Those that look at each sample alone and draw nothing: several processes give what one gives.
+EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic"}
+
+
+def _check_remedies(values: dict[str, Any]) -> None:
+    """Remedies, and what they stand beside, that can't go together."""
+    chosen = values.get("remedy", {})
+    for pair, why in EXCLUSIVE.items():
+        if chosen.keys() >= set(pair):
+            raise LabError(f"remedy: {' and '.join(pair)} can't go together: {why}.", "Leave one of them out.")
+    if "mode_seeking" in chosen and values["latent"]["_target_"].endswith(".Constant"):
+        raise LabError("remedy: mode_seeking needs different latent vectors; latent=constant has one.", "latent=normal")
+    if "balance" in chosen and values.get("replicas", 1) > 1:
+        raise LabError(
+            "remedy: balance decides for one GAN whether D learns; replicas learn together.",
+            "Train seeds one by one instead: -m seed=0,1,2",
+        )
+    packed = chosen.get("pac", {}).get("m", 1)
+    if values["batch_size"] % packed:
+        raise LabError(
+            f"remedy: packs of pac.m={packed} don't fill batch_size={values['batch_size']}.",
+            f"Take a multiple of {packed}, batch_size={-(-values['batch_size'] // packed) * packed}, say.",
+        )
+    if packed > 1 and values.get("conditional"):
+        raise LabError("remedy: pac packs samples of several classes; conditional=true tells D one.", "Leave one out.")
 
 
 def _check_replicas(values: dict[str, Any], norm: str) -> None:
@@ -96,6 +130,11 @@ def _check_processes(values: dict[str, Any], norm: str) -> None:
         raise LabError(
             "norm=batch can't work with trainer=ddp: each process would have other statistics, those of its share.",
             "norm=layer, group or instance look at each sample alone.",
+        )
+    if together := sorted(values.get("remedy", {}).keys() - EACH_ALONE):
+        raise LabError(
+            f"remedy: {together[0]} can't work with trainer=ddp: each process would see its share of a batch alone.",
+            f"Leave trainer=ddp out, or take some of {', '.join(sorted(EACH_ALONE))}.",
         )
     if values.get("replicas", 1) > 1:
         raise LabError("replicas are for one process.", "Leave trainer=ddp out, or train one GAN, replicas=1.")

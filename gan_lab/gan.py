@@ -1,71 +1,58 @@
 """The GAN: two networks and the step that trains them against each other."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
-from gan_lab.errors import LabError, RunError
+from gan_lab.errors import LabError
 from gan_lab.latent import Latent
 from gan_lab.losses import Loss
+from gan_lab.models.conditional import Given
 from gan_lab.models.replicated import Replicated
-from gan_lab.streams import stream
+from gan_lab.record import Recorder
+from gan_lab.remedies import Remedies
+from gan_lab.streams import Draws, stream
 
-RECORDED = ("loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake")
+SEEN = 64  # samples that D sees at once, at least, when it is asked for its scores
+SETTLING_BATCH = 256  # latent vectors in a batch by which batch statistics are counted anew
 
-
-class NotFiniteError(RunError):
-    """NaN or infinity, in one of the RECORDED values or elsewhere.
-
-    Attributes:
-        step: the step in which it was noticed.
-    """
-
-    def __init__(self, step: int, what: str):
-        super().__init__(f"The numbers blew up at step {step:,}: {what}.")
-        self.step = step
+Chunk = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
 
 
-def memory_of_a_step(
-    make: Callable[[Iterable[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter]
-) -> dict[int, dict[str, Any]]:
-    """What an optimiser remembers of each parameter after a step, on others of the same shapes, with gradient 0."""
-    others = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
-    for other in others:
-        other.grad = torch.zeros_like(other)
-    optimizer = make(others)
-    optimizer.step()
-    return optimizer.state_dict()["state"]
-
-
-class GANModule(pl.LightningModule):
+class GANModule(Recorder):
     """Trains a generator and a discriminator in three phases a step (Goodfellow et al. 2014, algorithm 1; S4).
 
-    A *step* is one pass through all three phases on one batch. `step` counts them; it is the x-axis of everything.
-    Steps come in chunks, which end wherever a row of the log is due.
+    A *step* is one pass through all three phases. `step` counts them; it is the x-axis of everything. Steps come in
+    chunks, which end wherever a row of the log is due.
 
     With `Replicated` networks it trains K GANs at once, its *members*, and wherever `…` is written stands an axis K.
     Member i is what `seed + i` gives alone. One that blows up is `failed`; the others go on.
 
     Args:
         generator: latent vectors `(…, B, latent_dim)` to samples `(…, B, *shape)`.
-        discriminator: samples `(…, B, *shape)` to raw scores `(…, B)`.
+        discriminator: samples, as D is shown them, to raw scores `(…, B)`.
         loss: see `gan_lab.losses`.
         latent: draws latent vectors, see `gan_lab.latent`.
-        latent_dim: length of a latent vector.
+        latent_dim: length of a latent vector, with the one-hot class in it.
         optim_d, optim_g: make an optimiser from parameters.
-        steps: length of the training; the last step is logged, whatever `log_every`.
+        steps, log_every: see `Recorder`.
         seed: of the latent vectors' stream; member i has the stream of `seed + i`.
-        log_every: each row of the log is the mean over this many steps.
-        joint_d_update: False, as in the book: D is updated on real data, then on fakes. True: once, on the sum of both.
+        joint_d_update: False, as in the book: D is updated on real data, then on fakes. True: once, on the sum of both;
+            so it is in any case where a part looks at both.
+        n_critic, n_generator: how often D, and then G, learns in a step, D each time from another batch (S5).
+        remedies: see `gan_lab.remedies`.
+        classes: of a conditional GAN, how many there are: the last numbers of a latent vector are one-hot, and D is
+            told the class as well; 0 for others.
+        flat: whether D takes vectors, see `gan_lab.models.conditional`.
 
     Attributes:
-        replicas: K, 1 for networks that aren't `Replicated`.
-        lead: the axes that stand before the batch: `(K,)`, or `()` for one GAN.
-        failed: the members whose numbers blew up: in which step, and what showed it.
+        joint: whether D learns once from both.
+        averaged: the average of G's weights that makes samples; None: G does.
     """
 
     def __init__(
@@ -81,81 +68,165 @@ class GANModule(pl.LightningModule):
         seed: int,
         log_every: int,
         joint_d_update: bool = False,
+        n_critic: int = 1,
+        n_generator: int = 1,
+        remedies: Remedies = Remedies(),  # noqa: B008, it is frozen
+        classes: int = 0,
+        flat: bool = False,
     ):
-        super().__init__()
+        super().__init__(steps, log_every, generator.replicas if isinstance(generator, Replicated) else 1)
         self.automatic_optimization = False
         self.generator, self.discriminator = generator, discriminator
         self.loss, self.latent, self.latent_dim = loss, latent, latent_dim
-        self.optim_d, self.optim_g = optim_d, optim_g
-        self.steps, self.seed, self.log_every = steps, seed, log_every
-        self.joint_d_update = joint_d_update
-        self.replicas: int = generator.replicas if isinstance(generator, Replicated) else 1
-        self.lead = (self.replicas,) if self.replicas > 1 else ()
-        self.failed: dict[int, tuple[int, str]] = {}
-        self.step = 0
-        self.last_row: dict[str, float] = {}
-        self.row_steps = 0  # over how many steps last_row is the mean
-        self.unlogged: list[Tensor] = []  # the RECORDED values `(5, …)` of each step since the last row
+        self.optim_d, self.optim_g, self.seed = optim_d, optim_g, seed
+        self.joint = (
+            joint_d_update or loss.paired or bool(remedies.penalties or remedies.balance or remedies.historical)
+        )
+        self.n_critic, self.n_generator = n_critic, n_generator
+        self.remedies, self.classes, self.flat = remedies, classes, flat
+        self.averaged = remedies.ema.of(generator) if remedies.ema else None
+        players = (discriminator, generator) if remedies.historical else ()
+        self.pulls = nn.ModuleList(remedies.historical.of(each, self.lead) for each in players)  # type: ignore[union-attr]
+        self.kept = nn.ModuleList(each for each in remedies.penalties if isinstance(each, nn.Module))
         self._latent_state: Tensor | None = None
-        self._rank, self._ranks = 0, 1  # of the processes that train it together
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
 
-    def training_step(self, chunk: Tensor) -> None:  # (S, …, B, *shape): the batches of S steps
-        generator, discriminator, loss = self.generator, self.discriminator, self.loss
+    def training_step(self, chunk: Chunk) -> None:
+        generator, discriminator, loss, remedies = self.generator, self.discriminator, self.loss, self.remedies
         opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
-        for real in chunk:
+        batches, labels = (chunk, [None] * len(chunk)) if isinstance(chunk, Tensor) else chunk
+        for turn, (batch, label) in enumerate(zip(batches, labels, strict=True), 1):
+            draws = self.draws(self.step * self.n_critic + turn % self.n_critic)
+            told = None if label is None else one_hot(label, self.classes).to(batch.dtype)
+            judge = discriminator if told is None else Given(discriminator, told, self.flat)
+            size = batch.shape[len(self.lead)]
+
             # (1) D sees real data, target 1: the error updates D.
-            real_scores = discriminator(real)
-            batch_size = real_scores.shape[-1]
-            d_real = loss.d_real(real_scores).mean(-1)
-            self.manual_backward(d_real.sum())
-            if not self.joint_d_update:
-                self._update(opt_d)
+            real = remedies.show(batch, self.step, draws)
+            real_scores = judge(real)
+            if not self.joint:
+                d_real = self._learn(opt_d, loss.d_real(real_scores).mean(-1))
 
             # (2) D sees G's fakes, target 0: the error updates D. G made them without a graph, so nothing reaches it.
             with torch.no_grad():
-                fake = generator(self.draw(batch_size))
-            fake_scores = discriminator(fake)
-            d_fake = loss.d_fake(fake_scores).mean(-1)
-            self.manual_backward(d_fake.sum())
-            self._update(opt_d)
+                fake = remedies.show(generator(self.draw(size, told)), self.step, draws)
+            fake_scores = judge(fake)
+            if not self.joint:
+                d_fake = self._learn(opt_d, loss.d_fake(fake_scores).mean(-1))
+            else:
+                d_real, d_fake = (term.mean(-1) for term in loss.d(real_scores, fake_scores))
+                if not remedies.balance or remedies.balance.lets_learn(real_scores, fake_scores):
+                    paid = [penalty(judge, real, fake, draws).mean(-1) for penalty in remedies.penalties]
+                    self._learn(opt_d, sum([*paid, *(pull() for pull in self.pulls[:1])], d_real + d_fake))
+            if turn % self.n_critic:
+                continue  # D's turn again
 
             # (3) D, frozen, judges fresh fakes, target 1: the error passes through D and updates only G.
             discriminator.requires_grad_(False)
-            g = loss.g(discriminator(generator(self.draw(batch_size)))).mean(-1)
-            self.manual_backward(g.sum())
-            self._update(opt_g)
+            for _ in range(self.n_generator):
+                z = self.draw(size, told)
+                made = generator(z)
+                shown = remedies.show(made, self.step, draws)
+                later = remedies.unrolled(judge, loss, real, shown) if remedies.unrolled else judge
+                values = loss.g(later(shown), later(real) if loss.paired else None)
+                g = self._wanted(values, judge, z, made, shown, real)
+                self._learn(opt_g, g + sum(pull() for pull in self.pulls[1:]))
             discriminator.requires_grad_(True)
+            if self.averaged is not None:
+                self.averaged.update()
+            self.record(d_real, d_fake, g, loss.answer(real_scores).mean(-1), loss.answer(fake_scores).mean(-1))
+        self.end_chunk(len(batches) // self.n_critic)
 
-            self.step += 1
-            values = (d_real, d_fake, g, loss.answer(real_scores).mean(-1), loss.answer(fake_scores).mean(-1))
-            self.unlogged.append(torch.stack([value.detach() for value in values]))
-        self._end_chunk(len(chunk))
+    def _wanted(self, values: Tensor, *seen: Any) -> Tensor:
+        """What G pays `(…)`: the mean of its loss's values `(…, B)`, and what its aims say of what they have seen."""
+        if self.remedies.top_k:
+            values = self.remedies.top_k.select(values, self.step)
+        own = values.mean(-1)
+        for aim in self.remedies.aims:
+            own = aim(*seen) + (0 if aim.replaces else own)
+        return own
+
+    def _learn(self, optimizer: Optimizer, loss: Tensor) -> Tensor:
+        """One update by the sum of the members' losses `(…)`, which it gives back."""
+        self.manual_backward(loss.sum())
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
 
     def manual_backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
         """Lightning's own, but for asking every callback before and after, three times a step: none of ours listens."""
         self.trainer.strategy.pre_backward(loss)  # what several processes agree on first
         loss.backward()
 
-    def draw(self, n: int) -> Tensor:
-        """The training stream's next n latent vectors, `(…, n, latent_dim)`; of several processes each draws all."""
+    def draws(self, number: int, purpose: str = "remedies") -> Draws:
+        """What remedies draw in D's turn of that number."""
+        seeds = range(self.seed, self.seed + self.replicas)
+        return Draws(seeds, self.lead, purpose, number, self.device)
+
+    def draw(self, n: int, told: Tensor | None = None) -> Tensor:
+        """The training stream's next n latent vectors, `(…, n, latent_dim)`; of several processes each draws all.
+
+        Args:
+            told: the classes `(…, n, classes)`, one-hot, that they shall have.
+        """
         drawn = [self.latent((n * self._ranks, self.latent_dim), each) for each in self._latent_streams]
-        return torch.stack(drawn) if self.lead else drawn[0][self._rank :: self._ranks]
+        z = torch.stack(drawn) if self.lead else drawn[0][self._rank :: self._ranks]
+        return z if told is None else torch.cat([z[..., : -self.classes], told], -1)
 
     @torch.no_grad()
     def sample(self, z: Tensor) -> Tensor:
-        """G's samples `(…, B, *shape)` for latent vectors `(…, B, latent_dim)`, with batch statistics as for use.
+        """G's samples `(…, B, *shape)` for latent vectors `(…, B, latent_dim)`, with batch statistics as for use; those
+        of the average of its weights, if there is one.
 
         Changes nothing that training sees.
         """
-        was_training = self.generator.training
-        self.generator.eval()
+        generator = self.generator if self.averaged is None else self.averaged.network
+        was_training = generator.training
+        generator.eval()
         try:
-            return self.generator(z.to(self.device))
+            if self.averaged is not None:
+                self.averaged.settle(self._settling)
+            return generator(z.to(self.device))
         finally:
-            self.generator.train(was_training)
+            generator.train(was_training)
+
+    def _settling(self, i: int) -> Tensor:
+        """Latent vectors by which the average's batch statistics are counted."""
+        streams = [stream(self.seed + member, "ema", i, self.device) for member in range(self.replicas)]
+        drawn = torch.stack([self.latent((SETTLING_BATCH, self.latent_dim), each) for each in streams])
+        return drawn if self.lead else drawn[0]
+
+    @torch.no_grad()
+    def scores(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
+        """D's raw scores `(n,)` of one GAN's samples `(n, *shape)`, on the CPU, as training asks it: in batches, with
+        their own statistics, of samples as D is shown them. Of packs there are fewer than n.
+
+        Pitfall: running statistics are of real data and fakes together; with them norm=batch answers about 0.5 to both.
+
+        Args:
+            labels: their classes `(n,)`, of a conditional GAN.
+        """
+        discriminator = copy.deepcopy(self.discriminator).train()  # the statistics that it counts are thrown away
+        packs = torch.arange(len(samples) // self.remedies.pack * self.remedies.pack).view(-1, self.remedies.pack)
+        found = []
+        for chosen in packs.tensor_split(max(1, len(samples) // SEEN)):
+            own = None if labels is None else labels[chosen.flatten()]
+            found.append(self.judged(samples[chosen.flatten()], own, discriminator).float().cpu())
+        return torch.cat(found)
+
+    def judged(self, samples: Tensor, labels: Tensor | None = None, discriminator: nn.Module | None = None) -> Tensor:
+        """Scores of samples `(…, B, *shape)` as D, or a copy of it, is shown them; draws are none of the training's."""
+        judge, samples = discriminator or self.discriminator, samples.to(self.device)
+        if self.classes and labels is not None:
+            told = one_hot(labels.to(self.device), self.classes).to(samples.dtype)
+            judge = Given(judge, told, self.flat)
+        return judge(self.remedies.show(samples, self.step, self.draws(self.step, "scores")))
+
+    def labels_of(self, z: Tensor) -> Tensor | None:
+        """The classes `(…)` that latent vectors `(…, latent_dim)` ask for; None without classes."""
+        return z[..., -self.classes :].argmax(-1) if self.classes else None
 
     def member(self, i: int) -> "GANModule":
         """GAN i alone, as it is now, a copy; where there is one only, itself.
@@ -179,8 +250,14 @@ class GANModule(pl.LightningModule):
             self.steps,
             self.seed + i,
             self.log_every,
-            self.joint_d_update,
+            remedies=self.remedies,
+            classes=self.classes,
+            flat=self.flat,
         )
+        if self.averaged is None:
+            alone.averaged = None
+        else:
+            alone.averaged.network = self.averaged.network.member(i)  # type: ignore[union-attr, operator]
         alone.step = self.step
         return alone.to(self.device)
 
@@ -188,58 +265,10 @@ class GANModule(pl.LightningModule):
         """Each member alone that hasn't failed, with its number, one after the other."""
         return ((i, self.member(i)) for i in range(self.replicas) if i not in self.failed)
 
-    @staticmethod
-    def _update(optimizer: Optimizer) -> None:
-        optimizer.step()
-        optimizer.zero_grad()
-
-    def _end_chunk(self, steps: int) -> None:
-        """Looks at the RECORDED values of these steps and writes a row when it is due: no sooner does anything wait."""
-        values = self.trainer.strategy.reduce(torch.stack(self.unlogged[-steps:]), reduce_op="mean")  # (S, 5, …)
-        if self._ranks > 1:  # what all processes saw together
-            self.unlogged[-steps:] = values.unbind()
-        if not values.isfinite().all():
-            self._find_failed(values.view(steps, len(RECORDED), self.replicas))
-        if self.step % self.log_every == 0 or self.step == self.steps:
-            self.row_steps = len(self.unlogged)
-            row = self._row(torch.stack(self.unlogged).mean(0))
-            self.unlogged.clear()
-            for logger in self.loggers:
-                logger.log_metrics(row, self.step)
-
-    def _row(self, means: Tensor) -> dict[str, float]:
-        """A row of the log, and `last_row` of it; of replicas their mean, and behind it `<name>/<i>` for each."""
-        if not self.lead:
-            self.last_row = dict(zip(RECORDED, means.tolist(), strict=True))
-            return self.last_row
-        means[:, list(self.failed)] = torch.nan
-        self.last_row = dict(zip(RECORDED, means.nanmean(-1).tolist(), strict=True))
-        each = zip(RECORDED, means.tolist(), strict=True)
-        return self.last_row | {f"{name}/{i}": value for name, values in each for i, value in enumerate(values)}
-
-    def _find_failed(self, values: Tensor) -> None:  # (S, 5, K)
-        for i in range(self.replicas):
-            broken = (~values[..., i].isfinite()).nonzero()
-            if len(broken) and i not in self.failed:
-                which, what = broken[0].tolist()
-                step = self.step - len(values) + 1 + which
-                self.fail(i, step, f"{RECORDED[what]} is {values[which, what, i].item()}")
-
-    def fail(self, member: int, step: int, what: str) -> None:
-        """Notes that a member's numbers blew up.
-
-        Raises:
-            NotFiniteError: if none is left whose didn't.
-        """
-        self.failed[member] = (step, what)
-        if len(self.failed) == self.replicas:
-            raise NotFiniteError(step, f"{what}{', in the last of the replicas' if self.lead else ''}")
-
     # What a checkpoint needs beside weights and optimisers so that training goes on as if nothing had happened.
 
     def on_train_start(self) -> None:
-        self._rank, self._ranks = self.trainer.global_rank, self.trainer.world_size
-        self.unlogged = [values.to(self.device) for values in self.unlogged]
+        super().on_train_start()
         self._latent_streams = self.latent_streams(self._latent_state, self.device)
 
     def latent_streams(self, state: Tensor | None, device: torch.device) -> list[torch.Generator]:
@@ -251,30 +280,16 @@ class GANModule(pl.LightningModule):
         return streams
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["gan_lab"] = {
-            "step": self.step,
+        checkpoint["gan_lab"] = self.records() | {
             "latent_stream": torch.stack([each.get_state() for each in self._latent_streams]).squeeze(0),
             "torch_rng": torch.get_rng_state(),
-            "unlogged": [values.cpu() for values in self.unlogged],
-            "last_row": self.last_row,
-            "row_steps": self.row_steps,
-            "failed": {i: list(how) for i, how in self.failed.items()},
             "optimizers": [type(optimizer).__name__ for optimizer in self.optimizers(use_pl_optimizer=False)],  # type: ignore[union-attr]
         }
         checkpoint.pop("loops", None)  # Lightning's own position in the data; ours is `step`
 
-    def note_failed(self, state: dict[str, Any]) -> None:
-        """Takes over which members had failed when a checkpoint was made."""
-        self.failed = {int(i): (int(step), str(what)) for i, (step, what) in state.get("failed", {}).items()}
-        if not self.failed.keys() <= set(range(self.replicas)):
-            raise ValueError("it has other members")
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["gan_lab"]
-        self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
-        self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
-        self.unlogged = [values.float().view(len(RECORDED), *self.lead) for values in state["unlogged"]]
-        self.note_failed(state)
+        self.take_over(state)
         self._latent_state = state["latent_stream"]
         torch.set_rng_state(state["torch_rng"])
         for kept, was, new in zip(

@@ -93,7 +93,8 @@ class Judge:
         self.shares = counts.double() / counts.sum()
         self._originals = choose(dataset.train, REFERENCE if len(dataset.shape) == 3 else SHUFFLED, stream(0, "judge"))
         self.train = torch.cat([self.features(dataset.train[indices]) for indices in self._originals.split(BATCH)])
-        self.heldout_samples = dataset.heldout[choose(dataset.heldout, self.compared, stream(0, "judge/heldout"))]
+        self._heldout = choose(dataset.heldout, self.compared, stream(0, "judge/heldout"))
+        self.heldout_samples = dataset.heldout[self._heldout]
         self.heldout = self.features(self.heldout_samples)
 
     @functools.cached_property
@@ -105,6 +106,11 @@ class Judge:
             good = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))[1]
             real["high_quality"] = good.float().mean().item()
         return real
+
+    @property
+    def heldout_labels(self) -> Tensor:
+        """The classes of `heldout_samples`, `(n,)`."""
+        return self.dataset.heldout.labels_of(self._heldout)
 
     def nearest_originals(self, samples: Tensor) -> Tensor:
         """For each sample the training sample nearest to it in feature space, `(n, *shape)`."""

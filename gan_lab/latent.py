@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from gan_lab.errors import LabError
 
@@ -56,6 +57,26 @@ class Constant:
 
     def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
         return torch.full(tuple(shape), self.value, device=generator.device)
+
+
+@dataclass(frozen=True)
+class WithClass:
+    """Latent vectors of a conditional GAN: the last numbers are a class, one-hot (the book's notebook 16).
+
+    Args:
+        latent: draws the rest.
+        shares: of each class in the data.
+    """
+
+    latent: Latent
+    shares: tuple[float, ...]
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        *batch, length = shape
+        z = self.latent((*batch, length - len(self.shares)), generator)
+        shares = torch.tensor(self.shares, device=generator.device)
+        labels = torch.multinomial(shares, math.prod(batch), replacement=True, generator=generator).view(*batch)
+        return torch.cat([z, one_hot(labels, len(self.shares)).to(z.dtype)], -1)
 
 
 def usual_length(latent: Latent, latent_dim: int) -> float:

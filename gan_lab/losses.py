@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from gan_lab.errors import LabError
+
 
 class Loss(Protocol):
     """What the training step and the charts ask of a loss."""
@@ -26,9 +28,11 @@ class Loss(Protocol):
     """The largest value the terms can take, None where they are unbounded: the top of the loss chart."""
     neutral_answer: float | None
     """D's answer when it can't tell real from fake; None where its level is arbitrary."""
+    probability: bool
+    """Whether an answer is one: 1 is 'real', 0 is 'fake'."""
 
     def answer(self, scores: Tensor) -> Tensor:
-        """What D says in this loss's own scale, for charts. Where `neutral_answer` is 0.5, 1 is 'real', 0 'fake'."""
+        """What D says in this loss's own scale, for charts."""
 
     def d_real(self, scores: Tensor) -> Tensor:
         """D's error on real samples (phase 1)."""
@@ -68,6 +72,7 @@ class _Levelled(_Single):
 
     neutral_answer = 0.5
     neutral_score = 0.0
+    probability = True
 
     @property
     def equilibrium(self) -> float:
@@ -126,6 +131,7 @@ class LSGAN(_Levelled):
     b = c = 1). No sigmoid: the score is the answer, ideally ½ with the value 1/8; it may leave [0, 1]."""
 
     neutral_score = 0.5
+    probability = False
 
     def answer(self, scores: Tensor) -> Tensor:
         return scores
@@ -141,6 +147,7 @@ class _Unlevelled(_Single):
     """Losses whose D says which is more real, not how real: no value of a single term is ideal."""
 
     neutral_answer = None
+    probability = False
     equilibrium: float | None = None
     equilibrium_g: float | None = None
 
@@ -190,6 +197,7 @@ class _Paired:
     paired = True
     ceiling: float | None = None
     neutral_answer = None
+    probability = False
 
     def answer(self, scores: Tensor) -> Tensor:
         return scores
@@ -239,3 +247,42 @@ class RelativisticAverage(_Paired):
     def g(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
         on_fake, on_real = self.d(fake_scores, self._both(real_scores))
         return on_fake + on_real
+
+
+class Smoothed(_Single):
+    """One-sided label smoothing: D's target on real samples is `real` in the place of 1, on fakes it stays 0 (Salimans
+    et al. 2016, arXiv:1606.03498, section 3.4). For losses whose D answers with a probability.
+
+    The term on real samples is real · d_real + (1 − real) · d_fake: BCE's with that target; MSE's but for a constant,
+    real · (1 − real). Where D can't tell, it answers real/2. D's two terms then differ, so neither has *the* ideal; G's
+    has.
+
+    Args:
+        loss: which is smoothed.
+        real: 0.9; 0.75 in the authors' code for ImageNet.
+    """
+
+    probability = True
+    equilibrium = None
+
+    def __init__(self, loss: Loss, real: float = 0.9):
+        if not loss.probability:
+            raise LabError(
+                f"label_smoothing moves the target of D's probability; {type(loss).__name__} has none.",
+                "Take loss=bce or loss=mse, or leave label_smoothing out.",
+            )
+        self.loss, self.real, self.ceiling = loss, real, loss.ceiling
+        self.neutral_answer = real / 2
+        self.equilibrium_g = loss.g(torch.logit(torch.tensor(real / 2))).item()
+
+    def answer(self, scores: Tensor) -> Tensor:
+        return self.loss.answer(scores)
+
+    def d_real(self, scores: Tensor) -> Tensor:
+        return self.real * self.loss.d_real(scores) + (1 - self.real) * self.loss.d_fake(scores)
+
+    def d_fake(self, scores: Tensor) -> Tensor:
+        return self.loss.d_fake(scores)
+
+    def g(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
+        return self.loss.g(fake_scores, real_scores)

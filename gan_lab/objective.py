@@ -59,10 +59,15 @@ class Witness:
         self.updates[-1].moved = {name for name, p in self._before.items() if not torch.equal(p, now[name])}
 
 
-def phases(joint_d_update: bool) -> list[tuple[str, str]]:
+def phases(module: GANModule) -> list[tuple[str, str]]:
     """The updates of a step in order: a phase's name, and the player whose turn it is."""
-    of_d = ["(1+2) D on real and fakes"] if joint_d_update else ["(1) D on real", "(2) D on fakes"]
-    return [*((name, "D") for name in of_d), ("(3) G", "G")]
+    of_d = ["(1+2) D on real and fakes"] if module.joint else ["(1) D on real", "(2) D on fakes"]
+    turns = [(f"{name}{_turn(n)}", "D") for n in range(module.n_critic) for name in of_d]
+    return [*turns, *((f"(3) G{_turn(n)}", "G") for n in range(module.n_generator))]
+
+
+def _turn(n: int) -> str:
+    return f", turn {n + 1}" if n else ""
 
 
 def check_objective(module: GANModule, updates: list[Update], trouble: str | None, parts: dict[str, str]) -> Check:
@@ -77,7 +82,7 @@ def check_objective(module: GANModule, updates: list[Update], trouble: str | Non
         check.failures.append(trouble)
     _judge_owners(check, module)
     wrong: dict[str, tuple[list[str], list[str]]] = {}  # what: where it belongs, in which phases it was seen
-    for (phase, player), update in zip(phases(module.joint_d_update), updates, strict=False):
+    for (phase, player), update in zip(phases(module), updates, strict=False):
         for told, what in _judge_update(check, phase, player, update):
             wrong.setdefault(what, (told, []))[1].append(phase)
     for what, (told, seen) in wrong.items():

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,19 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from gan_lab.callbacks.checkpoints import memory_of_a_step
 from gan_lab.data import Dataset
 from gan_lab.errors import LabError, out_of_memory
-from gan_lab.gan import GANModule, memory_of_a_step
+from gan_lab.gan import GANModule
+from gan_lab.latent import WithClass
+from gan_lab.losses import Loss, Smoothed
+from gan_lab.models import mlp
+from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.models.conditional import joined_shape
 from gan_lab.models.replicated import Replicated
+from gan_lab.remedies import Remedies
+from gan_lab.remedies.penalties import LeCam
+from gan_lab.remedies.views import View
 from gan_lab.rules import refuse_foreign, targets, within
 from gan_lab.streams import stream
 
@@ -34,30 +43,77 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
     Raises:
         LabError: if a part can't be made, or doesn't fit the others.
     """
-    pairs = [_networks(cfg, dataset, seed) for seed in range(cfg.seed, cfg.seed + cfg.replicas)]
+    latent, classes = made_of("latent", cfg.latent), 0
+    if cfg.conditional:
+        if not dataset.classes:
+            raise LabError(
+                "conditional=true needs data with labels.", "digits, mnist and ring, for example, have some."
+            )
+        counts = dataset.train.label_counts(len(dataset.classes))
+        classes, latent = len(dataset.classes), WithClass(latent, tuple((counts.double() / counts.sum()).tolist()))
+    flat = len(dataset.shape) == 1 or issubclass(get_object(cfg.model.discriminator._target_), mlp.Discriminator)
+    views = [made_of(f"remedy.{name}", node, View) for name, node in _remedies(cfg) if _is(node, View)]
     rest: dict[str, Any] = {
-        "loss": made_of("loss", cfg.loss),
-        "latent": made_of("latent", cfg.latent),
+        "latent": latent,
+        "latent_dim": cfg.latent_dim + classes,
         "optim_d": _optimiser(cfg, "optim_d"),
         "optim_g": _optimiser(cfg, "optim_g"),
-        **{key: cfg[key] for key in ("latent_dim", "steps", "seed", "log_every", "joint_d_update")},
+        "classes": classes,
+        "flat": flat,
+        **{key: cfg[key] for key in ("steps", "seed", "log_every", "joint_d_update", "n_critic", "n_generator")},
     }
-    module = GANModule(*pairs[0], **rest)
+    shown = dataset.shape
+    for view in sorted(views, key=lambda view: view.order):
+        shown = view.shown_shape(shown)
+    asked = {"shape": dataset.shape, "latent_dim": cfg.latent_dim + classes, "bounded": dataset.bounded}
+    judged = joined_shape(shown, classes, flat) if classes else shown
+    pairs = [_networks(cfg, asked, judged, seed) for seed in range(cfg.seed, cfg.seed + cfg.replicas)]
+    module = GANModule(*pairs[0], loss=_loss(cfg), remedies=_made_remedies(cfg, ()), **rest)
     _try_out(module, dataset)
     if cfg.replicas > 1:
-        generators, discriminators = zip(*pairs, strict=True)
-        module = GANModule(Replicated(generators), Replicated(discriminators), **rest)
+        generators, discriminators = map(Replicated, zip(*pairs, strict=True))
+        remedies = _made_remedies(cfg, (cfg.replicas,))
+        module = GANModule(generators, discriminators, loss=_loss(cfg), remedies=remedies, **rest)
         _try_together(module)
     return module
 
 
-def _networks(cfg: DictConfig, dataset: Dataset, seed: int) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator of one GAN."""
+def _remedies(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
+    """The chosen ones that are parts, by name; others only set what other groups have."""
+    return [(name, node) for name, node in cfg.remedy.items() if "_target_" in node]
+
+
+def _is(node: DictConfig, *kinds: type) -> bool:
+    return issubclass(get_object(node._target_), kinds)
+
+
+def _made_remedies(cfg: DictConfig, lead: Sequence[int]) -> Remedies:
+    """What the step plays: the loss and the networks have taken theirs."""
+    taken, known = (Smoothed, MinibatchStddev, MinibatchDiscrimination), {"leading": lead}
+    own = [(f"remedy.{name}", node) for name, node in _remedies(cfg) if not _is(node, *taken)]
+    return Remedies.of(made_of(key, node, **(known if _is(node, LeCam) else {})) for key, node in own)
+
+
+def _loss(cfg: DictConfig) -> Loss:
+    loss = made_of("loss", cfg.loss)
+    for name, node in _remedies(cfg):
+        if _is(node, Smoothed):
+            loss = made_of(f"remedy.{name}", node, loss=loss)
+    return loss
+
+
+def _networks(
+    cfg: DictConfig, asked_of_g: dict[str, Any], judged: Sequence[int], seed: int
+) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of one GAN; D takes samples of the shape `judged`."""
     pl.seed_everything(seed, verbose=False)
-    asked_of_g = {"shape": dataset.shape, "latent_dim": cfg.latent_dim, "bounded": dataset.bounded}
+    of_d: dict[str, Any] = {"shape": judged}
+    for name, node in _remedies(cfg):
+        if _is(node, MinibatchStddev, MinibatchDiscrimination):
+            of_d["batch_layer"] = made_of(f"remedy.{name}", node)
     return (
         made_of("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
-        made_of("model.discriminator", cfg.model.discriminator, nn.Module, shape=dataset.shape),
+        made_of("model.discriminator", cfg.model.discriminator, nn.Module, **of_d),
     )
 
 
@@ -82,25 +138,29 @@ def made_of(key: str, node: Any, kind: type | None = None, **known: Any) -> Any:
 
 @torch.no_grad()
 def _try_out(module: GANModule, dataset: Dataset) -> None:
-    """Uses each part once, on two samples, without training: what can't do its part is told by name.
+    """Uses each part once, on few samples, without training: what can't do its part is told by name.
 
     Raises:
         LabError: for a part that fails, or gives what has another shape than the step needs.
     """
     module.eval()  # changes nothing: no statistics, no dropout
-    loss, scores = module.loss, torch.zeros(2)
+    loss, scores, n = module.loss, torch.zeros(2), 2 * module.remedies.pack
+    first = torch.zeros(n, dtype=torch.int64)
+    labels = dataset.train.labels_of(first) if module.classes else None
+    d = [lambda: loss.d(scores, scores)[0], lambda: loss.d(scores, scores)[1]]
     trials: list[tuple[str, Callable[[], Tensor], tuple[int, ...]]] = [
         ("latent", lambda: module.latent((2, module.latent_dim), stream(0, "trial")), (2, module.latent_dim)),
         ("model.generator", lambda: module.generator(torch.zeros(2, module.latent_dim)), (2, *dataset.shape)),
-        ("model.discriminator", lambda: module.discriminator(dataset.train[torch.tensor([0, 0])]), (2,)),
-        *((f"loss.{term}", lambda term=term: getattr(loss, term)(scores), (2,)) for term in ("d_real", "d_fake", "g")),
+        ("model.discriminator", lambda: module.judged(dataset.train[first], labels), (2,)),
+        *((f"loss.{term}", trial, (2,)) for term, trial in zip(("d_real", "d_fake"), d, strict=True)),
+        ("loss.g", lambda: loss.g(scores, scores), (2,)),
         ("loss.answer", lambda: loss.answer(scores), (2,)),
     ]
     for key, trial, shape in trials:
         try:
             found = tuple(trial().shape)
         except Exception as error:
-            if out_of_memory(error):
+            if isinstance(error, LabError) or out_of_memory(error):
                 raise
             raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
         if found != shape:
@@ -120,9 +180,11 @@ def _try_together(module: GANModule) -> None:
     Raises:
         LabError: for networks that can't be played together: random layers, say, or such that look at their values.
     """
-    generator, discriminator = copy.deepcopy((module.generator, module.discriminator))
+    trial = copy.deepcopy(module)
+    n = 2 * module.remedies.pack
+    z = torch.zeros(*module.lead, n, module.latent_dim)
     try:
-        discriminator(generator(torch.zeros(*module.lead, 2, module.latent_dim)))
+        trial.judged(trial.generator(z), module.labels_of(z))
     except Exception as error:
         if out_of_memory(error):
             raise

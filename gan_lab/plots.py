@@ -226,9 +226,9 @@ def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
     axes = figure.subplots()
     names = {"score/real": "on real", "score/fake": "on fakes"}
     table = metrics.set_index("step")[list(names)].rename(columns=names)
-    _draw_curves(axes, table, ylim=(0, 1) if loss.neutral_answer == 0.5 else None, ticks=None)
+    _draw_curves(axes, table, ylim=(0, 1) if loss.probability else None, ticks=None)
     _draw_bands(axes, metrics, list(names))
-    scale = "1: real, 0: fake" if loss.neutral_answer == 0.5 else "higher: more real"
+    scale = "1: real, 0: fake" if loss.probability else "higher: more real"
     axes.set(title=f"D's mean answer ({scale})", ylabel="mean answer")
     _draw_ideal(axes, loss.neutral_answer)
     _legend(axes)

@@ -4,7 +4,6 @@ them from noise, look at what the untrained G makes, and watch one step of the t
 They train networks of their own and draw from streams of their own: the training after them is the same as without.
 """
 
-import copy
 import json
 import math
 import textwrap
@@ -23,9 +22,10 @@ from gan_lab.callbacks.progress import Progress
 from gan_lab.data import choose
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
-from gan_lab.gan import GANModule, NotFiniteError
+from gan_lab.gan import GANModule
 from gan_lab.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
 from gan_lab.objective import Witness, check_objective, phases
+from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 
@@ -83,18 +83,17 @@ class Lesson(pl.Callback):
         if module.step >= LEAST_STEPS and module.step % LOOK_EVERY == 0:
             answers, order = self.look(module)
             gap = answers[0].mean() - answers[1].mean()
-            clear = order >= CLEAR and (module.loss.neutral_answer != 0.5 or bool(gap >= CLEAR_GAP))
+            clear = order >= CLEAR and (not module.loss.probability or bool(gap >= CLEAR_GAP))
             trainer.should_stop = clear or not self.moved(module)
 
     @torch.no_grad()
     def look(self, module: GANModule) -> tuple[tuple[Tensor, Tensor], float]:
         """D's answers on both sets, and how often the real one of a pair has the higher score.
 
-        A copy of D is asked as the training asks it: in batches that are all real or all noise, which is what batch
-        normalisation sees there.
+        D is asked as the training asks it: in batches that are all real or all noise, which is what batch normalisation
+        sees there.
         """
-        discriminator = copy.deepcopy(module.discriminator).train()
-        real, fake = (discriminator(part.to(module.device)).float().cpu() for part in self.sets)
+        real, fake = (module.scores(part).float().cpu() for part in self.sets)
         return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
 
 
@@ -203,7 +202,7 @@ def _objective(stage: Rehearsal) -> Result:
     witness = Witness(module)
     trouble = _played(stage, module, 1)
     check = check_objective(module, witness.updates, trouble, stage.parts)
-    return check, previews.objective(witness.updates, phases(module.joint_d_update), module.loss)
+    return check, previews.objective(witness.updates, phases(module), module.loss)
 
 
 def preflight(stage: Rehearsal, run: Run) -> str:

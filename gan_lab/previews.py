@@ -89,8 +89,8 @@ def against_noise(
             f"on held-out real samples, mean {real.mean():.2f}": real,
             f"on noise, mean {fake.mean():.2f}": fake,
         }
-        _histogram(axes, values, [REAL_COLOUR, FAKE_COLOUR], (0, 1) if loss.neutral_answer == 0.5 else None)
-        scale = " (1: real, 0: not)" if loss.neutral_answer == 0.5 else ""
+        _histogram(axes, values, [REAL_COLOUR, FAKE_COLOUR], (0, 1) if loss.probability else None)
+        scale = " (1: real, 0: not)" if loss.probability else ""
         axes.set(title=f"D's answers {when}", xlabel=f"answer{scale}", ylabel="share of the samples")
         axes.legend(loc="upper center", fontsize="small")
     return figure
@@ -191,7 +191,7 @@ def _loss_over_answers(axes: Axes, loss: Loss) -> None:
             ha="center",
             arrowprops={"arrowstyle": "->"},
         )
-    scale = " (1: real, 0: fake)" if loss.neutral_answer == 0.5 else ""
+    scale = " (1: real, 0: fake)" if loss.probability else ""
     axes.set(title=f"D's loss ({type(loss).__name__})", xlabel=f"D's answer{scale}", ylabel="loss")
     axes.grid(alpha=0.4)
     axes.legend(loc="upper center")

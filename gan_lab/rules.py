@@ -17,6 +17,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 # Whose classes and functions a configuration may name; more with trust=[…].
 TRUSTED = (
     "gan_lab.losses",
+    "gan_lab.remedies",
     "gan_lab.latent",
     "gan_lab.models",
     "gan_lab.data",
@@ -49,6 +50,25 @@ RULES = {
     "latent_dim": Is(int, low=1, high=10**6),
     "log_every": COUNT,
     "joint_d_update": Is(bool),
+    "n_critic": Is(int, low=1, high=1000),
+    "n_generator": Is(int, low=1, high=1000),
+    "conditional": Is(bool),
+    **dict.fromkeys(("remedy.ttur", "remedy.n_critic"), Is(dict)),
+    "remedy.*.gamma": Is(float, low=0),
+    "remedy.*.weight": Is(float, low=0),
+    "remedy.*.decay": SHARE,
+    "remedy.lecam.start": Is(int, low=0, high=10**9),
+    "remedy.label_smoothing.real": Is(float, low=0.5, high=1),
+    "remedy.instance_noise.std": Is(float, low=0),
+    "remedy.*.steps": COUNT,
+    "remedy.diffaugment.policy": Is(list, entries=str, among=("color", "translation", "cutout")),
+    "remedy.pac.m": Is(int, low=1, high=1000),
+    "remedy.minibatch_stddev.group": Is(int, low=2, high=10**6),
+    **dict.fromkeys(("remedy.*.kernels", "remedy.*.dims"), Is(int, low=1, high=10**4)),
+    "remedy.unrolled.k": Is(int, low=0, high=100),
+    "remedy.unrolled.lr": Is(float, low=1e-12),
+    "remedy.top_k.share": Is(float, low=1e-6, high=1),
+    "remedy.balance.most": Is(float, low=0.5, high=1),
     "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
     "devices": Is(int, low=1, high=1024),
     "num_nodes": Is(int, low=1, high=1024),
@@ -201,6 +221,10 @@ def _shown(value: Any) -> str:
 LATER = {
     "objective",
     "compile",
+    "n_critic",
+    "n_generator",
+    "conditional",
+    "remedy",
     "preflight",
     "devices",
     "num_nodes",
@@ -215,7 +239,7 @@ LATER = {
 def _needed() -> set[str]:
     """The keys and groups that every training has; runs of older versions know not all of the keys."""
     own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", *LATER}
-    return own | groups() - RECIPES
+    return own | groups() - RECIPES - LATER
 
 
 def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -256,11 +280,12 @@ def refuse_foreign(key: str, target: Any, trust: Sequence[str]) -> None:
 def _check_parts(values: dict[str, Any]) -> None:
     """Every group of a training is there, and names what can be made as its place in a training asks for."""
     for group in sorted(groups() - RECIPES):
-        if not isinstance(values[group], dict):
+        if not isinstance(values.get(group, {}), dict):
             raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.")
     own = {role: True for role in ("optim_d", "optim_g") if "_target_" in values[role]}
     asked: dict[str, bool | None] = {**PARTS, **own}
     asked |= {f"{group}.{name}": None for group in ("callbacks", "logger") for name in values[group]}
+    asked |= {f"remedy.{name}": None for name, node in values.get("remedy", {}).items() if node != {}}
     found = dict(nodes(values))
     for key, waits in asked.items():
         node = found.get(key)

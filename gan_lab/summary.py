@@ -35,7 +35,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     judged = next((c for c in training.callbacks if isinstance(c, Verdict) and c.judgement), None)
     verdict: dict[str, Any] = {}
     scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
-    if module.loss.neutral_answer == 0.5 and scores["real"] is not None and scores["fake"] is not None:
+    if module.loss.probability and scores["real"] is not None and scores["fake"] is not None:
         verdict["balance"] = balance(scores["real"], scores["fake"])
     measured: dict[str, Any] = {}
     if judged is not None and judged.judgement is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gan_lab.build import Training
 from gan_lab.errors import LabError, RunError, out_of_memory, refused_by_storage
-from gan_lab.gan import NotFiniteError
+from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 from gan_lab.summary import summarise
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab.aims import GDPP, FeatureMatching, HistoricalAveraging, ModeSeeking, TopK
 from gan_lab.errors import LabError
 from gan_lab.models import blocks, mlp
+from gan_lab.remedies.aims import GDPP, FeatureMatching, HistoricalAveraging, ModeSeeking, TopK
 
 
 class Plain:

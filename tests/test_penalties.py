@@ -10,9 +10,9 @@ from torch.func import functional_call, stack_module_state, vmap
 from gan_lab.losses import BCE, RelativisticAverage
 from gan_lab.models import blocks, mlp
 from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
-from gan_lab.penalties import DRAGAN, R1, R2, WGANGP, LeCam
-from gan_lab.streams import stream
-from gan_lab.unrolled import Unrolled
+from gan_lab.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
+from gan_lab.remedies.unrolled import Unrolled
+from gan_lab.streams import Draws
 
 ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, start=0)]
 NAMES = [type(each).__name__ for each in ALL]
@@ -35,7 +35,7 @@ def half_square(x):
 
 
 def draws():
-    return stream(0, "test")
+    return Draws([0], (), "test", 0, torch.device("cpu"))
 
 
 def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
@@ -176,7 +176,7 @@ def test_draws_are_the_streams(penalty):
     real, fake = torch.randn(2, 5, 2)
     first, again = (penalty(half_square, real, fake, draws()) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, penalty(half_square, real, fake, stream(1, "test")))
+    assert not torch.equal(first, penalty(half_square, real, fake, Draws([1], (), "test", 0, torch.device("cpu"))))
 
 
 class Replicas(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from gan_lab.errors import LabError
 from gan_lab.losses import BCE, LSGAN, Relativistic, Wasserstein
 from gan_lab.models import blocks, mlp
-from gan_lab.unrolled import Unrolled
+from gan_lab.remedies.unrolled import Unrolled
 
 
 class Weight(nn.Module):

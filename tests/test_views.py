@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from gan_lab.errors import LabError
-from gan_lab.streams import stream
-from gan_lab.views import DiffAugment, InstanceNoise, Pack, sample_axes
+from gan_lab.remedies.views import DiffAugment, InstanceNoise, Pack, sample_axes
+from gan_lab.streams import Draws
 
 
 def draws(seed=0):
-    return stream(seed, "test")
+    return Draws([seed], (), "test", 0, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((7, 2), 1), ((3, 7, 2), 1), ((7, 1, 28, 28), 3), ((3, 7, 1, 28, 28), 3)])

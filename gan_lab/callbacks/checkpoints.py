@@ -5,7 +5,7 @@ import math
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,11 +14,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from gan_lab.callbacks.finite import Finite, not_finite
 from gan_lab.errors import LabError
-from gan_lab.gan import GANModule, NotFiniteError, memory_of_a_step
+from gan_lab.gan import GANModule
+from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 
 KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
@@ -76,6 +78,18 @@ def check_form(
             raise LabError("its clock says nothing")
     if any(tensor.shape != tuple(shape) for tensor in _tensors(checkpoint["callbacks"])):
         raise LabError("the samples in it aren't of these data")
+
+
+def memory_of_a_step(
+    make: Callable[[Iterable[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter]
+) -> dict[int, dict[str, Any]]:
+    """What an optimiser remembers of each parameter after a step, on others of the same shapes, with gradient 0."""
+    others = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
+    for other in others:
+        other.grad = torch.zeros_like(other)
+    optimizer = make(others)
+    optimizer.step()
+    return optimizer.state_dict()["state"]
 
 
 def _fits(kept: dict[int, dict[str, Any]], memory: dict[int, dict[str, Any]]) -> bool:

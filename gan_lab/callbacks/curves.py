@@ -8,7 +8,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lab import plots
 from gan_lab.files import atomic
-from gan_lab.gan import GANModule, NotFiniteError
+from gan_lab.gan import GANModule
+from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 
 CHARTS = {

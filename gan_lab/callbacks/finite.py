@@ -9,7 +9,8 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.gan import RECORDED, GANModule, NotFiniteError
+from gan_lab.gan import Chunk, GANModule
+from gan_lab.record import RECORDED, NotFiniteError
 
 KEPT_EVERY = 200  # steps between two copies of the GAN in memory: at most so many are played again
 
@@ -42,7 +43,7 @@ class Finite(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         for i in module.failed:  # before the run was interrupted
-            self._frozen[i] = {name: tensor[i].clone() for name, tensor in module.state_dict().items()}
+            self._frozen[i] = {name: tensor[i].clone() for name, tensor in module.stacked().items()}
         for optimizer in trainer.optimizers if module.lead else []:
             optimizer.register_step_post_hook(lambda *_: self._hold(module))
 
@@ -67,14 +68,14 @@ class Finite(pl.Callback):
             NotFiniteError: if no other is left.
         """
         for i in set(range(module.replicas)) - module.failed.keys():
-            if what := not_finite((name, tensor[i]) for name, tensor in module.state_dict().items()):
+            if what := not_finite((name, tensor[i]) for name, tensor in module.stacked().items()):
                 module.fail(i, module.step, what)
         self._freeze(module)
 
     def _freeze(self, module: GANModule) -> None:
         """Brings the members that have just failed back to the copy."""
         for i in sorted(module.failed.keys() - self._frozen.keys()):
-            self._frozen[i] = {name: tensor[i].clone() for name, tensor in self._kept["state_dict"].items()}
+            self._frozen[i] = {name: self._kept["state_dict"][name][i].clone() for name in module.stacked()}
             self._hold(module)
             (step, what), at = module.failed[i], self._kept["gan_lab"]["step"]
             told = f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {what}."
@@ -82,7 +83,7 @@ class Finite(pl.Callback):
 
     def _hold(self, module: GANModule) -> None:
         for i, own in self._frozen.items():
-            for name, tensor in module.state_dict().items():
+            for name, tensor in module.stacked().items():
                 tensor[i] = own[name]
 
     def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
@@ -118,9 +119,10 @@ class Finite(pl.Callback):
             for chunk in trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
                 if module.step >= until:
                     break
-                if what := not_finite([("the batch of real data", chunk)]):
+                parts: Chunk = [part.to(module.device) for part in chunk] if isinstance(chunk, (tuple, list)) else chunk
+                if what := not_finite([("the batch of real data", parts[0] if parts is not chunk else chunk)]):
                     raise NotFiniteError(module.step + 1, what)
-                module.training_step(chunk.to(module.device))
+                module.training_step(parts)
         finally:
             module.loss = watched.loss
 
@@ -148,6 +150,13 @@ class _Watched:
 
     def d_fake(self, scores: Tensor) -> Tensor:
         return self._look("phase (2), D on fakes", self.loss.d_fake, scores)
+
+    def d(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
+        self.phase = "phases (1) and (2), D on real data and on fakes"
+        terms = self.loss.d(real_scores, fake_scores)
+        names = ("D's score on real data", "D's score on fakes", "the loss on real data", "the loss on fakes")
+        self._refuse(zip(names, (real_scores, fake_scores, *terms), strict=True))
+        return terms
 
     def g(self, scores: Tensor, *rest: Any) -> Tensor:
         return self._look("phase (3), G", self.loss.g, scores, *rest)

@@ -13,7 +13,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
-from gan_lab.gan import RECORDED
+from gan_lab.record import RECORDED
 from gan_lab.runs import Run
 
 # The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.

@@ -1,7 +1,7 @@
 """The verdict in every run: how many modes G makes while it trains, and everything at the end."""
 
-import copy
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +21,18 @@ from gan_lab.streams import stream
 SHOWN = 12  # samples above their nearest originals
 GLANCE = 1_000  # samples of a look during training, 2,500 in the plane: quick, and its own column says how many
 BATCH = 1_000  # samples that are made at once
-SEEN = 64  # samples that D sees at once, at least
+
+
+def latents(module: GANModule, number: int, purpose: str, index: int = 0) -> Iterator[Tensor]:
+    """`number` latent vectors in batches `(n, latent_dim)`, from a stream of their own."""
+    generator = stream(module.seed, purpose, index)
+    sizes = [min(BATCH, number - start) for start in range(0, number, BATCH)]
+    return (module.latent((n, module.latent_dim), generator) for n in sizes)
 
 
 def draw(module: GANModule, number: int, purpose: str, index: int = 0) -> Tensor:
-    """`number` samples `(number, *shape)` on the CPU, from a stream of latent vectors of their own."""
-    generator = stream(module.seed, purpose, index)
-    sizes = [min(BATCH, number - start) for start in range(0, number, BATCH)]
-    return torch.cat([module.sample(module.latent((n, module.latent_dim), generator)).float().cpu() for n in sizes])
-
-
-@torch.no_grad()
-def _scores(module: GANModule, samples: Tensor) -> Tensor:
-    """D's raw scores `(n,)`, on the CPU, in batches and with a batch's own statistics, as it has learnt to answer.
-
-    Pitfall: running statistics are of real data and fakes together; with them `norm=batch` answers about 0.5 to both.
-    """
-    discriminator = copy.deepcopy(module.discriminator).train()  # the statistics that it counts are thrown away
-    batches = samples.tensor_split(max(1, len(samples) // SEEN))
-    return torch.cat([discriminator(batch.to(module.device)).float().cpu() for batch in batches])
+    """Samples `(number, *shape)` on the CPU of these latent vectors."""
+    return torch.cat([module.sample(z).float().cpu() for z in latents(module, number, purpose, index)])
 
 
 class Verdict(pl.Callback):
@@ -118,11 +111,14 @@ class Verdict(pl.Callback):
 
     def _balance(self, module: GANModule, samples: Tensor) -> dict[str, Any]:
         """S5, on held-out data and fresh fakes; {} where D's answers are no probabilities, or no numbers."""
-        if module.loss.neutral_answer != 0.5:
+        if not module.loss.probability:
             return {}
-        heldout = self.judge.heldout_samples
+        heldout, labels = self.judge.heldout_samples, [None, None]
         sets = (heldout, samples[: len(heldout)])
-        real, fake = (module.loss.answer(_scores(module, x)).float() for x in sets)
+        if module.classes:
+            asked = torch.cat([module.labels_of(z) for z in latents(module, len(samples), "verdict/end")])
+            labels = [self.judge.heldout_labels, asked[: len(heldout)]]
+        real, fake = (module.loss.answer(module.scores(x, own)) for x, own in zip(sets, labels, strict=True))
         if not (torch.isfinite(real).all() and torch.isfinite(fake).all()):
             return {}
         on_real, on_fake = accuracy(real, fake)

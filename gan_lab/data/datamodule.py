@@ -14,6 +14,8 @@ from gan_lab.data import SHUFFLED, Dataset, Samples
 from gan_lab.errors import LabError
 from gan_lab.streams import stream
 
+Chunk = Tensor | tuple[Tensor, Tensor]
+
 CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
 
 
@@ -30,6 +32,8 @@ class Stream:
             that step.
         workers: so many processes read ahead; the batches are the same.
         share: which of each batch's samples are given, where several processes train together.
+        n_critic: a step takes so many batches: chunks are `(S · n_critic, …, B, *shape)`.
+        labels: of the same samples: with each chunk come their classes, `(S · n_critic, …, B)` int64.
     """
 
     def __init__(
@@ -43,18 +47,20 @@ class Stream:
         workers: int = 0,
         replicas: int = 1,
         share: slice = slice(None),
+        n_critic: int = 1,
+        labels: Samples | None = None,
     ):
         self.part, self.batch_size = part, batch_size
         self.seeds = range(seed, seed + replicas)
         self.steps, self.start, self.marks, self.workers = steps, start, marks, workers
-        self.share = share
+        self.share, self.n_critic, self.labels = share, n_critic, labels
         self._orders: dict[int, Tensor] = {}
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Chunk]:
         if not self.workers:
             yield from map(self.__getitem__, self.spans())
             return
-        ahead: DataLoader[Tensor] = DataLoader(
+        ahead: DataLoader[Chunk] = DataLoader(
             self,  # type: ignore[arg-type]
             batch_size=None,
             sampler=self.spans(),
@@ -68,12 +74,13 @@ class Stream:
             kind = type(error)
             raise kind(str(error).partition(f"{kind.__module__}.{kind.__name__}: ")[2].strip()) from error
 
-    def __getitem__(self, span: tuple[int, int]) -> Tensor:
-        """The chunk `(S, B, *shape)` of the S steps after a step."""
-        step, size = span
+    def __getitem__(self, span: tuple[int, int]) -> Chunk:
+        """The chunk of so many steps after a step."""
+        step, size = (steps * self.n_critic for steps in span)
         lead = (len(self.seeds),) if len(self.seeds) > 1 else ()
         own = self.indices(step, size).view(size, *lead, self.batch_size)[..., self.share]
-        return self.part[own.flatten()].unflatten(0, own.shape)
+        samples = self.part[own.flatten()].unflatten(0, own.shape)
+        return samples if self.labels is None else (samples, self.labels.labels_of(own.flatten()).view(own.shape))
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """For each chunk the step that it comes after, and how many steps it has."""
@@ -84,7 +91,7 @@ class Stream:
             step += size
 
     def indices(self, step: int, size: int) -> Tensor:
-        """Which samples the `size` steps after `step` see, `(size * replicas * batch_size,)`."""
+        """Which samples the `size` batches after `step` of them have, `(size * replicas * batch_size,)`."""
         if len(self.part) > SHUFFLED:
             return torch.cat([self._drawn(seed, t) for t in range(step, step + size) for seed in self.seeds])
         length, start, stop = len(self.part), step * self.batch_size, (step + size) * self.batch_size
@@ -124,5 +131,6 @@ class GANDataModule(pl.LightningDataModule):
             with suppress(torch.OutOfMemoryError):  # then batches travel
                 part = part.on(device)
         share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
+        labels = self.dataset.train if module.classes else None
         where = (self.batch_size, self.seed, self.steps, module.step, self.marks)
-        return Stream(part, *where, self.workers, module.replicas, share)
+        return Stream(part, *where, self.workers, module.replicas, share, module.n_critic, labels)

@@ -52,12 +52,18 @@ class Replicated(nn.Module):
                 layer.__class__ = {nn.Linear: _Linears, nn.LayerNorm: _LayerNorms}.get(type(layer), type(layer))
 
     def forward(self, x: Tensor) -> Tensor:  # (K, B, …)
-        if self.batched:
-            return self.networks(x)
-        return vmap(self._play)(dict(self.networks.named_parameters()), dict(self.networks.named_buffers()), x)
+        return self.networks(x) if self.batched else self._each(self.networks, x)
 
-    def _play(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
-        return functional_call(self.networks, (parameters, buffers), (x,))
+    def features(self, x: Tensor) -> Tensor:
+        """Those of each discriminator, `(K, B, F)`."""
+        return self.networks.features(x) if self.batched else self._each(_Features(self.networks), x)  # type: ignore[operator]
+
+    @staticmethod
+    def _each(network: nn.Module, x: Tensor) -> Tensor:
+        def play(parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Tensor) -> Tensor:
+            return functional_call(network, (parameters, buffers), (x,))
+
+        return vmap(play)(dict(network.named_parameters()), dict(network.named_buffers()), x)
 
     def member(self, i: int) -> nn.Module:
         """Network i as a plain module, a copy: `(B, …) → (B, …)`."""
@@ -73,6 +79,17 @@ def _fully_connected(network: nn.Module) -> bool:
         type(layer) in plain or (type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1)
         for layer in network.modules()
     )
+
+
+class _Features(nn.Module):
+    """A discriminator that gives its features."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network.features(x)  # type: ignore[operator]
 
 
 class _Linears(nn.Linear):

@@ -7,9 +7,8 @@ term for G, or stands in its place (`replaces`). D is frozen; gradients reach G 
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
-from torch.nn.utils import parameters_to_vector
 
 from gan_lab.errors import LabError
 
@@ -20,11 +19,14 @@ class Discriminator(Protocol):
     def features(self, x: Tensor) -> Tensor: ...
 
 
-class Aim(Protocol):
-    """What the training step asks of an aim."""
+class Aim:
+    """What the training step asks of an aim.
 
-    replaces: bool
-    """Whether it stands in the place of the loss's own term for G."""
+    Attributes:
+        replaces: whether it stands in the place of the loss's own term for G.
+    """
+
+    replaces = False
 
     def __call__(
         self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
@@ -36,9 +38,10 @@ class Aim(Protocol):
             fake: G's samples for them `(…, B, *shape)`.
             shown_fake, shown_real: these, and real samples, as D is shown them (after any view).
         """
+        raise NotImplementedError
 
 
-class ModeSeeking:
+class ModeSeeking(Aim):
     """weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵): different latent vectors shall give different samples (Mao et
     al. 2019, arXiv:1903.05628). As in the authors' code the norms are means, over pairs and numbers.
 
@@ -48,8 +51,6 @@ class ModeSeeking:
     Args:
         weight: 1 in the authors' code.
     """
-
-    replaces = False
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
@@ -67,7 +68,7 @@ class ModeSeeking:
         return self.weight / (apart[0] / apart[1] + 1e-5)
 
 
-class FeatureMatching:
+class FeatureMatching(Aim):
     """weight · ‖E f(x) − E f(G(z))‖₂²: G matches the mean of D's last hidden features f on real samples, in the place
     of fooling D (Salimans et al. 2016, arXiv:1606.03498, section 3.1).
 
@@ -90,7 +91,7 @@ class FeatureMatching:
         return self.weight * (wanted.mean(-2) - made.mean(-2)).square().sum(-1)
 
 
-class GDPP:
+class GDPP(Aim):
     """G's batches shall vary as real ones do (Elfeki et al. 2019, arXiv:1812.00068). With φ D's last hidden features,
     each sample's scaled to length 1, λᵢ and vᵢ are eigenvalues and eigenvectors of the kernel φφᵀ, `(B, B)`:
 
@@ -102,8 +103,6 @@ class GDPP:
     Args:
         weight: 1; the authors halve the sum of this and G's own term.
     """
-
-    replaces = False
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
@@ -152,33 +151,3 @@ class TopK:
         batch = values.shape[-1]
         k = max(1, round(batch * self.share ** min(1.0, step / self.steps)))
         return values if k == batch else values.topk(k, largest=False).values
-
-
-class HistoricalAveraging(nn.Module):
-    """weight · ‖θ − (1/t) Σᵢ θᵢ‖², the mean being over all t calls so far, this one included (Salimans et al. 2016,
-    arXiv:1606.03498, section 3.3): keeps a network from circling.
-
-    One for each network, called without arguments once a step, before the update; gives `()`, which is added to that
-    network's loss. A network of replicas pays the sum of what each would. The mean is a buffer, so that a checkpoint of
-    the module that holds this one keeps it; the network itself is not part of it.
-
-    Args:
-        network: whose parameters they are.
-        weight: 1 in torchgan.
-    """
-
-    mean: Tensor
-    calls: Tensor
-
-    def __init__(self, network: nn.Module, weight: float = 1.0):
-        super().__init__()
-        self.weight = weight
-        self.parameters_of_network = tuple(network.parameters())  # in a tuple: not registered as its own
-        self.register_buffer("mean", parameters_to_vector(self.parameters_of_network).detach().clone())
-        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
-
-    def forward(self) -> Tensor:
-        now = parameters_to_vector(self.parameters_of_network)
-        self.calls = self.calls + 1
-        self.mean = self.mean + (now.detach() - self.mean) / self.calls
-        return self.weight * (now - self.mean).square().sum()

@@ -1,18 +1,18 @@
 """What the discriminator is shown in the place of plain samples, real and fake alike.
 
-A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers on the samples' device;
+A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers;
 gradients go through it to the samples. `shown_shape` is the shape of what it gives, for which D has to be built. Both
 of a batch's sides, and in phase 3 G's fakes, go through the same view, each with draws of its own.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from gan_lab.errors import LabError
+from gan_lab.streams import Draws
 
 
 def sample_axes(samples: Tensor) -> int:
@@ -21,8 +21,14 @@ def sample_axes(samples: Tensor) -> int:
     return 1 if samples.ndim < 4 else 3
 
 
-class View(Protocol):
-    """What the training step asks of a view."""
+class View:
+    """What the training step asks of a view.
+
+    Attributes:
+        order: views are applied in this order.
+    """
+
+    order = 0
 
     def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what D is shown for samples of this shape.
@@ -30,12 +36,14 @@ class View(Protocol):
         Raises:
             LabError: for samples that the view can't show.
         """
+        return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, generator: Generator) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
         """What D is shown."""
+        raise NotImplementedError
 
 
-class InstanceNoise:
+class InstanceNoise(View):
     """Normal noise on every number, whose standard deviation falls linearly from `std` to 0 over `steps` (Sønderby et
     al. 2017, arXiv:1610.04490; Arjovsky & Bottou 2017, arXiv:1701.04862): std · max(0, 1 − step/steps).
 
@@ -51,19 +59,16 @@ class InstanceNoise:
             raise LabError(f"Instance noise of std={std} over steps={steps} makes no sense.", "std ≥ 0 and steps > 0.")
         self.std, self.steps = std, steps
 
-    def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        return tuple(shape)
+    order = 1
 
-    def __call__(self, samples: Tensor, step: int, generator: Generator) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
         std = self.std * max(0.0, 1 - step / self.steps)
         if std == 0:
             return samples
-        return samples + std * torch.randn(
-            samples.shape, generator=generator, device=samples.device, dtype=samples.dtype
-        )
+        return samples + std * draws.normal(samples.shape, samples.dtype)
 
 
-class DiffAugment:
+class DiffAugment(View):
     """Random changes of images that gradients pass through (Zhao et al. 2020, arXiv:2006.10738), one draw per image:
 
     - `color`: brightness + U(−½, ½), saturation · U(0, 2) about each pixel's mean, contrast · U(½, 3/2) about the
@@ -92,20 +97,19 @@ class DiffAugment:
             )
         return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, generator: Generator) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
         if samples.ndim < 4:
             raise LabError(f"DiffAugment changes images (…, B, C, H, W), not a tensor of shape {tuple(samples.shape)}.")
         images = samples.flatten(0, -4) * 2 - 1
         for name in self.policy:
-            images = self.changes[name](images, generator)
+            images = self.changes[name](images, samples.shape[:-3], draws)
         return ((images + 1) / 2).reshape(samples.shape)
 
     @staticmethod
-    def color(images: Tensor, generator: Generator) -> Tensor:
+    def color(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
         """Images `(N, C, H, W)` in [−1, 1] of other brightness, saturation and contrast."""
-        shape = (3, len(images), 1, 1, 1)
-        drawn = torch.rand(shape, generator=generator, device=images.device, dtype=images.dtype)
-        brightness, saturation, contrast = drawn
+        drawn = draws.uniform((*batch, 3), images.dtype).view(-1, 3, 1, 1, 1)
+        brightness, saturation, contrast = drawn.unbind(1)
         images = images + brightness - 0.5
         grey = images.mean(1, keepdim=True)
         images = grey + (images - grey) * (2 * saturation)
@@ -113,13 +117,12 @@ class DiffAugment:
         return grey + (images - grey) * (contrast + 0.5)
 
     @staticmethod
-    def translation(images: Tensor, generator: Generator) -> Tensor:
+    def translation(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
         """Images `(N, C, H, W)` moved; 0 where they were not."""
         n, _, height, width = images.shape
         reach = [int(side / 8 + 0.5) for side in (height, width)]
         rows, columns = (
-            torch.arange(side, device=images.device)
-            + torch.randint(-most, most + 1, (n, 1), generator=generator, device=images.device)
+            torch.arange(side, device=images.device) + draws.integers(-most, most + 1, batch).view(n, 1)
             for side, most in zip((height, width), reach, strict=True)
         )  # where each pixel comes from, (n, height) and (n, width)
         inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
@@ -129,19 +132,19 @@ class DiffAugment:
         return (moved * inside[..., None]).movedim(-1, 1)
 
     @staticmethod
-    def cutout(images: Tensor, generator: Generator) -> Tensor:
+    def cutout(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
         """Images `(N, C, H, W)` with a rectangle of half their height and width set to 0."""
         n, _, height, width = images.shape
         blank = []
         for side in (height, width):
             size = int(side / 2 + 0.5)
-            middle = torch.randint(side + (1 - size % 2), (n, 1), generator=generator, device=images.device)
+            middle = draws.integers(0, side + (1 - size % 2), batch).view(n, 1)
             offset = torch.arange(side, device=images.device) - middle + size // 2
             blank.append(_within(offset, size))
         return images * ~(blank[0][:, None, :, None] & blank[1][:, None, None, :])
 
 
-class Pack:
+class Pack(View):
     """Shows D m samples at once, which makes a lack of variety visible (PacGAN, Lin et al. 2018, arXiv:1712.04086):
     `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)`, `(…, B, d)` → `(…, B/m, m·d)`. Only D's input grows, so it is built for
     `shown_shape`; it answers with B/m scores.
@@ -152,6 +155,8 @@ class Pack:
         m: samples in a pack, ≥ 1; 2 to 4 in the paper.
     """
 
+    order = 2
+
     def __init__(self, m: int = 2):
         if m < 1:
             raise LabError(f"A pack of m={m} samples makes no sense.", "Choose m=2, 3 or 4.")
@@ -160,7 +165,7 @@ class Pack:
     def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (self.m * shape[0], *shape[1:])
 
-    def __call__(self, samples: Tensor, step: int, generator: Generator) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
         axes = sample_axes(samples)
         batch = samples.shape[-axes - 1]
         if batch % self.m:

@@ -1,32 +1,31 @@
 """What is added to the discriminator's loss to keep it smooth, or its answers near each other.
 
 A penalty takes the discriminator, real samples and fakes `(…, B, *shape)`, as D is shown them (after any view), and a
-source of random numbers on their device; it gives per-sample values `(…, B)`, which depend on D's weights alone, not on
+source of random numbers; it gives per-sample values `(…, B)`, which depend on D's weights alone, not on
 G's. It works on data of any rank. Gradients are of the sum of D's scores: a layer that mixes the batch (batch
 normalisation, minibatch layers) mixes the samples' gradients too, as in the published code. A discriminator of K
 replicas under vmap is called as a whole, the gradient is taken outside.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from gan_lab.views import sample_axes
+from gan_lab.remedies.views import sample_axes
+from gan_lab.streams import Draws
 
 Discriminator = Callable[[Tensor], Tensor]
 
 
-class Penalty(Protocol):
-    """What the training step asks of a penalty."""
+class Penalty:
+    """What is called with the discriminator, `real`, `fake` and `draws`, and gives what D pays, per sample `(…, B)`."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
-        """What D pays, per sample `(…, B)`."""
+    __call__: Callable[[Discriminator, Tensor, Tensor, Draws], Tensor]
 
 
-class R1:
+class R1(Penalty):
     """γ/2 · ‖∇D(x)‖² at real samples (Mescheder et al. 2018, arXiv:1801.04406), the norm summed over the sample.
 
     γ/2 as in the paper, StyleGAN2-ADA, StudioGAN and R3GAN; the authors' own code (GAN_stability) has no half, its 10
@@ -39,11 +38,11 @@ class R1:
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, real).square().sum(-1)
 
 
-class R2:
+class R2(Penalty):
     """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406); with R1 in R3GAN (Huang et al. 2024,
     arXiv:2501.05441), with the same γ.
 
@@ -54,11 +53,11 @@ class R2:
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, fake).square().sum(-1)
 
 
-class WGANGP:
+class WGANGP(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² at points x̂ = εx + (1 − ε)G(z) between real samples and fakes, one ε from U[0, 1] each
     (Gulrajani et al. 2017, arXiv:1704.00028).
 
@@ -69,14 +68,14 @@ class WGANGP:
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         shape = (*real.shape[: -sample_axes(real)], *[1] * sample_axes(real))
-        share = torch.rand(shape, generator=generator, device=real.device, dtype=real.dtype)
+        share = draws.uniform(shape, real.dtype)
         between = share * real.detach() + (1 - share) * fake.detach()
         return self.weight * (_slope(discriminator, between).norm(dim=-1) - 1) ** 2
 
 
-class DRAGAN:
+class DRAGAN(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² around the real samples: x̂ = x + ½ · std · u with u from U[0, 1] for every number, std
     being that of all numbers in the batch (Kodali et al. 2017, arXiv:1705.07215; the noise of the published code, which
     goes only a random share of that way).
@@ -88,14 +87,14 @@ class DRAGAN:
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         axes = tuple(range(-sample_axes(real) - 1, 0))
         std = real.detach().std(axes, correction=0, keepdim=True)  # a replica's own
-        noise = torch.rand(real.shape, generator=generator, device=real.device, dtype=real.dtype)
+        noise = draws.uniform(real.shape, real.dtype)
         return self.weight * (_slope(discriminator, real + std / 2 * noise).norm(dim=-1) - 1) ** 2
 
 
-class LeCam(nn.Module):
+class LeCam(nn.Module, Penalty):
     """weight · (relu(D(x) − ᾱ_F)² + relu(ᾱ_R − D(G(z)))²), where ᾱ_R and ᾱ_F are moving averages of D's mean scores
     on real samples and on fakes (Tseng et al. 2021, arXiv:2104.03310; the relu of the authors' code). For little data.
 
@@ -121,7 +120,7 @@ class LeCam(nn.Module):
         self.register_buffer("fake_mean", torch.zeros(tuple(leading)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, generator: Generator) -> Tensor:
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
         real_scores, fake_scores = discriminator(real.detach()), discriminator(fake.detach())
         counts = self.calls >= self.start  # a tensor: nothing has to wait for the device
         if self.training:
