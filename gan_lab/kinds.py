@@ -24,8 +24,6 @@ class Is:
     def fits(self, value: Any) -> bool:
         if value is None:
             return self.none
-        if self.kind is dict:
-            return isinstance(value, dict)
         if self.kind is list:
             entry = Is(self.entries, self.low, self.high, self.below, among=self.among)
             return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))

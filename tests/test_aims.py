@@ -9,7 +9,7 @@ from torch import nn
 
 from gan_lab.errors import LabError
 from gan_lab.models import blocks, mlp
-from gan_lab.remedies.aims import GDPP, FeatureMatching, HistoricalAveraging, ModeSeeking, TopK
+from gan_lab.remedies.aims import GDPP, FeatureMatching, ModeSeeking, TopK
 
 
 class Plain:
@@ -171,41 +171,3 @@ def test_top_k_falls_as_the_papers():
     for share, steps in ((0, 5), (1.1, 5), (0.5, 0)):
         with pytest.raises(LabError, match="makes no sense"):
             TopK(share, steps)
-
-
-def _set(network, *values):
-    with torch.no_grad():
-        for p, value in zip(network.parameters(), values, strict=True):
-            p.fill_(value)
-
-
-def test_historical_averaging_holds_to_the_mean_of_all_steps():
-    """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
-    network = nn.Linear(1, 1)
-    history = HistoricalAveraging(network, weight=10)
-    found = []
-    for weights in ((2, 0), (4, 0), (9, 3)):
-        _set(network, *weights)
-        found.append(history().item())
-    assert found == pytest.approx([0, 10 * 1, 10 * (16 + 4)])
-    assert history.mean.tolist() == [5, 1]
-    network.zero_grad()
-    _set(network, 9, 3)
-    again = HistoricalAveraging(network, weight=10)
-    again.load_state_dict({"mean": torch.tensor([2.0, 0]), "calls": torch.tensor(1)})
-    again().backward()  # means 5.5 and 1.5
-    assert [p.grad.item() for p in network.parameters()] == pytest.approx([2 * 10 * 3.5, 2 * 10 * 1.5])
-
-
-def test_historical_averaging_goes_on_from_a_checkpoint_of_its_own():
-    network = nn.Linear(2, 2)
-    history = HistoricalAveraging(network)
-    assert set(history.state_dict()) == {"mean", "calls"}
-    assert not list(history.parameters()), "the network's weights aren't its own"
-    history()
-    _set(network, 1, 2)
-    history()
-    resumed = HistoricalAveraging(network)
-    resumed.load_state_dict(history.state_dict())
-    _set(network, 3, 5)
-    assert resumed().item() == history().item() > 0

@@ -163,7 +163,7 @@ def test_rules(rule, good, bad):
         ("+typo=1", ["typo"]),
         ("batch_size=1 norm=batch", ["norm=batch", "batch_size=1"]),
         ("latent=uniform latent.low=2", ["latent.low=2", "below"]),
-        ("loss=bse", ["loss=bse", "'mse'", "bce, mse"]),
+        ("loss=bse", ["loss=bse", "'mse'", "bce, hinge"]),
         ("stepz=10", ["stepz", "'steps'", "batch_size"]),
         ("opttim=adam", ["opttim", "'optim'"]),
         ("activation.negative_slop=1", ["negative_slop'", "'activation.negative_slope'"]),

@@ -125,7 +125,8 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
     monkeypatch.setattr(finite, "KEPT_EVERY", kept_every)
     for joint in ("true", "false"):
         _, _, message = _fails(tmp_path / joint, f"joint_d_update={joint}", loss=Faulty("d_fake", "gradient"))
-        assert f"at step {AT}: in phase (2), D on fakes, the gradient of discriminator" in message
+        phase = "phases (1) and (2), D on real data and on fakes" if joint == "true" else "phase (2), D on fakes"
+        assert f"at step {AT}: in {phase}, the gradient of discriminator" in message
 
 
 def test_data_that_hold_nan_are_blamed(tmp_path):

@@ -6,7 +6,6 @@ import pytest
 import torch
 from conftest import OPTIONS, compose, training
 
-from gan_lab.errors import LabError
 from gan_lab.fit import EXCLUSIVE
 from gan_lab.training import fit
 

@@ -1,0 +1,89 @@
+"""Averages of weights, against sums worked by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from gan_lab.remedies.averaging import EMA, HistoricalAveraging
+
+
+def _set(network, *values):
+    with torch.no_grad():
+        for p, value in zip(network.parameters(), values, strict=True):
+            p.fill_(value)
+
+
+def test_an_ema_is_a_weighted_sum_of_the_past():
+    """From 1, then 3 and 7 with decay ¾: ¾ + ¾ = 1.5, then 1.125 + 1.75."""
+    network = nn.Linear(1, 1, bias=False)
+    _set(network, 1)
+    averaged = EMA(0.75).of(network)
+    for value, wanted in ((3, 1.5), (7, 2.875)):
+        _set(network, value)
+        averaged.update()
+        assert averaged.network.weight.item() == wanted
+    assert network.weight.item() == 7
+    assert not averaged.network.weight.requires_grad
+    assert set(averaged.state_dict()) == {"network.weight"}
+
+
+def test_batch_statistics_of_an_average_are_its_own():
+    """G's are of G's weights; counted anew they are those of all batches together, to the bit where each is alike."""
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
+    _set(network, 1, 1, 0)
+    averaged = EMA(0.5).of(network)
+    _set(network, 5, 1, 0)
+    network(torch.tensor([[100.0], [300.0]]))  # G's running statistics go far away
+    averaged.update()  # the weight is 3
+    assert averaged.network[1].running_mean.item() == network[1].running_mean.item() > 50
+    batches = torch.tensor([[[i], [i + 2.0]] for i in range(16)])  # means 1 … 16, variances 2
+    averaged.settle(lambda i: batches[i])
+    assert averaged.network[1].running_mean.item() == pytest.approx(3 * 8.5)
+    assert averaged.network[1].running_var.item() == pytest.approx(9 * 2)
+    assert averaged.network[1].momentum == 0.1
+    assert not averaged.network.training
+    averaged.settle(lambda i: 1 / 0)  # once a step is enough
+    averaged.update()
+    with pytest.raises(ZeroDivisionError):
+        averaged.settle(lambda i: 1 / 0)
+
+
+def test_historical_averaging_holds_to_the_mean_of_all_steps():
+    """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
+    network = nn.Linear(1, 1)
+    history = HistoricalAveraging(weight=10).of(network, ())
+    found = []
+    for weights in ((2, 0), (4, 0), (9, 3)):
+        _set(network, *weights)
+        paid = history()
+        found.append(paid.item())
+    assert found == pytest.approx([0, 10 * 1, 10 * (16 + 4)])
+    assert (history.mean_0.item(), history.mean_1.item()) == (5, 1)
+    paid.backward()
+    assert [p.grad.item() for p in network.parameters()] == pytest.approx([2 * 10 * 4, 2 * 10 * 2])
+
+
+def test_replicas_are_held_to_their_own_past():
+    """Two members in one tensor, and a scalar for each: (2, 2 → 4, 2) and (0, 0 → 2, 4); means 3, 2 and 1, 2."""
+    network = nn.Module()
+    network.weight = nn.Parameter(torch.tensor([[2.0, 2.0], [0.0, 0.0]]))
+    network.slope = nn.Parameter(torch.tensor([1.0, 1.0]))
+    history = HistoricalAveraging(weight=1).of(network, (2,))
+    assert history().tolist() == [0, 0]
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[4.0, 2.0], [2.0, 4.0]]))
+        network.slope.copy_(torch.tensor([1.0, 7.0]))
+    assert history().tolist() == [1 + 0 + 0, 1 + 4 + 9]
+
+
+def test_historical_averaging_goes_on_from_a_checkpoint_of_its_own():
+    network = nn.Linear(2, 2)
+    history = HistoricalAveraging().of(network, ())
+    assert not list(history.parameters()), "the network's weights aren't its own"
+    history()
+    _set(network, 1, 2)
+    history()
+    resumed = HistoricalAveraging().of(network, ())
+    resumed.load_state_dict(history.state_dict())
+    _set(network, 3, 5)
+    assert resumed().item() == history().item() > 0
