@@ -98,6 +98,8 @@ class GANModule(Recorder):
         opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         batches, labels = (chunk, [None] * len(chunk)) if isinstance(chunk, Tensor) else chunk
         for turn, (batch, label) in enumerate(zip(batches, labels, strict=True), 1):
+            if remedies.decay:
+                remedies.decay.apply(self.step, opt_d, opt_g)
             draws = self.draws(self.step * self.n_critic + turn % self.n_critic)
             told = None if label is None else one_hot(label, self.classes).to(batch.dtype)
             judge = discriminator if told is None else Given(discriminator, told, self.flat)
@@ -239,21 +241,9 @@ class GANModule(Recorder):
             raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
         if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
             return self
-        alone = GANModule(
-            self.generator.member(i),
-            self.discriminator.member(i),
-            self.loss,
-            self.latent,
-            self.latent_dim,
-            self.optim_d,
-            self.optim_g,
-            self.steps,
-            self.seed + i,
-            self.log_every,
-            remedies=self.remedies,
-            classes=self.classes,
-            flat=self.flat,
-        )
+        known = "loss latent latent_dim optim_d optim_g steps log_every remedies classes flat".split()
+        networks = self.generator.member(i), self.discriminator.member(i)
+        alone = GANModule(*networks, seed=self.seed + i, **{name: getattr(self, name) for name in known})
         if self.averaged is None:
             alone.averaged = None
         else:

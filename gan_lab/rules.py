@@ -66,7 +66,7 @@ RULES = {
     **dict.fromkeys(("remedy.*.kernels", "remedy.*.dims"), Is(int, low=1, high=10**4)),
     "remedy.unrolled.k": Is(int, low=0, high=100),
     "remedy.unrolled.lr": Is(float, low=1e-12),
-    "remedy.top_k.share": Is(float, low=1e-6, high=1),
+    "remedy.*.share": Is(float, low=1e-6, high=1),
     "remedy.balance.most": Is(float, low=0.5, high=1),
     "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
     "devices": Is(int, low=1, high=1024),

@@ -10,6 +10,7 @@ from gan_lab.errors import LabError
 from gan_lab.remedies.aims import Aim, TopK
 from gan_lab.remedies.averaging import EMA, HistoricalAveraging
 from gan_lab.remedies.balance import Balance
+from gan_lab.remedies.decay import CosineDecay
 from gan_lab.remedies.penalties import Penalty
 from gan_lab.remedies.unrolled import Unrolled
 from gan_lab.remedies.views import Pack, View
@@ -29,6 +30,7 @@ class Remedies:
         balance: D waits while it wins.
         ema: samples are made by an average of G's weights.
         historical: both networks are held to the mean of their past.
+        decay: learning rates fall.
     """
 
     views: tuple[View, ...] = ()
@@ -39,6 +41,7 @@ class Remedies:
     balance: Balance | None = None
     ema: EMA | None = None
     historical: HistoricalAveraging | None = None
+    decay: CosineDecay | None = None
 
     @classmethod
     def of(cls, remedies: Iterable[Any]) -> "Remedies":
@@ -48,13 +51,8 @@ class Remedies:
             LabError: for what is none.
         """
         several: dict[type, list[Any]] = {View: [], Penalty: [], Aim: []}
-        single = {
-            TopK: "top_k",
-            Unrolled: "unrolled",
-            Balance: "balance",
-            EMA: "ema",
-            HistoricalAveraging: "historical",
-        }
+        single = {TopK: "top_k", Unrolled: "unrolled", Balance: "balance", EMA: "ema", CosineDecay: "decay"}
+        single[HistoricalAveraging] = "historical"
         own: dict[str, Any] = {}
         for remedy in remedies:
             if kind := next((kind for kind in several if isinstance(remedy, kind)), None):
