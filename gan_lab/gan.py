@@ -241,7 +241,7 @@ class GANModule(Recorder):
             raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
         if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
             return self
-        known = "loss latent latent_dim optim_d optim_g steps log_every remedies classes flat".split()
+        known = "loss latent latent_dim optim_d optim_g steps log_every remedies classes flat".split()  # noqa: SIM905
         networks = self.generator.member(i), self.discriminator.member(i)
         alone = GANModule(*networks, seed=self.seed + i, **{name: getattr(self, name) for name in known})
         if self.averaged is None:
