@@ -126,7 +126,7 @@ class GANModule(Recorder):
                 continue  # D's turn again
 
             # (3) D, frozen, judges fresh fakes, target 1: the error passes through D and updates only G.
-            discriminator.requires_grad_(False)
+            self._freeze(True)
             for _ in range(self.n_generator):
                 z = self.draw(size, told)
                 made = generator(z)
@@ -135,7 +135,7 @@ class GANModule(Recorder):
                 values = loss.g(later(shown), later(real) if loss.paired else None)
                 g = self._wanted(values, judge, z, made, shown, real)
                 self._learn(opt_g, g + sum(pull() for pull in self.pulls[1:]))
-            discriminator.requires_grad_(True)
+            self._freeze(False)
             if self.averaged is not None:
                 self.averaged.update()
             self.record(d_real, d_fake, g, loss.answer(real_scores).mean(-1), loss.answer(fake_scores).mean(-1))
@@ -152,10 +152,17 @@ class GANModule(Recorder):
 
     def _learn(self, optimizer: Optimizer, loss: Tensor) -> Tensor:
         """One update by the sum of the members' losses `(…)`, which it gives back."""
-        self.manual_backward(loss.sum())
+        self.manual_backward(loss.sum() if self.lead else loss)
         optimizer.step()
-        optimizer.zero_grad()
+        for group in optimizer.param_groups:  # zero_grad, without what it does for profilers
+            for parameter in group["params"]:
+                parameter.grad = None
         return loss
+
+    def _freeze(self, frozen: bool) -> None:
+        """Whether D's weights get no gradients; Module.requires_grad_ looks through all of its layers each time."""
+        for parameter in self._weights_of_d:
+            parameter.requires_grad = not frozen
 
     def manual_backward(self, loss: Tensor, *_: Any, **__: Any) -> None:
         """Lightning's own, but for asking every callback before and after, three times a step: none of ours listens."""
@@ -259,6 +266,7 @@ class GANModule(Recorder):
 
     def on_train_start(self) -> None:
         super().on_train_start()
+        self._weights_of_d = list(self.discriminator.parameters())
         self._latent_streams = self.latent_streams(self._latent_state, self.device)
 
     def latent_streams(self, state: Tensor | None, device: torch.device) -> list[torch.Generator]:

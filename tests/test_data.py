@@ -324,6 +324,8 @@ def test_parts_without_labels_say_so():
 class Endless:
     """A part of very many samples: sample i is the number i."""
 
+    shape = (1,)
+
     def __len__(self) -> int:
         return 60_000**3
 
@@ -342,6 +344,13 @@ def test_a_stream_of_very_many_samples_draws_them():
     counts = torch.histc(places, 10, 0, 1)
     assert (counts - 1000).abs().max() < 150, "uniform"
     assert whole.flatten().unique().numel() == 10_000
+
+
+def test_chunks_of_large_batches_are_short():
+    """A batch of 64 images of 3×64×64 is 3.1 MB as float32: one a chunk; of 3×32×32 five fit into 4 MiB."""
+    for side, wanted in ((64, 1), (32, 5), (8, CHUNK)):
+        part = Part(torch.zeros(100, 3, side, side, dtype=torch.uint8))
+        assert [size for _, size in Stream(part, 64, seed=0, steps=40).spans()][0] == wanted
 
 
 def test_a_stream_of_all_triples():

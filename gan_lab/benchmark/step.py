@@ -28,6 +28,7 @@ from gan_lab.parts import gan_and_data
 from gan_lab.runs import Run
 
 WARM_UP = 40
+MANY = 256  # samples in a batch, where one may choose
 
 # The networks, by overrides of train.yaml. Pictures and verdict are left out: they cost so much a look, not a step.
 BARE = ("~callbacks.pictures", "~callbacks.verdict")
@@ -52,7 +53,7 @@ def contests(
     _: Path, asked: Any, training: Callable[..., DictConfig]
 ) -> tuple[list[Contest], dict[str, dict[str, float]]]:
     """For each of `asked.nets` a contest against a loop by hand, and one against Lightning's usual pattern, both with
-    one D update a step; for `book` one against the book's own code, with D's updates in turn.
+    one D update a step; for `book` one against the book's own code, with D's updates in turn and a batch of `MANY`.
 
     The latter two differ by more than a turn's scatter: a quarter of `asked.seconds` is enough for them.
     """
@@ -64,7 +65,8 @@ def contests(
         held.append(_contest(f"{steps} once", joint, {BY_HAND: by_hand, OURS: ours}, asked.seconds))
         held.append(_contest(f"{steps} once", joint, {USUAL: usual, OURS: ours}, few))
         if net == "book":
-            held.append(_contest(f"{steps} in turn", cfg, {BOOK: per_sample, OURS: ours}, few))
+            cfg.batch_size = MANY
+            held.append(_contest(f"book: steps of {MANY}, D updated in turn", cfg, {BOOK: per_sample, OURS: ours}, few))
     return held, {}
 
 

@@ -1,5 +1,6 @@
 """How data reach the training: an endless stream in which every step's batch is known beforehand."""
 
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +17,8 @@ from gan_lab.streams import stream
 
 Chunk = Tensor | tuple[Tensor, Tensor]
 
-CHUNK = 10  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
+CHUNK = 20  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
+LARGE = 2**22  # bytes of a chunk beyond which it has fewer
 
 
 class Stream:
@@ -84,9 +86,10 @@ class Stream:
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """For each chunk the step that it comes after, and how many steps it has."""
-        step = self.start
+        step, own = self.start, 4 * math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
+        most = max(1, min(CHUNK, LARGE // own))
         while step < self.steps:
-            size = min(CHUNK, self.steps - step, *(mark - step % mark for mark in self.marks))
+            size = min(most, self.steps - step, *(mark - step % mark for mark in self.marks))
             yield step, size
             step += size
 
