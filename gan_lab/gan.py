@@ -88,6 +88,7 @@ class GANModule(Recorder):
         players = (discriminator, generator) if remedies.historical else ()
         self.pulls = nn.ModuleList(remedies.historical.of(each, self.lead) for each in players)  # type: ignore[union-attr]
         self.kept = nn.ModuleList(each for each in remedies.penalties if isinstance(each, nn.Module))
+        self._weights_of_d = list(discriminator.parameters())
         self._latent_state: Tensor | None = None
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:

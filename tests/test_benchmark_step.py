@@ -60,7 +60,7 @@ def test_by_hand_is_our_step(cfg, monkeypatch):
     again = iter(vectors)
     monkeypatch.setattr(module, "optimizers", lambda **_: optimisers)
     monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
-    monkeypatch.setattr(module, "draw", lambda n: next(again))
+    monkeypatch.setattr(module, "draw", lambda *_: next(again))
     monkeypatch.setattr(module, "end_chunk", lambda steps: None)
     module.training_step(dataset.train[batches.flatten()].unflatten(0, batches.shape))
     by_hand = kept[0].state_dict()

@@ -350,7 +350,7 @@ def test_chunks_of_large_batches_are_short():
     """A batch of 64 images of 3×64×64 is 3.1 MB as float32: one a chunk; of 3×32×32 five fit into 4 MiB."""
     for side, wanted in ((64, 1), (32, 5), (8, CHUNK)):
         part = Part(torch.zeros(100, 3, side, side, dtype=torch.uint8))
-        assert [size for _, size in Stream(part, 64, seed=0, steps=40).spans()][0] == wanted
+        assert next(size for _, size in Stream(part, 64, seed=0, steps=40).spans()) == wanted
 
 
 def test_a_stream_of_all_triples():
