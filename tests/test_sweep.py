@@ -40,6 +40,9 @@ def _jobs(folder: Path) -> dict[str, dict]:
         ("optim.lr=0.001,rung=1_mse", "optim.lr-0.001_rung-1_mse"),
         ("experiment=book/pattern", "experiment-book-pattern"),
         ("", "job"),
+        ("optim.lr=-1", "optim.lr--1"),
+        ("remedy=[r1],seed=0", "remedy-r1_seed-0_ea4f86"),
+        ("remedy=[],seed=0", "remedy_seed-0_aa75c1"),
     ],
 )
 def test_a_jobs_folder_is_named_by_what_varies(dirname, name):

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gan_lab.compare.factors import bookkeeping, part_name, resolved, text
+from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
@@ -72,11 +72,19 @@ class Record:
 
     def part(self, group: str) -> str:
         """What was chosen in a group and its settings, in words: 'Adam (lr 0.001, …)'; '' where nothing was."""
+        target = self.settings.get(f"{group}._target_")
+        return "" if target is None else part_name(str(target)) + self._set_in(group)
+
+    def remedies(self) -> str:
+        """All of them, with their settings: 'ema (decay 0.999) + r1 (gamma 1)'; 'none'."""
+        names = text(self.settings.get(REMEDY, "none")).split(" + ")
+        return " + ".join(name + self._set_in(f"{REMEDY}.{name}") for name in names)
+
+    def _set_in(self, group: str) -> str:
         values = {key.removeprefix(f"{group}."): resolved(self.settings, key) for key in self.asked(f"{group}.")}
-        if (target := values.pop("_target_", None)) is None:
-            return ""
+        values.pop("_target_", None)
         settings = [f"{key} {text(value)}" for key, value in values.items() if not str(value).startswith("${")]
-        return part_name(str(target)) + (f" ({', '.join(settings)})" if settings else "")
+        return f" ({', '.join(settings)})" if settings else ""
 
     def asked(self, prefix: str = "") -> list[str]:
         return [key for key in self.settings if key.startswith(prefix) and not bookkeeping(key)]
@@ -136,6 +144,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
     but for what `norm=usual` stands for.
 
+    `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
+    it (remedy.ttur.optim_d.lr), and is referred to where it was.
+
     Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
 
     Raises:
@@ -157,7 +168,13 @@ def read_settings(path: Path) -> dict[str, Any]:
     settings = {**_defaults(), **dict(_flat(node))}
     settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
     settings.pop("model.usual_norm", None)  # which is no question of its own
-    return settings
+    remedies = node.get(REMEDY) or "none"
+    names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
+    for name in names:
+        for key in _set_elsewhere(name) & settings.keys():
+            settings[f"{REMEDY}.{name}.{key}"] = settings[key]
+            settings[key] = f"${{{REMEDY}.{name}.{key}}}"
+    return settings | {REMEDY: " + ".join(names)}
 
 
 def set_apart(records: Sequence[Record]) -> list[Record]:
@@ -251,6 +268,16 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _defaults() -> dict[str, Any]:
     train = yaml.load(TRAIN.read_text(encoding="utf-8"), LOADER)
     return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
+
+
+@functools.cache
+def _set_elsewhere(remedy: str) -> frozenset[str]:
+    """The keys of other groups that a remedy sets; none for an unknown one."""
+    for path in (TRAIN.parent / REMEDY).glob("*.yaml"):
+        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        if path.stem == remedy and REMEDY in content:  # of the package _global_
+            return frozenset(key for key, _ in _flat(content) if not key.startswith(f"{REMEDY}."))
+    return frozenset()
 
 
 def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:

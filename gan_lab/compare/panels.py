@@ -18,16 +18,16 @@ from gan_lab.compare import charts
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import amount, helped, instead
+from gan_lab.compare.sentences import Measure, amount, change, helped, instead
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
-PANELS = 16  # so many variants have pictures
+PANELS = 24  # so many variants have pictures
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most
 LINES = 30  # of a forest plot, at most
 PIXELS = 20_000_000  # of a picture that is read, at most
-BYTES = 200_000  # of a picture in the report, at most: 17 of them and all else stay below 8 MB
+BYTES = 200_000  # of a picture in the report, at most: 25 of them and all else stay below 9 MB
 
 Link = Callable[[str], str | None]
 
@@ -61,12 +61,34 @@ def forests(findings: Findings) -> list[Card]:
 
 def _forest(findings: Findings, metric: str) -> Card:
     measure = findings.measures[metric]
-    effects = [effect for effect in findings.effects if effect.metric == metric]
+    every = sum(effect.metric == metric for effect in findings.effects)
     card = Card(measure.words)
-    if len(effects) > LINES:
-        card.gaps.append(f"The {LINES} largest of {len(effects):,} comparisons, those with a shown difference first.")
+    if every > LINES:
+        card.gaps.append(f"The {LINES} largest of {every:,} comparisons, those with a shown difference first.")
+    drawn = lines(findings, metric)
+    axis = _axis(measure)
+    card.picture = _uri(charts.svg(charts.forest(drawn, axis, measure.more_is_better)).encode(), "svg+xml")
+    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in drawn)
+    return card
+
+
+def forest_png(findings: Findings, metric: str) -> bytes:
+    """The effects in a metric as a picture for a document, of `BYTES` at most."""
+    measure = findings.measures[metric]
+    return charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.more_is_better))
+
+
+def _axis(measure: Measure) -> str:
+    return f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
+
+
+def lines(findings: Findings, metric: str) -> list[charts.Line]:
+    """A metric's effects, as a forest plot draws them; of very many, or of remedies, those shown first."""
+    measure = findings.measures[metric]
+    effects = [effect for effect in findings.effects if effect.metric == metric]
+    if len(effects) > LINES or findings.design == "control":
         effects = sorted(effects, key=lambda effect: (not effect.shown, -abs(effect.difference)))[:LINES]
-    lines = [
+    return [
         charts.Line(
             _label(effect),
             amount(effect.difference, effect.low, effect.high, digits=2, signed=True),
@@ -78,17 +100,13 @@ def _forest(findings: Findings, metric: str) -> Card:
         )
         for effect in effects
     ]
-    axis = f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
-    card.picture = _uri(charts.forest(lines, axis, measure.more_is_better).encode(), "svg+xml")
-    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in lines)
-    return card
 
 
 def _label(effect: Effect) -> str:
     """'Adam instead of SGD', as its sentence says it."""
     if effect.compared.kind == "interaction":
-        return " × ".join(instead(change) for change in effect.compared.changes)
-    return instead(*effect.compared.changes)
+        return " × ".join(map(instead, effect.compared.changes))
+    return change(effect)
 
 
 def look_into(findings: Findings, variant: Variant) -> Kept:
