@@ -211,6 +211,17 @@ def test_remedies_that_vary_alone_are_asked_against_none(tmp_path):
     assert [line.label for line in panels.lines(findings, "modes")] == ["ema + r1", "r1", "ttur"]
 
 
+def test_the_terminal_names_what_many_remedies_did_and_counts_what_they_did_not(tmp_path):
+    """Of 12 remedies one is separate from none, all by 8 seeds; it comes first, 9 others follow."""
+    for number in range(13):
+        modes = [9] * 8 if number == 7 else [1, 1, 1, 1, 2, 2, 2, 2]
+        repeated(tmp_path, f"remedy=[r1] remedy.r1.gamma={number}" if number else "", modes, f"{number}")
+    lines = describe(compare([tmp_path])).splitlines()
+    told = [line for line in lines if line.startswith("- ")]
+    assert told[0].startswith("- r1 gamma 7 raised the modes captured by 7.5 of 10")
+    assert told[10] == "- … and 2 more: no difference shown in the modes captured, see report.html"
+
+
 def test_members_with_a_remedy_are_repetitions(tmp_path):
     for overrides, modes in (("", [1, 3]), ("remedy=[n_critic]", [8, 10]), ("remedy=[ttur]", [4, 6])):
         members = [dict(samples=10_000, modes=number, modes_total=10) for number in modes]

@@ -1,33 +1,24 @@
 """The runs below a folder: found, read whatever their state, and set apart where they can't be compared."""
 
-import functools
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
+from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
-TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_REPLICAS = 1024
-DEPTH = 50  # no configuration is nested deeper
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
 LOST = ("failed", "interrupted", "unfinished", "damaged")  # of runs that were to be compared
 INCOMPARABLE = "not comparable"
 UNFINISHED = "unfinished: it has no summary, so it was killed or still trains"
-
-
-class ForeignError(LabError):
-    """A config.yaml that isn't of a training."""
 
 
 @dataclass
@@ -140,43 +131,6 @@ def read(run: Run) -> Record:
     return record
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
-    but for what `norm=usual` stands for.
-
-    `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
-    it (remedy.ttur.optim_d.lr), and is referred to where it was.
-
-    Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
-
-    Raises:
-        LabError: if it is no configuration of a training.
-    """
-    try:
-        content = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(content, LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH or isinstance(event, yaml.AliasEvent):  # could unfold without end
-                raise LabError(f"{path.name} is nested or refers to itself as no configuration does")
-        node = yaml.load(content, LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error}"
-        raise LabError(f"{path.name} {why}") from error
-    if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
-        raise ForeignError(f"{path.name} is no configuration of a training")
-    settings = {**_defaults(), **dict(_flat(node))}
-    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
-    settings.pop("model.usual_norm", None)  # which is no question of its own
-    remedies = node.get(REMEDY) or "none"
-    names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
-    for name in names:
-        for key in _set_elsewhere(name) & settings.keys():
-            settings[f"{REMEDY}.{name}.{key}"] = settings[key]
-            settings[key] = f"${{{REMEDY}.{name}.{key}}}"
-    return settings | {REMEDY: " + ".join(names)}
-
-
 def set_apart(records: Sequence[Record]) -> list[Record]:
     """Those that count: the largest group of runs with equal data, steps, evaluator and sample size, each once.
 
@@ -251,33 +205,6 @@ def _unusable(record: Record) -> str:
             step = path.stem.rpartition("_")[2]
             return f"until step {step} trained with another {', '.join(other[:3])}"
     return ""
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its dotted key; lists are values unless something in them is to be made."""
-    if isinstance(node, list) and any(isinstance(each, dict) for each in node):
-        node = dict(enumerate(node))
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    train = yaml.load(TRAIN.read_text(encoding="utf-8"), LOADER)
-    return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
-
-
-@functools.cache
-def _set_elsewhere(remedy: str) -> frozenset[str]:
-    """The keys of other groups that a remedy sets; none for an unknown one."""
-    for path in (TRAIN.parent / REMEDY).glob("*.yaml"):
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-        if path.stem == remedy and REMEDY in content:  # of the package _global_
-            return frozenset(key for key, _ in _flat(content) if not key.startswith(f"{REMEDY}."))
-    return frozenset()
 
 
 def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:
