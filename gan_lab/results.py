@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from gan_lab.compare import Findings, compare, origin, panels
 from gan_lab.compare.collect import Record, find, number, read
 from gan_lab.compare.report import DESIGNS, SENTENCES
@@ -143,18 +145,16 @@ def _document(sections: Sequence[Section]) -> str:
 def _recipe(section: Section) -> list[str]:
     """A recipe's repetitions, one by one, beside what is published."""
     findings, runs = section.findings, section.findings.runs
-    rows = [{"": f"seed {row['seed']}", **_scores(section, [row])} for row in runs.to_dict("records")]
-    several = len(rows) > 1
-    if several:
-        rows.append({"": f"**mean of {len(rows)}**", **_scores(section, runs.to_dict("records"))})
+    every = _rows(runs)
+    rows = [{"": f"seed {row['seed']}", **_scores(section, [row])} for row in every]
+    if len(every) > 1:
+        rows.append({"": f"**mean of {len(every)}**", **_scores(section, every)})
     benchmark = BENCHMARKS.get(section.dataset)
     rows += [_real(section), _limit(section)]
     for score in benchmark.scores if benchmark else ():
         rows.append({"": f"*published:* {_plain(score.method)}", **_published(score)})
-    words = Counter(str(word) for word in runs["collapse"].dropna())
-    told = ", ".join(f"{n} {word}" for word, n in words.items())
-    lines = [f"{len(runs)} seed{'s' * several} on {_plain(section.dataset)}" + (f": {told}." if told else "."), ""]
-    lines += _table(rows)
+    told = f"{len(runs)} seed{'s'[: len(every) > 1]} on {_plain(section.dataset)}"
+    lines = [f"{told}: {_verdicts(runs) or 'no verdict'}.", "", *_table(rows)]
     lines += [f"Caution: {benchmark.caution}", ""] if benchmark else []
     run = Run(findings.folder / str(runs["run"].iloc[0]))
     image, gap = panels.last_samples(run)
@@ -162,6 +162,17 @@ def _recipe(section: Section) -> list[str]:
         return [*lines, f"No picture: {gap}.", ""]
     words_of_it = f"Samples of {_plain(section.name)} at the end of training"
     return [*lines, *section.picture("samples", panels.small_png(image), words_of_it)]
+
+
+def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in runs.to_dict("records")]
+
+
+def _verdicts(runs: pd.DataFrame) -> str:
+    """'4 covered, 1 partial, 1 copying'."""
+    words = Counter(_plain(word) for word in runs["collapse"].dropna())
+    copying = sum(copies is True for copies in runs["copies"].tolist())
+    return ", ".join(f"{n} {word}" for word, n in [*sorted(words.items()), ("copying", copying)] if n)
 
 
 def _scores(section: Section, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -233,9 +244,7 @@ def _comparison(section: Section) -> list[str]:
             if (summary := found.get((variant, metric))) and summary.mean is not None:
                 spread = f" ± {amount(summary.std, digits=2)}" if metric == "modes" and summary.std is not None else ""
                 row[head] = _mean(metric, [summary.mean]) + spread
-        words = Counter(str(word) for word in own["collapse"].dropna())
-        row["verdict"] = ", ".join(f"{n} {word}" for word, n in sorted(words.items()))
-        rows.append(row)
+        rows.append(row | {"verdict": _verdicts(own)})
     lines += _table([*rows, _real(section), _limit(section)])
     return [*lines, *(f"- {_plain(note)}" for note in findings.notes), ""]
 

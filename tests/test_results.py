@@ -71,7 +71,7 @@ def written(folder: Path, *runs: Path) -> str:
 def test_a_recipe_stands_seed_by_seed_beside_what_is_published(tmp_path):
     text = written(tmp_path, best(tmp_path / "ring"))
     assert "### best/ring" in text
-    assert "3 seeds on ring: 3 covered." in text
+    assert "3 seeds on ring: 3 covered, 1 copying." in text
     numbers = ["modes", "high quality", "KL from uniform", "copies", "samples", "steps", "seconds per seed"]
     rows = {row: [table(text, row)[number] for number in numbers] for row in ("seed 0", "seed 2", "**mean of 3**")}
     assert rows == {  # 90 seconds of three; means of 8, 8, 7, of 95, 96, 97 % and of 0.01, 0.02, 0.03
