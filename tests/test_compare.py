@@ -211,7 +211,7 @@ def test_remedies_that_vary_alone_are_asked_against_none(tmp_path):
     assert [line.label for line in panels.lines(findings, "modes")] == ["ema + r1", "r1", "ttur"]
 
 
-def test_the_terminal_names_what_many_remedies_did_and_counts_what_they_did_not(tmp_path):
+def test_the_terminal_names_what_many_remedies_did_and_counts_what_they_did_not(tmp_path, monkeypatch):
     """Of 12 remedies one is separate from none, all by 8 seeds; it comes first, 9 others follow."""
     for number in range(13):
         modes = [9] * 8 if number == 7 else [1, 1, 1, 1, 2, 2, 2, 2]
@@ -220,6 +220,9 @@ def test_the_terminal_names_what_many_remedies_did_and_counts_what_they_did_not(
     told = [line for line in lines if line.startswith("- ")]
     assert told[0].startswith("- r1 gamma 7 raised the modes captured by 7.5 of 10")
     assert told[10] == "- … and 2 more: no difference shown in the modes captured, see report.html"
+    monkeypatch.setattr("gan_lab.compare.tables.LISTED", 0)
+    kept = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
+    assert kept == [told[0], told[10].replace("2 more", "11 more")], "what is shown is always said"
 
 
 def test_members_with_a_remedy_are_repetitions(tmp_path):
