@@ -240,11 +240,15 @@ def run_job(
 
 
 def job_folder(*parts: str) -> str:
-    """A job's folder name from Hydra's `override_dirname`: 'loss=mse,seed=0' → 'loss-mse_seed-0'."""
+    """A job's folder name from Hydra's `override_dirname`: 'loss=mse,seed=0' → 'loss-mse_seed-0'.
+
+    What a name can't hold is left out, and a hash tells it apart: 'remedy=[r1],seed=0' → 'remedy-r1_seed-0_ea4f86'.
+    """
     dirname = ",".join(parts)
     name = re.sub(r"[^\w.-]+", "-", dirname.replace(",", "_").replace("=", "-")).strip("-")
     if len(name) <= NAME_LENGTH and not re.search(r"[^\w.,=/-]", dirname):
         return name or "job"
+    name = re.sub(r"-+(?=[_-]|$)", "", name)
     return f"{name[: NAME_LENGTH - 7]}_{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
 
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, command, compose
 from omegaconf import OmegaConf
 
-from gan_lab.compare import Findings, compare, conclude
+from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find, read, read_settings
 from gan_lab.compare.factors import factors, levels
 from gan_lab.compare.tables import describe, write
@@ -130,6 +130,27 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
             {"model": ["hidden [8]", "hidden [4]"]},
         ),
         (["", "+optim.eps=0.001"], {"optim.eps": ["default optim.eps", "0.001"]}),
+        (["", "remedy=[r1]", "remedy=[r1,ema]", "remedy=[ema,r1]"], {"remedy": ["none", "r1", *["ema + r1"] * 2]}),
+        (["remedy=[r1]", "remedy=[r1] remedy.r1.gamma=10"], {"remedy.r1.gamma": ["1", "10"]}),
+        (
+            ["", "remedy=[r1]", "remedy=[r1,ema] remedy.r1.gamma=10"],
+            {"remedy": ["none", "r1 gamma 1", "ema + r1 gamma 10"]},
+        ),
+        (["", "remedy=[ttur]", "remedy=[ema,n_critic]"], {"remedy": ["none", "ttur", "ema + n_critic"]}),
+        (["", *["remedy=[n_critic]"] * 2], {"remedy": ["none", "n_critic", "n_critic"]}),
+        (
+            ["", "remedy=[n_critic]", "remedy=[n_critic] n_critic=3", "remedy=[ttur] optim_d.lr=0.1", "remedy=[ttur]"],
+            {"remedy": ["none", "n_critic 5", "n_critic 3", "ttur optim_d.lr 0.1", "ttur optim_d.lr 0.0004"]},
+        ),
+        (
+            ["", "optim.lr=0.001", "remedy=[ttur]"],  # the rates of which two come with ttur
+            {"optim.lr": ["0.0005", "0.001", "0.0005"], "remedy": ["none", "none", "ttur"]},
+        ),
+        (
+            ["", "n_critic=2", "remedy=[n_critic]"],
+            {"n_critic": ["1", "2", "5"], "remedy": ["none", "none", "n_critic"]},
+        ),
+        (["", "remedy=[r1] loss=mse"], {"loss + remedy": ["BCE + remedy none", "MSE + r1"]}),
     ],
 )
 def test_factors_are_what_differs(tmp_path, overrides, expected):
@@ -167,10 +188,67 @@ def test_replicas_are_repetitions(tmp_path):
     assert any("Replicas count as repetitions" in note for note in findings.notes)
 
 
+def test_remedies_that_vary_alone_are_asked_against_none(tmp_path):
+    """Five seeds each, fully separate: p = 2 of binom(10, 5) = 252, times 3 comparisons."""
+    numbers = {"": SGD, "remedy=[r1]": ADAM, "remedy=[ema,r1]": ADAM, "remedy=[ttur]": SGD}
+    for overrides, modes in numbers.items():
+        repeated(tmp_path, f"optim=adam {overrides}", modes, overrides)
+    findings = compare([tmp_path])
+    assert (findings.design, findings.factors) == ("control", ["remedy"])
+    assert findings.variants[0] == ("none",)
+    assert findings.title == "remedy on digits"
+    told = {effect.compared.changes[0].after: text for effect, text in findings.answers if effect.metric == "modes"}
+    assert list(told) == ["ema + r1", "r1", "ttur"], "those shown come first"
+    assert told["r1"].startswith("r1 raised the modes captured by 6.4 of 10 [")
+    assert told["r1"].endswith("] (against none, 5 seeds, p = 0.024 corrected for 3 comparisons)")
+    assert told["ttur"].startswith("ttur: no difference shown in the modes captured (+0.0 [")
+    assert {effect.compared.changes[0].before for effect, _ in findings.answers} == {"none"}
+    assert "Each remedy is compared with none; between two remedies nothing was asked." in findings.notes
+    assert "remedy" not in findings.common
+    assert "kind,factor,before,after" in write(findings)[1].read_text()
+    rows = pd.read_csv(write(findings)[1], keep_default_na=False)
+    assert rows[["kind", "factor", "before"]].drop_duplicates().to_numpy().tolist() == [["remedy", "remedy", "none"]]
+    assert [line.label for line in panels.lines(findings, "modes")] == ["ema + r1", "r1", "ttur"]
+
+
+def test_the_terminal_names_what_many_remedies_did_and_counts_what_they_did_not(tmp_path, monkeypatch):
+    """Of 12 remedies one is separate from none, all by 8 seeds; it comes first, 9 others follow."""
+    for number in range(13):
+        modes = [9] * 8 if number == 7 else [1, 1, 1, 1, 2, 2, 2, 2]
+        repeated(tmp_path, f"remedy=[r1] remedy.r1.gamma={number}" if number else "", modes, f"{number}")
+    lines = describe(compare([tmp_path])).splitlines()
+    told = [line for line in lines if line.startswith("- ")]
+    assert told[0].startswith("- r1 gamma 7 raised the modes captured by 7.5 of 10")
+    assert told[10] == "- … and 2 more: no difference shown in the modes captured, see report.html"
+    monkeypatch.setattr("gan_lab.compare.tables.LISTED", 0)
+    kept = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
+    assert kept == [told[0], told[10].replace("2 more", "11 more")], "what is shown is always said"
+
+
+def test_members_with_a_remedy_are_repetitions(tmp_path):
+    for overrides, modes in (("", [1, 3]), ("remedy=[n_critic]", [8, 10]), ("remedy=[ttur]", [4, 6])):
+        members = [dict(samples=10_000, modes=number, modes_total=10) for number in modes]
+        made_up(tmp_path / f"x{overrides}", overrides, modes=99, _replicas=2, _replica_metrics=members)
+    findings = compare([tmp_path])
+    modes = [effect for effect in findings.effects if effect.metric == "modes"]
+    assert findings.design == "control"
+    assert {effect.compared.changes[0].after: effect.difference for effect in modes} == {"n_critic": 7, "ttur": 3}
+    assert {effect.seeds for effect in modes} == {(2, 2)}
+    assert any("no difference can be shown, however large, in 2 comparisons" in note for note in findings.notes)
+
+
+def test_remedies_that_all_runs_have_are_told(pair):
+    for path in pair.rglob("config.yaml"):
+        path.write_text(path.read_text().replace("remedy: {}\n", "remedy:\n  r1:\n    gamma: 3.0\n  ema: {}\n"))
+    assert compare([pair]).common["remedy"] == "ema + r1 (gamma 3)"
+
+
 def test_an_older_configuration_has_todays_defaults(tmp_path):
     for seed in range(2):
         old = made_up(tmp_path / f"old{seed}", "", seed) / "config.yaml"
-        old.write_text(old.read_text().replace("joint_d_update: false\n", "").replace("cache_dir: .cache\n", ""))
+        for line in ("joint_d_update: false\n", "cache_dir: .cache\n", "remedy: {}\n"):
+            assert line in old.read_text()
+            old.write_text(old.read_text().replace(line, ""))
         made_up(tmp_path / f"new{seed}", "", seed + 2)
         made_up(tmp_path / f"other{seed}", "joint_d_update=true", seed)
     findings = compare([tmp_path])

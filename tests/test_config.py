@@ -125,7 +125,7 @@ def test_an_experiment_takes_any_other_part(experiment):
 def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     keys = set()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark"):
+        for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark", "results"):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
     for group, option in OPTIONS:
         values = leaves(OmegaConf.to_container(compose(*PARTNERS.get(option, ()), f"{group}={option}")), private=True)

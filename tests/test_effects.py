@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,16 +16,17 @@ from gan_lab.compare.resampling import seeds_needed
 
 SQUARE = list(itertools.product("ab", "xy"))
 CUBE = list(itertools.product("ab", repeat=3))
+REMEDIES = [("none",), ("b",), ("c",), ("d",)]
 LADDER = [tuple("b" if j < i else "a" for j in range(4)) for i in range(5)]  # aaaa, baaa, bbaa, bbba, bbbb
 
 
-def runs(cells: dict, factors: str, metric: str = "m") -> pd.DataFrame:
+def runs(cells: dict, factors: Sequence[str], metric: str = "m") -> pd.DataFrame:
     """A frame from the values of every variant."""
     rows = [(*variant, value) for variant, values in cells.items() for value in values]
     return pd.DataFrame(rows, columns=[*factors, metric])
 
 
-def sweeps(variants, factors: str, seeds: int, values, number: int = 1_000):
+def sweeps(variants, factors: Sequence[str], seeds: int, values, number: int = 1_000):
     """As many sweeps as columns: `values(rng, shape)` makes the numbers of every run (a row) in every sweep."""
     keys = pd.DataFrame([variant for variant in variants for _ in range(seeds)], columns=list(factors))
     numbers = pd.DataFrame(values(np.random.default_rng(1), (len(keys), number)))
@@ -83,6 +85,33 @@ def frame_of(variants) -> pd.DataFrame:
 def test_the_design_is_seen_from_the_variants(variants, order, expected):
     frame = frame_of(variants)
     assert design(frame, list(frame.columns), order) == expected
+
+
+@pytest.mark.parametrize(
+    ("factors", "variants", "expected"),
+    [
+        (["remedy"], [("r1",), ("none",), ("r1 + ema",)], "control"),
+        (["remedy"], [("r1",), ("none",)], "control"),
+        (["loss", "remedy"], [("BCE", "r1"), ("BCE", "none"), ("BCE", "r2")], "control"),  # the loss doesn't differ
+        (["remedy"], [("r1",), ("r2",), ("ema",)], "pairs"),
+        (["norm"], [("none",), ("layer",), ("group",)], "pairs"),
+        (["loss", "remedy"], list(itertools.product(["MSE", "BCE"], ["none", "r1"])), "factorial"),
+        (["loss", "remedy"], [("MSE", "none"), ("BCE", "r1"), ("BCE", "r2")], "pairs"),
+    ],
+)
+def test_remedies_are_asked_against_none_where_nothing_else_differs(factors, variants, expected):
+    frame = pd.DataFrame(variants, columns=factors)
+    assert design(frame, factors) == expected
+    if expected == "control":
+        questions = comparisons(frame, factors)
+        assert {question.kind for question in questions} == {"remedy"}
+        others = [variant[-1] for variant in variants if variant[-1] != "none"]
+        assert [question.changes for question in questions] == [(Change("remedy", "none", other),) for other in others]
+        assert all(question.strata[0][0][-1] == "none" and not question.held for question in questions)
+
+
+def test_a_control_whose_runs_all_failed_leaves_pairs():
+    assert design(pd.DataFrame(REMEDIES[1:], columns=["remedy"]), ["remedy"], REMEDIES) == "pairs"
 
 
 def test_an_order_that_lacks_a_variant_is_refused():
@@ -207,6 +236,16 @@ def test_holm_is_within_a_metric():
     ] * 3
 
 
+def test_remedies_against_none_worked_by_hand():
+    """Exact p of full separation of 4 and 4 is 2 / 70; c's 4, 5, 6, 7 are farther from 0 to 3 in no other split."""
+    values = {("b",): [0, 1, 2, 3], ("none",): [0, 1, 2, 3], ("c",): [4, 5, 6, 7]}
+    b, c = compare(runs(values, ["remedy"]), ["remedy"], ["m"])
+    assert (b.difference, b.p, b.p_holm) == (0, 1, 1)
+    assert (c.difference, c.p, c.p_holm) == (4, pytest.approx(2 / 70), pytest.approx(4 / 70))
+    assert (b.family, c.family) == (2, 2), "not the three of all pairs"
+    assert not c.shown
+
+
 def test_seeds_needed_of_what_was_not_shown():
     (effect,) = compare(runs({("a",): [-1, 0, 1], ("b",): [0, 1, 2]}, "f"), ["f"], ["m"])
     assert not effect.shown
@@ -307,7 +346,8 @@ def shares(effects, found) -> float:
 
 @pytest.mark.parametrize("values", [normal, modes])
 @pytest.mark.parametrize(
-    ("variants", "factors", "seeds", "family"), [(LADDER, "fghi", 5, 4), (CUBE, "fgh", 3, 6), (SQUARE, "fg", 5, 3)]
+    ("variants", "factors", "seeds", "family"),
+    [(LADDER, "fghi", 5, 4), (CUBE, "fgh", 3, 6), (SQUARE, "fg", 5, 3), (REMEDIES, ["remedy"], 5, 3)],
 )
 def test_false_alarms_in_a_thousand_sweeps(values, variants, factors, seeds, family):
     """At most 5 % of sweeps show anything where nothing differs. Uncorrected, 13 to 24 % of normal ones would."""
@@ -336,24 +376,26 @@ def test_false_alarms_beside_a_true_effect():
     [
         ([("a",), ("b",)], "f", 2, 1, 1, 1),
         (LADDER, "fghi", 2, 1, 4, 1),
+        (REMEDIES, ["remedy"], 2, 1, 3, 1),
         (CUBE, "fgh", 2, 4, 6, 1),
         (list(itertools.product("ab", repeat=2)), "fg", 4, 1, 3, 2),
     ],
-    ids=["pair", "ladder", "main effect", "interaction"],
+    ids=["pair", "ladder", "remedy", "main effect", "interaction"],
 )
 def test_an_effect_is_found_as_often_as_its_seeds_promise(variants, factors, cells, strata, family, size):
     """One spread (of an interaction: two) is shown in about 80 % of sweeps with as many seeds as are said to do it."""
     seeds = seeds_needed(size, 1, cells, strata, family)
     frame, metrics = sweeps(variants, factors, seeds, normal, 500)
     if cells == 4:  # half of it where both factors have the same value: no main effects
-        names = factors
+        names = list(factors)
         frame.loc[frame["f"] == frame["g"], metrics] += size / 2
     else:
-        names = factors[0]
-        frame.loc[frame["f"] == "b", metrics] += size
+        names = [factors[0]]
+        frame.loc[frame[factors[0]] == "b", metrics] += size
     effects = compare(frame, list(factors), metrics, variants)
     assert {effect.family for effect in effects} == {family}
-    power = shares(effects, lambda effect: "".join(change.factor for change in effect.compared.changes) == names)
+    changed = [(name, "b") for name in names]
+    power = shares(effects, lambda effect: [(c.factor, c.after) for c in effect.compared.changes] == changed)
     print(f"power: {seeds} seeds, {power:.1%}")
     assert 0.72 < power < 0.9
 

@@ -24,6 +24,7 @@ FLOORS = [
     ("gan_lab.archives", 0),
     ("gan_lab.labelling", 0),
     ("gan_lab.runs", 0),
+    ("gan_lab.published", 0),
     ("gan_lab.compare.factors", 0),
     ("gan_lab.compare.questions", 0),
     ("gan_lab.compare.resampling", 0),
@@ -68,6 +69,7 @@ FLOORS = [
     ("gan_lab.backquery", 4),
     ("gan_lab.pack", 4),
     ("gan_lab.compare", 4),
+    ("gan_lab.results", 4),
     ("gan_lab.benchmark", 4),
     ("gan_lab", 0),
 ]

@@ -377,19 +377,19 @@ def test_nothing_but_numbers(tmp_path):
 
 
 def test_many_variants(tmp_path):
-    """18 variants, 153 pairs: all in the table, 16 in pictures; large pictures are made small."""
-    findings = make_findings(tmp_path, {"lr": [f"{i}e-3" for i in range(18)]}, seeds=2)
+    """26 variants, 325 pairs: all in the table, 24 in pictures; large pictures are made small."""
+    findings = make_findings(tmp_path, {"lr": [f"{i}e-3" for i in range(26)]}, seeds=2)
     rng = np.random.default_rng(0)
     for image in tmp_path.glob("1[05]e*_0/images/samples_0000100.png"):
         Image.fromarray(rng.integers(256, size=(560, 1100, 3), dtype=np.uint8)).save(image)
     page = report(findings)
     check_alone(page, tmp_path)
-    assert len(page.all("tr", "table")) == 1 + 18
-    assert len(page.all("img", "curves")) == 16
-    assert len(page.all("img", "samples")) == 17
-    assert page.text.count("The first 16 of 18 variants") == 3
-    assert "The 30 largest of 153 comparisons" in page.text
-    assert "141 more" in page.text
+    assert len(page.all("tr", "table")) == 1 + 26
+    assert len(page.all("img", "curves")) == 24
+    assert len(page.all("img", "samples")) == 25
+    assert page.text.count("The first 24 of 26 variants") == 3
+    assert "The 30 largest of 325 comparisons" in page.text
+    assert "313 more" in page.text
     assert len(page.source) < 8e6
     assert all(len(decoded(image["src"])[1]) <= panels.BYTES for image in page.all("img", "samples"))
 

@@ -1,6 +1,7 @@
 """Sweeps: every job a fate of its own, one answer at the end, and nothing lost when they are stopped."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ import hydra
 import pandas as pd
 import pytest
 from conftest import ROOT, command, compose, kept_evaluators
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Transformer
 
 from gan_lab.rules import CONF
 from gan_lab.sweep import job_folder
@@ -40,6 +43,9 @@ def _jobs(folder: Path) -> dict[str, dict]:
         ("optim.lr=0.001,rung=1_mse", "optim.lr-0.001_rung-1_mse"),
         ("experiment=book/pattern", "experiment-book-pattern"),
         ("", "job"),
+        ("optim.lr=-1", "optim.lr--1"),
+        ("remedy=[r1],seed=0", "remedy-r1_seed-0_ea4f86"),
+        ("remedy=[],seed=0", "remedy_seed-0_aa75c1"),
     ],
 )
 def test_a_jobs_folder_is_named_by_what_varies(dirname, name):
@@ -74,6 +80,20 @@ def test_the_ladder_adds_one_remedy_at_each_rung():
         ["BCE", "LeakyReLU", "Adam", "NoNorm"],
         ["BCE", "LeakyReLU", "Adam", "LayerNorm"],
     ]
+
+
+def test_every_remedy_is_asked_against_none_by_seeds_enough():
+    """Of n and n runs, fully separate, the smallest p is 2 of binom(2n, n): Holm's first level has to be in reach."""
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        made = hydra.compose("train", ["experiment=sweep/remedies"], return_hydra_config=True)
+    params, options = made.hydra.sweeper.params, sorted(path.stem for path in (CONF / "remedy").glob("*.yaml"))
+    asked = OverridesParser.create().parse_overrides([f"remedy={params.remedy}", f"seed={params.seed}"])
+    remedies, seeds = (list(each.sweep_iterator(Transformer.encode)) for each in asked)
+    assert sorted(remedies) == sorted(["[]", *(f"[{option}]" for option in options)])
+    assert 2 / math.comb(2 * len(seeds), len(seeds)) <= 0.05 / len(options)
+    assert made.hydra.mode.name == "MULTIRUN"
+    assert params.rung == "4_adam"
+    assert made.dataset._target_.endswith("digits")
 
 
 @pytest.fixture(scope="module")

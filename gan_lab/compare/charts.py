@@ -1,4 +1,4 @@
-"""A comparison's charts as SVG text: sharp at every size, and equal for equal numbers. No files, no torch.
+"""A comparison's charts as SVG text, sharp at every size, or as PNG; equal for equal numbers. No files, no torch.
 
 Colours are told apart by colour-blind eyes (Okabe and Ito), and never carry a meaning alone.
 """
@@ -52,7 +52,7 @@ class Line(NamedTuple):
 
 
 @_style
-def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> str:
+def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> Figure:
     """Effects with their intervals, one below the other; full dots are shown differences, hollow ones are not."""
     labels = [textwrap.wrap(_printable(line.label), 29) or [""] for line in lines]
     heights = np.array([0.32 + 0.13 * len(label) for label in labels])
@@ -81,7 +81,7 @@ def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> str
     if more_is_better is not None:
         side, text = (1, "better →") if more_is_better else (0, "← better")
         axes.text(side, 1, text, transform=axes.transAxes, va="bottom", ha="right" if side else "left", style="italic")
-    return _svg(figure)
+    return figure
 
 
 @_style
@@ -117,7 +117,7 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
     last.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     for axes in panels.values():
         axes.grid()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _band(axes: Axes, band: pd.DataFrame, label: str, color: str, **look: object) -> None:
@@ -150,10 +150,18 @@ def labels(shares: np.ndarray, top: float) -> str:
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.grid(axis="y")
     axes.set_axisbelow(True)
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+@_style
+def png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None})
+    return content.getvalue()
+
+
+@_style
+def svg(figure: Figure) -> str:
     """Only what is drawn: without the date, which would make equal charts differ."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

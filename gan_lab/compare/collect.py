@@ -1,33 +1,24 @@
 """The runs below a folder: found, read whatever their state, and set apart where they can't be compared."""
 
-import functools
 import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from gan_lab.compare.factors import bookkeeping, part_name, resolved, text
+from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
+from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
-TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MOST_REPLICAS = 1024
-DEPTH = 50  # no configuration is nested deeper
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
 LOST = ("failed", "interrupted", "unfinished", "damaged")  # of runs that were to be compared
 INCOMPARABLE = "not comparable"
 UNFINISHED = "unfinished: it has no summary, so it was killed or still trains"
-
-
-class ForeignError(LabError):
-    """A config.yaml that isn't of a training."""
 
 
 @dataclass
@@ -72,11 +63,19 @@ class Record:
 
     def part(self, group: str) -> str:
         """What was chosen in a group and its settings, in words: 'Adam (lr 0.001, …)'; '' where nothing was."""
+        target = self.settings.get(f"{group}._target_")
+        return "" if target is None else part_name(str(target)) + self._set_in(group)
+
+    def remedies(self) -> str:
+        """All of them, with their settings: 'ema (decay 0.999) + r1 (gamma 1)'; 'none'."""
+        names = text(self.settings.get(REMEDY, "none")).split(" + ")
+        return " + ".join(name + self._set_in(f"{REMEDY}.{name}") for name in names)
+
+    def _set_in(self, group: str) -> str:
         values = {key.removeprefix(f"{group}."): resolved(self.settings, key) for key in self.asked(f"{group}.")}
-        if (target := values.pop("_target_", None)) is None:
-            return ""
+        values.pop("_target_", None)
         settings = [f"{key} {text(value)}" for key, value in values.items() if not str(value).startswith("${")]
-        return part_name(str(target)) + (f" ({', '.join(settings)})" if settings else "")
+        return f" ({', '.join(settings)})" if settings else ""
 
     def asked(self, prefix: str = "") -> list[str]:
         return [key for key in self.settings if key.startswith(prefix) and not bookkeeping(key)]
@@ -130,34 +129,6 @@ def read(run: Run) -> Record:
     record.status = str(record.summary.get("status", "unfinished"))
     record.reason = _unusable(record)
     return record
-
-
-def read_settings(path: Path) -> dict[str, Any]:
-    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
-    but for what `norm=usual` stands for.
-
-    Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
-
-    Raises:
-        LabError: if it is no configuration of a training.
-    """
-    try:
-        content = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(content, LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH or isinstance(event, yaml.AliasEvent):  # could unfold without end
-                raise LabError(f"{path.name} is nested or refers to itself as no configuration does")
-        node = yaml.load(content, LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error}"
-        raise LabError(f"{path.name} {why}") from error
-    if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
-        raise ForeignError(f"{path.name} is no configuration of a training")
-    settings = {**_defaults(), **dict(_flat(node))}
-    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
-    settings.pop("model.usual_norm", None)  # which is no question of its own
-    return settings
 
 
 def set_apart(records: Sequence[Record]) -> list[Record]:
@@ -234,23 +205,6 @@ def _unusable(record: Record) -> str:
             step = path.stem.rpartition("_")[2]
             return f"until step {step} trained with another {', '.join(other[:3])}"
     return ""
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its dotted key; lists are values unless something in them is to be made."""
-    if isinstance(node, list) and any(isinstance(each, dict) for each in node):
-        node = dict(enumerate(node))
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, node
-
-
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    train = yaml.load(TRAIN.read_text(encoding="utf-8"), LOADER)
-    return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
 
 
 def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:

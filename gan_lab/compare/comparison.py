@@ -212,13 +212,17 @@ def _measures(metrics: list[str], counted: list[Record]) -> dict[str, Measure]:
 
 
 def _worth_reading(answered: list[Effect], metric: str) -> list[Effect]:
-    """A metric's rungs or main effects and strongest interactions, or the pairs: those shown, then the largest."""
+    """A metric's rungs, or main effects and strongest interactions, or what each remedy does, or the pairs.
+
+    Of the last three those shown come first, then the largest.
+    """
     of = [effect for effect in answered if effect.metric == metric]
     strongest = sorted(of, key=lambda effect: (not effect.shown, -abs(effect.difference)))
     interactions = [effect for effect in strongest if effect.compared.kind == "interaction"]
+    remedies = [effect for effect in strongest if effect.compared.kind == "remedy"]
     pairs = [effect for effect in strongest if effect.compared.kind == "pair"]
     ordered = [effect for effect in of if effect.compared.kind in ("rung", "main")]
-    return [*ordered, *interactions[:INTERACTIONS], *pairs[:ANSWERS]]
+    return [*ordered, *interactions[:INTERACTIONS], *remedies, *pairs[:ANSWERS]]
 
 
 def _title(columns: list[str], design: str, one: Record) -> str:

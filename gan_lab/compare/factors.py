@@ -17,6 +17,7 @@ BOOKKEEPING = (
 )
 DEFAULT = "default"  # of what a configuration doesn't set
 PLAIN = {"MSE", "Sigmoid", "SGD", "none"}  # what remedies take the place of: the first value of a factor
+REMEDY = "remedy"  # the setting that names a run's remedies, 'ema + r1'; their own settings stand below it
 
 
 @dataclass
@@ -84,7 +85,8 @@ def factors(configs: Sequence[Settings]) -> list[Factor]:
 
     A part (what has a `_target_`) is one factor, its class the value, with all of its settings that the class decides;
     a setting that only one of the classes has stands behind it (LeakyReLU 0.2), one that several have is a factor of
-    its own. What always changes together is one factor, which names all of it.
+    its own. The remedies are one factor, see `_remedies`. What always changes together is one factor, which names all
+    of it.
     """
     keys = dict.fromkeys(key for config in configs for key in config if not bookkeeping(key))
     # A reference that is the same everywhere changes nothing that isn't seen elsewhere.
@@ -94,6 +96,8 @@ def factors(configs: Sequence[Settings]) -> list[Factor]:
         for key in sorted(keys, key=list(configs[0] | dict.fromkeys(keys)).index)  # type: ignore[operator]
     }
     columns = {key: column for key, column in columns.items() if len(set(column)) > 1}
+    remedies, theirs = _remedies(columns, configs)
+    columns = {key: column for key, column in columns.items() if key not in theirs}
     found: dict[str, Factor] = {}
     taken: set[str] = set()
     for key in columns:
@@ -105,10 +109,39 @@ def factors(configs: Sequence[Settings]) -> list[Factor]:
         if key not in taken and not (whole and key.endswith("._target_")):
             found[key] = Factor(key, [f"{DEFAULT} {key}" if value is None else value for value in columns[key]])
     together: dict[tuple[int, ...], list[Factor]] = {}
-    for factor in found.values():
+    for factor in (*found.values(), *remedies):
         if len(set(factor.values)) > 1:
             together.setdefault(tuple(map(factor.values.index, factor.values)), []).append(factor)
     return [_merged(members) for members in together.values()]
+
+
+def _remedies(columns: Mapping[str, list[str | None]], configs: Sequence[Settings]) -> tuple[list[Factor], set[str]]:
+    """One factor for all of the remedies, 'none', 'ema + r1', and the keys that are in it or come with a remedy.
+
+    A remedy's own setting tells runs apart where those that have the remedy differ in it: it stands behind the remedy's
+    name ('r1 gamma 10'), or, where all have the remedy, is a factor of its own. What elsewhere differs for no other
+    reason than that a remedy sets it (a reference to the remedy's setting) comes with the remedy.
+    """
+    chosen = [{name: name for name in text(config.get(REMEDY, "none")).split(" + ")} for config in configs]
+    own, keys = [], {REMEDY}
+    for key, column in columns.items():
+        if key.startswith(f"{REMEDY}."):
+            keys.add(key)
+            name, _, setting = key.removeprefix(f"{REMEDY}.").partition(".")
+            if len(set(column) - {None}) < 2:
+                continue
+            if None not in column:
+                own.append(Factor(key, [str(value) for value in column]))
+            for words, value in zip(chosen, column, strict=True):
+                if name in words and None in column and value is not None:
+                    words[name] += f" {value}" if setting == name else f" {setting} {value}"  # n_critic 3
+        elif len({text(config.get(key)) for config in configs if not _from_a_remedy(config.get(key))}) < 2:
+            keys |= {key} if any(_from_a_remedy(config.get(key)) for config in configs) else set()
+    return [Factor(REMEDY, [" + ".join(words.values()) for words in chosen], part=True), *own], keys
+
+
+def _from_a_remedy(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(f"${{{REMEDY}.")
 
 
 def _settings_of(config: Settings, part: str) -> list[str]:

@@ -24,7 +24,7 @@ class Findings:
         factors: what differs between the variants; ['variant'] where nothing does.
         variants: combinations of the factors' values, in order.
         names: the variants in words, and those of which no run finished.
-        design: factorial, ladder or pairs, see `questions.design`; 'one' where there is a single variant.
+        design: factorial, ladder, control or pairs, see `questions.design`; 'one' where there is a single variant.
         metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. Of
             very many variants' pairs only the headline metrics are compared, or none; a note says so.
         measures: how each metric reads.

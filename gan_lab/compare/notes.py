@@ -28,7 +28,8 @@ def common(counted: Sequence[Record]) -> dict[str, str]:
 
 
 def _conditions(record: Record) -> dict[str, str]:
-    found = {group: record.part(group) for group in GROUPS} | {"steps": _words(record.steps)}
+    found = {group: record.part(group) for group in GROUPS} | {"remedy": record.remedies()}
+    found |= {"steps": _words(record.steps)}
     found |= {key: _words(resolved(record.settings, key)) for key in KEYS}
     found |= {words: _words(record.metrics.get(metric)) for metric, words in CONDITIONS.items()}
     return found | {name: _words(environment(record).get(name)) for name in ("device", "threads", "torch")}
@@ -46,6 +47,8 @@ def notes(findings: Findings, found: Sequence[Factor], counted: Sequence[Record]
     if findings.design == "ladder":
         rungs = " → ".join(findings.names[variant] for variant in findings.variants)
         told.append(f"Read as a ladder, in the order of the run folders: {rungs}.")
+    elif findings.design == "control":
+        told.append("Each remedy is compared with none; between two remedies nothing was asked.")
     elif findings.design == "factorial":
         every = math.prod(len(set(values)) for values in zip(*findings.variants, strict=True))
         have, where = f"All {every}", ""

@@ -4,7 +4,7 @@ import base64
 import io
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +18,16 @@ from gan_lab.compare import charts
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import amount, helped, instead
+from gan_lab.compare.sentences import Measure, amount, change, helped, instead
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
-PANELS = 16  # so many variants have pictures
+PANELS = 24  # so many variants have pictures
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most
 LINES = 30  # of a forest plot, at most
 PIXELS = 20_000_000  # of a picture that is read, at most
-BYTES = 200_000  # of a picture in the report, at most: 17 of them and all else stay below 8 MB
+BYTES = 200_000  # of a picture in the report, at most: 25 of them and all else stay below 9 MB
 
 Link = Callable[[str], str | None]
 
@@ -61,12 +61,35 @@ def forests(findings: Findings) -> list[Card]:
 
 def _forest(findings: Findings, metric: str) -> Card:
     measure = findings.measures[metric]
-    effects = [effect for effect in findings.effects if effect.metric == metric]
+    every = sum(effect.metric == metric for effect in findings.effects)
     card = Card(measure.words)
-    if len(effects) > LINES:
-        card.gaps.append(f"The {LINES} largest of {len(effects):,} comparisons, those with a shown difference first.")
+    if every > LINES:
+        card.gaps.append(f"The {LINES} largest of {every:,} comparisons, those with a shown difference first.")
+    drawn = lines(findings, metric)
+    axis = _axis(measure)
+    card.picture = _uri(charts.svg(charts.forest(drawn, axis, measure.more_is_better)).encode(), "svg+xml")
+    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in drawn)
+    return card
+
+
+def forest_png(findings: Findings, metric: str) -> bytes:
+    """The effects in a metric as a picture for a document, of `BYTES` at most."""
+    measure = findings.measures[metric]
+    drawn = charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.more_is_better))
+    return small_png(Image.open(io.BytesIO(drawn)).convert("RGB"))
+
+
+def _axis(measure: Measure) -> str:
+    return f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
+
+
+def lines(findings: Findings, metric: str) -> list[charts.Line]:
+    """A metric's effects, as a forest plot draws them; of very many, or of remedies, those shown first."""
+    measure = findings.measures[metric]
+    effects = [effect for effect in findings.effects if effect.metric == metric]
+    if len(effects) > LINES or findings.design == "control":
         effects = sorted(effects, key=lambda effect: (not effect.shown, -abs(effect.difference)))[:LINES]
-    lines = [
+    return [
         charts.Line(
             _label(effect),
             amount(effect.difference, effect.low, effect.high, digits=2, signed=True),
@@ -78,17 +101,13 @@ def _forest(findings: Findings, metric: str) -> Card:
         )
         for effect in effects
     ]
-    axis = f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
-    card.picture = _uri(charts.forest(lines, axis, measure.more_is_better).encode(), "svg+xml")
-    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in lines)
-    return card
 
 
 def _label(effect: Effect) -> str:
     """'Adam instead of SGD', as its sentence says it."""
     if effect.compared.kind == "interaction":
-        return " × ".join(instead(change) for change in effect.compared.changes)
-    return instead(*effect.compared.changes)
+        return " × ".join(map(instead, effect.compared.changes))
+    return change(effect)
 
 
 def look_into(findings: Findings, variant: Variant) -> Kept:
@@ -202,17 +221,24 @@ def samples(findings: Findings, link: Link) -> list[Card]:
         card = Card(findings.names[variant])
         for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
             folder = Run(findings.folder / str(run.run))
-            made, beside, gap = _halves(sorted(folder.images.glob("samples_*.png")), _replicated(folder))
+            made, beside, gap = _halves(folder, _replicated(folder))
             if made is None:
                 card.gaps.append(f"seed {run.seed}: {gap}")
                 continue
-            card.picture, card.link, card.caption = _png(made), link(str(run.run)), f"seed {run.seed}"
+            card.picture, card.link, card.caption = _uri(small_png(made), "png"), link(str(run.run)), f"seed {run.seed}"
             card.alt = f"Samples of {card.name}, seed {run.seed}"
             real = real or beside
             break
         cards.append(card)
     if real:
-        cards.append(Card("Real data", picture=_png(real), alt="Real samples", caption="what G should learn to make"))
+        cards.append(
+            Card(
+                "Real data",
+                picture=_uri(small_png(real), "png"),
+                alt="Real samples",
+                caption="what G should learn to make",
+            )
+        )
     return cards
 
 
@@ -222,38 +248,40 @@ def _replicated(run: Run) -> bool:
     return False
 
 
-def _halves(paths: Iterable[Path], whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
-    """The last picture's two halves, as `plots.samples` draws them: generated and real; or why there are none.
+def _halves(run: Run, whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
+    """The two halves of a run's last picture, as `plots.samples` draws them: generated and real; or why there are none.
 
     Args:
         whole_only: leave it whole, as `plots.members` draws it.
     """
-    for path in reversed(list(paths)):
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > PIXELS:
-                    return None, None, f"{path.name} is too large"
-                whole = image.convert("RGB")
-        except Exception:  # PIL tells damage by errors of many types
-            return None, None, f"{path.name} is damaged"
-        if whole_only or whole.width < 1.5 * whole.height:
-            return whole, None, ""
-        middle = whole.width // 2
-        return (
-            whole.crop((0, 0, middle, whole.height)),
-            whole.crop((middle, 0, whole.width, whole.height)),
-            "",
-        )
-    return None, None, "no picture of samples"
+    whole, gap = last_samples(run)
+    if whole is None or whole_only or whole.width < 1.5 * whole.height:
+        return whole, None, gap
+    middle = whole.width // 2
+    return whole.crop((0, 0, middle, whole.height)), whole.crop((middle, 0, whole.width, whole.height)), ""
 
 
-def _png(image: Image.Image) -> str:
+def last_samples(run: Run) -> tuple[Image.Image | None, str]:
+    """The last picture of samples that a run kept, or why there is none."""
+    paths = sorted(run.images.glob("samples_*.png"))
+    if not paths:
+        return None, "no picture of samples"
+    try:
+        with Image.open(paths[-1]) as image:
+            if image.width * image.height > PIXELS:
+                return None, f"{paths[-1].name} is too large"
+            return image.convert("RGB"), ""
+    except Exception:  # PIL tells damage by errors of many types
+        return None, f"{paths[-1].name} is damaged"
+
+
+def small_png(image: Image.Image) -> bytes:
     """With 256 colours, and as large as `BYTES` allow."""
     while True:
         content = io.BytesIO()
         image.quantize(256).save(content, "PNG")
         if content.tell() <= BYTES or min(image.size) < 64:
-            return _uri(content.getvalue(), "png")
+            return content.getvalue()
         shrink = 0.9 * math.sqrt(BYTES / content.tell())
         image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
 

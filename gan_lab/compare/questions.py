@@ -1,4 +1,4 @@
-"""What a set of variants can answer: a ladder's rungs, a crossing's effects, or all pairs.
+"""What a set of variants can answer: a ladder's rungs, a crossing's effects, what each remedy does, or all pairs.
 
 A frame has a row per run and columns of short strings for the *factors*, what differs between the runs'
 configurations. A *variant* is a combination of their values.
@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 Variant = tuple[str, ...]
-Design = Literal["factorial", "ladder", "pairs"]
+Design = Literal["factorial", "ladder", "control", "pairs"]
+CONTROL = ("remedy", "none")  # the factor that is asked against one of its values, and that value
 
 
 class Change(NamedTuple):
@@ -28,13 +29,14 @@ class Change(NamedTuple):
 class Comparison:
     """A question to the runs.
 
-    A 'rung' or 'pair' is of two variants: `changes` are all that differs, `held` the settings of the other factors. A
-    'main' effect is that of one change; an 'interaction' what its second change does to the effect of the first; both
-    are means over `strata`, one for each setting of the other factors, with or without runs. A stratum names its two
-    variants, before and after, or its four: neither change, the second, the first, both.
+    A 'rung', 'remedy' or 'pair' is of two variants: `changes` are all that differs, `held` the settings of the other
+    factors; before a 'remedy' there is none. A 'main' effect is that of one change; an 'interaction' what its second
+    change does to the effect of the first; both are means over `strata`, one for each setting of the other factors,
+    with or without runs. A stratum names its two variants, before and after, or its four: neither change, the second,
+    the first, both.
     """
 
-    kind: Literal["rung", "pair", "main", "interaction"]
+    kind: Literal["rung", "remedy", "pair", "main", "interaction"]
     changes: tuple[Change, ...]
     held: tuple[tuple[str, str], ...]
     strata: tuple[tuple[Variant, ...], ...]
@@ -43,14 +45,18 @@ class Comparison:
 def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
     """What the variants can answer; factors that always change together must come as one.
 
-    'factorial': two factors or more differ, and the combinations of their values are there, or so many that each change
-    can be seen in more than half of the settings of the others. 'ladder': else, in the given order of variants (those
-    without a run included), every rung changes one factor, none goes back to a value that it left, and more than one
-    changes on the way. 'pairs': all else.
+    'control': nothing but the remedy differs, and one variant, the control, has none. 'factorial': two factors or more
+    differ, and the combinations of their values are there, or so many that each change can be seen in more than half of
+    the settings of the others. 'ladder': else, in the given order of variants (those without a run included), every
+    rung changes one factor, none goes back to a value that it left, and more than one changes on the way. 'pairs': all
+    else.
     """
     variants = _variants(frame, factors, order)
     levels = _levels(variants, order or variants)
-    if sum(len(values) > 1 for values in levels) > 1 and math.prod(map(len, levels)) < 2 * len(variants):
+    varied = {factor: values for factor, values in zip(factors, levels, strict=True) if len(values) > 1}
+    if varied.keys() == {CONTROL[0]} and CONTROL[1] in varied[CONTROL[0]]:
+        return "control"
+    if len(varied) > 1 and math.prod(map(len, levels)) < 2 * len(variants):
         there = set(variants)
         seen = [[there.issuperset(stratum) for stratum in main.strata] for main in _mains(factors, levels)]
         if all(2 * sum(strata) > len(strata) for strata in seen):
@@ -65,13 +71,17 @@ def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant]
 def comparisons(
     frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None
 ) -> list[Comparison]:
-    """The design's questions: each rung against the one before; main effects, of each value of a factor against its
-    first, then interactions of two factors; or all pairs. First is what is so in `order`, else in the frame.
+    """The design's questions: each rung against the one before; each remedy against none; main effects, of each value
+    of a factor against its first, then interactions of two factors; or all pairs. First is what is so in `order`, else
+    in the frame.
     """
     variants, kind = _variants(frame, factors, order), design(frame, factors, order)
     levels = _levels(variants, order or variants)
     if kind == "ladder":
         return [_against("rung", factors, levels, *two) for two in itertools.pairwise(variants)]
+    if kind == "control":
+        control = next(variant for variant in variants if CONTROL in zip(factors, variant, strict=True))
+        return [_against("remedy", factors, levels, control, each) for each in variants if each != control]
     if kind == "pairs":
         return [_against("pair", factors, levels, *two) for two in itertools.combinations(variants, 2)]
     squares = [two for two in itertools.combinations(_steps(factors, levels), 2) if two[0][0] != two[1][0]]
@@ -116,7 +126,11 @@ def keys(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
 
 
 def _against(
-    kind: Literal["rung", "pair"], factors: Sequence[str], levels: list[Variant], before: Variant, after: Variant
+    kind: Literal["rung", "remedy", "pair"],
+    factors: Sequence[str],
+    levels: list[Variant],
+    before: Variant,
+    after: Variant,
 ) -> Comparison:
     steps = [Change(*step) for step in zip(factors, before, after, strict=True)]
     varied = [step for step, values in zip(steps, levels, strict=True) if len(values) > 1]

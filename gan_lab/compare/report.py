@@ -23,6 +23,7 @@ SENTENCES = 12  # more of a metric are folded
 DESIGNS = {
     "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one thing.",
     "factorial": "The settings are crossed: the effect of one is the mean over all settings of the others.",
+    "control": "Each remedy is compared with none, not with the others.",
     "pairs": "Every variant is compared with every other.",
     "one": "There is one variant: nothing to compare it with.",
 }

@@ -49,12 +49,14 @@ def helped(effect: Effect, measure: Measure) -> bool | None:
 
 
 def sentence(effect: Effect, measure: Measure) -> str:
-    """The effect in words; its p is `p_holm`, with 'corrected for m comparisons' where there are more than one.
+    """The effect in words: 'r1 raised the modes captured by 2.4 of 10 …'.
+
+    Its p is `p_holm`, with 'corrected for m comparisons' where there are more than one.
 
     Values stand as they are, behind their factor's name where they alone say too little (0.1, none, true).
     """
     topic = f"the {measure.words}"
-    what = _two_effects(effect, topic) if effect.parts else instead(*effect.compared.changes)
+    what = _two_effects(effect, topic) if effect.parts else change(effect)
     if not effect.shown:
         told, preposition = ("no difference shown", "in") if effect.p_holm is not None else (ONE_SEED, "on")
         told += "" if effect.parts else f" {preposition} {topic}"
@@ -67,6 +69,12 @@ def sentence(effect: Effect, measure: Measure) -> str:
     size = amount(abs(effect.difference), low, high, digits=2, unit=more.strip())
     did = ": " if effect.parts else f" {'raised' if up else 'lowered'} {topic} by "
     return f"{what}{did}{size} ({', '.join(_context(effect))})"
+
+
+def change(effect: Effect) -> str:
+    """What was changed: 'Adam instead of SGD'; of a remedy, which takes no other's place, its name."""
+    changes = effect.compared.changes
+    return changes[0].after if effect.compared.kind == "remedy" else instead(*changes)
 
 
 def instead(*changes: Change) -> str:
@@ -123,6 +131,8 @@ def _two_effects(effect: Effect, topic: str) -> str:
 def _context(effect: Effect) -> list[str]:
     """Where the comparison was made, what it lacks, of how many runs it is, and how sure that makes it."""
     context = []
+    if effect.compared.kind == "remedy":
+        context.append("against none")
     if effect.compared.held:
         context.append("with " + " and ".join(named(*setting) for setting in effect.compared.held))
     if (settings := len(effect.compared.strata)) > 1:

@@ -71,14 +71,27 @@ def describe(findings: Findings) -> str:
     runs, variants = len(findings.runs), len(findings.variants)
     head = f"{findings.title}: {runs:,} run{'s'[: runs > 1]} of {variants:,} variant{'s'[: variants > 1]}"
     lines = [*_wrapped(head, ""), ""]
-    for _, text in findings.answers:
-        lines += _wrapped(text, "- ")
+    lines += _answers(findings)
     lines += [""] * bool(findings.answers) + _variants_table(findings) + [""]
     lines += _wrapped("; ".join(f"{name} {value}" for name, value in findings.common.items()), "all runs: ")
     for note in findings.notes:
         lines += _wrapped(note, "note: ")
     lines += _apart(findings)
     return "\n".join(lines)
+
+
+def _answers(findings: Findings) -> list[str]:
+    """The sentences; of many remedies not all those that show nothing."""
+    lines = []
+    for metric in findings.headline:
+        told = [answer for answer in findings.answers if answer[0].metric == metric]
+        silent = [answer for answer in told[LISTED:] if answer[0].compared.kind == "remedy" and not answer[0].shown]
+        for answer in told[: len(told) - len(silent)]:  # those shown come first
+            lines += _wrapped(answer[1], "- ")
+        if silent:
+            words = findings.measures[metric].words
+            lines += _wrapped(f"… and {len(silent)} more: no difference shown in the {words}, see report.html", "- ")
+    return lines
 
 
 def _variants_table(findings: Findings) -> list[str]:

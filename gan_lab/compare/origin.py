@@ -1,0 +1,56 @@
+"""Where runs come from: the command lines that made them, and what they ran on."""
+
+import itertools
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gan_lab.compare.collect import Record
+
+# Overrides that say where things lie on one machine, or how it works there; they alter no number.
+PLACES = {"name", "data_dir", "cache_dir", "data.path", "threads", "workers", "trust", "force", "resume"}
+
+
+def overrides(record: Record) -> list[str]:
+    """A run's command line, without what is of one machine; [] where it isn't known."""
+    kept = record.summary.get("overrides")
+    every = [str(each) for each in kept] if isinstance(kept, list) else record.run.overrides()
+    return [each for each in every if each.partition("=")[0].lstrip("+~") not in PLACES]
+
+
+def experiment(record: Record) -> str | None:
+    """What the run was an experiment of (`experiment=…`), else its name; None where it has neither."""
+    asked = dict(each.split("=", 1) for each in overrides(record) if "=" in each)
+    name = asked.get("experiment") or record.settings.get("name")
+    return str(name) if name else None
+
+
+def commands(records: Iterable[Record]) -> list[str]:
+    """The command line of the sweep that makes these runs; where no single one does, one for each."""
+    asked = [list(each) for each in dict.fromkeys(tuple(overrides(record)) for record in records) if each]
+    values: dict[str, dict[str, None]] = {}
+    for each in itertools.chain(*asked):
+        key, _, value = each.partition("=")
+        values.setdefault(key, {})[value] = None
+    crossed = math.prod(map(len, values.values())) == len(asked) and all(len(each) == len(values) for each in asked)
+    if len(asked) > 1 and crossed:
+        joined = [f"{key}={','.join(several)}" if several != {"": None} else key for key, several in values.items()]
+        return [_command(joined, "-m ")]
+    return [_command(each) for each in asked]
+
+
+def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
+    """What the runs ran on and with, 'python 3.11.7; torch 2.14; …', all values where they differ."""
+    found: dict[str, dict[str, None]] = {}
+    for summary in summaries:
+        kept = summary.get("environment")
+        for name, value in kept.items() if isinstance(kept, dict) else ():
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return "; ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+
+
+def _command(asked: Sequence[str], many: str = "") -> str:
+    ordered = sorted(asked, key=lambda each: not each.startswith("experiment="))
+    return f"python train.py {many}{shlex.join(ordered)}"

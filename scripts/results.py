@@ -1,0 +1,20 @@
+"""What runs have shown, as a document: `python scripts/results.py runs=[<folders>]`; `--help` lists the keys."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.command import command
+from gan_lab.config import check
+
+
+@command("results")
+def main(cfg: DictConfig) -> None:
+    if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
+        cfg.runs = [cfg.runs]
+    check(cfg)
+    from gan_lab.results import write_results
+
+    print(write_results(cfg.runs, cfg.target))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""The document of results has the runs' own numbers, says what is published, and is the same for the same runs."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, command
+from PIL import Image
+from test_compare import ADAM, SGD, made_up
+
+from gan_lab.compare import origin
+from gan_lab.compare.collect import find, read
+from gan_lab.compare.panels import BYTES
+from gan_lab.errors import LabError
+from gan_lab.published import BENCHMARKS
+from gan_lab.results import write_results
+
+RING = "dataset=ring"
+ENVIRONMENT = dict(python="3.11.7", torch="2.14.1", device="cpu", threads=1, git="0123abc")
+QUALITY = [0.95, 0.96, 0.97]
+
+
+def best(folder: Path, **more) -> Path:
+    """Three members of one run: 8, 8 and 7 modes, in 90 seconds."""
+    word = dict(collapse="covered", copies=False, likeness="good")
+    members = [
+        dict(seed=i, samples=2_500, modes=modes, modes_total=8, high_quality=QUALITY[i], kl_uniform=0.01 * (i + 1))
+        | dict(kl_data=0.02, precision=0.9, recall=0.8)
+        for i, modes in enumerate((8, 8, 7))
+    ]
+    usual = dict(samples=2_500, modes=8, modes_total=8, modes_robust=8, evaluator_accuracy=None)
+    usual |= dict(_dataset="ring", _replicas=3, _seconds=90.0, _replica_metrics=members, _labels=[1] * 8)
+    usual |= dict(_replica_verdicts=[word, word, word | dict(copies=True)], _environment=ENVIRONMENT)
+    usual |= dict(_real_data=dict(precision=0.97, recall=0.96, high_quality=0.99), _features="their own values")
+    usual |= dict(_overrides=["experiment=best/ring", "data_dir=/secret/data", "cache_dir=/secret", "threads=1"])
+    run = made_up(folder, RING, **usual | more)
+    (run / "images").mkdir()
+    for step in (0, 15_000):
+        Image.effect_noise((900, 450), 90).save(run / "images" / f"samples_{step:07d}.png")
+    return run
+
+
+def sweep(folder: Path) -> Path:
+    """Three remedies and none, five seeds each; r1 and ema are better by 6.4 modes."""
+    for remedy, modes in {"": SGD, "r1": ADAM, "ema": ADAM, "r2": SGD}.items():
+        for seed, number in enumerate(modes):
+            asked = ["experiment=sweep/remedies", f"remedy=[{remedy}]", f"seed={seed}"]
+            results = dict(modes=number, precision=0.5, recall=0.25, _overrides=asked, _dataset="digits")
+            results |= dict(_real_data=dict(precision=0.86, coverage=0.97), _environment=ENVIRONMENT)
+            made_up(folder / f"{remedy}_{seed}", f"remedy=[{remedy}]", seed, **results)
+    return folder
+
+
+def table(text: str, row: str) -> dict[str, str]:
+    """The row of that name, by column."""
+    lines = text.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"| {row} |"))
+    head = next(lines[i] for i in range(at, 0, -1) if lines[i].startswith("|  |"))
+    keys, cells = ([cell.strip() for cell in line.split("|")[1:-1]] for line in (head, lines[at]))
+    return dict(zip(keys, cells, strict=True))
+
+
+def written(folder: Path, *runs: Path) -> str:
+    write_results(runs, folder / "docs" / "results.md")
+    return (folder / "docs" / "results.md").read_text()
+
+
+def test_a_recipe_stands_seed_by_seed_beside_what_is_published(tmp_path):
+    text = written(tmp_path, best(tmp_path / "ring"))
+    assert "### best/ring" in text
+    assert "3 seeds on ring: 3 covered, 1 copying." in text
+    numbers = ["modes", "high quality", "KL from uniform", "copies", "samples", "steps", "seconds per seed"]
+    rows = {row: [table(text, row)[number] for number in numbers] for row in ("seed 0", "seed 2", "**mean of 3**")}
+    assert rows == {  # 90 seconds of three; means of 8, 8, 7, of 95, 96, 97 % and of 0.01, 0.02, 0.03
+        "seed 0": ["8", "95.0%", "0.0100", "no", "2,500", "15,000", "30"],
+        "seed 2": ["7", "97.0%", "0.0300", "yes", "2,500", "15,000", "30"],
+        "**mean of 3**": ["7.67", "96.0%", "0.0200", "1 of 3", "2,500", "15,000", "30"],
+    }
+    assert table(text, "*fresh real data*")["high quality"] == "99.0%"
+    limit, pacgan = table(text, "*sampling limit*"), table(text, "*published:* PacGAN2")
+    assert (limit["high quality"], limit["KL from uniform"]) == ("98.9%", "0.0014")
+    assert [pacgan[number] for number in numbers[:3]] == ["7.9", "95.6%", "0.07"]
+    assert pacgan["source"] == "Lin et al. 2018 (PacGAN), Table 1"
+    assert "Caution: Published numbers are means" in text
+    assert "samples judged per run 2,500" in text
+    assert "compared by their own values" in text
+    assert "Environment: python 3.11.7; torch 2.14.1; device cpu; threads 1; git 0123abc." in text
+    assert "```\npython train.py experiment=best/ring\n```" in text
+    assert "secret" not in text, "where things lie on a machine is nobody's business"
+
+
+def test_published_numbers_are_those_of_the_papers():
+    """The best ones, and what perfect data have: (M - 1) / 2N, of real stacked digits a little more."""
+    first = {name: benchmark.scores[0] for name, benchmark in BENCHMARKS.items()}
+    assert [first[name].method for name in ("ring", "grid", "stacked_mnist")] == ["PacGAN2", "PacGAN4", "R3GAN"]
+    assert (first["grid"].modes, first["grid"].high_quality, first["grid"].kl) == (24.8, 0.936, 0.04)
+    assert (first["stacked_mnist"].modes, first["stacked_mnist"].kl) == (1000, 0.029)
+    for benchmark in BENCHMARKS.values():
+        limit = benchmark.limit
+        assert limit.kl == pytest.approx((limit.modes - 1) / (2 * benchmark.samples), rel=0.25)
+        assert all(score.modes <= limit.modes and score.kl != 0 for score in benchmark.scores)
+        assert all(score.kl is None or score.kl > limit.kl for score in benchmark.scores), "none beats the data"
+
+
+def test_a_sample_size_of_ones_own_has_the_limit_of_that_size(tmp_path):
+    members = [dict(seed=0, samples=5_000, modes=8, modes_total=8)]
+    text = written(tmp_path, best(tmp_path / "ring", samples=5_000, _replica_metrics=members))
+    assert table(text, "*sampling limit*")["KL from uniform"] == "0.00070"  # 7 / 10,000
+
+
+def test_a_sweep_has_its_sentences_and_a_row_for_each_variant(tmp_path):
+    text = written(tmp_path, sweep(tmp_path / "sweep"))
+    assert "### sweep/remedies\n\n20 runs of 4 variants on digits. Each remedy is compared with none" in text
+    assert "- ema raised the modes captured by 6.4 of 10 \\[" in text
+    assert "against none, 5 seeds, p = 0.024 corrected for 3 comparisons).\n" in text
+    none, r1 = table(text, "remedy none"), table(text, "r1")
+    assert (none["modes"], none["seeds"]) == ("2 ± 1.2", "5"), "of 1, 1, 2, 2 and 4: variance 6 / 4"
+    assert r1["modes"] == "8.40 ± 1.1", "of 7, 8, 8, 9 and 10: variance 5.2 / 4"
+    assert [r1[head] for head in ("KL from the data", "coverage", "precision", "recall", "verdict")] == [
+        *("0.0100", "0.900", "0.500", "0.250", "5 covered")
+    ]
+    assert table(text, "*fresh real data*")["coverage"] == "0.970"
+    assert table(text, "*sampling limit*")["KL from the data"] == "0.00045"  # 9 / 20,000
+    assert "python train.py -m experiment=sweep/remedies 'remedy=[],[ema],[r1],[r2]' seed=0,1,2,3,4\n" in text
+    assert "- Each remedy is compared with none; between two remedies nothing was asked." in text
+    assert "Published numbers" in text
+
+
+def test_pictures_lie_beside_the_document_and_are_small(tmp_path):
+    text = written(tmp_path, sweep(tmp_path / "sweep"), best(tmp_path / "ring"))
+    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert shown == ["pictures/results_best_ring_samples.png", "pictures/results_sweep_remedies_modes.png"]
+    for path in shown:
+        picture = tmp_path / "docs" / path
+        assert picture.stat().st_size <= BYTES
+        with Image.open(picture) as image:
+            assert min(image.size) > 100
+    assert text.index("## Benchmarks") < text.index("## Comparisons") < text.index("## How the numbers came about")
+
+
+def test_the_same_runs_give_the_same_document(tmp_path):
+    runs = sweep(tmp_path / "sweep"), best(tmp_path / "ring")
+    written(tmp_path, *runs)
+    before = {path: path.read_bytes() for path in (tmp_path / "docs").rglob("*") if path.is_file()}
+    written(tmp_path, *runs, runs[0] / "r1_0")  # once more, although named twice
+    assert {path: path.read_bytes() for path in (tmp_path / "docs").rglob("*") if path.is_file()} == before
+    assert len(before) == 3
+
+
+def test_runs_of_one_experiment_belong_together_wherever_they_lie(tmp_path):
+    for seed in range(2):
+        made_up(tmp_path / f"place{seed}" / "run", "", seed, _overrides=["experiment=best/digits", f"seed={seed}"])
+    made_up(tmp_path / "mine" / "run", "name=own", 0, _overrides=["name=own"])
+    made_up(tmp_path / "folder" / "run", "", 0, _overrides=[])
+    text = written(tmp_path, *(tmp_path / name for name in ("place0", "place1", "mine", "folder")))
+    assert re.findall(r"^### (.*)$", text, re.MULTILINE) == ["best/digits", "own", "folder"]
+    assert "python train.py -m experiment=best/digits seed=0,1" in text
+    assert text.count("No picture: no picture of samples.") == 3
+
+
+def test_what_failed_is_told_and_names_are_text(tmp_path):
+    folder = sweep(tmp_path / "sweep")
+    (folder / "gone").mkdir()
+    (folder / "gone" / "job.json").write_text(json.dumps(dict(status="failed", error="<b>|_x_ [a](b)")))
+    text = written(tmp_path, folder)
+    assert "Not counted:\n\n- gone: failed before it began: \\<b\\>\\|\\_x\\_ \\[a](b)\n" in text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
+def test_damaged_runs_are_refused_with_the_way_out(tmp_path, name):
+    folder = sweep(tmp_path / "sweep")
+    (folder / "r1_0" / name).write_text("{")
+    with pytest.raises(LabError, match=f"r1_0: damaged: {name}.*\n.*leave it out"):
+        written(tmp_path, folder)
+    assert not (tmp_path / "docs").exists()
+
+
+def test_folders_without_results_are_refused(tmp_path):
+    with pytest.raises(LabError, match="There is no folder"):
+        written(tmp_path, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LabError, match="There is no run in"):
+        written(tmp_path, tmp_path / "empty")
+    made_up(tmp_path / "a" / "b", _status="interrupted", _steps=5)
+    with pytest.raises(LabError, match="No run in .* has finished: 1 interrupted"):
+        written(tmp_path, tmp_path / "a")
+    with pytest.raises(LabError, match="have to be named"):
+        write_results([tmp_path], None)
+
+
+def test_command_lines_of_runs_that_are_no_crossing_stand_one_by_one(tmp_path):
+    asked = [["optim=sgd", "seed=0"], ["optim=sgd", "seed=1"], ["optim=adam", "seed=0"], ["~callbacks.curves"], []]
+    for i, overrides in enumerate(asked):
+        made_up(tmp_path / str(i), "", i, _overrides=overrides)
+    records = [read(run) for run in find(tmp_path)]
+    assert origin.commands(records) == [f"python train.py {' '.join(each)}" for each in asked[:3]] + [
+        "python train.py '~callbacks.curves'"
+    ]
+    assert origin.commands(records[:2]) == ["python train.py -m optim=sgd seed=0,1"]
+
+
+def test_the_command(tmp_path):
+    best(tmp_path / "ring")
+    done = command("scripts/results.py", "runs=ring", "target=docs/results.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Written: docs/results.md, docs/pictures/results_best_ring_samples.png\n"
+    (tmp_path / "taken.md").mkdir()
+    with pytest.raises(LabError, match=r"taken.md: Is a directory.\nMend that"):
+        write_results([tmp_path / "ring"], tmp_path / "taken.md")
+
+
+def test_writing_results_needs_neither_torch_nor_hydra():
+    code = "import sys, gan_lab.results; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
