@@ -61,7 +61,7 @@ RULES = {
     "remedy.instance_noise.std": Is(float, low=0),
     "remedy.*.steps": COUNT,
     "remedy.diffaugment.policy": Is(list, entries=str, among=("color", "translation", "cutout")),
-    "remedy.pac.m": Is(int, low=1, high=1000),
+    "remedy.pac.m": Is(int, low=1, high=64),
     "remedy.minibatch_stddev.group": Is(int, low=2, high=10**6),
     **dict.fromkeys(("remedy.*.kernels", "remedy.*.dims"), Is(int, low=1, high=10**4)),
     "remedy.unrolled.k": Is(int, low=0, high=100),
