@@ -88,6 +88,7 @@ RULES = {
     "target": Is(str, none=True),
     "label": Is(str),
     "method": Is(str, among=("both", "inverse", "gradient")),
+    "ema": Is(bool),
     "samples": Is(int, low=1, high=10**9, none=True),
     "seeds": COUNT,
     "op": Is(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")),

@@ -1,6 +1,7 @@
 """Replicas: K GANs in one process, each of them the one that its seed gives alone."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import compose, kept_evaluators, training
+from conftest import OPTIONS, compose, kept_evaluators, training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -71,6 +72,25 @@ EXACT = {
     "conv batch": (*CONV, "norm=batch", "loss=mse"),
     "conv instance": (*CONV, "norm=instance", "optim=rmsprop"),
 }
+TOGETHER = {  # several a case: each costs some trainings
+    "loss=hinge": ("remedy=[r1,ema,decay]",),
+    "loss=wasserstein": ("remedy=[wgan_gp,n_critic,historical_averaging]", "n_critic=2", "dataset.samples=60"),
+    "loss=relativistic": ("remedy=[dragan,lecam,ttur,instance_noise]", "remedy.lecam.start=5", "n_generator=2"),
+    "loss=relativistic_average": ("remedy=[unrolled,mode_seeking,pac,r2]", "remedy.unrolled.k=2"),
+    "loss=lsgan": ("remedy=[feature_matching,gdpp]", "latent_dim=2"),
+    "loss=saturating": ("remedy=[label_smoothing,top_k]", "conditional=true"),
+    "loss=mse": ("remedy=[minibatch_discrimination,lecam]", "remedy.lecam.start=0"),
+    "loss=bce": ("remedy=[minibatch_stddev,dragan,historical_averaging]", "conditional=true"),
+}
+EXACT |= {case: (*MLP, case, *others) for case, others in TOGETHER.items()}
+EXACT |= {
+    "conv remedies": (*CONV, "norm=batch", "remedy=[diffaugment,ema,r1]", "remedy.ema.decay=0.8"),
+    "conv views": (*CONV, "norm=layer", "loss=hinge", "remedy=[pac,instance_noise,wgan_gp,feature_matching,lecam]"),
+}
+ALLOWED = [f"{group}={option}" for group, option in OPTIONS if group == "loss"]
+ALLOWED += [option for group, option in OPTIONS if group == "remedy" and option != "balance"]
+SEEN = {word for case in EXACT.values() for each in case for word in (each, *re.findall(r"\w+", each))}
+EXACT |= {each: (*MLP, each if "=" in each else f"remedy=[{each}]") for each in ALLOWED if each not in SEEN}  # new ones
 
 
 @pytest.mark.parametrize("case", EXACT)
@@ -92,6 +112,9 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
     assert table[14]["loss/g"] == pytest.approx(mean, abs=1e-12)
     assert together.module.generator.batched == (
         case not in ("rmsprop batch", "mse adamw group") and "conv" not in case
+    )
+    assert together.module.discriminator.batched == (
+        together.module.generator.batched and "minibatch" not in str(EXACT[case])
     )
 
 

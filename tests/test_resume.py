@@ -36,7 +36,7 @@ SHORT = (
     "callbacks.verdict.every=3",
 )
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
-DEFAULTS = {(group, option) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
+DEFAULTS = {(group, str(option)) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
 
 
 def _presets(group: str, option: str) -> bool:
