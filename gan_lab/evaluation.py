@@ -8,6 +8,7 @@ from gan_lab import together
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
 from gan_lab.errors import LabError
+from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, Metrics, judge_for, protocol_samples
 from gan_lab.runs import Run
 
@@ -47,10 +48,8 @@ def evaluate(
         LabError: if the run has no readable checkpoint, its data are missing, or it has no average to leave out.
     """
     module, dataset = load(run, data_dir, trust, path, threads)
-    if not ema and module.averaged is None:
-        raise LabError(f"{run.folder} has no average of G's weights: ema=false changes nothing.", "Leave it out.")
     if not ema:
-        module.averaged = None
+        _leave_out_average(module, run)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     asked = module.members() if member is None else [(member, module.member(member))]
@@ -74,6 +73,12 @@ def evaluate(
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
+
+
+def _leave_out_average(module: GANModule, run: Run) -> None:
+    if module.averaged is None:
+        raise LabError(f"{run.folder} has no average of G's weights: ema=false changes nothing.", "Leave it out.")
+    module.averaged = None
 
 
 def _defined(judgements: Sequence[Judgement]) -> list[Metrics]:

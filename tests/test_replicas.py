@@ -240,6 +240,27 @@ def test_a_member_that_blows_up_is_told_and_frozen_and_the_others_go_on(tmp_path
     assert table["loss/g"].notna().all()
 
 
+@pytest.mark.parametrize("by", ["value", "gradient"])
+def test_a_member_that_blows_up_keeps_its_averages_to_itself(tmp_path, by):
+    chosen = ("remedy=[ema,lecam,historical_averaging]", "remedy.ema.decay=0.8", "remedy.lecam.start=5")
+    trained = []
+    for name in ("sound", "broken"):
+        made, run = training(tmp_path / name, *SMALL, *chosen)
+        fresh = made.module.member(1)
+        if name == "broken":
+            made.module.loss = Faulty(made, 1, by=by)
+        fit(made, run)
+        trained.append(made.module)
+    assert list(trained[1].failed) == [1]
+    for i in (0, 2):
+        assert _same(*(module.member(i) for module in trained)), "averages included"
+    own = trained[1].member(1).state_dict()
+    kept = [name for name in own if not name.endswith(".calls")]
+    assert len([name for name in kept if not name.startswith(("generator", "discriminator"))]) > 20
+    assert all(torch.equal(own[name], fresh.state_dict()[name]) for name in kept if "kept" not in name)
+    assert all(tensor.isfinite().all() for tensor in run.load_checkpoint()["state_dict"].values())
+
+
 def test_weights_that_no_loss_has_shown_broken_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("test_replicas.AT", 40)
     made, run = training(tmp_path / "run", *SMALL)

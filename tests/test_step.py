@@ -1,4 +1,4 @@
-"""The step with remedies, beside a plain loop that knows nothing of them: float64, SGD, tiny networks, equal weights."""
+"""The step with remedies, beside a plain loop that knows nothing of them: float64, SGD, tiny networks."""
 
 import copy
 import itertools
@@ -399,14 +399,16 @@ def test_images_are_changed_alike_wherever_d_sees_them(tmp_path):
 def _rates(made):
     """The learning rates of D's and G's updates, as they come."""
     rates, module = {"D": [], "G": []}, made.module
-    for name, role in (("D", "optim_d"), ("G", "optim_g")):
 
-        def watched(parameters, make=getattr(module, role), own=rates[name]):
+    def watched(make, own):
+        def made_optimiser(parameters):
             optimiser = make(parameters)
             optimiser.register_step_pre_hook(lambda o, *_: own.append(o.param_groups[0]["lr"]))
             return optimiser
 
-        setattr(module, role, watched)
+        return made_optimiser
+
+    module.optim_d, module.optim_g = watched(module.optim_d, rates["D"]), watched(module.optim_g, rates["G"])
     return rates
 
 
@@ -425,12 +427,15 @@ def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, s
     factors = [(1 - math.cos(math.pi * each)) / 2 for each in left]
     assert factors[0] == 1
     assert factors[4] == pytest.approx(0.5 if share == 1 else 1)
-    assert (first["D"], rest["D"]) == (pytest.approx([0.1 * f for f in factors[:5]]), pytest.approx([0.1 * f for f in factors[3:]]))
-    assert (first["G"], rest["G"]) == (pytest.approx([0.02 * f for f in factors[:5]]), pytest.approx([0.02 * f for f in factors[3:]]))
+    for name, base in (("D", 0.1), ("G", 0.02)):
+        assert first[name] == pytest.approx([base * factor for factor in factors[:5]])
+        assert rest[name] == pytest.approx([base * factor for factor in factors[3:]]), "from the checkpoint of step 3"
 
 
 def test_the_rates_of_two_time_scales(tmp_path):
-    made, _ = training(tmp_path / "run", *[each for each in PLAIN if "optim" not in each], "steps=2", "remedy=[ttur,n_critic]")
+    made, _ = training(
+        tmp_path / "run", *[each for each in PLAIN if "optim" not in each], "steps=2", "remedy=[ttur,n_critic]"
+    )
     rates = _rates(made)
     made.trainer.fit(made.module, made.datamodule)
     assert (rates["D"], rates["G"]) == ([0.0004] * 20, [0.0001] * 2), "five times two updates of D a step"
