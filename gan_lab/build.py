@@ -111,7 +111,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
             raise LabError(
                 f"{run.folder}: its checkpoint can't be gone on with: {reason}", "Name another run."
             ) from error
-    remedies = {name: dict(leaves(node)) for name, node in OmegaConf.to_container(cfg.remedy, resolve=True).items()}
+    chosen: dict[str, Any] = OmegaConf.to_container(cfg.remedy, resolve=True)  # type: ignore[assignment]
+    remedies = {name: dict(leaves(node)) for name, node in chosen.items()}
     about = {"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), "remedy": ", ".join(remedies) or "none", **_settings(cfg)})
