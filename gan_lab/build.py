@@ -44,7 +44,9 @@ class Training:
         timer: Lightning's, counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
         team: the processes that train it.
-        about: what the configuration says of the run, for its summary: seed, dataset and other parts, overrides.
+        about: what the configuration says of the run, for its summary: seed, dataset and other parts, remedies,
+            overrides.
+        remedies: their settings by name, in the order in which they were named.
     """
 
     module: GANModule
@@ -54,6 +56,7 @@ class Training:
     timer: Timer
     stop: StopOnSignal
     about: dict[str, Any]
+    remedies: dict[str, dict[str, Any]]
     team: Team
 
 
@@ -108,10 +111,12 @@ def build(cfg: DictConfig, run: Run) -> Training:
             raise LabError(
                 f"{run.folder}: its checkpoint can't be gone on with: {reason}", "Name another run."
             ) from error
-    about = {"seed": cfg.seed, **_parts(cfg), "overrides": run.overrides()}
+    chosen: dict[str, Any] = OmegaConf.to_container(cfg.remedy, resolve=True)  # type: ignore[assignment]
+    remedies = {name: dict(leaves(node)) for name, node in chosen.items()}
+    about = {"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()}
     for logger in trainer.loggers:
-        logger.log_hyperparams({**_parts(cfg), **_settings(cfg)})
-    return Training(module, datamodule, trainer, callbacks, timer, stop, about, team)
+        logger.log_hyperparams({**_parts(cfg), "remedy": ", ".join(remedies) or "none", **_settings(cfg)})
+    return Training(module, datamodule, trainer, callbacks, timer, stop, about, remedies, team)
 
 
 class Rehearsal:

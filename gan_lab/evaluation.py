@@ -7,6 +7,8 @@ from typing import Any
 from gan_lab import together
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
+from gan_lab.errors import LabError
+from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, Metrics, judge_for, protocol_samples
 from gan_lab.runs import Run
 
@@ -22,6 +24,7 @@ def evaluate(
     path: str | None = None,
     features: str | None = None,
     member: int | None = None,
+    ema: bool = True,
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
@@ -32,17 +35,21 @@ def evaluate(
         trust: see `gan_lab.build.load`.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
         member: of replicas, the one to judge; None: all that didn't blow up.
+        ema: of a run with remedy=[ema], judge what the average of G's weights makes; False: what they themselves make.
 
     Returns:
-        `run`, `step`, `samples`, `seeds`, `features` (in words), `members`; per metric `mean`, `spread` (standard
+        `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own: whose samples
+        these are), `members`; per metric `mean`, `spread` (standard
         deviation over the seeds, or of several members over their means; None for one) and `real_data`; under
         `undefined` the metrics that some evaluation doesn't define, which of several members leaves that one out;
         `verdicts`, one per member and seed.
 
     Raises:
-        LabError: if the run has no readable checkpoint, or its data are missing.
+        LabError: if the run has no readable checkpoint, its data are missing, or it has no average to leave out.
     """
     module, dataset = load(run, data_dir, trust, path, threads)
+    if not ema:
+        _leave_out_average(module, run)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     asked = module.members() if member is None else [(member, module.member(member))]
@@ -56,6 +63,7 @@ def evaluate(
         "samples": number,
         "seeds": seeds,
         "features": judge.features.name,
+        "weights": "own" if module.averaged is None else "average",
         "members": list(judgements),
         "mean": together.mean(values),
         "spread": together.spread(values),
@@ -65,6 +73,12 @@ def evaluate(
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
+
+
+def _leave_out_average(module: GANModule, run: Run) -> None:
+    if module.averaged is None:
+        raise LabError(f"{run.folder} has no average of G's weights: ema=false changes nothing.", "Leave it out.")
+    module.averaged = None
 
 
 def _defined(judgements: Sequence[Judgement]) -> list[Metrics]:
@@ -80,6 +94,7 @@ def describe(evaluation: dict[str, Any]) -> str:
     lines = [
         f"{evaluation['run']}, step {evaluation['step']:,}: {evaluation['samples']:,} samples, "
         f"mean and standard deviation over {over or str(evaluation['seeds']) + ' evaluation seed(s)'}",
+        *["  Samples are made by the moving average of G's weights."] * (evaluation["weights"] == "average"),
         f"  Samples are compared by {evaluation['features']}.",
         f"  {'':<20}{'mean':>12}{'± spread':>12}{'fresh real':>12}",
     ]

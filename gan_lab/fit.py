@@ -46,6 +46,12 @@ def check_fit(values: dict[str, Any]) -> None:
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
     _check_remedies(values)
+    packed = values.get("remedy", {}).get("pac", {}).get("m", 1)
+    if norm == "BatchNorm" and values["batch_size"] == packed > 1 and flat:
+        raise LabError(
+            f"norm=batch can't work with packs of pac.m={packed} and batch_size={packed}: D would see one pack alone.",
+            f"Take batch_size={2 * packed} or more, or norm=layer, which looks at each pack alone.",
+        )
     if values.get("replicas", 1) > 1:
         _check_replicas(values, norm)
     _check_processes(values, norm)
@@ -80,7 +86,17 @@ def _check_remedies(values: dict[str, Any]) -> None:
         if chosen.keys() >= set(pair):
             raise LabError(f"remedy: {' and '.join(pair)} can't go together: {why}.", "Leave one of them out.")
     if "mode_seeking" in chosen and values["latent"]["_target_"].endswith(".Constant"):
-        raise LabError("remedy: mode_seeking needs different latent vectors; latent=constant has one.", "latent=normal")
+        raise LabError(
+            "remedy: mode_seeking needs different latent vectors; latent=constant has one.", "Take latent=normal."
+        )
+    if "mode_seeking" in chosen and values["batch_size"] == 1:
+        raise LabError("remedy: mode_seeking compares pairs of a batch; batch_size=1 has none.", "Take batch_size=2.")
+    beside = sorted(chosen.keys() & {"minibatch_discrimination", "minibatch_stddev"})
+    if beside and values["model"]["discriminator"]["_target_"].startswith("gan_lab.models.conv_book."):
+        raise LabError(
+            f"remedy: {beside[0]} is a layer more in D; model=conv_book is the book's, which has no place for it.",
+            "Take model=conv or model=mlp.",
+        )
     if "balance" in chosen and values.get("replicas", 1) > 1:
         raise LabError(
             "remedy: balance decides for one GAN whether D learns; replicas learn together.",
@@ -135,6 +151,11 @@ def _check_processes(values: dict[str, Any], norm: str) -> None:
         raise LabError(
             f"remedy: {together[0]} can't work with trainer=ddp: each process would see its share of a batch alone.",
             f"Leave trainer=ddp out, or take some of {', '.join(sorted(EACH_ALONE))}.",
+        )
+    if values["loss"]["_target_"] == "gan_lab.losses.RelativisticAverage":
+        raise LabError(
+            "loss=relativistic_average can't work with trainer=ddp: each process would have the averages of its share.",
+            "loss=relativistic compares sample with sample.",
         )
     if values.get("replicas", 1) > 1:
         raise LabError("replicas are for one process.", "Leave trainer=ddp out, or train one GAN, replicas=1.")

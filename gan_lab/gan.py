@@ -221,7 +221,7 @@ class GANModule(Recorder):
         discriminator = copy.deepcopy(self.discriminator).train()  # the statistics that it counts are thrown away
         packs = torch.arange(len(samples) // self.remedies.pack * self.remedies.pack).view(-1, self.remedies.pack)
         found = []
-        for chosen in packs.tensor_split(max(1, len(samples) // SEEN)):
+        for chosen in packs.tensor_split(max(1, len(packs) // max(2, SEEN // self.remedies.pack))):
             own = None if labels is None else labels[chosen.flatten()]
             found.append(self.judged(samples[chosen.flatten()], own, discriminator).float().cpu())
         return torch.cat(found)
@@ -249,9 +249,13 @@ class GANModule(Recorder):
             raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
         if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
             return self
-        known = "loss latent latent_dim optim_d optim_g steps log_every remedies classes flat".split()  # noqa: SIM905
-        networks = self.generator.member(i), self.discriminator.member(i)
-        alone = GANModule(*networks, seed=self.seed + i, **{name: getattr(self, name) for name in known})
+        known = "loss latent latent_dim optim_d optim_g steps log_every n_critic n_generator classes flat"
+        rest: dict[str, Any] = {name: getattr(self, name) for name in known.split()}
+        rest |= {"joint_d_update": self.joint, "remedies": copy.deepcopy(self.remedies)}
+        alone = GANModule(self.generator.member(i), self.discriminator.member(i), seed=self.seed + i, **rest)
+        for own, whole in zip([*alone.pulls, *alone.kept], [*self.pulls, *self.kept], strict=True):
+            for name, buffer in whole.named_buffers():
+                setattr(own, name, (buffer if name == "calls" else buffer[i]).clone())
         if self.averaged is None:
             alone.averaged = None
         else:

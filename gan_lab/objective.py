@@ -83,7 +83,8 @@ def check_objective(module: GANModule, updates: list[Update], trouble: str | Non
     _judge_owners(check, module)
     wrong: dict[str, tuple[list[str], list[str]]] = {}  # what: where it belongs, in which phases it was seen
     for (phase, player), update in zip(phases(module), updates, strict=False):
-        for told, what in _judge_update(check, phase, player, update):
+        level_free = module.joint and player == "D" and module.loss.neutral_answer is None
+        for told, what in _judge_update(check, phase, player, update, level_free):
             wrong.setdefault(what, (told, []))[1].append(phase)
     for what, (told, seen) in wrong.items():
         told.append(f"In {' and '.join(seen)}, {what}")
@@ -111,10 +112,15 @@ def _judge_owners(check: Check, module: GANModule) -> None:
     check.numbers |= {"weights": sizes, "tensors": {p: len(own) for p, own in networks.items()}, "shared": len(shared)}
 
 
-def _judge_update(check: Check, phase: str, player: str, update: Update) -> Iterator[tuple[list[str], str]]:
+def _judge_update(
+    check: Check, phase: str, player: str, update: Update, level_free: bool
+) -> Iterator[tuple[list[str], str]]:
     """One optimiser step: the player's weights have a gradient and move, the other's have none and stay.
 
     Gives what is wrong, and to which of the check's lists it belongs.
+
+    Args:
+        level_free: whether the level of D's scores cancels out, and with it the gradient of what only shifts them.
     """
     other = "G" if player == "D" else "D"
     mine, theirs = (
@@ -124,6 +130,7 @@ def _judge_update(check: Check, phase: str, player: str, update: Update) -> Iter
     without = [name for name, size in mine.items() if size is None]
     zero = [name for name, size in mine.items() if size == 0]
     reached = len(mine) - len(without) - len(zero)
+    dead = [name for name in zero if not (level_free and name.endswith("bias"))]
     leaked = [name for name, size in theirs.items() if size is not None]
     moved = [sum(name in update.moved for name in names) for names in (mine, theirs)]
     check.facts[phase] = (
@@ -142,10 +149,10 @@ def _judge_update(check: Check, phase: str, player: str, update: Update) -> Iter
         )
     elif without:
         yield check.failures, f"{joined(without)} get no gradient and will never learn: is the layer used?"
-    elif zero:
+    elif dead:
         yield (
             check.warnings,
-            f"the gradient of {joined(zero)} is 0 all over: dead or saturated units. If that stays, other activations"
+            f"the gradient of {joined(dead)} is 0 all over: dead or saturated units. If that stays, other activations"
             " help (activation=leaky_relu).",
         )
     if reached and not moved[0]:

@@ -51,7 +51,7 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
             )
         counts = dataset.train.label_counts(len(dataset.classes))
         classes, latent = len(dataset.classes), WithClass(latent, tuple((counts.double() / counts.sum()).tolist()))
-    flat = len(dataset.shape) == 1 or issubclass(get_object(cfg.model.discriminator._target_), mlp.Discriminator)
+    flat = len(dataset.shape) == 1 or _is(cfg.model.discriminator, mlp.Discriminator)
     views = [made_of(f"remedy.{name}", node, View) for name, node in _remedies(cfg) if _is(node, View)]
     rest: dict[str, Any] = {
         "latent": latent,
@@ -84,7 +84,8 @@ def _remedies(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
 
 
 def _is(node: DictConfig, *kinds: type) -> bool:
-    return issubclass(get_object(node._target_), kinds)
+    made = get_object(node._target_)
+    return isinstance(made, type) and issubclass(made, kinds)
 
 
 def _made_remedies(cfg: DictConfig, lead: Sequence[int]) -> Remedies:

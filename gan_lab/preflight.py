@@ -4,6 +4,7 @@ them from noise, look at what the untrained G makes, and watch one step of the t
 They train networks of their own and draw from streams of their own: the training after them is the same as without.
 """
 
+import dataclasses
 import json
 import math
 import textwrap
@@ -64,10 +65,11 @@ class Lesson(pl.Callback):
 
     Args:
         real, fake: `(n, *shape)`, samples that D is not trained on.
+        labels: the classes `(n,)` that both are told to have, of a conditional GAN.
     """
 
-    def __init__(self, real: Tensor, fake: Tensor):
-        self.sets, self.rows = (real, fake), list[dict[str, float]]()
+    def __init__(self, real: Tensor, fake: Tensor, labels: Tensor | None = None):
+        self.sets, self.labels, self.rows = (real, fake), labels, list[dict[str, float]]()
         self._start: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
@@ -93,7 +95,7 @@ class Lesson(pl.Callback):
         D is asked as the training asks it: in batches that are all real or all noise, which is what batch normalisation
         sees there.
         """
-        real, fake = (module.scores(part).float().cpu() for part in self.sets)
+        real, fake = (module.scores(part, self.labels).float().cpu() for part in self.sets)
         return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
 
 
@@ -123,9 +125,10 @@ def _against_noise(stage: Rehearsal, train: Survey) -> Result:
     """Check 2 (S7): the training's own step, with noise in the place of G."""
     dataset, seed = stage.dataset, stage.seed
     check = Check("noise", "D against noise")
-    real = dataset.heldout[choose(dataset.heldout, COMPARED, stream(seed, "preflight/heldout"))]
+    chosen, module = choose(dataset.heldout, COMPARED, stream(seed, "preflight/heldout")), _learning(stage)
+    real, labels = dataset.heldout[chosen], dataset.heldout.labels_of(chosen) if module.classes else None
     fake = noise(len(real), train, dataset.bounded, stream(seed, "preflight/heldout noise"))
-    lesson, module = Lesson(real, fake), stage.module()
+    lesson = Lesson(real, fake, labels)
     module.generator = Noise(train, dataset.bounded, seed)
     before, _ = lesson.look(module)
     most = max(MOST_STEPS, MOST_SINGLE // stage.batch_size)
@@ -196,9 +199,16 @@ def _untrained_generator(stage: Rehearsal, train: Survey) -> Result:
     return check, previews.generator(fake, z, _real(stage), dataset, (check.numbers["spread"], train.spread))
 
 
+def _learning(stage: Rehearsal) -> GANModule:
+    """The GAN, whose D is to show what it learns: it doesn't wait, even if it wins."""
+    module = stage.module()
+    module.remedies = dataclasses.replace(module.remedies, balance=None)
+    return module
+
+
 def _objective(stage: Rehearsal) -> Result:
     """Check 4: one step, played by the training's own code."""
-    module = stage.module()
+    module = _learning(stage)
     witness = Witness(module)
     trouble = _played(stage, module, 1)
     check = check_objective(module, witness.updates, trouble, stage.parts)

@@ -37,6 +37,7 @@ PARTS = {
     **dict.fromkeys(("dataset", "loss", "latent", "norm"), False),
     **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
 }
+WAITING = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}  # of the remedies
 
 # Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
 RULES = {
@@ -61,7 +62,7 @@ RULES = {
     "remedy.instance_noise.std": Is(float, low=0),
     "remedy.*.steps": COUNT,
     "remedy.diffaugment.policy": Is(list, entries=str, among=("color", "translation", "cutout")),
-    "remedy.pac.m": Is(int, low=1, high=1000),
+    "remedy.pac.m": Is(int, low=1, high=64),
     "remedy.minibatch_stddev.group": Is(int, low=2, high=10**6),
     **dict.fromkeys(("remedy.*.kernels", "remedy.*.dims"), Is(int, low=1, high=10**4)),
     "remedy.unrolled.k": Is(int, low=0, high=100),
@@ -88,6 +89,7 @@ RULES = {
     "target": Is(str, none=True),
     "label": Is(str),
     "method": Is(str, among=("both", "inverse", "gradient")),
+    "ema": Is(bool),
     "samples": Is(int, low=1, high=10**9, none=True),
     "seeds": COUNT,
     "op": Is(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")),
@@ -272,14 +274,15 @@ def _check_parts(values: dict[str, Any]) -> None:
     own = {role: True for role in ("optim_d", "optim_g") if "_target_" in values[role]}
     asked: dict[str, bool | None] = {**PARTS, **own}
     asked |= {f"{group}.{name}": None for group in ("callbacks", "logger") for name in values[group]}
-    asked |= {f"remedy.{name}": None for name, node in values.get("remedy", {}).items() if node != {}}
+    asked |= {f"remedy.{name}": name in WAITING for name, node in values.get("remedy", {}).items() if node != {}}
     found = dict(nodes(values))
     for key, waits in asked.items():
         node = found.get(key)
         if not isinstance(node, dict) or "_target_" not in node:
             mend = f"Choose one of its options: {key}=…" if key in groups() else f"Leave {key} as its option has it."
             raise LabError(
-                f"{key} names nothing that can be made.", f"Leave it out with ~{key}." if waits is None else mend
+                f"{key} names nothing that can be made.",
+                f"Leave it out with ~{key}." if waits is None or key.startswith("remedy.") else mend,
             )
         if waits is not None and node.get("_partial_", False) != waits:
             raise LabError(f"{key}._partial_ has to be {str(waits).lower()}.", "Leave it as its option has it.")

@@ -99,9 +99,19 @@ def announce(training: Training, run: Run) -> str:
     doing = "Going on with" if run.checkpoint.is_file() else "Training on"
     threads = torch.get_num_threads()
     size = f"{module.steps:,} steps of {training.datamodule.batch_size}, {threads} thread{'s' * (threads > 1)}"
+    turns = {"n_critic": module.n_critic, "n_generator": module.n_generator}
+    size += "".join(f", {name}={n}" for name, n in turns.items() if n > 1)
     size += f", {module.replicas} replicas" if module.lead else ""
     size += f" in each of {training.team.size} processes" if training.team.size > 1 else ""
-    return f"{doing} {about['dataset']} ({parts}), {size} → {_relative(run.folder)}"
+    remedies = ", ".join(_told(name, own, module.steps) for name, own in training.remedies.items())
+    against = f" with {remedies}" if remedies else ""
+    return f"{doing} {about['dataset']} ({parts}){against}, {size} → {_relative(run.folder)}"
+
+
+def _told(remedy: str, settings: dict[str, Any], steps: int) -> str:
+    """E.g. `r1(gamma=1.0)`; that it goes on for the whole training needs no word."""
+    said = [f"{key}={value}" for key, value in settings.items() if (key, value) != ("steps", steps)]
+    return f"{remedy}({', '.join(said)})" if said else remedy
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def main(cfg: DictConfig) -> None:
 
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
-    print(describe(evaluate(run, *size, *where, features, cfg.member)))
+    print(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema)))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,26 @@ def test_batch_statistics_of_an_average_are_its_own():
         averaged.settle(lambda i: 1 / 0)
 
 
+def test_spectral_norm_of_an_average_is_its_own():
+    """G's vectors are those of [[3, 1], [0, 0]], the average, 0.2 of that and 0.8 of [[0, 0], [0, 4]], stretches most
+    along another axis: by G's it would be far more than 1."""
+    network = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2, bias=False))
+    weight = network.parametrizations.weight.original
+    with torch.no_grad():
+        weight.copy_(torch.tensor([[0.0, 0], [0, 4]]))
+    averaged = EMA(0.8).of(network)
+    with torch.no_grad():
+        weight.copy_(torch.tensor([[3.0, 1], [0, 0]]))
+    for _ in range(30):
+        network(torch.ones(1, 2))
+    before = network.weight.detach().clone()
+    averaged.update()
+    assert torch.linalg.matrix_norm(averaged.network.eval().weight, 2) > 2
+    averaged.settle(lambda i: torch.ones(1, 2))
+    assert torch.linalg.matrix_norm(averaged.network.weight, 2).item() == pytest.approx(1, abs=1e-3)
+    torch.testing.assert_close(network.eval().weight, before, msg="G's is as it was")
+
+
 def test_historical_averaging_holds_to_the_mean_of_all_steps():
     """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
     network = nn.Linear(1, 1)

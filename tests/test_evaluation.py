@@ -9,6 +9,8 @@ import torch
 from conftest import ROOT, command, kept_evaluators, training
 
 from gan_lab.build import load
+from gan_lab.callbacks.verdict import draw, latents
+from gan_lab.errors import LabError
 from gan_lab.runs import Run
 from gan_lab.training import fit
 
@@ -52,6 +54,39 @@ def test_the_spread_is_the_standard_deviation(run):
     singles = [evaluate(run, 300, n, 1, None, kept_evaluators())["mean"]["kl_data"] * n for n in (1, 2, 3)]
     each = [singles[0], singles[1] - singles[0], singles[2] - singles[1]]
     assert result["spread"]["kl_data"] == pytest.approx(statistics.stdev(each), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory) -> Run:
+    """A run whose samples an average makes that has hardly left the first weights."""
+    settings = ("steps=20", "optim.lr=0.01", "remedy=[ema,r1]", "remedy.ema.decay=0.99999", "~callbacks.verdict")
+    made, run = training(tmp_path_factory.mktemp("averaged") / "run", *SIZE, *settings)
+    fit(made, run)
+    return run
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_a_run_with_an_average_is_judged_with_it_or_without(averaged, ema, monkeypatch):
+    from gan_lab import evaluation
+
+    seen = []
+    module, _ = load(averaged)
+    z = torch.cat(list(latents(module, 50, "evaluate")))
+    own, average = module.generator(z), module.averaged.network(z)
+    assert not torch.allclose(own, average, atol=0.01)
+    monkeypatch.setattr(evaluation, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
+    told = evaluation.evaluate(averaged, 50, 1, 1, None, kept_evaluators(), ema=ema)
+    torch.testing.assert_close(seen[0], average if ema else own)
+    assert told["weights"] == ("average" if ema else "own")
+    assert ("moving average of G's weights" in evaluation.describe(told)) == ema
+
+
+def test_a_run_without_an_average_has_none_to_leave_out(run):
+    from gan_lab.evaluation import evaluate
+
+    with pytest.raises(LabError, match="has no average of G's weights: ema=false changes nothing.\nLeave it out"):
+        evaluate(run, 50, 1, 1, None, kept_evaluators(), ema=False)
+    assert evaluate(run, 50, 1, 1, None, kept_evaluators())["weights"] == "own"
 
 
 def test_loading_gives_the_trained_generator(run):

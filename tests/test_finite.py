@@ -9,7 +9,7 @@ from conftest import command, kept_evaluators, training
 
 from gan_lab.callbacks import finite
 from gan_lab.errors import RunError
-from gan_lab.losses import BCE
+from gan_lab.losses import BCE, Relativistic
 from gan_lab.training import fit
 
 TINY = (
@@ -127,6 +127,47 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
         _, _, message = _fails(tmp_path / joint, f"joint_d_update={joint}", loss=Faulty("d_fake", "gradient"))
         phase = "phases (1) and (2), D on real data and on fakes" if joint == "true" else "phase (2), D on fakes"
         assert f"at step {AT}: in {phase}, the gradient of discriminator" in message
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ("remedy=[r1] remedy.r1.gamma=1e39", "in phases (1) and (2), D on real data and on fakes, the gradient of d"),
+        ("remedy=[unrolled] remedy.unrolled.lr=1e39", "in phase (3), G, looking ahead, D's score on real data holds"),
+        ("remedy=[feature_matching] remedy.feature_matching.weight=1e39", "in phase (3), G, the gradient of generator"),
+        ("remedy=[lecam] remedy.lecam.weight=1e39 remedy.lecam.start=0", "in phases (1) and (2)"),
+    ],
+)
+def test_what_a_remedy_breaks_is_found_in_its_phase(tmp_path, chosen, told):
+    _, _, message = _fails(tmp_path, *chosen.split(), "~callbacks.verdict", "~callbacks.pictures")
+    assert f"at step 1: {told}" in message
+
+
+class FaultyPair(Relativistic):
+    """Compares pairs, wrongly in step AT."""
+
+    def __init__(self, term: str):
+        self.term = term
+
+    def d(self, real_scores, fake_scores):
+        return tuple(self._spoilt("d", each) for each in super().d(real_scores, fake_scores))
+
+    def g(self, fake_scores, real_scores=None):
+        return self._spoilt("g", super().g(fake_scores, real_scores))
+
+    def _spoilt(self, term, values):
+        return values * float("inf") if term == self.term and self.module.step == AT - 1 else values
+
+
+@pytest.mark.parametrize("term", ["d", "g"])
+def test_a_loss_of_pairs_is_played_again_as_well(tmp_path, term):
+    phase = "phases (1) and (2), D on real data and on fakes" if term == "d" else PHASES["g"]
+    chosen = ("loss=relativistic", "remedy=[r1,ema,lecam,historical_averaging,decay,instance_noise]", "n_critic=2")
+    _, run, message = _fails(tmp_path, *chosen, loss=FaultyPair(term))
+    assert (
+        f"The numbers blew up at step {AT}: in {phase}, the loss{' on real data' * (term == 'd')} holds inf" in message
+    )
+    assert run.load_checkpoint()["gan_lab"]["step"] == 15
 
 
 def test_data_that_hold_nan_are_blamed(tmp_path):

@@ -50,7 +50,7 @@ TINY = [
 # Cases per test: known beforehand, so that a test can see to their sum although each may run in another process.
 CASES = {
     **{"values": 55, "arguments": 55, "targets": 35, "harmful": 12, "cut": 100, "flipped": 100, "foreign": 20},
-    **{"config": 35, "overrides": 10, "records": 50, "cache": 6, "idx": 80},
+    **{"config": 35, "overrides": 10, "remedies": 12, "records": 50, "cache": 6, "idx": 80},
 }
 
 
@@ -376,6 +376,33 @@ def test_any_value_trains_or_is_refused(override):
 @given(st.lists(ARGUMENTS, min_size=1, max_size=2))
 def test_any_argument_trains_or_is_refused(arguments):
     fresh(*arguments)
+
+
+REMEDIES = [file.stem for file in sorted((CONF / "remedy").glob("*.yaml"))]
+OF_REMEDIES = [
+    *("remedy.*.gamma", "remedy.*.weight", "remedy.*.decay", "remedy.*.steps", "remedy.*.share", "remedy.*._partial_"),
+    *("remedy.*.k", "remedy.*.lr", "remedy.*.m", "remedy.*.group", "remedy.*.real", "remedy.*.std", "remedy.*.most"),
+    *("remedy.*.start", "remedy.*.kernels", "remedy.*.dims", "remedy.*", "n_critic", "n_generator", "conditional"),
+    *("joint_d_update", "replicas", "batch_size", "latent_dim"),
+]
+CHOICES = ["loss=relativistic", "loss=hinge", "loss=wasserstein", "norm=batch", "norm=spectral", "dataset=ring"]
+CHOICES += ["latent=constant", "replicas=2", "conditional=true", "n_critic=2", "n_generator=2"]
+
+
+@cases("remedies")
+@given(
+    st.lists(st.sampled_from(REMEDIES), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from(OF_REMEDIES), st.one_of(st.sampled_from(PLAIN), VALUES)), max_size=1),
+    st.lists(st.sampled_from(CHOICES), max_size=2),
+    st.integers(0, 3),
+)
+def test_any_remedies_train_or_are_refused(names, settings, choices, which):
+    own = names[which % len(names)]
+    fresh(
+        f"remedy=[{','.join(names)}]",
+        *choices,
+        *(f"{key.replace('*', own)}={value}" for key, value in settings),
+    )
 
 
 @cases("targets")

@@ -93,6 +93,29 @@ def test_one_update_for_both_phases_and_norms_with_memory(norm):
     assert list(checks["objective"].numbers["phases"]) == ["(1+2) D on real and fakes", "(3) G"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "phases"),
+    [
+        ("loss=relativistic remedy=[r1,r2,ema]", ["(1+2) D on real and fakes", "(3) G"]),
+        (
+            "loss=wasserstein remedy=[wgan_gp,pac] n_critic=2 n_generator=2 norm=none",
+            ["(1+2) D on real and fakes", "(1+2) D on real and fakes, turn 2", "(3) G", "(3) G, turn 2"],
+        ),
+        ("remedy=[balance,lecam] remedy.balance.most=0.5", ["(1+2) D on real and fakes", "(3) G"]),
+        ("remedy=[unrolled,minibatch_stddev] conditional=true", ["(1) D on real", "(2) D on fakes", "(3) G"]),
+    ],
+)
+def test_remedies_pass_and_each_phase_moves_its_own(chosen, phases):
+    """A D that waits, biases that only shift paired scores, scores of packs and of classes: no reason to fail."""
+    checks = _checks(*TINY, *chosen.split())
+    assert {name: check.status for name, check in checks.items()} == dict.fromkeys(CHECKS, "pass")
+    found = checks["objective"].numbers["phases"]
+    assert list(found) == phases
+    for turn in found.values():
+        assert (turn["moved_other"], turn["leaked"]) == (0, 0)
+        assert 0 < turn["moved"] <= turn["of"]
+
+
 # Broken ones
 
 

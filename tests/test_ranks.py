@@ -27,11 +27,15 @@ def _weights_apart(one, other) -> float:
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
-def test_two_processes_train_what_one_does(tmp_path):
-    alone, run = training(tmp_path / "one", *DDP, "steps=5")
+REMEDIES = ("remedy=[r1,r2,ema,label_smoothing,historical_averaging,decay]", "remedy.ema.decay=0.6", "n_critic=2")
+
+
+@pytest.mark.parametrize("chosen", [(), pytest.param(REMEDIES, marks=pytest.mark.slow)], ids=["plain", "remedies"])
+def test_two_processes_train_what_one_does(tmp_path, chosen):
+    alone, run = training(tmp_path / "one", *DDP, "steps=5", *chosen)
     start = [p.clone() for p in alone.module.parameters()]
     fit(alone, run)
-    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
+    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2", *chosen)
     summary, code = fit(made, run)
     assert (summary["status"], summary["environment"]["processes"], code) == ("finished", 2, 0)
     assert any(not torch.equal(a, b) for a, b in zip(start, alone.module.parameters(), strict=True))
@@ -55,6 +59,9 @@ def test_two_processes_train_what_one_does(tmp_path):
         ("trainer=ddp devices=3", "batch_size=64 can't be shared by 3 processes.\nTake a multiple of 3, batch_size=66"),
         ("trainer=ddp devices=2 norm=batch", "norm=batch can't work with trainer=ddp"),
         ("trainer=ddp trainer.strategy=ddp_spawn", "trainer.strategy=ddp_spawn won't do"),
+        ("trainer=ddp devices=2 remedy=[r1,gdpp]", "remedy: gdpp can't work with trainer=ddp"),
+        ("trainer=ddp devices=2 remedy=[instance_noise]", "remedy: instance_noise can't work with trainer=ddp"),
+        ("trainer=ddp devices=2 loss=relativistic_average", "the averages of its share.\nloss=relativistic compares"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(overrides, told):

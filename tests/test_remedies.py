@@ -1,12 +1,20 @@
 """Remedies in the step: each alone, many together, and what they do there against an independent computation."""
 
 import random
+import re
 
 import pytest
 import torch
 from conftest import OPTIONS, compose, training
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
+from gan_lab.callbacks.loggers import TensorBoard
+from gan_lab.command import message
+from gan_lab.errors import LabError
 from gan_lab.fit import EXCLUSIVE
+from gan_lab.parts import gan_and_data
+from gan_lab.summary import announce
 from gan_lab.training import fit
 
 NAMES = [option for group, option in OPTIONS if group == "remedy"]
@@ -69,6 +77,99 @@ def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
     assert all(torch.tensor(value).isfinite() for value in made.module.last_row.values())
     moved = {name.partition(".")[0] for name, p in made.module.named_parameters() if not torch.equal(p, before[name])}
     assert {"generator", "discriminator"} <= moved
+
+
+@pytest.mark.parametrize("pair", EXCLUSIVE, ids="+".join)
+def test_pairs_that_exclude_each_other(pair):
+    with pytest.raises(LabError, match=f"remedy: {pair[0]} and {pair[1]} can't go together: .*\nLeave one of them out"):
+        compose(f"remedy=[{','.join(reversed(pair))}]")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("remedy=[balance] replicas=2", "balance decides for one GAN.*\nTrain seeds one by one instead: -m seed=0,1,2"),
+        ("remedy=[pac] batch_size=5", "packs of pac.m=2 don't fill batch_size=5.\nTake .* batch_size=6"),
+        ("remedy=[pac] remedy.pac.m=8 batch_size=8 norm=batch", "D would see one pack alone.\nTake batch_size=16"),
+        ("remedy=[pac] remedy.pac.m=100 batch_size=200", "remedy.pac.m=100 won't do: .* ≤ 64"),
+        ("remedy=[pac] conditional=true", "pac packs samples of several classes"),
+        ("remedy=[mode_seeking] latent=constant", "mode_seeking needs different latent vectors.*\nTake latent=normal"),
+        ("remedy=[mode_seeking] batch_size=1", "mode_seeking compares pairs of a batch.*\nTake batch_size=2"),
+        ("remedy=[minibatch_stddev] model=conv_book dataset=images data.path=x.h5", "conv_book .* has no place for it"),
+    ],
+)
+def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
+    with pytest.raises(LabError, match=told):
+        compose(*overrides.split())
+    compose(*(each for each in overrides.split() if not each.startswith("remedy")))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ("remedy=[nope]", "There is no remedy=nope"),
+        ("remedy=", "There is no remedy="),
+        ("remedy=3", "--help lists"),
+        ("remedy=null", "--help lists"),
+        ("~remedy", "takes one of its options"),
+        ("remedy.r1.gamma=1", "There is no key 'remedy.r1.gamma'"),
+        ("remedy.foo=1", "There is no key 'remedy.foo'"),
+        ("+remedy.foo=1", "remedy.foo names nothing that can be made.\nLeave it out with ~remedy.foo"),
+        ("remedy=[r1] remedy.r1=3", "remedy.r1 names nothing that can be made"),
+        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be made"),
+        ("remedy=[r1] remedy.r1.gamma=-1", "remedy.r1.gamma=-1 won't do: .* ≥ 0"),
+        ("remedy=[r1] remedy.r1.gama=1", "'remedy.r1.gama'. Did you mean 'remedy.r1.gamma'"),
+        ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
+        ("remedy=[r1] +remedy.r1._partial_=true", "remedy.r1._partial_ has to be false"),
+        ("remedy=[r1] remedy.r1._target_=gan_lab.remedies.penalties.R3", "remedy.r1: .*R3 can't be made"),
+        ("remedy=[lecam] remedy.lecam._partial_=false replicas=2", "remedy.lecam._partial_ has to be true"),
+        ("+remedy.x._target_=os.system", "remedy.x would run os.system"),
+        ("+remedy.x._target_=gan_lab.losses.BCE", "BCE is no remedy"),
+        ("+remedy.x._target_=torch.nn.Linear", "remedy.x: torch.nn.Linear can't be made"),
+        ("+remedy.x._target_=gan_lab.remedies.views.sample_axes +remedy.x._partial_=true", "has to be false"),
+        ("remedy=[n_critic] remedy.n_critic.n=3", "There is no key 'remedy.n_critic.n'"),
+        ("remedy=[n_critic] n_critic=0", "n_critic=0 won't do"),
+        ("remedy=[ema] remedy.ema.decay=1", "remedy.ema.decay=1 won't do: .* < 1"),
+        ("remedy=[decay] remedy.decay.share=0", "remedy.decay.share=0 won't do"),
+        ("remedy=[diffaugment] remedy.diffaugment.policy=color", "a list of some of color, translation, cutout"),
+        ("remedy=[diffaugment] dataset=ring", "DiffAugment changes images .* shape \\(2,\\).\nUse instance noise"),
+        ("remedy=[label_smoothing] loss=hinge", "Hinge has none.\nTake loss=bce"),
+        ("remedy=[label_smoothing] loss=relativistic", "Relativistic has none"),
+        ("remedy=[minibatch_discrimination] model=conv dataset=mnist", "compares vectors, not feature maps"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(monkeypatch, little_images, overrides, told):
+    monkeypatch.setattr("sys.argv", ["train.py", *overrides.split()])
+    with pytest.raises((LabError, HydraException, ValueError)) as error:  # Hydra raises them, too
+        gan_and_data(compose(*overrides.split()))
+    text = message(error.value, "train")
+    assert text is not None
+    assert re.search(told, text), text
+    assert "Traceback" not in text
+    assert len(text.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("said", ["remedy=r1", "remedy=[r1]", "remedy=[r1,r1]", "+remedy=[r1]"])
+def test_one_may_be_named_without_a_list_and_twice_is_once(said):
+    assert OmegaConf.to_container(compose(said).remedy) == OmegaConf.to_container(compose("remedy=[r1]").remedy)
+
+
+def test_a_run_tells_its_remedies(tmp_path, monkeypatch):
+    """In summary.json by name, in the line at its start with their settings, in TensorBoard's hparams with both."""
+    told = []
+    monkeypatch.setattr(TensorBoard, "log_hyperparams", lambda _, params: told.append(params))
+    chosen = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
+    made, run = training(tmp_path / "run", *DATA["plane"], *TINY, *chosen, "logger=default")
+    line = announce(made, run)
+    assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with ttur, r1(gamma=0.5), ema(decay=0.999), n_critic, " in line
+    assert "decay(share=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
+    assert fit(made, run)[0]["remedy"] == ["ttur", "r1", "ema", "n_critic", "decay"]
+    assert (told[0]["remedy"], told[0]["remedy.r1.gamma"], told[0]["optim_d.lr"]) == (
+        *("ttur, r1, ema, n_critic, decay", 0.5, 0.0004),
+    )
+    plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
+    assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
+    assert plain.about["remedy"] == []
 
 
 def test_every_file_is_a_remedy():

@@ -1,6 +1,7 @@
 """Replicas: K GANs in one process, each of them the one that its seed gives alone."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import compose, kept_evaluators, training
+from conftest import OPTIONS, compose, kept_evaluators, training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -71,15 +72,35 @@ EXACT = {
     "conv batch": (*CONV, "norm=batch", "loss=mse"),
     "conv instance": (*CONV, "norm=instance", "optim=rmsprop"),
 }
+TOGETHER = {  # several a case: each costs some trainings
+    "loss=hinge": ("remedy=[r1,ema,decay]",),
+    "loss=wasserstein": ("remedy=[wgan_gp,n_critic,historical_averaging]", "n_critic=2", "dataset.samples=60"),
+    "loss=relativistic": ("remedy=[dragan,lecam,ttur,instance_noise]", "remedy.lecam.start=5", "n_generator=2"),
+    "loss=relativistic_average": ("remedy=[unrolled,mode_seeking,pac,r2]", "remedy.unrolled.k=2"),
+    "loss=lsgan": ("remedy=[feature_matching,gdpp]", "latent_dim=2"),
+    "loss=saturating": ("remedy=[label_smoothing,top_k]", "conditional=true"),
+    "loss=mse": ("remedy=[minibatch_discrimination,lecam]", "remedy.lecam.start=0"),
+    "loss=bce": ("remedy=[minibatch_stddev,dragan,historical_averaging]", "conditional=true"),
+}
+EXACT |= {case: (*MLP, case, *others) for case, others in TOGETHER.items()}
+EXACT |= {
+    "conv remedies": (*CONV, "norm=batch", "remedy=[diffaugment,ema,r1]", "remedy.ema.decay=0.8"),
+    "conv views": (*CONV, "norm=layer", "loss=hinge", "remedy=[pac,instance_noise,wgan_gp,feature_matching,lecam]"),
+}
+ALLOWED = [f"{group}={option}" for group, option in OPTIONS if group == "loss"]
+ALLOWED += [option for group, option in OPTIONS if group == "remedy" and option != "balance"]
+SEEN = {word for case in EXACT.values() for each in case for word in (each, *re.findall(r"\w+", each))}
+EXACT |= {each: (*MLP, each if "=" in each else f"remedy=[{each}]") for each in ALLOWED if each not in SEEN}  # new ones
 
 
 @pytest.mark.parametrize("case", EXACT)
 def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, case):
     """20 steps: weights, batch statistics and recorded losses, over the ends of epochs, rows and chunks."""
+    members = 2 if case in TOGETHER else 3
     settings = (*EXACT[case], "steps=20", "log_every=7")
-    together = _fitted(tmp_path / "together", *settings, f"seed={SEED}", "replicas=3")
+    together = _fitted(tmp_path / "together", *settings, f"seed={SEED}", f"replicas={members}")
     table = together.trainer.loggers[0]._rows
-    for i in range(3):
+    for i in range(members):
         alone = _fitted(tmp_path / f"{i}", *settings, f"seed={SEED + i}")
         member = together.module.member(i)
         assert (member.seed, member.step) == (alone.module.seed, 20)
@@ -88,10 +109,13 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
         for step, row in alone.trainer.loggers[0]._rows.items():
             for name, expected in row.items():
                 assert table[step][f"{name}/{i}"] == pytest.approx(expected, abs=1e-8)
-    mean = sum(table[14][f"loss/g/{i}"] for i in range(3)) / 3
+    mean = sum(table[14][f"loss/g/{i}"] for i in range(members)) / members
     assert table[14]["loss/g"] == pytest.approx(mean, abs=1e-12)
     assert together.module.generator.batched == (
         case not in ("rmsprop batch", "mse adamw group") and "conv" not in case
+    )
+    assert together.module.discriminator.batched == (
+        together.module.generator.batched and "minibatch" not in str(EXACT[case])
     )
 
 
@@ -215,6 +239,27 @@ def test_a_member_that_blows_up_is_told_and_frozen_and_the_others_go_on(tmp_path
     assert table["loss/g/1"].notna().tolist() == [True] * 4 + [False] * 6
     assert table.loc[24, "loss/g"] == pytest.approx(table.loc[24, ["loss/g/0", "loss/g/2"]].mean(), rel=1e-6)
     assert table["loss/g"].notna().all()
+
+
+@pytest.mark.parametrize("by", ["value", "gradient"])
+def test_a_member_that_blows_up_keeps_its_averages_to_itself(tmp_path, by):
+    chosen = ("remedy=[ema,lecam,historical_averaging]", "remedy.ema.decay=0.8", "remedy.lecam.start=5")
+    trained = []
+    for name in ("sound", "broken"):
+        made, run = training(tmp_path / name, *SMALL, *chosen)
+        fresh = made.module.member(1)
+        if name == "broken":
+            made.module.loss = Faulty(made, 1, by=by)
+        fit(made, run)
+        trained.append(made.module)
+    assert list(trained[1].failed) == [1]
+    for i in (0, 2):
+        assert _same(*(module.member(i) for module in trained)), "averages included"
+    own = trained[1].member(1).state_dict()
+    kept = [name for name in own if not name.endswith(".calls")]
+    assert len([name for name in kept if not name.startswith(("generator", "discriminator"))]) > 20
+    assert all(torch.equal(own[name], fresh.state_dict()[name]) for name in kept if "kept" not in name)
+    assert all(tensor.isfinite().all() for tensor in run.load_checkpoint()["state_dict"].values())
 
 
 def test_weights_that_no_loss_has_shown_broken_are_not_kept(tmp_path, monkeypatch):

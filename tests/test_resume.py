@@ -22,6 +22,7 @@ from torture import differences
 from gan_lab.callbacks import verdict
 from gan_lab.callbacks.checkpoints import Checkpoint
 from gan_lab.errors import LabError
+from gan_lab.fit import EXCLUSIVE
 from gan_lab.rules import CONF
 from gan_lab.runs import Run
 from gan_lab.training import fit
@@ -36,7 +37,7 @@ SHORT = (
     "callbacks.verdict.every=3",
 )
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
-DEFAULTS = {(group, option) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
+DEFAULTS = {(group, str(option)) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
 
 
 def _presets(group: str, option: str) -> bool:
@@ -52,10 +53,30 @@ def _other(key: str) -> list[str]:
     return [f"{key}={value + 1}"] if isinstance(value, int) else []
 
 
+def _gathered(most: int = 5) -> list[list[str]]:
+    """The remedies, as many at once as go together."""
+    gathered: list[list[str]] = []
+    for own in [option for group, option in OPTIONS if group == "remedy"]:
+        for each in gathered:
+            if len(each) < most and not any({own, other} in map(set, EXCLUSIVE) for other in each):
+                each.append(own)
+                break
+        else:
+            gathered.append([own])
+    return gathered
+
+
 # The default with all loggers, every other option of every group, every key that is a switch or a number: new ones
 # join by themselves.
 CASES = {"default": small("logger", "default")}
-CASES |= {"=".join(case): small(*case) for case in OPTIONS if case not in DEFAULTS and not _presets(*case)}
+CASES |= {
+    "=".join(case): small(*case)
+    for case in OPTIONS
+    if case not in DEFAULTS and case[0] != "remedy" and not _presets(*case)
+}
+CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _gathered())}
+SOON = {"lecam": "remedy.lecam.start=3", "ema": "remedy.ema.decay=0.8", "balance": "remedy.balance.most=0.5"}
+CASES = {case: [*settings, *(soon for name, soon in SOON.items() if name in case)] for case, settings in CASES.items()}
 CASES |= {
     each: [*CASES["loss=mse"], each]
     for key in TRAIN.keys() - {"steps", "force", "threads", "devices", "num_nodes"}
@@ -318,6 +339,20 @@ def test_other_settings_are_refused_with_what_differs(copied, capsys):
     assert "  loss._target_: gan_lab.losses.BCE → gan_lab.losses.MSE" in told
     assert "force=true" in told[-1]
     assert _bytes(copied) == before
+
+
+def test_another_remedy_is_refused_with_what_differs_or_forced_where_the_checkpoint_allows_it(copied, capsys):
+    before = _bytes(copied)
+    assert _train(f"resume={copied.folder}", "remedy=[r1,ema]") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert "  remedy.r1._target_: not set → gan_lab.remedies.penalties.R1" in told
+    assert "  remedy.ema.decay: not set → 0.999" in told
+    assert _train(f"resume={copied.folder}", "remedy=[ema]", "force=true") == 2, "there is no average to go on with"
+    assert "its checkpoint is of other networks" in capsys.readouterr().err
+    assert _bytes(copied) == before
+    assert _train(f"resume={copied.folder}", "remedy=[r1]", "force=true") == 0
+    assert copied.read_summary()["remedy"] == ["r1"]
+    assert "  remedy.r1" not in capsys.readouterr().err
 
 
 def test_the_original_settings_may_be_repeated_and_steps_and_threads_changed(copied):

@@ -152,7 +152,8 @@ class _Watched:
         return self._look("phase (2), D on fakes", self.loss.d_fake, scores)
 
     def d(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
-        self.phase = "phases (1) and (2), D on real data and on fakes"
+        learning = any(p.requires_grad for p in self.module.discriminator.parameters())
+        self.phase = "phases (1) and (2), D on real data and on fakes" if learning else "phase (3), G, looking ahead"
         terms = self.loss.d(real_scores, fake_scores)
         names = ("D's score on real data", "D's score on fakes", "the loss on real data", "the loss on fakes")
         self._refuse(zip(names, (real_scores, fake_scores, *terms), strict=True))

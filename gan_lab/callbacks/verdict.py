@@ -110,11 +110,12 @@ class Verdict(pl.Callback):
         return samples
 
     def _balance(self, module: GANModule, samples: Tensor) -> dict[str, Any]:
-        """S5, on held-out data and fresh fakes; {} where D's answers are no probabilities, or no numbers."""
-        if not module.loss.probability:
-            return {}
+        """S5, on held-out data and fresh fakes; {} where D's answers are no probabilities, or no numbers, or where
+        there aren't two packs."""
         heldout, labels = self.judge.heldout_samples, [None, None]
         sets = (heldout, samples[: len(heldout)])
+        if not module.loss.probability or min(map(len, sets)) < 2 * module.remedies.pack > 2:
+            return {}
         if module.classes:
             asked = torch.cat([module.labels_of(z) for z in latents(module, len(samples), "verdict/end")])
             labels = [self.judge.heldout_labels, asked[: len(heldout)]]

@@ -72,3 +72,7 @@ class Discriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer makes its score of: `(B, F)` for images `(B, C, H, W)`."""
+        return self.layers[:-1](x)

@@ -62,6 +62,7 @@ class Remedies:
             else:
                 raise LabError(f"{type(remedy).__name__} is no remedy.", "Leave each as its option of remedy has it.")
         views, penalties, aims = map(tuple, several.values())
+        aims = tuple(sorted(aims, key=lambda aim: not aim.replaces))  # what replaces must not take the others away
         return cls(tuple(sorted(views, key=lambda view: view.order)), penalties, aims, **own)
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 SETTLING = 16  # batches from which batch statistics are counted anew
 
@@ -29,8 +30,8 @@ class EMA:
 class Averaged(nn.Module):
     """The average of a network's weights, from those that it has now onwards.
 
-    Buffers are copied, not averaged; running batch statistics, which belong to other weights, are counted anew before
-    the average is used: see `settle`.
+    Buffers are copied, not averaged; running batch statistics and spectral norm's vectors, which belong to other
+    weights, are found anew before the average is used: see `settle`.
 
     Attributes:
         network: has the averaged weights.
@@ -54,13 +55,14 @@ class Averaged(nn.Module):
 
     @torch.no_grad()
     def settle(self, draw: Callable[[int], Tensor]) -> None:
-        """Counts running batch statistics anew, once a step at most, from batches that the average makes.
+        """Counts running batch statistics anew, once a step at most, from batches that the average makes; spectral
+        norm's power iteration goes on meanwhile.
 
         Args:
             draw: gives latent vectors `(…, B, latent_dim)` for the batches 0, 1, ….
         """
         layers = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
-        if self._settled or not layers:
+        if self._settled or not (layers or any(isinstance(each, _SpectralNorm) for each in self.network.modules())):
             return
         usual = [layer.momentum for layer in layers]
         self.network.train()
