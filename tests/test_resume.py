@@ -36,7 +36,7 @@ SHORT = (
     "callbacks.verdict.every=3",
 )
 TRAIN = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))
-DEFAULTS = {(group, option) for each in TRAIN["defaults"] if each != "_self_" for group, option in each.items()}
+DEFAULTS = {each for entry in TRAIN["defaults"] if entry != "_self_" for each in entry.items() if each[1] != []}
 
 
 def _presets(group: str, option: str) -> bool:
