@@ -64,10 +64,11 @@ class Lesson(pl.Callback):
 
     Args:
         real, fake: `(n, *shape)`, samples that D is not trained on.
+        classes: `(n,)`, which a D that is told classes is told of either.
     """
 
-    def __init__(self, real: Tensor, fake: Tensor):
-        self.sets, self.rows = (real, fake), list[dict[str, float]]()
+    def __init__(self, real: Tensor, fake: Tensor, classes: Tensor | None = None):
+        self.sets, self.classes, self.rows = (real, fake), classes, list[dict[str, float]]()
         self._start: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
@@ -93,7 +94,7 @@ class Lesson(pl.Callback):
         D is asked as the training asks it: in batches that are all real or all noise, which is what batch normalisation
         sees there.
         """
-        real, fake = (module.scores(part).float().cpu() for part in self.sets)
+        real, fake = (module.scores(part, self.classes).float().cpu() for part in self.sets)
         return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
 
 
@@ -123,9 +124,11 @@ def _against_noise(stage: Rehearsal, train: Survey) -> Result:
     """Check 2 (S7): the training's own step, with noise in the place of G."""
     dataset, seed = stage.dataset, stage.seed
     check = Check("noise", "D against noise")
-    real = dataset.heldout[choose(dataset.heldout, COMPARED, stream(seed, "preflight/heldout"))]
+    chosen = choose(dataset.heldout, COMPARED, stream(seed, "preflight/heldout"))
+    real = dataset.heldout[chosen]
     fake = noise(len(real), train, dataset.bounded, stream(seed, "preflight/heldout noise"))
-    lesson, module = Lesson(real, fake), stage.module()
+    module = stage.module()
+    lesson = Lesson(real, fake, dataset.heldout.labels_of(chosen) if module.classes else None)
     module.generator = Noise(train, dataset.bounded, seed)
     before, _ = lesson.look(module)
     most = max(MOST_STEPS, MOST_SINGLE // stage.batch_size)
