@@ -64,6 +64,9 @@ def explore(
     show, notes = _made(request, a, b, vectors)
     show.name = file_name(request, a, b, module.step)
     what = titled(request, a, b, reader)
+    if show.rows:
+        which = "every class" if len(show.rows) == show.classes else f"the first {len(show.rows)} classes"
+        what = f"{request.n} vectors, from vector {a.number} on, each asking for {which}, a row a class"
     at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.lead else "")
     show.title = f"{what}. {run.folder.absolute().name}, {at}"
     lines = [f"{run.folder}, {at}. {what}.", *notes]

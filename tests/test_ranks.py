@@ -27,11 +27,12 @@ def _weights_apart(one, other) -> float:
     return max((a - b).abs().max().item() for a, b in pairs)
 
 
-def test_two_processes_train_what_one_does(tmp_path):
-    alone, run = training(tmp_path / "one", *DDP, "steps=5")
+@pytest.mark.parametrize("kind", ["conditional=false", pytest.param("conditional=true", marks=pytest.mark.slow)])
+def test_two_processes_train_what_one_does(tmp_path, kind):
+    alone, run = training(tmp_path / "one", *DDP, kind, "steps=5")
     start = [p.clone() for p in alone.module.parameters()]
     fit(alone, run)
-    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
+    made, run = training(tmp_path / "two", *DDP, kind, "steps=5", "devices=2")
     summary, code = fit(made, run)
     assert (summary["status"], summary["environment"]["processes"], code) == ("finished", 2, 0)
     assert any(not torch.equal(a, b) for a, b in zip(start, alone.module.parameters(), strict=True))

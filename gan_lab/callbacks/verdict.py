@@ -112,9 +112,15 @@ class Verdict(pl.Callback):
         samples, wanted = draw(module, number, "verdict/end"), asked(module, number, "verdict/end")
         judgement = self.judge.judge(samples, wanted)
         judgement.verdict["sentence"] += self._history(i, int(judgement.metrics.get("modes_robust") or 0))
-        first, second = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        two = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        first, second = two[:, : module.latent_dim - module.classes]
         if torch.equal(first, second):
-            judgement.verdict["sentence"] += " Its latent vectors are all the same: it could make nothing else."
+            same, else_ = (
+                ("all the same", "nothing else")
+                if not module.classes
+                else ("the same but for the class", "one sample of each")
+            )
+            judgement.verdict["sentence"] += f" Its latent vectors are {same}: it could make {else_}."
         self.members[i] = judgement, self._balance(module, samples, wanted)
         return samples
 
