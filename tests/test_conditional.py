@@ -349,7 +349,9 @@ def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
     looking = verdict.Verdict(digits, 1, 50, str(kept_evaluators()))
     looking.judge = judge_for(dataset, kept_evaluators())
-    module.latent = WithClass(Constant(), (0.1,) * 10)
+    module.latent, module.seed = WithClass(Constant(), (0.1,) * 10), 1
+    z = module.latent((2, 13), stream(module.seed, "verdict/end"))
+    assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
     looking._judge(module, 0)
     sentence = looking.members[0][0].verdict["sentence"]
     assert "the same but for the class: it could make one sample of each." in sentence
@@ -427,18 +429,22 @@ def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
 # Latent vector experiments
 
 
-@pytest.fixture(scope="module")
-def ring(tmp_path_factory) -> Run:
-    """G(z, class) = the class's centre + z / 1000: it always makes what was asked for."""
-    folder = tmp_path_factory.mktemp("ring") / "run"
+def _trained(folder, order: list[int]) -> Run:
+    """G(z, class) = centre[order[class]] + z / 1000."""
     data = ("dataset=ring", "dataset.std=0.02", "dataset.samples=500", "latent_dim=2")
     made, run = training(folder, *TINY, *QUIET, *data, "model.generator.hidden=[]", "optim.lr=0", "steps=1")
     with torch.no_grad():
         weight, bias = made.module.generator.parameters()
-        weight.copy_(torch.cat([torch.eye(2) / 1000, made.datamodule.dataset.centres.T], 1))
+        weight.copy_(torch.cat([torch.eye(2) / 1000, made.datamodule.dataset.centres[order].T], 1))
         bias.zero_()
     fit(made, run)
     return run
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory) -> Run:
+    """It always makes what was asked for."""
+    return _trained(tmp_path_factory.mktemp("ring") / "run", [0, 1, 2, 3, 4, 5, 6, 7])
 
 
 ASKED = dict(op="grid", a="1", b="2", by="seed", n=3, mode="linear", normalize="false", pairs=1, confidence=0.9)
@@ -506,7 +512,11 @@ def test_sums_are_of_one_class_and_leave_it_alone(ring):
             _explored(ring, op=op, a="4", b="5", by="class")
 
 
-def test_a_class_that_is_asked_for_in_vain_is_told(digits):
-    """After four steps no sample is read as what was asked for with full confidence."""
-    with pytest.raises(LabError, match="Among 5 latent vectors tried, 0 make 3"):
-        _explored(digits, op="interpolate", a="3", b="5", by="class", confidence=1.0, tries=5)
+def test_a_class_that_is_asked_for_in_vain_is_told(tmp_path):
+    """G makes class 0 when asked for 1, and 1 when asked for 0: neither is what was asked for."""
+    swapped = _trained(tmp_path / "run", [1, 0, 2, 3, 4, 5, 6, 7])
+    with pytest.raises(LabError, match="Among 5 latent vectors tried, 0 make"):
+        _explored(swapped, op="interpolate", a="0", b="1", by="class", tries=5)
+    _, rows, z = _explored(swapped, n=2)
+    assert rows["reading"].tolist()[:4] == [name for name in synthetic.ring(samples=10).classes[1::-1] for _ in "ab"]
+    assert _classes(z)[:4] == [0, 0, 1, 1]
