@@ -133,9 +133,10 @@ def _each_class(request: Request, numbers: list[int], vectors: Vectors) -> exhib
     z = torch.cat([vectors.of(numbers, label) for label in shown])
     rows = [vectors.reader.dataset.classes[label] for label in shown]
     names = [f"{row}, vector {number}" for row in rows for number in numbers]
+    known: list[int | None] = [*numbers] * len(rows)
     samples = vectors.sample(z)
     read = vectors.reader(samples)
-    return exhibits.Exhibit(request.op, names, numbers * len(rows), z, samples, *read, request.n, classes, rows)
+    return exhibits.Exhibit(request.op, names, known, z, samples, *read, request.n, classes, rows)
 
 
 def _classes(request: Request, z: Tensor, vectors: Vectors) -> list[str]:
