@@ -6,7 +6,7 @@ from typing import Any
 
 from gan_lab import together
 from gan_lab.build import load
-from gan_lab.callbacks.verdict import draw
+from gan_lab.callbacks.verdict import asked, draw
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, Metrics, judge_for, protocol_samples
@@ -52,8 +52,14 @@ def evaluate(
         _leave_out_average(module, run)
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
-    asked = module.members() if member is None else [(member, module.member(member))]
-    judgements = {i: [judge.judge(draw(each, number, "evaluate", seed)) for seed in range(seeds)] for i, each in asked}
+    chosen = module.members() if member is None else [(member, module.member(member))]
+    judgements = {
+        i: [
+            judge.judge(draw(each, number, "evaluate", seed), asked(each, number, "evaluate", seed))
+            for seed in range(seeds)
+        ]
+        for i, each in chosen
+    }
     rows = [_defined(each) for each in judgements.values()]
     values = [together.mean(each) for each in rows] if len(rows) > 1 else rows[0]
     every = [(i, judgement) for i, each in judgements.items() for judgement in each]

@@ -35,6 +35,8 @@ class Exhibit:
         samples: `(N, *shape)`, G's.
         labels, confidences: `(N,)`, see `Reader`.
         columns: so many make a row of the picture.
+        classes: of a conditional GAN; so many of a vector's last numbers are its class.
+        rows: names of the picture's rows, if it has any.
         name: of the files.
         counts: of several pairs, by what was counted.
     """
@@ -47,9 +49,16 @@ class Exhibit:
     labels: Tensor
     confidences: Tensor
     columns: int
+    classes: int = 0
+    rows: Sequence[str] = ()
     name: str = ""
     title: str = ""
     counts: dict[str, list[Count]] = field(default_factory=dict)
+
+    @property
+    def lengths(self) -> list[float]:
+        """Of the vectors, their class aside."""
+        return self.z[:, : self.z.shape[1] - self.classes].norm(dim=1).tolist()
 
     @property
     def path(self) -> list[int] | None:
@@ -80,10 +89,9 @@ def table(show: Exhibit, reader: Reader) -> list[str]:
     known = [
         f"vector {number}" if name in ("a", "b") else "" for name, number in zip(show.names, show.numbers, strict=True)
     ]
-    lengths = show.z.norm(dim=1).tolist()
     return [
         f"  {name:<20}{number:<16}length {length:<8.2f}{reading}"
-        for name, number, length, reading in zip(show.names, known, lengths, readings(show, reader), strict=True)
+        for name, number, length, reading in zip(show.names, known, show.lengths, readings(show, reader), strict=True)
     ]
 
 
@@ -118,7 +126,7 @@ def _picture(show: Exhibit, reader: Reader, said: Sequence[str]) -> bytes:
         line = show.samples[[*show.path, 0]] if show.path else None
         figure = figures.path(show.samples, _marks(show), line, reader.dataset, show.title)
     else:
-        lengths = [f"length {length:.1f}" for length in show.z.norm(dim=1).tolist()]
+        lengths = [f"length {length:.1f}" for length in show.lengths]
         below = [f"{reading}\n{length}".lstrip() for reading, length in zip(said, lengths, strict=True)]
         above = [
             f"{name}: vector {number}" if name in ("a", "b") and number is not None else name
@@ -146,6 +154,8 @@ def _png(figure: Figure) -> bytes:
 def _marks(show: Exhibit) -> list[tuple[str, Sequence[int]]]:
     """Which points of a picture in the plane get a colour and a name."""
     everything = range(len(show.names))
+    if show.rows:
+        return [(name, everything[row * show.columns :][: show.columns]) for row, name in enumerate(show.rows)]
     if show.op == "grid":
         return [("samples", everything)]
     if show.op == "walk":

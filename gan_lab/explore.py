@@ -2,55 +2,33 @@
 
 Latent vectors are numbered: vector k is drawn with the RNG seed k, whatever run it is fed to, so that two runs with the
 same distribution can be compared. One that makes a five is the first whose sample is read as one; it has a number too.
+
+The last numbers of a conditional GAN's vectors are the class that they ask for. A grid shows each vector asking for
+each class; paths go evenly from class to class; sums are of the rest, and need two vectors of one class.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gan_lab import exhibits
 from gan_lab.build import load
+from gan_lab.callbacks.pictures import in_rows
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
-from gan_lab.latent import closed_walk, linear, normalise, slerp, usual_length
+from gan_lab.latent import WithClass, beside_class, closed_walk, normalise, usual_length
 from gan_lab.reading import Count, Reader, count
+from gan_lab.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 from gan_lab.vectors import Vectors, Wanted
 
-SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
-    "add": ("a + b", torch.add),
-    "subtract": ("a − b", torch.sub),
-    "multiply": ("a · b", torch.mul),
-}
-BETWEEN = {"linear": linear, "slerp": slerp}
-PATHS = ("interpolate", "walk")
-FRAMES = 12  # of a walk, from one vector to the next
-LONGEST = 100  # vectors of a walk, at most
 FRESH = 1_000  # samples that say how often a class comes up anyway
 LISTED = 30  # rows at most that are printed one by one
-
-
-class Request(NamedTuple):
-    """What is asked for; the keys of conf/explore.yaml, bounded by gan_lab.rules."""
-
-    op: str
-    a: str
-    b: str
-    by: str
-    n: int
-    mode: str
-    normalize: str
-    pairs: int
-    confidence: float
-    seed: int
-    tries: int
-    member: int | None = None
 
 
 def explore(
@@ -77,15 +55,18 @@ def explore(
     """
     together, dataset = load(run, data_dir, trust, path, threads)
     module = together.member(request.member or 0)
-    _check(request)
+    check(request)
     reader = Reader(dataset, cache_dir)
     vectors = Vectors(module, reader)
     a, b = (_wanted(key, word, request.by, reader) for key, word in (("a", request.a), ("b", request.b)))
     if request.pairs > 1 and (a.label is None or b.label is None):
         raise LabError("pairs repeats with other vectors that make the same classes.", "Say which: a=five b=three.")
     show, notes = _made(request, a, b, vectors)
-    show.name = _name(request, a, b, module.step)
-    what = _titled(request, a, b, reader)
+    show.name = file_name(request, a, b, module.step)
+    what = titled(request, a, b, reader)
+    if show.rows:
+        which = "every class" if len(show.rows) == show.classes else f"the first {len(show.rows)} classes"
+        what = f"{request.n} vectors, from vector {a.number} on, each asking for {which}, a row a class"
     at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.lead else "")
     show.title = f"{what}. {run.folder.absolute().name}, {at}"
     lines = [f"{run.folder}, {at}. {what}.", *notes]
@@ -97,22 +78,6 @@ def explore(
         show.counts = {name: each for name, (each, _) in counts.items()}
     files = exhibits.write(show, run, reader, module.step, "\n".join(lines))
     return "\n".join([*lines, "Written:", *(f"  {file}" for file in files)])
-
-
-def _check(request: Request) -> None:
-    """Refuses what the op would leave unheeded."""
-    unheeded = [
-        (request.op not in SUMS and request.normalize != "false", f"normalize={request.normalize}", list(SUMS)),
-        (request.op not in SUMS and request.pairs > 1, f"pairs={request.pairs}", list(SUMS)),
-        (request.op not in ("interpolate", "walk") and request.mode != "linear", f"mode={request.mode}", PATHS),
-    ]
-    for is_so, what, ops in unheeded:
-        if is_so:
-            raise LabError(f"{what} means nothing to op={request.op}.", f"It goes with op={', '.join(ops)}.")
-    if request.op == "walk" and request.n > LONGEST:
-        raise LabError(
-            f"n={request.n} is too long a walk: its film has {FRAMES} frames a vector.", f"Take n={LONGEST}."
-        )
 
 
 def _wanted(key: str, word: str, by: str, reader: Reader) -> Wanted:
@@ -136,8 +101,10 @@ def _made(request: Request, a: Wanted, b: Wanted, vectors: Vectors) -> tuple[exh
     else:
         wanted = [each for _ in range(request.pairs) for each in (a, b)]
     numbers = vectors.numbers(wanted, request.confidence, request.seed, request.tries)
-    z = vectors.of(numbers)
-    notes = []
+    if _asks_for_each(request, a, vectors.module):
+        return _each_class(request, numbers, vectors), []
+    z = vectors.of(numbers, [each.label for each in wanted])
+    notes = _classes(request, z, vectors)
     if (z == z[0]).all():
         same = len(set(numbers)) == 1
         notes.append(
@@ -149,7 +116,49 @@ def _made(request: Request, a: Wanted, b: Wanted, vectors: Vectors) -> tuple[exh
     names, known, z, columns = _arranged(request, numbers, z, vectors.module)
     samples = vectors.sample(z)
     labels, confidences = vectors.reader(samples)
-    return exhibits.Exhibit(request.op, names, known, z, samples, labels, confidences, columns), notes
+    made = exhibits.Exhibit(request.op, names, known, z, samples, labels, confidences, columns, vectors.module.classes)
+    return made, notes
+
+
+def _asks_for_each(request: Request, a: Wanted, module: GANModule) -> bool:
+    """Whether the picture has a row a class."""
+    return request.op == "grid" and a.label is None and bool(module.classes)
+
+
+def _each_class(request: Request, numbers: list[int], vectors: Vectors) -> exhibits.Exhibit:
+    """A row a class, in which each of the vectors asks for it."""
+    if request.n > LONGEST:
+        raise LabError(f"n={request.n} is too long a row; there is one a class.", f"Take n={LONGEST}.")
+    classes, shown = vectors.module.classes, in_rows(vectors.module)
+    z = torch.cat([vectors.of(numbers, label) for label in shown])
+    rows = [vectors.reader.dataset.classes[label] for label in shown]
+    names = [f"{row}, vector {number}" for row in rows for number in numbers]
+    known: list[int | None] = [*numbers] * len(rows)
+    samples = vectors.sample(z)
+    read = vectors.reader(samples)
+    return exhibits.Exhibit(request.op, names, known, z, samples, *read, request.n, classes, rows)
+
+
+def _classes(request: Request, z: Tensor, vectors: Vectors) -> list[str]:
+    """What is to be said about the classes that a conditional GAN's vectors `z` ask for.
+
+    Raises:
+        LabError: for sums of vectors that ask for different ones.
+    """
+    labels = vectors.module.labels_of(z)
+    if labels is None:
+        return []
+    names = [vectors.reader.dataset.classes[label] for label in labels.tolist()]
+    if request.op in SUMS and (labels[0::2] != labels[1::2]).any():
+        raise LabError(
+            f"a asks for {names[0]}, b for {names[1]}: {SUMS[request.op][0]} would ask for no class.",
+            "Take two of one class (a=five b=five); op=interpolate goes from one class to another.",
+        )
+    told = f"  a asks for {names[0]}, b for {names[1]}" if request.op not in ("walk", "grid") else ""
+    told = f"  The vectors ask for {', '.join(names)}" if request.op == "walk" else told
+    if request.op in PATHS and len(set(names)) > 1:
+        told += "; between them for a share of each, which G was never trained on"
+    return [f"{told}."] if told else []
 
 
 def _arranged(
@@ -158,7 +167,9 @@ def _arranged(
     """Names, numbers (None: not a numbered one), vectors, and how many make a row of the picture."""
     if request.op == "grid":
         return [f"vector {number}" for number in numbers], [*numbers], z, 12
-    between = BETWEEN[request.mode]
+    classes = module.classes
+    between = beside_class(BETWEEN[request.mode], classes)
+    rest = module.latent_dim - classes
     gaps: list[int | None]
     if request.op == "interpolate":
         t = torch.linspace(0, 1, request.n)
@@ -172,57 +183,16 @@ def _arranged(
         known = [each for number in numbers for each in (number, *gaps)]
         return names, known, closed_walk(z, FRAMES, between), FRAMES
     name, operation = SUMS[request.op]
-    first, second = z[0::2], z[1::2]
-    columns = {"a": first, "b": second}
+    columns = {"a": z[0::2], "b": z[1::2]}
+    result, asked = operation(z[0::2, :rest], z[1::2, :rest]), z[0::2, rest:]
     if request.normalize != "true":
-        columns[name] = operation(first, second)
+        columns[name] = torch.cat([result, asked], -1)
     if request.normalize != "false":
-        length = usual_length(module.latent, module.latent_dim)
-        columns[f"{name}, normalised"] = normalise(operation(first, second), length)
+        latent = module.latent.latent if isinstance(module.latent, WithClass) else module.latent
+        columns[f"{name}, normalised"] = torch.cat([normalise(result, usual_length(latent, rest)), asked], -1)
     gaps = [None] * (len(columns) - 2)
     known = [each for pair in zip(numbers[0::2], numbers[1::2], strict=True) for each in (*pair, *gaps)]
     return list(columns) * request.pairs, known, torch.stack(list(columns.values()), 1).flatten(0, 1), len(columns)
-
-
-def _titled(request: Request, a: Wanted, b: Wanted, reader: Reader) -> str:
-    """What is done, in words."""
-
-    def one(wanted: Wanted) -> str:
-        if wanted.number is not None:
-            return f"vector {wanted.number}"
-        assert wanted.label is not None
-        return f"a vector that makes {reader.name(wanted.label)}"
-
-    way = {"linear": "along straight lines", "slerp": "along arcs (slerp)"}[request.mode]
-    if request.op == "interpolate":
-        return f"{request.n} steps from a, {one(a)}, to b, {one(b)}, {way}"
-    if request.op == "walk":
-        return f"A closed walk through {request.n} vectors, {way}, from {one(a)} on"
-    if request.op == "grid":
-        return f"{request.n} samples" + (
-            f", from {one(a)} on" if a.label is None else f" read as {reader.name(a.label)}"
-        )
-    return f"{SUMS[request.op][0]}: a is {one(a)}, b {one(b)}"
-
-
-def _name(request: Request, a: Wanted, b: Wanted, step: int) -> str:
-    """Of the files: it holds everything that they depend on."""
-    parts: list[Any] = [request.op, a]
-    if request.op in ("interpolate", *SUMS):
-        parts.append(b)
-    if request.op in PATHS:
-        parts.append(request.mode)
-    if request.op not in SUMS:
-        parts.append(f"n{request.n}")
-    if request.normalize != "false":
-        parts.append({"true": "normalised", "both": "both"}[request.normalize])
-    if request.pairs > 1:
-        parts.append(f"pairs{request.pairs}")
-    if a.label is not None or (b in parts and b.label is not None):
-        parts += [f"confidence{float(request.confidence)}", f"from{request.seed}"]
-    if request.member:
-        parts.append(f"member{request.member}")
-    return "_".join(map(str, [*parts, f"step{step}"]))
 
 
 Counts = dict[str, tuple[list[Count], Counter[int]]]
@@ -235,7 +205,7 @@ def _counts(request: Request, a: Wanted, b: Wanted, vectors: Vectors, show: exhi
     wanted = [label for label in dict.fromkeys((a.label, b.label)) if label is not None]
     names = [vectors.reader.name(label) for label in wanted]
     module = vectors.module
-    fresh = module.latent((FRESH, module.latent_dim), stream(request.seed, "explore/fresh"))
+    fresh = vectors.asking(module.latent((FRESH, module.latent_dim), stream(request.seed, "explore/fresh")), a.label)
     read = {
         name: (show.labels[column :: show.columns], show.confidences[column :: show.columns])
         for column, name in enumerate(show.names[: show.columns])

@@ -116,22 +116,29 @@ class Judge:
         """For each sample the training sample nearest to it in feature space, `(n, *shape)`."""
         return self.dataset.train[self._originals[nearest(self.features(samples), self.train, 1)[1][:, 0]]]
 
-    def count_modes(self, samples: Tensor) -> tuple[Metrics, dict[str, str], Tensor]:
-        """The mode metrics alone, which are quick: metrics, reasons for what is undefined, counts `(modes,)`."""
-        finite = samples[torch.isfinite(samples.flatten(1)).all(1)]
+    def count_modes(self, samples: Tensor, asked: Tensor | None = None) -> tuple[Metrics, dict[str, str], Tensor]:
+        """The mode metrics alone, which are quick: metrics, reasons for what is undefined, counts `(modes,)`.
+
+        Args:
+            samples: `(n, *shape)`.
+            asked: of a conditional GAN, the class that each was to be of, `(n,)`.
+        """
+        whole = torch.isfinite(samples.flatten(1)).all(1)
+        finite = samples[whole]
         metrics, undefined = _attempts({"samples": lambda: len(samples), "finite": lambda: len(finite) / len(samples)})
         total = len(self.dataset.classes)
         if not total:
             return metrics, undefined, torch.zeros(0)
-        if not len(finite):
-            labels = torch.zeros(0, dtype=torch.int64)
-        elif self.dataset.centres is not None:
-            labels, good = modes.assign_modes(finite, self.dataset.centres, _std(self.dataset))
+        labels = torch.full((len(samples),), -1)
+        if len(finite) and self.dataset.centres is not None:
+            nearest_mode, good = modes.assign_modes(finite, self.dataset.centres, _std(self.dataset))
             metrics["high_quality"] = good.sum().item() / len(samples)
-            labels = labels[good]
-        else:
+            labels[whole] = torch.where(good, nearest_mode, -1)
+        elif len(finite):
             assert self.evaluator is not None
-            labels = self.evaluator.labels(finite)
+            labels[whole] = self.evaluator.labels(finite)
+        if asked is not None:
+            metrics["class_accuracy"] = modes.class_accuracy(labels, asked)
         counts = modes.mode_counts(labels, total)
         uniform = torch.full((total,), 1 / total, dtype=torch.float64)
         more, reasons = _attempts(
@@ -145,9 +152,9 @@ class Judge:
         )
         return metrics | more, undefined | reasons, counts
 
-    def judge(self, samples: Tensor) -> Judgement:
-        """Everything, of samples `(n, *shape)`."""
-        metrics, undefined, counts = self.count_modes(samples)
+    def judge(self, samples: Tensor, asked: Tensor | None = None) -> Judgement:
+        """Everything, of samples `(n, *shape)`; see `count_modes`."""
+        metrics, undefined, counts = self.count_modes(samples, asked)
         finite = samples[torch.isfinite(samples.flatten(1)).all(1)][: self.compared]
         fake = self.features(finite) if len(finite) else torch.zeros(0, self.train.shape[1])
         half = len(self.heldout) // 2  # C_T grows with the number of samples: as many as for the real data
@@ -190,7 +197,10 @@ class Judge:
             copies = ct < COPIED_CT and authenticity < COPIED_AUTHENTICITY * usual
             copying = ("Copies" if copies else "Does not copy") + " the training data"
             copying += f" (C_T {ct:.1f}; authenticity {authenticity:.2f}, real data {usual:.2f})"
-        sentence = " ".join(filter(None, (what, how, copying))) + "."
+        right, obeys = metrics.get("class_accuracy"), ""
+        if right is not None:
+            obeys = f"{right:.0%} of the samples are read as the class that was asked for."
+        sentence = " ".join(filter(None, (what, obeys, how, copying))) + "."
         return {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": sentence}
 
     def _collapse(self, metrics: Metrics, counts: Tensor) -> tuple[str, str]:

@@ -79,6 +79,12 @@ class WithClass:
         return torch.cat([z, one_hot(labels, len(self.shares)).to(z.dtype)], -1)
 
 
+def told(z: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Latent vectors `(…, d)` that ask for the classes `labels` `(…)`: the last numbers, so many as there are classes,
+    become one-hot, the rest stays."""
+    return torch.cat([z[..., :-classes], one_hot(labels, classes).to(z.dtype)], -1)
+
+
 def usual_length(latent: Latent, latent_dim: int) -> float:
     """How long the vectors are that G was trained on: the root of their mean squared length, √latent_dim for `Normal`.
 
@@ -138,6 +144,17 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         directions = (((1 - steps) * angle).sin() * u + (steps * angle).sin() * v) / angle.sin()
     arc = (lengths * directions).to(a.dtype)
     return torch.where(steps == 0, a, torch.where(steps == 1, b, arc))
+
+
+def beside_class(between: Between, classes: int) -> Between:
+    """A way between vectors whose last numbers are a class: these go evenly from one to the other, whatever the way of
+    the rest."""
+
+    def both(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        rest = len(a) - classes
+        return torch.cat([between(a[:rest], b[:rest], t), linear(a[rest:], b[rest:], t)], -1)
+
+    return both
 
 
 def closed_walk(vectors: Tensor, frames: int, between: Between) -> Tensor:

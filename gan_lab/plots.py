@@ -1,8 +1,10 @@
 """Pictures of samples, losses and scores, as matplotlib figures. Nothing here knows files or training."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import torch
@@ -17,41 +19,54 @@ from gan_lab.losses import Loss
 D_COLOUR, REAL_COLOUR, FAKE_COLOUR, IDEAL_COLOUR = "C0", "C0", "C1", "0.25"
 
 
-def samples(fake: Tensor, real: Tensor, dataset: Dataset, title: str) -> Figure:
+def samples(
+    fake: Tensor, real: Tensor, dataset: Dataset, title: str, classes: Sequence[Tensor | None] = (None, None)
+) -> Figure:
     """Generated samples beside real ones: image grids, a scatter for points in the plane, else lines.
 
     Args:
         fake, real: `(n, *shape)`.
         title: of the generated side.
+        classes: of both, to be shown: see `draw`.
     """
     figure = Figure(figsize=(11, 5.6), layout="constrained")
-    for axes, values, name in zip(figure.subplots(1, 2), (fake, real), (title, "real"), strict=True):
+    for axes, values, name, own in zip(figure.subplots(1, 2), (fake, real), (title, "real"), classes, strict=True):
         axes.set_title(name)
-        draw(axes, values, dataset)
+        draw(axes, values, dataset, own)
     return figure
 
 
-def members(fakes: Sequence[Tensor], names: Sequence[str], real: Tensor, dataset: Dataset, title: str) -> Figure:
+def members(
+    fakes: Sequence[Tensor],
+    names: Sequence[str],
+    real: Tensor,
+    dataset: Dataset,
+    title: str,
+    classes: Sequence[Tensor | None] | None = None,
+) -> Figure:
     """The samples of several GANs, and real ones behind them: a row of images each, else a panel each.
 
     Args:
         fakes: of each GAN `(n, *shape)`.
         names: theirs.
         real: `(n, *shape)`.
+        classes: of each, and of the real ones, `(n,)`, where they are to be shown; of images the same in each row.
     """
-    sets, labels = [*fakes, real], [*names, "real"]
+    sets, labels, own = [*fakes, real], [*names, "real"], classes or [None] * (len(fakes) + 1)
     if len(dataset.shape) == 3:
         figure = Figure(figsize=(1.5 + 0.6 * len(real), 0.5 + 0.65 * len(sets)), layout="constrained")
         for axes, images, name in zip(figure.subplots(len(sets), 1), sets, labels, strict=True):
             _draw_row(axes, images)
             axes.set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
+        if own[-1] is not None:
+            _name(axes.set_xticks, own[-1], real.shape[-1], dataset)
     else:
         across = min(4, len(sets))
         down = -(-len(sets) // across)
         figure = Figure(figsize=(3.6 * across, 3.6 * down + 0.4), layout="constrained")
-        for place, (values, name) in enumerate(zip(sets, labels, strict=True)):
+        for place, (values, name, which) in enumerate(zip(sets, labels, own, strict=True)):
             axes = figure.add_subplot(down, across, place + 1, title=name)
-            draw(axes, values, dataset)
+            draw(axes, values, dataset, which)
             if place and axes.legend_:
                 axes.legend_.remove()
             axes.label_outer()
@@ -59,35 +74,55 @@ def members(fakes: Sequence[Tensor], names: Sequence[str], real: Tensor, dataset
     return figure
 
 
-def draw(axes: Axes, values: Tensor, dataset: Dataset) -> None:
-    """Samples `(n, *shape)`: an image grid, a scatter for points in the plane, else lines."""
+def draw(axes: Axes, values: Tensor, dataset: Dataset, classes: Tensor | None = None) -> None:
+    """Samples `(n, *shape)`: an image grid, a scatter for points in the plane, else lines.
+
+    Args:
+        classes: `(n,)`; points are coloured by them. Images come class by class, equally many of each: a row a class.
+    """
     if len(dataset.shape) == 3:
-        _draw_images(axes, values)
+        _draw_images(axes, values, dataset, classes)
     elif dataset.shape == (2,):
-        _draw_points(axes, values, dataset)
+        _draw_points(axes, values, dataset, classes)
     else:
         axes.plot(np.arange(1, dataset.shape[0] + 1), values.T, ".-", color="C0", alpha=0.3)
         axes.set(xlabel="position", ylabel="value", ylim=(-0.05, 1.05), xticks=range(1, dataset.shape[0] + 1))
 
 
-def tile(images: Tensor, edge: float = 0.5) -> Tensor:
+def tile(images: Tensor, edge: float = 0.5, classes: Tensor | None = None) -> Tensor:
     """Images `(n, C, H, W)` in [0, 1] in a near-square grid `(3, H', W')`; missing or infinite values are black.
 
     Args:
         edge: how bright the lines between them are.
+        classes: `(n,)`, class by class, equally many of each: makes the grid have a row a class.
     """
     images = torch.nan_to_num(images, 0, 0, 0).clamp(0, 1)
-    return make_grid(images, nrow=int(np.ceil(np.sqrt(len(images)))), padding=1, pad_value=edge)
+    across = int(np.ceil(np.sqrt(len(images)))) if classes is None else len(classes) // len(classes.unique())
+    return make_grid(images, nrow=across, padding=1, pad_value=edge)
 
 
-def _draw_images(axes: Axes, images: Tensor) -> None:
-    axes.imshow(tile(images).permute(1, 2, 0).numpy(), interpolation="nearest")
-    axes.axis("off")
+def _draw_images(axes: Axes, images: Tensor, dataset: Dataset, classes: Tensor | None) -> None:
+    axes.imshow(tile(images, classes=classes).permute(1, 2, 0).numpy(), interpolation="nearest")
+    if classes is None:
+        axes.axis("off")
+    else:
+        axes.set(xticks=[], frame_on=False)
+        _name(axes.set_yticks, classes.unique_consecutive(), images.shape[-2], dataset)
 
 
-def _draw_points(axes: Axes, points: Tensor, dataset: Dataset) -> None:
+def _name(set_ticks: Callable[..., Any], classes: Tensor, side: int, dataset: Dataset) -> None:
+    """Writes each class's name beside its row, or below its column, of a grid of images."""
+    set_ticks([1 + i * (side + 1) + side / 2 for i in range(len(classes))], [dataset.classes[c] for c in classes])
+
+
+def _draw_points(axes: Axes, points: Tensor, dataset: Dataset, classes: Tensor | None) -> None:
     """Points over the true centres."""
-    axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, color="C0", linewidths=0, label="samples")
+    label, colours = "samples", ["C0"]
+    if classes is not None:
+        few, total = len(dataset.classes) <= 10, len(dataset.classes)
+        palette = matplotlib.colormaps["tab10" if few else "turbo"]
+        label, colours = "samples, a colour a class", [palette(c if few else c / total) for c in classes.tolist()]
+    axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.4, c=colours, linewidths=0, label=label)
     draw_window(axes, dataset)
     say_outside(axes, points)
     axes.legend(loc="upper right", fontsize="small")

@@ -86,6 +86,8 @@ def _sentence(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> 
             f"Modes made at half their due or more: {fmean(made):.3g} of {len(of[0].counts):,} on average,"
             f" {min(made):,} to {max(made):,}"
         )
+    if (right := mean([each.metrics for each in of]).get("class_accuracy")) is not None:
+        sentences.append(f"On average {right:.0%} of the samples are read as the class that was asked for")
     like = sum(each.verdict["likeness"] == "good" for each in of)
     copying = sum(each.verdict["copies"] for each in of)
     sentences.append(f"Looks like the data in {like} of {len(of)}, copies the training data in {copying or 'none'}")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
+from gan_lab.latent import told
 from gan_lab.reading import Reader
 from gan_lab.streams import stream
 
@@ -17,7 +18,10 @@ BATCH = 500  # vectors tried, or fed to G, at once
 
 
 class Wanted(NamedTuple):
-    """A latent vector as the user names it: by its number, or by the class that its sample is read as."""
+    """A latent vector as the user names it: by its number, or by the class that its sample is read as.
+
+    A conditional GAN's vector has a class in it, drawn like the rest; one that is named by its class asks for that one.
+    """
 
     number: int | None = None
     label: int | None = None
@@ -40,10 +44,22 @@ class Vectors:
     module: GANModule
     reader: Reader
 
-    def of(self, numbers: Sequence[int]) -> Tensor:
-        """The vectors of these numbers, `(n, latent_dim)`."""
+    def of(self, numbers: Sequence[int], labels: Sequence[int | None] | int | None = None) -> Tensor:
+        """The vectors of these numbers, `(n, latent_dim)`.
+
+        Args:
+            labels: of a conditional GAN, the class that each (or all) is to ask for; None: as drawn.
+        """
         shape = (1, self.module.latent_dim)
-        return torch.cat([self.module.latent(shape, stream(number, "explore")) for number in numbers])
+        drawn = [self.module.latent(shape, stream(number, "explore")) for number in numbers]
+        own = labels if isinstance(labels, Sequence) else [labels] * len(drawn)
+        return torch.cat([self.asking(z, label) for z, label in zip(drawn, own, strict=True)])
+
+    def asking(self, z: Tensor, label: int | None) -> Tensor:
+        """Vectors that ask for a class if they can; None: as they are."""
+        if not self.module.classes or label is None:
+            return z
+        return told(z, torch.full(z.shape[:-1], label), self.module.classes)
 
     def sample(self, z: Tensor) -> Tensor:
         """Samples `(n, *shape)` of `z`, on the CPU."""
@@ -71,10 +87,16 @@ class Vectors:
             if not any(open_places.values()):
                 break
             tried = range(start, min(start + BATCH, end))
-            labels, confidences = self.reader(self.sample(self.of(tried)))
-            made.update(labels.tolist())
-            for number, label, sure in zip(tried, labels.tolist(), confidences.tolist(), strict=True):
-                if sure >= confidence and open_places.get(label):
+            still = [label for label, places in open_places.items() if places]
+            makers: set[tuple[int, int]] = set()  # vectors and the classes that they make
+            for asked in still if self.module.classes else [None]:
+                labels, confidences = self.reader(self.sample(self.of(tried, asked)))
+                made.update(labels.tolist())
+                read = zip(tried, labels.tolist(), confidences.tolist(), strict=True)
+                makers |= {(k, label) for k, label, sure in read if sure >= confidence and asked in (None, label)}
+            for number in tried:
+                label = next((each for each in still if open_places[each] and (number, each) in makers), None)
+                if label is not None:
                     found[open_places[label].popleft()] = number
         if lacking := [label for label, places in open_places.items() if places]:
             asked = sum(each.label == lacking[0] for each in wanted)

@@ -147,9 +147,9 @@ def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
     judge = next(each for each in made.callbacks if isinstance(each, Verdict))
     measure = judge._balance
 
-    def watched(module, samples):
+    def watched(module, *made):
         before.update({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        found = measure(module, samples)
+        found = measure(module, *made)
         assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
         return found
 

@@ -76,6 +76,10 @@ def test_the_default_is_the_improved_recipe():
             "mnist_improved",
             dict(steps=240_000, batch_size=1, latent_dim=100, lr=1e-4, hidden=[200], optim="Adam", loss="BCE"),
         ),
+        (
+            "conditional",
+            dict(steps=720_000, batch_size=1, latent_dim=100, lr=1e-4, hidden=[200], optim="Adam", loss="BCE"),
+        ),
     ],
 )
 def test_the_books_numbers(name, expected):
@@ -91,17 +95,19 @@ def test_the_books_numbers(name, expected):
     )
     assert found == expected
     assert cfg.model.discriminator.hidden == cfg.model.generator.hidden
-    if name == "mnist_improved":
+    if name in ("mnist_improved", "conditional"):
         assert cfg.activation.negative_slope == 0.02
         assert cfg.optim.betas == [0.9, 0.999], "PyTorch's defaults, which the book leaves alone"
     else:
         assert cfg.activation._target_ == "torch.nn.Sigmoid"
         assert cfg.norm._target_.endswith("NoNorm")
     shapes = {"pattern": (4,)}.get(name, (1, 28, 28))
-    module = build_module(cfg, Dataset(Part(torch.zeros(1, *shapes)), Part(torch.zeros(1, *shapes))))
+    part = Part(torch.zeros(1, *shapes), torch.zeros(1, dtype=torch.int64))
+    module = build_module(cfg, Dataset(part, part, classes=list("0123456789")))
     count = {
         "pattern": (4 * 3 + 3 + 3 + 1) + (3 + 3 + 3 * 4 + 4),
         "mnist_first": (784 * 200 + 200 + 201) + (400 + 201 * 784),
+        "conditional": (794 * 200 + 200 + 2 * 200 + 201) + (110 * 200 + 200 + 2 * 200 + 201 * 784),
     }
     if name in count:
         assert sum(p.numel() for p in module.parameters()) == count[name]

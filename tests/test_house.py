@@ -37,6 +37,7 @@ FLOORS = [
     ("gan_lab.reading", 1),
     ("gan_lab.exhibits", 1),
     ("gan_lab.vectors", 1),
+    ("gan_lab.request", 1),
     ("gan_lab.classifier", 1),
     ("gan_lab.features", 1),
     ("gan_lab.sigmoid", 1),

@@ -30,7 +30,11 @@ def _weights_apart(one, other) -> float:
 REMEDIES = ("remedy=[r1,r2,ema,label_smoothing,historical_averaging,decay]", "remedy.ema.decay=0.6", "n_critic=2")
 
 
-@pytest.mark.parametrize("chosen", [(), pytest.param(REMEDIES, marks=pytest.mark.slow)], ids=["plain", "remedies"])
+@pytest.mark.parametrize(
+    "chosen",
+    [(), pytest.param(REMEDIES, marks=pytest.mark.slow), pytest.param(("conditional=true",), marks=pytest.mark.slow)],
+    ids=["plain", "remedies", "conditional"],
+)
 def test_two_processes_train_what_one_does(tmp_path, chosen):
     alone, run = training(tmp_path / "one", *DDP, "steps=5", *chosen)
     start = [p.clone() for p in alone.module.parameters()]

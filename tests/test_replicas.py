@@ -68,6 +68,8 @@ EXACT = {
     "mse adamw group": (*MLP, "loss=mse", "optim=adamw", "norm=group", "norm.groups=4", "activation=gelu"),
     "two optimisers, uniform": (*MLP, "optim_d=sgd", "optim_d.momentum=0.5", "latent=uniform", "activation=tanh"),
     "images, bounded": ("dataset=mnist", *MLP[2:], "optim.weight_decay=0.1"),
+    "told a class": ("dataset=mnist", *MLP[2:], "conditional=true", "n_generator=2"),
+    "conv told a class": (*CONV, "norm=layer", "conditional=true"),
     "conv layer": (*CONV, "norm=layer"),
     "conv batch": (*CONV, "norm=batch", "loss=mse"),
     "conv instance": (*CONV, "norm=instance", "optim=rmsprop"),

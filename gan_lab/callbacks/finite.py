@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.gan import Chunk, GANModule
+from gan_lab.gan import GANModule
 from gan_lab.record import RECORDED, NotFiniteError
 
 KEPT_EVERY = 200  # steps between two copies of the GAN in memory: at most so many are played again
@@ -119,10 +119,11 @@ class Finite(pl.Callback):
             for chunk in trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
                 if module.step >= until:
                     break
-                parts: Chunk = [part.to(module.device) for part in chunk] if isinstance(chunk, (tuple, list)) else chunk
-                if what := not_finite([("the batch of real data", parts[0] if parts is not chunk else chunk)]):
+                alone = isinstance(chunk, Tensor)  # else classes come with it
+                parts = [part.to(module.device) for part in ([chunk] if alone else chunk)]
+                if what := not_finite([("the batch of real data", parts[0])]):
                     raise NotFiniteError(module.step + 1, what)
-                module.training_step(parts)
+                module.training_step(parts[0] if alone else tuple(parts))
         finally:
             module.loss = watched.loss
 

@@ -19,7 +19,10 @@ from gan_lab.runs import Run
 # The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
 JUDGED = tuple(
     f"metric/{name}"
-    for name in ("modes", "modes_robust", "kl_data", "coverage", "precision", "frechet_distance", "high_quality")
+    for name in (
+        *("modes", "modes_robust", "kl_data", "coverage", "precision", "frechet_distance", "high_quality"),
+        "class_accuracy",
+    )
 )
 
 

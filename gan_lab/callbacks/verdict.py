@@ -35,6 +35,13 @@ def draw(module: GANModule, number: int, purpose: str, index: int = 0) -> Tensor
     return torch.cat([module.sample(z).float().cpu() for z in latents(module, number, purpose, index)])
 
 
+def asked(module: GANModule, number: int, purpose: str, index: int = 0) -> Tensor | None:
+    """The classes `(number,)` that these latent vectors ask for; None without classes."""
+    if not module.classes:
+        return None
+    return torch.cat([module.labels_of(z) for z in latents(module, number, purpose, index)])  # type: ignore[misc]
+
+
 class Verdict(pl.Callback):
     """Measures G's samples: the modes every so many steps, everything when training ends.
 
@@ -76,7 +83,8 @@ class Verdict(pl.Callback):
             metrics, modes = dict[int, Any](), [0] * module.replicas
             for i, member in module.members():
                 samples = draw(member, number, "verdict/glance", module.step)
-                metrics[i] = self.judge.count_modes(samples)[0]
+                wanted = asked(member, number, "verdict/glance", module.step)
+                metrics[i] = self.judge.count_modes(samples, wanted)[0]
                 modes[i] = int(metrics[i].get("modes_robust") or 0)
             if len(self.judge.shares):
                 self._modes[module.step] = modes
@@ -100,26 +108,31 @@ class Verdict(pl.Callback):
 
     def _judge(self, module: GANModule, i: int) -> Tensor:
         """Judges member i; the samples that it was judged on."""
-        samples = draw(module, self.samples or protocol_samples(self.judge.dataset), "verdict/end")
-        judgement = self.judge.judge(samples)
+        number = self.samples or protocol_samples(self.judge.dataset)
+        samples, wanted = draw(module, number, "verdict/end"), asked(module, number, "verdict/end")
+        judgement = self.judge.judge(samples, wanted)
         judgement.verdict["sentence"] += self._history(i, int(judgement.metrics.get("modes_robust") or 0))
-        first, second = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        two = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        first, second = two[:, : module.latent_dim - module.classes]
         if torch.equal(first, second):
-            judgement.verdict["sentence"] += " Its latent vectors are all the same: it could make nothing else."
-        self.members[i] = judgement, self._balance(module, samples)
+            same, else_ = (
+                ("all the same", "nothing else")
+                if not module.classes
+                else ("the same but for the class", "one sample of each")
+            )
+            judgement.verdict["sentence"] += f" Its latent vectors are {same}: it could make {else_}."
+        self.members[i] = judgement, self._balance(module, samples, wanted)
         return samples
 
-    def _balance(self, module: GANModule, samples: Tensor) -> dict[str, Any]:
-        """S5, on held-out data and fresh fakes; {} where D's answers are no probabilities, or no numbers, or where
-        there aren't two packs."""
-        heldout, labels = self.judge.heldout_samples, [None, None]
-        sets = (heldout, samples[: len(heldout)])
-        if not module.loss.probability or min(map(len, sets)) < 2 * module.remedies.pack > 2:
+    def _balance(self, module: GANModule, samples: Tensor, wanted: Tensor | None) -> dict[str, Any]:
+        """S5, on held-out data and fresh fakes, which were to be of the classes `wanted`; {} where D's answers are no
+        probabilities, or no numbers, or where there aren't two packs."""
+        heldout = self.judge.heldout_samples
+        own, told = (None, None) if wanted is None else (self.judge.heldout_labels, wanted[: len(heldout)])
+        sets = ((heldout, own), (samples[: len(heldout)], told))
+        if not module.loss.probability or min(len(x) for x, _ in sets) < 2 * module.remedies.pack > 2:
             return {}
-        if module.classes:
-            asked = torch.cat([module.labels_of(z) for z in latents(module, len(samples), "verdict/end")])
-            labels = [self.judge.heldout_labels, asked[: len(heldout)]]
-        real, fake = (module.loss.answer(module.scores(x, own)) for x, own in zip(sets, labels, strict=True))
+        real, fake = (module.loss.answer(module.scores(*each)) for each in sets)
         if not (torch.isfinite(real).all() and torch.isfinite(fake).all()):
             return {}
         on_real, on_fake = accuracy(real, fake)

@@ -32,6 +32,7 @@ MEASURES = {
         Measure("recall", "recall"),
         Measure("density", "density"),
         Measure("coverage", "coverage"),
+        Measure("class_accuracy", "share of samples of the class asked for"),
         Measure("pairwise_ratio", "variety relative to the data's", more_is_better=None),
         Measure("collapsed", "share of collapsed runs", more_is_better=False),
     )

@@ -45,6 +45,19 @@ def mode_counts(labels: Tensor, total: int) -> Tensor:
     return labels[labels >= 0].bincount(minlength=total)
 
 
+def class_accuracy(labels: Tensor, asked: Tensor) -> float:
+    """Of samples that a conditional GAN made, the share that is read as the class that was asked for, in [0, 1].
+
+    The GAN-test of Shmelkov et al. 2018 (arXiv:1807.09499), all samples counted. Pitfall: a classifier's own errors
+    count as the GAN's; its accuracy on real samples is what to compare with. It knows nothing of variety in a class.
+
+    Args:
+        labels: what each sample is read as, `(N,)`, N > 0; −1: nothing.
+        asked: classes `(N,)`.
+    """
+    return (labels == asked).double().mean().item()
+
+
 def captured(counts: Tensor) -> int:
     """The number of modes with at least one sample, 0 … M, from counts `(M,)` (Metz et al. 2017; VEEGAN).
 

@@ -1,0 +1,522 @@
+"""A GAN that is told the class (the book's notebook 16): both networks, everywhere, and what is shown and said."""
+
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+from conftest import compose, kept_evaluators, training
+from matplotlib.figure import Figure
+
+from gan_lab import plots, preflight, together
+from gan_lab.build import Rehearsal, load
+from gan_lab.callbacks import verdict
+from gan_lab.callbacks.pictures import Pictures
+from gan_lab.classifier import evaluator
+from gan_lab.data import Dataset, Part, images, synthetic
+from gan_lab.data.datamodule import Stream
+from gan_lab.errors import LabError, RunError
+from gan_lab.evaluation import describe, evaluate
+from gan_lab.explore import Request, explore
+from gan_lab.judge import Judgement, judge_for
+from gan_lab.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, told
+from gan_lab.metrics.modes import class_accuracy
+from gan_lab.models.conditional import Given, joined, joined_shape
+from gan_lab.parts import build_module
+from gan_lab.runs import Run
+from gan_lab.streams import stream
+from gan_lab.training import fit
+
+TINY = (
+    *("conditional=true", "batch_size=6", "latent_dim=3", "log_every=2", "logger=table", "~callbacks.curves"),
+    *("model.generator.hidden=[8]", "model.discriminator.hidden=[8]"),
+)
+QUIET = ("~callbacks.verdict", "~callbacks.pictures")
+CONV = ("dataset=mnist", "model=conv", "model.channels=4", *TINY[:-2])
+
+
+# The parts
+
+
+def test_samples_and_classes_joined_by_hand():
+    samples, classes = torch.tensor([[[[1.0, 2], [3, 4]]], [[[5, 6], [7, 8]]]]), torch.tensor([[0.0, 1, 0], [1, 0, 0]])
+    assert joined(samples, classes, flat=True).tolist() == [[1, 2, 3, 4, 0, 1, 0], [5, 6, 7, 8, 1, 0, 0]]
+    zeros, ones = [[0, 0], [0, 0]], [[1, 1], [1, 1]]
+    assert joined(samples, classes, flat=False).tolist() == [
+        [[[1, 2], [3, 4]], zeros, ones, zeros],
+        [[[5, 6], [7, 8]], ones, zeros, zeros],
+    ]
+    for flat, shape in ((True, (7,)), (False, (4, 2, 2))):
+        assert joined_shape((1, 2, 2), 3, flat) == shape
+        both = joined(torch.stack([samples, samples + 9]), torch.stack([classes, classes.flip(0)]), flat)
+        assert torch.equal(both[1], joined(samples + 9, classes.flip(0), flat)), "replicas, each by itself"
+        assert both.shape == (2, 2, *shape)
+
+
+def test_d_is_asked_about_samples_of_known_classes():
+    class Sums(torch.nn.Module):
+        def forward(self, x):
+            return x @ torch.tensor([1.0, 1, 10, 100])
+
+        def features(self, x):
+            return 2 * x
+
+    judge = Given(Sums(), torch.tensor([[0.0, 1], [1, 0]]), flat=True)
+    samples = torch.tensor([[1.0, 2], [3, 4]])
+    assert judge(samples).tolist() == [103, 17]
+    assert judge.features(samples).tolist() == [[2, 4, 0, 2], [6, 8, 2, 0]]
+
+
+def test_latent_vectors_end_in_a_class():
+    z = WithClass(Uniform(0, 1), (0.25, 0.0, 0.75))((4_000, 5), stream(0, "test"))
+    assert torch.equal(z[:, :2], Uniform(0, 1)((4_000, 2), stream(0, "test"))), "the rest is what it is without"
+    counts = z[:, 2:].sum(0).tolist()
+    assert counts[1] == 0
+    assert sum(counts) == 4_000
+    assert counts[0] == pytest.approx(1_000, abs=4 * math.sqrt(4_000 * 0.25 * 0.75))
+    assert set(z[:, 2:].flatten().tolist()) == {0, 1}
+    assert told(z[:2], torch.tensor([1, 2]), 3).tolist() == [
+        [*z[0, :2].tolist(), 0, 1, 0],
+        [*z[1, :2].tolist(), 0, 0, 1],
+    ]
+
+
+def test_on_the_way_from_class_to_class():
+    a, b, half = torch.tensor([2.0, 0, 1, 0]), torch.tensor([0.0, 2, 0, 1]), torch.tensor([0.5])
+    assert beside_class(linear, 2)(a, b, half).tolist() == [[1, 1, 0.5, 0.5]]
+    assert beside_class(slerp, 2)(a, b, half)[0].tolist() == pytest.approx([math.sqrt(2), math.sqrt(2), 0.5, 0.5])
+    assert torch.equal(beside_class(slerp, 0)(a, b, half), slerp(a, b, half)), "without classes it is the way itself"
+
+
+# The stream
+
+
+class Numbers(Part):
+    """Sample i is i, its class 3 i + 1."""
+
+    def __init__(self, length: int):
+        super().__init__(torch.arange(float(length))[:, None], 3 * torch.arange(length) + 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"replicas": 2},
+        {"n_critic": 3},
+        {"share": slice(1, None, 2)},
+        {"replicas": 2, "n_critic": 2, "start": 5},
+        {"workers": 1, "n_critic": 2},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("drawn", [False, True])
+def test_labels_are_those_of_the_samples(monkeypatch, options, drawn):
+    if drawn:
+        monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
+    part, marks = Numbers(7), [4]
+    plain = list(Stream(part, 4, 0, 13, marks=marks, **options))
+    chunks = list(Stream(part, 4, 0, 13, marks=marks, labels=part, **options))
+    assert len(plain) == len(chunks)
+    for alone, (samples, labels) in zip(plain, chunks, strict=True):
+        assert torch.equal(samples, alone), "the same samples as without"
+        assert torch.equal(labels, 3 * samples[..., 0].long() + 1)
+
+
+def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_labels():
+    """What two processes (`trainer=ddp`) ask for is, sample by sample, what one asks for."""
+    dataset = images.digits()
+    module = build_module(compose(*TINY), dataset)
+
+    def asked(rank: int, ranks: int) -> tuple[torch.Tensor, torch.Tensor]:
+        module._rank, module._ranks = rank, ranks
+        module._latent_streams = module.latent_streams(None, torch.device("cpu"))
+        share = slice(rank, None, ranks)
+        _, labels = next(iter(Stream(dataset.train, 6, 0, 1, share=share, labels=dataset.train)))
+        return labels[0], module.draw(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
+
+    labels, z = asked(0, 1)
+    assert torch.equal(module.labels_of(z), labels)
+    for rank in (0, 1):
+        own, drawn = asked(rank, 2)
+        assert torch.equal(own, labels[rank::2])
+        assert torch.equal(drawn, z[rank::2])
+
+
+# The step
+
+
+@pytest.mark.parametrize("turns", [(1, 1), (2, 2)], ids=str)
+@pytest.mark.parametrize("joint", ["false", "true"])
+def test_fakes_are_of_the_real_batchs_classes_in_all_phases(tmp_path, turns, joint):
+    critic, generator = turns
+    own = ("steps=3", f"n_critic={critic}", f"n_generator={generator}", f"joint_d_update={joint}")
+    made, _ = training(tmp_path / "run", *TINY, *QUIET, *own)
+    module, train, calls = made.module, made.datamodule.dataset.train, []
+    for name in ("discriminator", "generator"):
+        network = getattr(module, name)
+        network.register_forward_pre_hook(lambda _, args, name=name: calls.append((name, args[0].detach().clone())))
+    made.trainer.fit(module, made.datamodule)
+    turn = [*["discriminator", "generator", "discriminator"] * critic, *["generator", "discriminator"] * generator]
+    assert [name for name, _ in calls] == turn * 3
+    for step in range(3):
+        of_step = calls[step * len(turn) : (step + 1) * len(turn)]
+        for place, (_, given) in enumerate(of_step):
+            assert given.shape == (6, 64 + 10 if turn[place] == "discriminator" else 3 + 10)
+            first = place - place % 3 if place < 3 * critic else 3 * critic - 3  # D's sight of the batch in force
+            real = of_step[first][1]
+            assert torch.equal(given[:, -10:], real[:, -10:])
+            if place == first:
+                whose = [(train.values.flatten(1) == sample).all(1).nonzero()[0, 0] for sample in real[:, :64]]
+                assert real[:, -10:].argmax(1).tolist() == train.labels[torch.stack(whose)].tolist()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*TINY, "dataset=digits"),
+        (*TINY, "dataset=ring", "dataset.samples=300"),
+        (*TINY, "dataset=stacked_digits", "dataset.samples=300"),
+        (*TINY, "dataset=stacked_digits"),
+        (*TINY, "dataset=mnist", "replicas=2"),
+        (*TINY, "remedy=[ema,r1,instance_noise,feature_matching,minibatch_stddev]"),
+        (*TINY, "dataset=mnist", "remedy=[unrolled,diffaugment,lecam]"),
+        (*TINY, "norm=spectral", "latent=constant"),
+        (*TINY, "workers=1"),
+        CONV,
+        (*CONV, "norm=layer", "replicas=2"),
+        (*CONV, "remedy=[dragan,gdpp,ema]", "norm=batch"),
+    ],
+    ids=lambda overrides: " ".join(each for each in overrides if each not in TINY),
+)
+def test_it_trains(tmp_path, little_images, overrides):
+    made, run = training(tmp_path / "run", *overrides, *QUIET, "steps=4")
+    before = {name: p.detach().clone() for name, p in made.module.named_parameters()}
+    summary, _ = fit(made, run)
+    assert summary["status"] == "finished"
+    moved = {name.partition(".")[0] for name, p in made.module.named_parameters() if not torch.equal(p, before[name])}
+    assert {"generator", "discriminator"} <= moved
+    member, classes = made.module.member(made.module.replicas - 1), made.module.classes
+    assert classes == len(made.datamodule.dataset.classes)
+    samples = member.sample(member.latent((5, member.latent_dim), stream(0, "test")))
+    assert samples.shape == (5, *made.datamodule.dataset.shape)
+    labels = torch.arange(5)
+    answers = member.scores(samples, labels)
+    assert answers.shape == (5,)
+    assert not torch.equal(answers, member.scores(samples, labels + 1)), "D takes the class into account"
+
+
+def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
+    """In the plane: 300 steps, and points lie nearer to the centre asked for than to others far more often than 1/8."""
+    own = ("dataset=ring", "dataset.std=0.1", "model.generator.hidden=[64]", "model.discriminator.hidden=[64]")
+    settings = ("batch_size=128", "optim.lr=0.005", "steps=300", "callbacks.verdict.samples=500", "~callbacks.pictures")
+    made, run = training(tmp_path / "run", *TINY, *own, *settings)
+    fit(made, run)
+    z = made.module.latent((500, made.module.latent_dim), stream(1, "test"))
+    nearest = torch.cdist(made.module.sample(z), made.datamodule.dataset.centres).argmin(1)
+    assert (nearest == made.module.labels_of(z)).float().mean() > 0.5
+
+
+def test_data_without_labels_and_packs_are_refused():
+    with pytest.raises(LabError, match="conditional=true needs data with labels"):
+        build_module(compose(*TINY, "dataset=pattern1010"), synthetic.pattern1010(10))
+    with pytest.raises(LabError, match="pac packs samples of several classes"):
+        compose(*TINY, "remedy=[pac]")
+
+
+def test_numbers_that_blow_up_are_traced(tmp_path):
+    made, run = training(tmp_path / "run", *TINY, *QUIET, "steps=40", "optim.lr=1e30", "norm=none")
+    with pytest.raises(RunError, match=r"in phase \(\d\)") as error:
+        fit(made, run)
+    assert "blew up at step" in str(error.value)
+
+
+def test_the_four_checks_pass(monkeypatch):
+    monkeypatch.setattr(preflight, "LEAST_STEPS", 100)
+    monkeypatch.setattr(preflight, "MOST_STEPS", 300)
+    own = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "optim.lr=0.005", "batch_size=64")
+    checks = {check.name: check for check, _ in preflight.run_checks(Rehearsal(compose(*TINY, *own)))}
+    assert {check.status for check in checks.values()} == {"pass"}
+    assert checks["noise"].numbers["right_order"] > 0.99
+    assert checks["objective"].numbers["weights"] == {
+        "D": (74 * 16 + 16) + 2 * 16 + (16 + 1),
+        "G": (13 * 16 + 16) + 2 * 16 + (16 * 64 + 64),
+    }
+
+
+# What is measured and said
+
+
+def test_class_accuracy_by_hand():
+    assert class_accuracy(torch.tensor([1, 2, -1, 0]), torch.tensor([1, 2, 2, 1])) == 0.5
+
+
+def test_the_judge_reads_what_was_asked_for():
+    ring = synthetic.ring(samples=3_000)
+    judge = judge_for(ring, kept_evaluators())
+    points = ring.centres[[0, 1, 2, 3, 4]] + torch.tensor([[0.0, 0], [0, 0], [0, 0], [0.1, 0], [torch.nan, 0]])
+    asked = torch.tensor([0, 1, 7, 3, 4])  # right, right, wrong, 10σ off, not finite
+    metrics, _, counts = judge.count_modes(points, asked)
+    assert metrics["class_accuracy"] == pytest.approx(2 / 5)
+    assert counts.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert "class_accuracy" not in judge.count_modes(points)[0]
+    assert judge.count_modes(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
+    result = judge.judge(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
+    share = (ring.heldout.labels[:400] == ring.heldout.labels[:400].roll(100)).float().mean().item()
+    assert result.metrics["class_accuracy"] == pytest.approx(share, abs=0.02)
+    assert f"{result.metrics['class_accuracy']:.0%} of the samples are read as the class" in result.verdict["sentence"]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> Run:
+    own = ("steps=4", "callbacks.verdict.every=2", "callbacks.verdict.samples=150", "callbacks.pictures.every=4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(verdict, "GLANCE", 100)
+        made, run = training(tmp_path_factory.mktemp("digits") / "run", *TINY, *own)
+        fit(made, run)
+    return run
+
+
+def _asked_and_read(run: Run, purpose: str, number: int, member: int = 0) -> float:
+    """The share that the evaluator gives the class asked for, on the same latent vectors."""
+    module = load(run)[0].member(member)
+    z = module.latent((number, module.latent_dim), stream(module.seed, purpose))
+    read = evaluator(images.digits(), kept_evaluators()).labels(module.generator.eval()(z).detach())
+    return (read == z[:, -10:].argmax(1)).double().mean().item()
+
+
+def test_a_run_reports_it(digits):
+    summary = digits.read_summary()
+    expected = _asked_and_read(digits, "verdict/end", 150)
+    assert 0 < expected < 1
+    assert summary["metrics"]["class_accuracy"] == pytest.approx(expected)
+    assert "class that was asked for" in summary["verdict"]["sentence"]
+    column = pd.read_csv(digits.metrics).set_index("step")["metric/class_accuracy"].dropna()
+    assert list(column.index) == [2, 4]
+    assert column[4] == pytest.approx(expected, rel=1e-5)
+    assert {"d_answer_real", "d_answer_fake"} <= summary["metrics"].keys()
+
+
+def test_evaluate_reports_it(digits):
+    result = evaluate(digits, 150, 1, 1, None, kept_evaluators())
+    assert result["mean"]["class_accuracy"] == pytest.approx(_asked_and_read(digits, "evaluate", 150))
+    assert "class_accuracy" in describe(result)
+    assert json.loads((digits.folder / "evaluation.json").read_text())["mean"]["class_accuracy"] is not None
+
+
+def test_others_do_not(tmp_path):
+    own = [each for each in TINY if each != "conditional=true"]
+    made, run = training(tmp_path / "run", *own, "steps=2", "callbacks.verdict.samples=50", "~callbacks.pictures")
+    summary, _ = fit(made, run)
+    assert "class_accuracy" not in summary["metrics"]
+    assert "asked for" not in summary["verdict"]["sentence"]
+
+
+def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
+    own = ("steps=2", "replicas=2", "seed=3", "callbacks.verdict.samples=50", "callbacks.pictures.every=2")
+    made, run = training(tmp_path / "run", *TINY, *own)
+    summary, _ = fit(made, run)
+    found = [each["class_accuracy"] for each in summary["replica_metrics"]]
+    assert found == pytest.approx([_asked_and_read(run, "verdict/end", 50, i) for i in (0, 1)])
+    assert summary["metrics"]["class_accuracy"] == pytest.approx(sum(found) / 2)
+    words = {"collapse": "covered", "copies": False, "likeness": "good"}
+    two = {
+        i: Judgement({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
+        for i, share in enumerate((0.5, 1.0))
+    }
+    assert "On average 75% of the samples are read as the class" in together.together(two, 2, 0).verdict["sentence"]
+
+
+def test_the_balance_is_of_samples_with_their_own_classes(digits):
+    """D is asked about held-out samples and fakes each told their class: recomputed from the networks."""
+    module, dataset = load(digits)
+    judge, asked = judge_for(dataset, kept_evaluators()), []
+    scores = module.scores
+    module.scores = lambda samples, labels=None: asked.append((samples, labels)) or scores(samples, labels)
+    looking = verdict.Verdict(digits, 1, 360, str(kept_evaluators()))
+    looking.judge = judge
+    looking._judge(module, 0)
+    (real, of_real), (fake, of_fake) = asked
+    for sample, label in zip(real[:20], of_real[:20], strict=True):
+        assert label in dataset.heldout.labels[(dataset.heldout.values.float() == sample).flatten(1).all(1)]
+    z = module.latent((360, module.latent_dim), stream(module.seed, "verdict/end"))
+    assert torch.equal(of_fake, z[:, -10:].argmax(1)[: len(fake)])
+    torch.testing.assert_close(fake, module.sample(z)[: len(fake)])
+
+
+def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
+    module, dataset = load(digits)
+    looking = verdict.Verdict(digits, 1, 50, str(kept_evaluators()))
+    looking.judge = judge_for(dataset, kept_evaluators())
+    module.latent, module.seed = WithClass(Constant(), (0.1,) * 10), 1
+    z = module.latent((2, 13), stream(module.seed, "verdict/end"))
+    assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
+    looking._judge(module, 0)
+    sentence = looking.members[0][0].verdict["sentence"]
+    assert "the same but for the class: it could make one sample of each." in sentence
+
+
+# Pictures
+
+
+def _looking(tmp_path, *overrides: str) -> tuple[Pictures, list[Figure], Dataset]:
+    """The pictures' callback after a training of one step, and what it drew."""
+    made, run = training(tmp_path / "run", *TINY, *overrides, "steps=1", "~callbacks.verdict")
+    pictures, drawn = next(each for each in made.callbacks if isinstance(each, Pictures)), []
+    pictures._save = lambda figure, _: drawn.append(figure)
+    fit(made, run)
+    assert len(drawn) == 2
+    return pictures, drawn, made.datamodule.dataset
+
+
+def test_a_grid_has_a_row_a_class(tmp_path):
+    pictures, (figure, _), dataset = _looking(tmp_path, "callbacks.pictures.images=64")
+    z = pictures._z.view(10, 6, 13)
+    assert torch.equal(z[..., 3:].argmax(-1), torch.arange(10)[:, None].expand(10, 6))
+    assert torch.equal(z[..., :3], z[:1, :, :3].expand(10, 6, 3)), "each row has the same vectors"
+    assert len(z[0, :, 0].unique()) == 6
+    values, labels = dataset.train.values.float(), dataset.train.labels
+    for sample, row in zip(pictures._real, torch.arange(10).repeat_interleave(6), strict=True):
+        assert row in labels[(values == sample).flatten(1).all(1)]
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.get_yticklabels()] == list("0123456789")
+        height, width = axes.images[0].get_array().shape[:2]
+        assert (height, width) == (10 * 9 + 1, 6 * 9 + 1)
+        assert axes.get_yticks().tolist() == [9 * row + 5 for row in range(10)], "in the middle of the row"
+    shown = torch.from_numpy(figure.axes[1].images[0].get_array()[..., 0].copy())
+    assert torch.equal(shown[1 + 9 * 2 : 9 + 9 * 2, 1:9], pictures._real[12, 0]), "row 2 is class 2"
+
+
+def test_of_many_classes_the_first_ten(tmp_path):
+    own = ("dataset=stacked_digits", "dataset.samples=3000", "callbacks.pictures.images=20")
+    pictures, (figure, _), dataset = _looking(tmp_path, *own)
+    assert pictures._z[:, 3:].argmax(-1).tolist() == [label for label in range(10) for _ in range(2)]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == dataset.classes[:10]
+
+
+def test_points_are_coloured_by_class(tmp_path):
+    own = ("dataset=ring", "dataset.samples=300", "callbacks.pictures.points=40")
+    pictures, (figure, _), dataset = _looking(tmp_path, *own)
+    asked = pictures._z[:, 3:].argmax(-1)
+    assert len(asked.unique()) > 3
+    for axes, labels in zip(figure.axes, (asked, pictures._classes), strict=True):
+        colours = torch.from_numpy(axes.collections[0].get_facecolors())
+        same_class = labels[:, None] == labels
+        assert torch.equal((colours[:, None] == colours).all(-1), same_class)
+    nearest = torch.cdist(pictures._real, dataset.centres).argmin(1)
+    assert torch.equal(pictures._classes, nearest)
+
+
+def test_replicas_have_a_class_a_column(tmp_path, little_images):
+    pictures, (figure, _), _ = _looking(tmp_path, "replicas=2")
+    assert pictures._z.shape == (2, 10, 13)
+    assert torch.equal(pictures._z[..., 3:].argmax(-1), torch.arange(10).expand(2, 10))
+    assert not torch.equal(pictures._z[0, :, :3], pictures._z[1, :, :3])
+    assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == list("0123456789")
+
+
+def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
+    part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
+    from gan_lab.callbacks.pictures import _of_classes
+
+    found = _of_classes(part, torch.tensor([0, 0, 1, 1]), stream(0, "test"))
+    assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
+    grid = plots.tile(found, classes=torch.tensor([0, 0, 1, 1]))
+    assert grid.shape == (3, 19, 19)
+
+
+# Latent vector experiments
+
+
+def _trained(folder, order: list[int]) -> Run:
+    """G(z, class) = centre[order[class]] + z / 1000."""
+    data = ("dataset=ring", "dataset.std=0.02", "dataset.samples=500", "latent_dim=2")
+    made, run = training(folder, *TINY, *QUIET, *data, "model.generator.hidden=[]", "optim.lr=0", "steps=1")
+    with torch.no_grad():
+        weight, bias = made.module.generator.parameters()
+        weight.copy_(torch.cat([torch.eye(2) / 1000, made.datamodule.dataset.centres[order].T], 1))
+        bias.zero_()
+    fit(made, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory) -> Run:
+    """It always makes what was asked for."""
+    return _trained(tmp_path_factory.mktemp("ring") / "run", [0, 1, 2, 3, 4, 5, 6, 7])
+
+
+ASKED = dict(op="grid", a="1", b="2", by="seed", n=3, mode="linear", normalize="false", pairs=1, confidence=0.9)
+
+
+def _explored(run: Run, **asked) -> tuple[str, pd.DataFrame, torch.Tensor]:
+    """What an experiment says, its table, and the vectors in it."""
+    said = explore(run, Request(**{**ASKED, "seed": 0, "tries": 2_000, **asked}), 1, None, kept_evaluators())
+    (file,) = [line.strip() for line in said.splitlines() if line.endswith(".csv") and "_counts" not in line]
+    rows = pd.read_csv(file)
+    return said, rows, torch.tensor(rows.filter(regex="^z_").to_numpy(), dtype=torch.float32)
+
+
+def _classes(z: torch.Tensor) -> list[int]:
+    assert set(z[:, 2:].flatten().tolist()) == {0, 1}
+    return z[:, 2:].argmax(1).tolist()
+
+
+def test_a_grid_of_vectors_has_a_row_a_class(ring):
+    said, rows, z = _explored(ring, a="5")
+    names = synthetic.ring(samples=10).classes
+    assert rows["row"].tolist() == [row + 1 for row in range(8) for _ in range(3)]
+    assert rows["number"].tolist() == [5, 6, 7] * 8
+    assert rows["reading"].tolist() == [name for name in names for _ in range(3)]
+    assert _classes(z) == [label for label in range(8) for _ in range(3)]
+    noise = torch.cat([Normal()((1, 2), stream(number, "explore")) for number in (5, 6, 7)])
+    torch.testing.assert_close(z[:, :2], noise.repeat(8, 1)), "what these numbers are without classes"
+    assert "3 vectors, from vector 5 on, each asking for every class, a row a class" in said
+    with pytest.raises(LabError, match="n=101 is too long a row"):
+        _explored(ring, n=101)
+
+
+def test_a_vector_by_class_asks_for_it_and_makes_it(ring):
+    """Number 0 serves the first, 1 the second: no vector twice, though each would do for both."""
+    said, rows, z = _explored(ring, op="interpolate", a="3", b="6", by="class", n=5, mode="slerp")
+    assert rows["number"].tolist()[::4] == [0, 1]
+    assert _classes(z[[0, -1]]) == [3, 6]
+    assert z[:, 5].tolist() == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    assert z[:, 8].tolist() == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    torch.testing.assert_close(z[:, :2], slerp(z[0, :2], z[-1, :2], torch.linspace(0, 1, 5)), rtol=1e-5, atol=1e-6)
+    assert "which G was never trained on" in said
+    assert "length " + f"{z[0, :2].norm():.2f}" in said, "of what was drawn, the class aside"
+    _, rows, z = _explored(ring, a="3", by="class")
+    assert (_classes(z), rows["number"].tolist()) == ([3, 3, 3], [0, 1, 2])
+
+
+@pytest.mark.parametrize("mode", ["linear", "slerp"])
+def test_a_walk_goes_from_class_to_class(ring, mode):
+    _, rows, z = _explored(ring, op="walk", a="6", by="class", mode=mode)
+    assert len(rows) == 36
+    assert _classes(z[::12]) == [6, 7, 0]
+    torch.testing.assert_close(z[:, 2:].sum(1), torch.ones(36))
+
+
+def test_sums_are_of_one_class_and_leave_it_alone(ring):
+    said, _, z = _explored(ring, op="add", a="4", b="4", by="class", normalize="both", pairs=20)
+    z = z.view(20, 4, 10)
+    assert (z[..., 2:].argmax(-1) == 4).all()
+    assert z[..., 2:].sum().item() == 80
+    torch.testing.assert_close(z[:, 2, :2], z[:, 0, :2] + z[:, 1, :2], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(z[:, 3, :2].norm(dim=1), torch.full((20,), math.sqrt(2)), rtol=1e-4, atol=0)
+    assert "1,000 of 1,000 (100%" in said, "fresh vectors ask for that class as well"
+    for op in ("add", "subtract", "multiply"):
+        with pytest.raises(LabError, match=r"would ask for no class\.\nTake two of one class"):
+            _explored(ring, op=op, a="4", b="5", by="class")
+
+
+def test_a_class_that_is_asked_for_in_vain_is_told(tmp_path):
+    """G makes class 0 when asked for 1, and 1 when asked for 0: neither is what was asked for."""
+    swapped = _trained(tmp_path / "run", [1, 0, 2, 3, 4, 5, 6, 7])
+    with pytest.raises(LabError, match="Among 5 latent vectors tried, 0 make"):
+        _explored(swapped, op="interpolate", a="0", b="1", by="class", tries=5)
+    _, rows, z = _explored(swapped, n=2)
+    assert rows["reading"].tolist()[:4] == [name for name in synthetic.ring(samples=10).classes[1::-1] for _ in "ab"]
+    assert _classes(z)[:4] == [0, 0, 1, 1]
