@@ -195,7 +195,7 @@ def test_a_resnet_with_spectral_norm_starts_finite():
 
 
 def test_a_pacgan_is_the_papers():
-    """G: four layers of 400 with batch norm and no bias, then a linear one; D: three of 200 maxout units of 5 pieces."""
+    """G: four layers of 400 with batch norm and no bias, then a linear one; D: three of 200 maxout units of 5."""
     generator = pacgan.Generator((2,), 2, False, [400] * 4, nn.ReLU, blocks.BatchNorm())
     discriminator = pacgan.Discriminator((4,), [200] * 3, 5)  # packs of 2
     assert _weights(generator) == (2 + 3 * 400) * 400 + 4 * 2 * 400 + 400 * 2 + 2

@@ -76,9 +76,7 @@ class Discriminator(nn.Module):
         batch_layer: makes a layer of `gan_lab.models.batch_layers` in front of the last one, from the features' shape.
     """
 
-    def __init__(
-        self, shape: Sequence[int], hidden: Sequence[int], pieces: int, batch_layer: BatchLayer | None = None
-    ):
+    def __init__(self, shape: Sequence[int], hidden: Sequence[int], pieces: int, batch_layer: BatchLayer | None = None):
         super().__init__()
         self.sample_axes = len(shape)
         widths = [math.prod(shape), *hidden]
