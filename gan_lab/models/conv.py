@@ -24,10 +24,9 @@ def _initialise(layer: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], dict[str, int]]:
-    """The maps' sides, from the picture down, and what its convolutions are."""
-    sides, kernel = (halvings(shape), 4) if stages is None else (rounded_halvings(shape, stages), 5)
-    return sides, {"kernel_size": kernel, "stride": 2, "padding": (kernel - 1) // 2}
+def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], tuple[int, int, int]]:
+    """The maps' sides, from the picture down; its convolutions' kernel, stride and padding."""
+    return (halvings(shape), (4, 2, 1)) if stages is None else (rounded_halvings(shape, stages), (5, 2, 2))
 
 
 class Generator(nn.Module):
@@ -68,8 +67,8 @@ class Generator(nn.Module):
             activation(),
         ]
         for i, o, (small, s) in zip(widths, [*widths[1:], shape[0]], pairwise(sides), strict=True):
-            odd = s - 2 * small + kind["kernel_size"] % 2  # a row and column more: a 5×5 kernel gives 2·small − 1
-            layers.append(norm.weight(nn.ConvTranspose2d(i, o, **kind, output_padding=odd)))
+            more = s - 2 * small + kind[0] % 2  # rows and columns: a 5×5 kernel gives 2·small − 1
+            layers.append(norm.weight(nn.ConvTranspose2d(i, o, *kind, more)))
             layers += [norm.features((o, s, s)), activation()] if s < sides[-1] else []
         self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(_initialise)
 
@@ -97,9 +96,9 @@ class Discriminator(nn.Module):
         sides, kind = _sides(shape, stages)
         sides = sides[1:]  # 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
-        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], **kind)), activation()]
+        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], *kind)), activation()]
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
-            down = norm.weight(nn.Conv2d(i, o, **kind))
+            down = norm.weight(nn.Conv2d(i, o, *kind))
             layers += [down, norm.features((o, s, s)), activation()]
         beside = [] if batch_layer is None else [batch_layer((widths[-1], sides[-1], sides[-1]))]
         maps = widths[-1] + sum(layer.extra for layer in beside)

@@ -28,7 +28,7 @@ GAIN = math.sqrt(2 / (1 + 0.2**2))  # a leaky ReLU of slope 0.2 keeps the varian
 def _started(layer: nn.Module, gain: float = 1.0) -> nn.Module:
     """The layer with weights of variance gain² / fan-in and biases of 0; spectral normalisation has its own start."""
     if not is_parametrized(layer):
-        nn.init.normal_(layer.weight, 0, gain / math.sqrt(layer.weight[0].numel()))  # type: ignore[index, arg-type, operator]
+        nn.init.normal_(layer.weight, 0, gain / math.sqrt(layer.weight[0].numel()))  # type: ignore[index, arg-type]
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
