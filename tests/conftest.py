@@ -39,9 +39,9 @@ PARTNERS = {  # what an option needs beside it
     "conv_book": ["dataset=images", f"data.path={FACES}"],
     "book/faces_conv": [f"data.path={FACES}", "model.channels=8"],
     "book/faces_mlp": [f"data.path={FACES}"],
-    "best/stacked_mnist": ["batch_size=4", "model.channels=4"],
-    "paper/veegan_stacked_mnist": ["model.channels=4"],
-    "paper/r3gan_stacked_mnist": ["batch_size=4", "model.channels=4"],
+    "best/stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
+    "paper/veegan_stacked_mnist": ["dataset.samples=300", "model.channels=4"],
+    "paper/r3gan_stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
 }
 
 
