@@ -62,7 +62,9 @@ def check_fit(values: dict[str, Any]) -> None:
     for network in ("generator", "discriminator"):
         made = values["model"][network]
         if made["_target_"].startswith("gan_lab.models.conv.") and shape:
-            limits.halvings(shape)
+            limits.rounded_halvings(shape, stages) if (stages := made.get("stages")) else limits.halvings(shape)
+        if made["_target_"].startswith("gan_lab.models.resnet.") and shape:
+            limits.halvings(shape, "resnet", 8)
         if made["_target_"].startswith("gan_lab.models.conv_book.") and shape:
             limits.book_sides(shape)
         for width in made.get("hidden", ()):
@@ -76,7 +78,7 @@ EXCLUSIVE = {
     ("feature_matching", "unrolled"): "feature matching takes the place of the loss that unrolled looks ahead at",
 }
 # Those that look at each sample alone and draw nothing: several processes give what one gives.
-EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic", "decay"}
+EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic", "decay", "r3gan"}
 
 
 def _check_remedies(values: dict[str, Any]) -> None:

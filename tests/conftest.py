@@ -32,12 +32,16 @@ OPTIONS = [
 LITTLE, FACES = (ROOT / ".cache" / "tests" / f"little_{name}.h5" for name in ("images", "faces"))
 PARTNERS = {  # what an option needs beside it
     "conv": ["dataset=mnist"],
+    "dcgan": ["dataset=mnist"],
     "instance": ["dataset=mnist", "model=conv"],
     "images": [f"data.path={LITTLE}"],
     "celeba": [f"data.path={LITTLE}"],
     "conv_book": ["dataset=images", f"data.path={FACES}"],
     "book/faces_conv": [f"data.path={FACES}", "model.channels=8"],
     "book/faces_mlp": [f"data.path={FACES}"],
+    "best/stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
+    "paper/veegan_stacked_mnist": ["dataset.samples=300", "model.channels=4"],
+    "paper/r3gan_stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
 }
 
 
@@ -45,7 +49,7 @@ def small(group: str, option: str) -> list[str]:
     """Overrides that choose an option, and what it needs, for a tiny training, of `little_images`."""
     overrides = ["batch_size=4", "callbacks.pictures.points=20", "callbacks.verdict.samples=200"]
     overrides += [*PARTNERS.get(option, ()), f"{group}={option}"]
-    if {"model=conv", "model=conv_book"} & set(overrides):
+    if {f"model={network}" for network in ("conv", "conv_book", "dcgan", "resnet", "resnet_r3gan")} & set(overrides):
         overrides += ["model.channels=8", "callbacks.verdict.samples=50"]
     else:
         overrides += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from gan_lab.errors import LabError
-from gan_lab.models import blocks, conv, conv_book, mlp
+from gan_lab.models import blocks, conv, conv_book, mlp, pacgan, resnet
 from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.models.replicated import Replicated
 
 
 def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
@@ -83,6 +84,162 @@ def test_conv_refuses_what_it_cannot_make(shape):
         conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
     with pytest.raises(LabError, match="model=conv"):
         conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
+
+
+def test_conv_with_stages_is_dcgan_as_papers_have_it():
+    """gf = df = 64 on 28×28: Linear 100 → 2·2·512, 5×5 kernels, sides 2, 4, 7, 14, 28; D ends in Linear 2·2·512 → 1."""
+    generator = conv.Generator((3, 28, 28), 100, True, 64, nn.ReLU, blocks.NoNorm(), stages=4)
+    discriminator = conv.Discriminator((3, 28, 28), 64, nn.LeakyReLU, blocks.NoNorm(), stages=4)
+    kernels = 25 * (512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
+    biases = 256 + 128 + 64
+    assert _weights(generator) == (100 * 2048 + 2048) + kernels + biases + 3
+    assert _weights(discriminator) == kernels + 64 + biases - 64 + 512 + (2048 + 1)
+    sides, x = [], torch.randn(2, 100)
+    for layer in generator.layers:
+        x = layer(x)
+        sides += [x.shape[-1]] if isinstance(layer, (nn.Unflatten, nn.ConvTranspose2d)) else []
+    assert sides == [2, 4, 7, 14, 28]
+    assert discriminator(x).shape == (2,)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 16, 16), (1, 28, 32), (1, 130, 130)])
+def test_conv_with_stages_refuses_what_it_cannot_make(shape):
+    with pytest.raises(LabError, match=r"model\.stages=4 takes square images of 17 to 128 pixels"):
+        conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm(), stages=4)
+    with pytest.raises(LabError, match=r"model\.stages=4"):
+        conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm(), stages=4)
+
+
+def _weights(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def _resnet(shape=(1, 8, 8), channels=4, blocks_=1, norm=None, **options):
+    torch.manual_seed(0)
+    rest = channels, blocks_, partial(nn.LeakyReLU, 0.2), norm or blocks.NoNorm()
+    return resnet.Generator(shape, 5, True, *rest), resnet.Discriminator(shape, *rest, **options)
+
+
+@pytest.mark.parametrize(("side", "smallest"), [(8, 4), (28, 7), (32, 4), (48, 6), (64, 4)])
+def test_resnet_makes_and_judges_images(side, smallest):
+    generator, discriminator = _resnet((3, side, side))
+    images = generator(100 * torch.randn(3, 5))
+    assert images.shape == (3, 3, side, side)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert discriminator(images).shape == (3,)
+    assert generator.layers[0].patterns.shape[-2:] == (smallest, smallest)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 7, 7), (1, 30, 30), (1, 28, 32), (1, 66, 66), (1, 256, 256)])
+def test_resnet_refuses_what_it_cannot_make(shape):
+    with pytest.raises(LabError, match="model=resnet takes square images of 8 to 128 pixels"):
+        resnet.Generator(shape, 5, True, 4, 1, nn.ReLU, blocks.NoNorm())
+    with pytest.raises(LabError, match="model=resnet takes square images of 8 to 128 pixels"):
+        resnet.Discriminator(shape, 4, 1, nn.ReLU, blocks.NoNorm())
+
+
+def test_resnet_of_r3gans_size_is_r3gans():
+    """32×32: eight blocks of 768 → 1536 → 1536 in groups of 16 → 768; table 9 says 20.7 million for each network."""
+    with torch.device("meta"):
+        generator = resnet.Generator((3, 32, 32), 64, False, 768, 2, nn.ReLU, blocks.NoNorm())
+        discriminator = resnet.Discriminator((3, 32, 32), 768, 2, nn.ReLU, blocks.NoNorm())
+    block = 768 * 1536 + 1536 + 1536 * 16 * 9 + 1536 + 1536 * 768
+    assert _weights(generator) == 8 * block + 64 * 768 + 768 * 16 + 3 * 768
+    assert _weights(discriminator) == 8 * block + 3 * 768 + 768 * 16 + 768
+    assert [round(_weights(network) / 1e6, 1) for network in (generator, discriminator)] == [20.7, 20.7]
+
+
+def test_resnet_starts_as_if_it_had_no_blocks():
+    """Fix-up: each block is the identity, and its first layers are He's, smaller by L^(−1/4), L = 6 blocks."""
+    generator, discriminator = _resnet((3, 28, 28), channels=32, blocks_=2)
+    x = torch.randn(4, 3, 28, 28)
+    for network, given in ((generator, torch.randn(4, 5)), (discriminator, x)):
+        whole, own = network(given), [layer for layer in network.layers if isinstance(layer, resnet.Block)]
+        assert len(own) == 6
+        without = nn.Sequential(*(layer for layer in network.layers if layer not in own))
+        assert torch.equal(without(given).flatten(), whole.flatten())
+        for block in own:
+            first, second, last = (layer for layer in block.layers if isinstance(layer, nn.Conv2d))
+            for layer in (first, second):
+                wanted = 2 / 1.04 / layer.weight[0].numel() * 6**-0.5  # the variance
+                assert layer.weight.var().item() == pytest.approx(wanted, rel=0.15)
+            assert not last.weight.any()
+    small = discriminator.layers[0](x)
+    for layer in discriminator.layers:
+        if isinstance(layer, resnet.Resample):
+            halved = nn.functional.avg_pool2d(small, 2)
+            small = layer(small)
+            torch.testing.assert_close(small, layer.channels(halved))
+
+
+@pytest.mark.parametrize("norm", [None, blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(8)])
+def test_gradients_reach_all_of_a_resnet(norm):
+    """The last layer of a block moves first; once it has, all that comes before it does."""
+    generator, discriminator = _resnet((2, 28, 28), norm=norm, batch_layer=MinibatchStddev)
+    for network in (generator, discriminator):
+        for layer in network.modules():
+            if isinstance(layer, resnet.Block):
+                nn.init.normal_(layer.layers[-1].weight, std=0.1)
+    discriminator(generator(torch.randn(6, 5))).square().sum().backward()
+    for network in (generator, discriminator):
+        for name, p in network.named_parameters():
+            assert p.grad.isfinite().all(), name
+            biases_before_a_norm = norm and name.endswith("bias")
+            assert p.grad.any() or biases_before_a_norm, name
+
+
+def test_a_resnet_with_spectral_norm_starts_finite():
+    generator, discriminator = _resnet(norm=blocks.SpectralNorm())
+    assert discriminator(generator(torch.randn(4, 5))).isfinite().all()
+
+
+def test_a_pacgan_is_the_papers():
+    """G: four layers of 400 with batch norm and no bias, then a linear one; D: three of 200 maxout units of 5."""
+    generator = pacgan.Generator((2,), 2, False, [400] * 4, nn.ReLU, blocks.BatchNorm())
+    discriminator = pacgan.Discriminator((4,), [200] * 3, 5)  # packs of 2
+    assert _weights(generator) == (2 + 3 * 400) * 400 + 4 * 2 * 400 + 400 * 2 + 2
+    assert _weights(discriminator) == (4 + 1) * 1000 + 2 * (200 + 1) * 1000 + 200 + 1
+    weights = torch.cat([p.flatten() for p in discriminator.parameters() if p.ndim == 2])
+    assert weights.std().item() == pytest.approx(0.02, rel=0.01)
+    assert not any(p.any() for p in discriminator.parameters() if p.ndim == 1)
+    assert generator(torch.randn(3, 2)).shape == (3, 2)
+
+
+def test_maxout_takes_the_greatest_piece():
+    x = torch.tensor([[1.0, 3, 2, -4, -6, -5]])
+    assert pacgan.Maxout(3)(x).tolist() == [[3, -4]]
+
+
+@pytest.mark.parametrize("kind", ["resnet", "pacgan"])
+def test_replicas_of_networks_that_vmap_plays(kind):
+    """Scores, R1's inner gradient and its gradient in the weights: each member's are those that it has alone."""
+
+    def made(seed):
+        if kind == "resnet":
+            _, network = _resnet((2, 8, 8), batch_layer=MinibatchStddev)
+        else:
+            network = pacgan.Discriminator((2, 8, 8), [6, 5], 3, batch_layer=MinibatchStddev)
+        torch.manual_seed(seed)
+        for p in network.parameters():
+            nn.init.normal_(p, std=0.3)
+        return network
+
+    def play(network, x):
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
+        slope.square().sum().backward()
+        return slope.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+    members, x = [made(seed) for seed in range(3)], torch.randn(3, 8, 2, 8, 8)
+    together = Replicated(members)
+    assert not together.batched
+    slopes, gradients = play(together, x)
+    for i, member in enumerate(members):
+        slope, own = play(member, x[i])
+        torch.testing.assert_close(slopes[i], slope, rtol=1e-4, atol=1e-5)
+        for name, gradient in own.items():
+            torch.testing.assert_close(gradients[f"networks.{name}"][i], gradient, rtol=1e-3, atol=1e-4)
 
 
 def test_the_books_networks_for_faces_are_the_books():
@@ -164,6 +321,8 @@ def _discriminators(**options):
     torch.manual_seed(0)
     yield mlp.Discriminator((2,), (6, 7), nn.LeakyReLU, blocks.LayerNorm(), **options), (2,)
     yield conv.Discriminator((1, 28, 28), 4, nn.LeakyReLU, blocks.SpectralNorm(), **options), (1, 28, 28)
+    yield resnet.Discriminator((3, 8, 8), 4, 1, nn.LeakyReLU, blocks.NoNorm(), **options), (3, 8, 8)
+    yield pacgan.Discriminator((2,), (6, 7), 3, **options), (2,)
 
 
 def test_d_scores_what_its_features_tell():

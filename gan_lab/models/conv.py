@@ -1,17 +1,20 @@
 """Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 128 pixels.
 
 Weights start as DCGAN's: normal, with standard deviation 0.02; biases at 0. Each step doubles (G) or
-halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels.
+halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels. With a number of `stages` the
+networks are those that mode-collapse papers call DCGAN, after its widespread TensorFlow code: 5×5 kernels, as many
+halvings, odd sides halved upwards.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.models.batch_layers import BatchLayer
 from gan_lab.models.blocks import NoNorm
-from gan_lab.models.limits import halvings
+from gan_lab.models.limits import halvings, rounded_halvings
 
 
 def _initialise(layer: nn.Module) -> None:
@@ -19,6 +22,11 @@ def _initialise(layer: nn.Module) -> None:
         nn.init.normal_(layer.weight, 0, 0.02)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], tuple[int, int, int]]:
+    """The maps' sides, from the picture down; its convolutions' kernel, stride and padding."""
+    return (halvings(shape), (4, 2, 1)) if stages is None else (rounded_halvings(shape, stages), (5, 2, 2))
 
 
 class Generator(nn.Module):
@@ -31,6 +39,7 @@ class Generator(nn.Module):
         channels: feature maps next to the picture; twice as many at each halving.
         activation: makes the module behind each hidden layer.
         norm: one of `gan_lab.models.blocks`, put between layer and activation as in DCGAN.
+        stages: halvings by 5×5 kernels; None: by 4×4 ones, down to a side of 4 to 7.
 
     Raises:
         LabError: for images of a size that it can't make.
@@ -44,10 +53,12 @@ class Generator(nn.Module):
         channels: int,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
+        stages: int | None = None,
     ):
         super().__init__()
-        sides = halvings(shape)[:0:-1]  # smallest first, without the picture itself: 7, 14
-        widths = [channels * 2**i for i in reversed(range(len(sides)))]
+        sides, kind = _sides(shape, stages)
+        sides = sides[::-1]  # smallest first, the picture's last: 7, 14, 28
+        widths = [channels * 2**i for i in reversed(range(len(sides) - 1))]
         side, width = sides[0], widths[0]
         layers: list[nn.Module] = [
             norm.weight(nn.Linear(latent_dim, width * side * side)),
@@ -55,10 +66,10 @@ class Generator(nn.Module):
             norm.features((width, side, side)),
             activation(),
         ]
-        for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
-            up = norm.weight(nn.ConvTranspose2d(i, o, 4, stride=2, padding=1))
-            layers += [up, norm.features((o, s, s)), activation()]
-        layers.append(norm.weight(nn.ConvTranspose2d(widths[-1], shape[0], 4, stride=2, padding=1)))
+        for i, o, (small, s) in zip(widths, [*widths[1:], shape[0]], pairwise(sides), strict=True):
+            more = s - 2 * small + kind[0] % 2  # rows and columns: a 5×5 kernel gives 2·small − 1
+            layers.append(norm.weight(nn.ConvTranspose2d(i, o, *kind, more)))
+            layers += [norm.features((o, s, s)), activation()] if s < sides[-1] else []
         self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(_initialise)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
@@ -79,13 +90,15 @@ class Discriminator(nn.Module):
         activation: Callable[[], nn.Module],
         norm: NoNorm,
         batch_layer: BatchLayer | None = None,
+        stages: int | None = None,
     ):
         super().__init__()
-        sides = halvings(shape)[1:]  # 14, 7
+        sides, kind = _sides(shape, stages)
+        sides = sides[1:]  # 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
-        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], 4, stride=2, padding=1)), activation()]
+        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], *kind)), activation()]
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
-            down = norm.weight(nn.Conv2d(i, o, 4, stride=2, padding=1))
+            down = norm.weight(nn.Conv2d(i, o, *kind))
             layers += [down, norm.features((o, s, s)), activation()]
         beside = [] if batch_layer is None else [batch_layer((widths[-1], sides[-1], sides[-1]))]
         maps = widths[-1] + sum(layer.extra for layer in beside)

@@ -5,19 +5,39 @@ from collections.abc import Sequence
 from gan_lab.errors import LabError
 
 
-def halvings(shape: Sequence[int]) -> list[int]:
+def halvings(shape: Sequence[int], model: str = "conv", least: int = 28) -> list[int]:
     """The sides of a convolutional network's feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
 
+    Args:
+        model: the network's option, which the message names.
+        least: pixels of the smallest picture that it takes.
+
     Raises:
-        LabError: for anything but square images of 28 to 128 pixels that halve to a side of 4 to 7.
+        LabError: for anything but square images of `least` to 128 pixels that halve to a side of 4 to 7.
     """
     sides = [shape[-1]]
     while sides[-1] > 7 and sides[-1] % 2 == 0:
         sides.append(sides[-1] // 2)
-    if len(shape) != 3 or shape[1] != shape[2] or not 28 <= shape[1] <= 128 or sides[-1] > 7:
+    if len(shape) != 3 or shape[1] != shape[2] or not least <= shape[1] <= 128 or sides[-1] > 7:
         raise LabError(
-            f"model=conv takes square images of 28 to 128 pixels whose side can be halved down to 4–7; "
+            f"model={model} takes square images of {least} to 128 pixels whose side can be halved down to 4–7; "
             f"this dataset's samples have the shape {tuple(shape)}.",
+            "Use model=mlp, or a dataset of such images (mnist, patches).",
+        )
+    return sides
+
+
+def rounded_halvings(shape: Sequence[int], stages: int) -> list[int]:
+    """The sides of so many feature maps, behind the picture's, odd ones halved upwards: 28 → 14 → 7 → 4 → 2.
+
+    Raises:
+        LabError: for anything but square images of at most 128 pixels, and where a map would have a side below 2.
+    """
+    sides = [-(-shape[-1] // 2**i) for i in range(stages + 1)]
+    if len(shape) != 3 or shape[1] != shape[2] or shape[1] > 128 or sides[-1] < 2:
+        raise LabError(
+            f"model.stages={stages} takes square images of {2**stages + 1} to 128 pixels; this dataset's samples have "
+            f"the shape {tuple(shape)}.",
             "Use model=mlp, or a dataset of such images (mnist, patches).",
         )
     return sides
