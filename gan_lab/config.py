@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.errors import LabError
@@ -42,7 +42,7 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     hydra_cfg = HydraConfig.get()
     overrides = hydra_cfg.overrides.task
     job = Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
-    _settle_norm(cfg)
+    settle(cfg, overrides)
     if job and job.config.exists():  # an interrupted sweep goes on
         cfg.resume = str(job.folder)
     if not cfg.resume:
@@ -94,6 +94,7 @@ def checking(cfg: DictConfig) -> Iterator[Path]:
     with output_folder() as folder:
         if cfg.resume:
             raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
+        settle(cfg, HydraConfig.get().overrides.task)
         check(cfg)
         _refuse_misplaced(cfg, HydraConfig.get().overrides.task)
         yield folder
@@ -201,17 +202,25 @@ def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
     return after
 
 
-def _settle_norm(cfg: DictConfig) -> None:
-    """Puts what `norm=usual` stands for with this model in its place: a run keeps to it.
+def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Puts what `norm=usual` stands for with this model in its place, which a run keeps to, and leaves out what an
+    experiment says of remedies that aren't chosen.
 
     Raises:
-        LabError: if the model doesn't say.
+        LabError: if the model doesn't say; if the overrides themselves set a remedy that isn't chosen.
     """
     if OmegaConf.is_dict(cfg.get("norm")) and "_target_" in cfg.norm:
         try:
             cfg.norm._target_ = cfg.norm._target_
         except OmegaConfBaseException as error:
             raise LabError("This model doesn't say what its usual_norm is.", "Say norm=layer, for example.") from error
+    remedies = cfg.get("remedy")
+    for name, node in list(remedies.items()) if OmegaConf.is_dict(remedies) else []:
+        if OmegaConf.is_dict(node) and node and "_target_" not in node:
+            if any(each.lstrip("+").startswith(f"remedy.{name}.") for each in overrides):
+                raise LabError(f"remedy.{name} isn't chosen.", f"Say remedy=[{name}], with others if there are any.")
+            with open_dict(remedies):
+                del remedies[name]
 
 
 def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:

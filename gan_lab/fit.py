@@ -78,7 +78,7 @@ EXCLUSIVE = {
     ("feature_matching", "unrolled"): "feature matching takes the place of the loss that unrolled looks ahead at",
 }
 # Those that look at each sample alone and draw nothing: several processes give what one gives.
-EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic", "decay", "r3gan"}
+EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic", "decay"}
 
 
 def _check_remedies(values: dict[str, Any]) -> None:

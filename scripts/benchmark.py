@@ -8,13 +8,14 @@ from hydra import compose
 from omegaconf import DictConfig
 
 from gan_lab.command import command
-from gan_lab.config import check, output_folder
+from gan_lab.config import check, output_folder, settle
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
 
 
 def training(*overrides: str) -> DictConfig:
     cfg = compose("train", list(overrides))
+    settle(cfg, overrides)
     check(cfg)
     return cfg
 

@@ -15,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.build import Training, build
+from gan_lab.config import settle
 from gan_lab.data import Dataset, Part, colour, images
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.files import atomic
@@ -60,6 +61,7 @@ def compose(*overrides: str) -> DictConfig:
     """train.yaml with overrides, as the command line would give it, checked."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
+    settle(cfg, overrides)
     check(cfg)
     return cfg
 
