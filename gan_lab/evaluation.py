@@ -9,7 +9,7 @@ from gan_lab.build import load
 from gan_lab.callbacks.verdict import asked, draw
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
-from gan_lab.judge import Judgement, Metrics, judge_for, protocol_samples
+from gan_lab.judge import Judge, Judgement, Metrics, judge_for, protocol_samples
 from gan_lab.runs import Run
 
 
@@ -38,11 +38,10 @@ def evaluate(
         ema: of a run with remedy=[ema], judge what the average of G's weights makes; False: what they themselves make.
 
     Returns:
-        `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own: whose samples
-        these are), `members`; per metric `mean`, `spread` (standard
-        deviation over the seeds, or of several members over their means; None for one) and `real_data`; under
-        `undefined` the metrics that some evaluation doesn't define, which of several members leaves that one out;
-        `verdicts`, one per member and seed.
+        `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own: whose samples these are),
+        `members`; per metric `mean`, `spread` (standard deviation over the seeds, or of several members over their
+        means; None for one) and `real_data`; under `undefined` the metrics that some evaluation doesn't define, which
+        of several members leaves that one out; `verdicts`, one per member and seed.
 
     Raises:
         LabError: if the run has no readable checkpoint, its data are missing, or it has no average to leave out.
@@ -53,13 +52,7 @@ def evaluate(
     judge = judge_for(dataset, Path(cache_dir), features)
     number = samples or protocol_samples(dataset)
     chosen = module.members() if member is None else [(member, module.member(member))]
-    judgements = {
-        i: [
-            judge.judge(draw(each, number, "evaluate", seed), asked(each, number, "evaluate", seed))
-            for seed in range(seeds)
-        ]
-        for i, each in chosen
-    }
+    judgements = {i: [_judgement(judge, each, number, seed) for seed in range(seeds)] for i, each in chosen}
     rows = [_defined(each) for each in judgements.values()]
     values = [together.mean(each) for each in rows] if len(rows) > 1 else rows[0]
     every = [(i, judgement) for i, each in judgements.items() for judgement in each]
@@ -79,6 +72,10 @@ def evaluate(
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
+
+
+def _judgement(judge: Judge, module: GANModule, number: int, seed: int) -> Judgement:
+    return judge.judge(draw(module, number, "evaluate", seed), asked(module, number, "evaluate", seed))
 
 
 def _leave_out_average(module: GANModule, run: Run) -> None:

@@ -193,20 +193,14 @@ class GANModule(Recorder):
         Changes nothing that training sees.
         """
         generator = self.generator if self.averaged is None else self.averaged.network
-        was_training = generator.training
+        was_training, settling = generator.training, (*self.lead, SETTLING_BATCH, self.latent_dim)
         generator.eval()
         try:
             if self.averaged is not None:
-                self.averaged.settle(self._settling)
+                self.averaged.settle(lambda i: self.draws(i, "ema").by(self.latent, settling))
             return generator(z.to(self.device))
         finally:
             generator.train(was_training)
-
-    def _settling(self, i: int) -> Tensor:
-        """Latent vectors by which the average's batch statistics are counted."""
-        streams = [stream(self.seed + member, "ema", i, self.device) for member in range(self.replicas)]
-        drawn = torch.stack([self.latent((SETTLING_BATCH, self.latent_dim), each) for each in streams])
-        return drawn if self.lead else drawn[0]
 
     @torch.no_grad()
     def scores(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -57,7 +57,11 @@ class Draws:
         """From low … high − 1."""
         return self._drawn(lambda own, **options: torch.randint(low, high, own, **options), shape)
 
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
+    def by(self, draw: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
+        """What a function draws of that shape."""
         own = tuple(shape)[len(self.lead) :]
-        drawn = [draw(own, generator=each, device=self.device, **options) for each in self._streams]
+        drawn = [draw(own, each) for each in self._streams]
         return torch.stack(drawn) if self.lead else drawn[0]
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
+        return self.by(lambda own, generator: draw(own, generator=generator, device=self.device, **options), shape)
