@@ -217,7 +217,7 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
     remedies = cfg.get("remedy")
     for name, node in list(remedies.items()) if OmegaConf.is_dict(remedies) else []:
         if OmegaConf.is_dict(node) and node and "_target_" not in node:
-            if any(each.lstrip("+").startswith(f"remedy.{name}.") for each in overrides):
+            if any(each.lstrip("+~").startswith(f"remedy.{name}.") for each in overrides):
                 raise LabError(f"remedy.{name} isn't chosen.", f"Say remedy=[{name}], with others if there are any.")
             with open_dict(remedies):
                 del remedies[name]

@@ -97,6 +97,11 @@ def _made_remedies(cfg: DictConfig, lead: Sequence[int]) -> Remedies:
 
 def _loss(cfg: DictConfig) -> Loss:
     loss = made_of("loss", cfg.loss)
+    asked = [*Loss.__annotations__, *(name for name in vars(Loss) if not name.startswith("_"))]
+    if lacking := [name for name in asked if not hasattr(loss, name)]:
+        raise LabError(
+            f"loss: {cfg.loss._target_} has no {lacking[0]}, which a step asks for.", "--help lists the options."
+        )
     for name, node in _remedies(cfg):
         if _is(node, Smoothed):
             loss = made_of(f"remedy.{name}", node, loss=loss)

@@ -42,6 +42,7 @@ PARTNERS = {  # what an option needs beside it
     "book/faces_mlp": [f"data.path={FACES}"],
     "best/stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
     "paper/veegan_stacked_mnist": ["dataset.samples=300", "model.channels=4"],
+    "best/stacked_digits": ["dataset.samples=300"],
     "paper/r3gan_stacked_mnist": ["dataset.samples=300", "batch_size=4", "model.channels=4"],
 }
 

@@ -125,7 +125,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished):
 @pytest.mark.parametrize(
     ("mistake", "told"),
     [
-        ("loss=bse", "Choose from: bce, mse."),
+        ("loss=bse", "Choose from: bce, hinge"),
         ("stepz=10", "Did you mean 'steps'?"),
         ("steps=-1", "steps has to be a whole number ≥ 1"),
         ("activation.negative_slope=steep", "has to be a number"),
@@ -159,7 +159,7 @@ def test_help_fits_a_screen_and_names_every_group_and_key():
     done = command("train.py", "--help", cwd=ROOT)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert sum(-(-max(1, len(line)) // 130) for line in lines) <= 56, "as a terminal breaks the long lists of options"
+    assert sum(-(-max(1, len(line)) // 130) for line in lines) <= 58, "as a terminal breaks the long lists of options"
     assert max(len(line) for line in lines if not re.match(r"[\w/]+: ", line)) <= 130
     config = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
     for key in config.keys() - {"defaults", "hydra", "remedy"}:  # a group
