@@ -90,7 +90,8 @@ def _is(node: DictConfig, *kinds: type) -> bool:
 
 def _made_remedies(cfg: DictConfig, lead: Sequence[int]) -> Remedies:
     """What the step plays: the loss and the networks have taken theirs."""
-    taken, known = (Smoothed, MinibatchStddev, MinibatchDiscrimination), {"leading": lead}
+    taken = (Smoothed, MinibatchStddev, MinibatchDiscrimination)
+    known: dict[str, Any] = {"leading": lead}
     own = [(f"remedy.{name}", node) for name, node in _remedies(cfg) if not _is(node, *taken)]
     return Remedies.of(made_of(key, node, **(known if _is(node, LeCam) else {})) for key, node in own)
 

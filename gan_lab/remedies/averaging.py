@@ -42,13 +42,14 @@ class Averaged(nn.Module):
         self.decay = decay
         self.network = copy.deepcopy(of).requires_grad_(False)
         self._of = (of,)  # in a tuple: not registered as its own
-        self._weights = list(self.network.parameters()), list(of.parameters())
+        self._weights: tuple[list[Tensor], list[Tensor]] = list(self.network.parameters()), list(of.parameters())
         self._settled = False
 
     @torch.no_grad()
     def update(self) -> None:
         """Goes on by a step."""
-        torch._foreach_lerp_(*self._weights, 1 - self.decay)
+        own, newest = self._weights
+        torch._foreach_lerp_(own, newest, 1 - self.decay)
         for own, other in zip(self.network.buffers(), self._of[0].buffers(), strict=True):
             own.copy_(other)
         self._settled = False

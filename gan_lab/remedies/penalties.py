@@ -22,7 +22,8 @@ Discriminator = Callable[[Tensor], Tensor]
 class Penalty:
     """What is called with the discriminator, `real`, `fake` and `draws`, and gives what D pays, per sample `(…, B)`."""
 
-    __call__: Callable[[Discriminator, Tensor, Tensor, Draws], Tensor]
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+        raise NotImplementedError
 
 
 class R1(Penalty):
