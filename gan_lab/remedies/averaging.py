@@ -48,8 +48,8 @@ class Averaged(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Goes on by a step."""
-        own, newest = self._weights
-        torch._foreach_lerp_(own, newest, 1 - self.decay)
+        mine, newest = self._weights
+        torch._foreach_lerp_(mine, newest, 1 - self.decay)
         for own, other in zip(self.network.buffers(), self._of[0].buffers(), strict=True):
             own.copy_(other)
         self._settled = False
