@@ -1,5 +1,6 @@
 """Fixtures: composed configurations, tiny trainings, and real MNIST where there is some."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -60,6 +61,11 @@ def small(group: str, option: str) -> list[str]:
 
 def compose(*overrides: str) -> DictConfig:
     """train.yaml with overrides, as the command line would give it, checked."""
+    return _composed(overrides).copy()
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
     settle(cfg, overrides)

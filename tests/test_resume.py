@@ -82,6 +82,11 @@ CASES |= {
     for key in TRAIN.keys() - {"steps", "force", "threads", "devices", "num_nodes"}
     for each in _other(key)
 }
+DRAWN = ("default", "dataset", "latent", "model", "conditional", "replicas")  # what pictures depend on
+CASES = {
+    case: settings if case.startswith(DRAWN) else [*settings, "~callbacks.pictures", "~callbacks.curves"]
+    for case, settings in CASES.items()
+}
 PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
 
 

@@ -25,7 +25,7 @@ SMALL = (
 SMALL = (*SMALL, f"cache_dir={kept_evaluators()}")
 
 
-@pytest.mark.parametrize("kib", [76, 300])
+@pytest.mark.parametrize("kib", [76, pytest.param(300, marks=pytest.mark.slow)])
 def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk, kib):
     """76 KiB: TensorBoard's own thread meets it first. 300 KiB: pictures or a checkpoint do, after some were kept."""
     folder = small_disk(kib) / "run"

@@ -24,6 +24,7 @@ def torture(tmp_path_factory) -> Torture:
     return made
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_a_random_moment_ends_as_if_nothing_had_happened(torture):
     trial = torture.trial(0, earliest=0.6)
     assert trial["differences"] == []

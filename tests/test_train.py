@@ -92,6 +92,7 @@ def test_config_is_the_composed_one(finished):
     assert config["loss"]["_target_"] == "gan_lab.losses.BCE"
 
 
+@pytest.mark.slow  # test_resume has its parts in this process
 def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
     _, folder, cwd = finished
     again = command("train.py", f"resume={folder}", cwd=cwd)
