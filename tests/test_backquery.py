@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, command, kept_evaluators, training
+from conftest import ROOT, command_here, kept_evaluators, training
 
 from gan_lab import backquery, sigmoid
 from gan_lab.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
@@ -254,7 +254,7 @@ def test_data_that_cannot_be_asked(tmp_path):
 
 
 def test_one_label(tmp_path):
-    done = command("scripts/backquery.py", "dataset=digits", "label=5", "method=inverse", CACHE, cwd=tmp_path)
+    done = command_here("scripts/backquery.py", "dataset=digits", "label=5", "method=inverse", CACHE, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "outputs" / "digits").iterdir()
     assert folder.name.startswith("backquery_")
@@ -296,7 +296,7 @@ def test_beside_a_gan(run, monkeypatch, tmp_path):
 
 
 def test_a_run_gets_a_folder(run):
-    done = command(
+    done = command_here(
         "scripts/backquery.py", "dataset=digits", "label=1", "method=inverse", f"run={run.folder}", CACHE,
         cwd=run.folder.parent,
     )  # fmt: skip

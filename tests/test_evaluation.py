@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, kept_evaluators, training
+from conftest import ROOT, command, command_here, kept_evaluators, training
 
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw, latents
@@ -27,7 +27,9 @@ def run(tmp_path_factory) -> Run:
 
 def test_mean_and_spread_over_seeds(run):
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-    done = command("scripts/evaluate.py", f"run={run.folder}", "samples=400", "seeds=2", CACHE, cwd=run.folder.parent)
+    done = command_here(
+        "scripts/evaluate.py", f"run={run.folder}", "samples=400", "seeds=2", CACHE, cwd=run.folder.parent
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads((run.folder / "evaluation.json").read_text())
     assert (result["samples"], result["seeds"], result["step"]) == (400, 2, 30)
@@ -111,7 +113,7 @@ def test_mistakes(run, tmp_path, arguments, told):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.yaml").write_text(run.config.read_text())
     places = {"run=RUN": f"run={run.folder}", "run=EMPTY": f"run={tmp_path / 'empty'}"}
-    done = command("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
+    done = command_here("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr

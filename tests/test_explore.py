@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, command, kept_evaluators, training
+from conftest import ROOT, command_here, kept_evaluators, training
 from PIL import Image
 
 from gan_lab import animation, figures
@@ -434,7 +434,7 @@ def test_mistakes(main, ring, digits, pattern, tmp_path, monkeypatch, capsys, ar
 def test_as_a_user(digits):
     before = {path: path.read_bytes() for path in digits.folder.rglob("*") if path.is_file()}
     arguments = ("op=add", "a=5", "b=three", "by=class", "normalize=True", "seed=4")
-    done = command("scripts/explore.py", f"run={digits.folder}", *arguments, CACHE, cwd=digits.folder.parent)
+    done = command_here("scripts/explore.py", f"run={digits.folder}", *arguments, CACHE, cwd=digits.folder.parent)
     assert done.returncode == 0, done.stderr
     assert "a + b: a is a vector that makes 5, b a vector that makes 3." in done.stdout
     assert "One pair is one observation" in done.stdout

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
-from conftest import command, kept_evaluators, training
+from conftest import command_here, kept_evaluators, training
 
 from gan_lab.callbacks import finite
 from gan_lab.errors import RunError
@@ -180,7 +180,7 @@ def test_data_that_hold_nan_are_blamed(tmp_path):
 
 def test_a_blow_up_ends_the_command_with_status_1_and_a_message(tmp_path):
     overrides = ("steps=300", "optim=sgd", "optim.lr=1e30", "loss=mse")
-    done = command("train.py", *overrides, *TINY[:2], f"cache_dir={kept_evaluators()}", cwd=tmp_path)
+    done = command_here("train.py", *overrides, *TINY[:2], f"cache_dir={kept_evaluators()}", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "The numbers blew up at step" in done.stderr
     assert "Traceback" not in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, command, kept_evaluators
+from conftest import ROOT, command, command_here, kept_evaluators
 
 QUICK = (
     "model.generator.hidden=[16]",
@@ -115,10 +115,10 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished):
     _, folder, cwd = finished
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for mistake in ("steps=10", "steps=-1", "loss=bse"):
-        done = command("train.py", f"hydra.run.dir={folder}", mistake, cwd=cwd)
+        done = command_here("train.py", f"hydra.run.dir={folder}", mistake, cwd=cwd)
         assert done.returncode == 2
         assert "already holds a run" in done.stderr
-    refused = command("train.py", f"resume={folder}", "steps=5", cwd=cwd)
+    refused = command_here("train.py", f"resume={folder}", "steps=5", cwd=cwd)
     assert "is finished" in refused.stderr
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -140,7 +140,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished):
 )
 def test_mistakes_leave_a_message_and_nothing_else(tmp_path, mistake, told):
     offline = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-    done = command("train.py", mistake, "data_dir=nothing_here", cwd=tmp_path, **offline)
+    done = command_here("train.py", mistake, "data_dir=nothing_here", cwd=tmp_path, **offline)
     assert done.returncode == 2, done.stderr
     assert told in done.stderr
     assert "Traceback" not in done.stderr
