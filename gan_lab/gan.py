@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
+from gan_lab.data.datamodule import Chunk
 from gan_lab.errors import LabError
 from gan_lab.latent import Latent
 from gan_lab.losses import Loss
@@ -20,8 +21,6 @@ from gan_lab.streams import Draws, stream
 
 SEEN = 64  # samples that D sees at once, at least, when it is asked for its scores
 SETTLING_BATCH = 256  # latent vectors in a batch by which batch statistics are counted anew
-
-Chunk = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
 
 
 class GANModule(Recorder):

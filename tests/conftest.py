@@ -105,22 +105,28 @@ def command(*arguments: str, cwd: Path, timeout: float = 120, **environment: str
     )
 
 
-def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same in this process, which has loaded torch already: seconds less."""
-    script, *rest = arguments
-    stdout, stderr, status = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
-        patch.chdir(cwd)
+def run_here(script: str, *arguments: str) -> int:
+    """Runs a script of the repository in this process, which has loaded torch already; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
-        patch.setattr(sys, "argv", [str(ROOT / script), *rest])
-        for name, value in environment.items():
-            patch.setenv(name, value)
+        patch.setattr(sys, "argv", [str(ROOT / script), *arguments])
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as end:
-            status = int(end.code or 0)
+            return int(end.code or 0)
         finally:
             os.environ.pop("HYDRA_FULL_ERROR", None)  # the command sets it
+    return 0
+
+
+def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`command` in this process: seconds less."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.chdir(cwd)
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        status = run_here(*arguments)
     return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
 
 

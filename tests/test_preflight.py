@@ -2,15 +2,12 @@
 
 import json
 import math
-import os
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, compose
+from conftest import compose, run_here
 from matplotlib.image import imread
 from torch import nn
 
@@ -333,23 +330,9 @@ def test_noise_fills_the_range():
 # The commands
 
 
-def _command(script: str, *arguments: str) -> int:
-    """Runs a script in this process, which has loaded torch already; its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HYDRA_FULL_ERROR", raising=False)
-        patch.setattr(sys, "argv", [script, *arguments])
-        try:
-            runpy.run_path(str(ROOT / script), run_name="__main__")
-        except SystemExit as end:
-            return int(end.code or 0)
-        finally:
-            os.environ.pop("HYDRA_FULL_ERROR", None)  # the command sets it
-    return 0
-
-
 def test_check_writes_what_it_saw(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert _command("scripts/check.py", *TINY) == 0
+    assert run_here("scripts/check.py", *TINY) == 0
     (folder,) = Path("outputs/digits").glob("check_*")
     names = [f"{number}_{name}.png" for number, name in enumerate(CHECKS, start=1)]
     assert sorted(path.name for path in folder.iterdir()) == [*names, "checks.json"]
@@ -369,7 +352,7 @@ def test_check_writes_what_it_saw(tmp_path, monkeypatch, capsys):
 
 def test_check_ends_with_1_for_a_failure_and_2_for_a_mistake(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert _command("scripts/check.py", *TINY, "optim.lr=0", "name=still") == 1
+    assert run_here("scripts/check.py", *TINY, "optim.lr=0", "name=still") == 1
     assert "✗ 2 D against noise: failure" in capsys.readouterr().out
     assert list(Path("outputs/still").glob("check_*/checks.json"))
     for mistake, told in (
@@ -378,17 +361,17 @@ def test_check_ends_with_1_for_a_failure_and_2_for_a_mistake(tmp_path, monkeypat
         ("resume=outputs/still", "resume goes with train.py only"),
         ("force=true", "force=true goes with resume"),
     ):
-        assert _command("scripts/check.py", "name=mistaken", mistake) == 2
+        assert run_here("scripts/check.py", "name=mistaken", mistake) == 2
         assert told in capsys.readouterr().err
     assert [path.name for path in Path("outputs").iterdir()] == ["still"], "nothing half-made"
 
 
 def test_help_names_the_checks(capsys):
-    assert _command("scripts/check.py", "--help") == 0
+    assert run_here("scripts/check.py", "--help") == 0
     told = capsys.readouterr().out
     for part in ("1 the data", "2 D against noise", "3 the untrained G", "4 the objective", "preflight=true"):
         assert part in told
-    assert _command("train.py", "--help") == 0
+    assert run_here("train.py", "--help") == 0
     assert "preflight        true: the checks of scripts/check.py first" in capsys.readouterr().out
 
 
@@ -405,7 +388,7 @@ RUN = (
 
 def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert _command("train.py", *RUN, "optim_g.lr=0", "preflight=true") == 2
+    assert run_here("train.py", *RUN, "optim_g.lr=0", "preflight=true") == 2
     told = capsys.readouterr().err
     assert told.startswith("Pre-flight check failed (the objective")
     assert "no weight of G moves" in told
@@ -416,7 +399,7 @@ def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, ca
         raise LabError("The disk is full.")
 
     monkeypatch.setattr(build, "build", full)
-    assert _command("train.py", *RUN, "preflight=true") == 2
+    assert run_here("train.py", *RUN, "preflight=true") == 2
     assert "The disk is full." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [], "neither do checks that passed"
 
@@ -426,7 +409,7 @@ def test_a_training_is_the_same_to_the_bit_with_and_without(tmp_path, monkeypatc
     runs = {}
     for name, preflight_first in (("without", "false"), ("with", "true")):
         overrides = (*RUN, f"preflight={preflight_first}", f"name={name}")
-        assert _command("train.py", *overrides) == 0
+        assert run_here("train.py", *overrides) == 0
         (runs[name],) = (Run(path) for path in Path("outputs", name).iterdir())
     assert not runs["without"].preflight.exists()
     assert len(list(runs["with"].preflight.iterdir())) == 5
@@ -437,5 +420,5 @@ def test_a_training_is_the_same_to_the_bit_with_and_without(tmp_path, monkeypatc
     assert torch.equal(ours["gan_lab"]["torch_rng"], theirs["gan_lab"]["torch_rng"])
     # what goes on was checked before it began
     monkeypatch.setattr(preflight, "run_checks", lambda _: pytest.fail("checked again"))
-    assert _command("train.py", f"resume={runs['without'].folder}", "steps=15", "preflight=true") == 0
+    assert run_here("train.py", f"resume={runs['without'].folder}", "steps=15", "preflight=true") == 0
     assert runs["without"].read_summary()["steps"] == 15

@@ -1,7 +1,6 @@
 """A run that was stopped, killed or damaged goes on as if nothing had happened: on the CPU, to the bit."""
 
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, ROOT, command, kept_evaluators, small, training
+from conftest import OPTIONS, ROOT, command, kept_evaluators, run_here, small, training
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
@@ -282,21 +281,6 @@ def test_two_damaged_checkpoints_are_told_with_the_way_out(tmp_path):
 
 # With other settings, by train.py itself: it alone knows what was said on the command line.
 
-
-def _train(*arguments: str) -> int:
-    """Runs train.py in this process; its exit status."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HYDRA_FULL_ERROR", raising=False)
-        patch.setattr(sys, "argv", ["train.py", *arguments])
-        try:
-            runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
-        except SystemExit as end:
-            return int(end.code or 0)
-        finally:
-            os.environ.pop("HYDRA_FULL_ERROR", None)  # the command sets it
-    return 0
-
-
 STARTED = (*SHORT, *PATTERN, "optim.lr=0.01", f"cache_dir={kept_evaluators()}", "callbacks.pictures.every=100")
 
 
@@ -320,7 +304,7 @@ def stopped(tmp_path_factory) -> Run:
     """A run that was started by train.py and stopped at step 6."""
     run = Run(tmp_path_factory.mktemp("stopped") / "run")
     with _stopping_after(5):
-        assert _train(f"hydra.run.dir={run.folder}", *STARTED) == 128 + signal.SIGTERM
+        assert run_here("train.py", f"hydra.run.dir={run.folder}", *STARTED) == 128 + signal.SIGTERM
     assert run.load_checkpoint()["gan_lab"]["step"] == 6
     return run
 
@@ -337,7 +321,7 @@ def _bytes(run: Run) -> dict[Path, bytes]:
 
 def test_other_settings_are_refused_with_what_differs(copied, capsys):
     before = _bytes(copied)
-    assert _train(f"resume={copied.folder}", "loss=mse", "optim.lr=0.5", "steps=20") == 2
+    assert run_here("train.py", f"resume={copied.folder}", "loss=mse", "optim.lr=0.5", "steps=20") == 2
     told = capsys.readouterr().err.splitlines()
     assert "was trained with other settings:" in told[0]
     assert "  optim.lr: 0.01 → 0.5" in told
@@ -348,20 +332,22 @@ def test_other_settings_are_refused_with_what_differs(copied, capsys):
 
 def test_another_remedy_is_refused_with_what_differs_or_forced_where_the_checkpoint_allows_it(copied, capsys):
     before = _bytes(copied)
-    assert _train(f"resume={copied.folder}", "remedy=[r1,ema]") == 2
+    assert run_here("train.py", f"resume={copied.folder}", "remedy=[r1,ema]") == 2
     told = capsys.readouterr().err.splitlines()
     assert "  remedy.r1._target_: not set → gan_lab.remedies.penalties.R1" in told
     assert "  remedy.ema.decay: not set → 0.999" in told
-    assert _train(f"resume={copied.folder}", "remedy=[ema]", "force=true") == 2, "there is no average to go on with"
+    assert run_here("train.py", f"resume={copied.folder}", "remedy=[ema]", "force=true") == 2, (
+        "there is no average to go on with"
+    )
     assert "its checkpoint is of other networks" in capsys.readouterr().err
     assert _bytes(copied) == before
-    assert _train(f"resume={copied.folder}", "remedy=[r1]", "force=true") == 0
+    assert run_here("train.py", f"resume={copied.folder}", "remedy=[r1]", "force=true") == 0
     assert copied.read_summary()["remedy"] == ["r1"]
     assert "  remedy.r1" not in capsys.readouterr().err
 
 
 def test_the_original_settings_may_be_repeated_and_steps_and_threads_changed(copied):
-    assert _train(f"resume={copied.folder}", *STARTED, "steps=15", "threads=1") == 0
+    assert run_here("train.py", f"resume={copied.folder}", *STARTED, "steps=15", "threads=1") == 0
     assert copied.read_summary()["steps"] == 15
     config = yaml.safe_load(copied.config.read_text())
     assert (config["steps"], config["optim"]["lr"]) == (15, 0.01)
@@ -376,7 +362,7 @@ def test_force_makes_a_new_learning_rate_count(copied):
     """Loading an optimiser's state brings its old learning rate back, unless something is done about it."""
     before, settings = copied.load_checkpoint(), copied.config.read_text()
     assert _rates(copied) == [0.01, 0.01]
-    assert _train(f"resume={copied.folder}", "optim.lr=1e-30", "force=true") == 0
+    assert run_here("train.py", f"resume={copied.folder}", "optim.lr=1e-30", "force=true") == 0
     after = copied.load_checkpoint()
     assert _rates(copied) == [1e-30, 1e-30]
     assert all(torch.equal(after["state_dict"][name], w) for name, w in before["state_dict"].items()), (
@@ -391,7 +377,7 @@ def test_force_makes_a_new_learning_rate_count(copied):
 
 
 def test_force_with_another_optimiser_starts_with_an_empty_memory(copied):
-    assert _train(f"resume={copied.folder}", "optim=rmsprop", "optim.lr=0.02", "force=true") == 0
+    assert run_here("train.py", f"resume={copied.folder}", "optim=rmsprop", "optim.lr=0.02", "force=true") == 0
     state = copied.load_checkpoint()
     assert state["gan_lab"]["optimizers"] == ["RMSprop", "RMSprop"]
     remembered = state["optimizer_states"][0]["state"][0]
@@ -401,14 +387,14 @@ def test_force_with_another_optimiser_starts_with_an_empty_memory(copied):
 
 def test_a_forced_change_that_is_stopped_again_stays_in_force(copied):
     with _stopping_after(10):
-        assert _train(f"resume={copied.folder}", "optim.lr=0.3", "force=true") == 128 + signal.SIGTERM
-    assert _train(f"resume={copied.folder}") == 0
+        assert run_here("train.py", f"resume={copied.folder}", "optim.lr=0.3", "force=true") == 128 + signal.SIGTERM
+    assert run_here("train.py", f"resume={copied.folder}") == 0
     assert _rates(copied) == [0.3, 0.3]
 
 
 def test_other_networks_are_refused_even_if_forced(copied, capsys):
     before = _bytes(copied)
-    assert _train(f"resume={copied.folder}", "model.generator.hidden=[20]", "force=true") == 2
+    assert run_here("train.py", f"resume={copied.folder}", "model.generator.hidden=[20]", "force=true") == 2
     assert "its checkpoint is of other networks" in capsys.readouterr().err
     assert _bytes(copied) == before
 

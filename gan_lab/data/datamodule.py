@@ -15,7 +15,7 @@ from gan_lab.data import SHUFFLED, Dataset, Samples
 from gan_lab.errors import LabError
 from gan_lab.streams import stream
 
-Chunk = Tensor | tuple[Tensor, Tensor]
+Chunk = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
 
 CHUNK = 20  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
 LARGE = 2**22  # bytes of a chunk beyond which it has fewer

@@ -1,4 +1,4 @@
-"""Normalisations, the one part that every network shares.
+"""What networks share: normalisations, and the start of DCGAN's weights.
 
 A normalisation offers two things: `features(shape)`, a module put behind a hidden layer whose output has that shape
 (without the batch axis: `(F,)` or `(C, H, W)`), and `weight(layer)`, the layer itself with its weight
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.models.limits import check_norm
 
@@ -79,3 +80,12 @@ class SpectralNorm(NoNorm):
 
     def weight(self, layer: nn.Module) -> nn.Module:
         return spectral_norm(layer)
+
+
+def start_small(layer: nn.Module) -> None:
+    """Weights of a linear layer or convolution drawn with standard deviation 0.02, biases 0 (Radford et al. 2016,
+    arXiv:1511.06434, section 3); weights that a normalisation reparametrises have their own start."""
+    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not is_parametrized(layer):
+        nn.init.normal_(layer.weight, 0, 0.02)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -10,18 +10,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.models.batch_layers import BatchLayer
-from gan_lab.models.blocks import NoNorm
+from gan_lab.models.blocks import NoNorm, start_small
 from gan_lab.models.limits import halvings, rounded_halvings
-
-
-def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not is_parametrized(layer):
-        nn.init.normal_(layer.weight, 0, 0.02)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
 
 
 def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], tuple[int, int, int]]:
@@ -70,7 +62,7 @@ class Generator(nn.Module):
             more = s - 2 * small + kind[0] % 2  # rows and columns: a 5×5 kernel gives 2·small − 1
             layers.append(norm.weight(nn.ConvTranspose2d(i, o, *kind, more)))
             layers += [norm.features((o, s, s)), activation()] if s < sides[-1] else []
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(_initialise)
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(start_small)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z)  # (B, C, H, W)
@@ -103,7 +95,7 @@ class Discriminator(nn.Module):
         beside = [] if batch_layer is None else [batch_layer((widths[-1], sides[-1], sides[-1]))]
         maps = widths[-1] + sum(layer.extra for layer in beside)
         last = norm.weight(nn.Linear(maps * sides[-1] ** 2, 1))
-        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(_initialise)
+        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(start_small)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)

@@ -9,17 +9,9 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.models.batch_layers import BatchLayer
-from gan_lab.models.blocks import NoNorm
-
-
-def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Linear) and not is_parametrized(layer):
-        nn.init.normal_(layer.weight, 0, 0.02)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
+from gan_lab.models.blocks import NoNorm, start_small
 
 
 class Maxout(nn.Module):
@@ -60,7 +52,7 @@ class Generator(nn.Module):
         for i, o in pairwise([latent_dim, *hidden]):
             layers += [norm.weight(nn.Linear(i, o, bias=False)), norm.features((o,)), activation()]
         layers.append(norm.weight(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))))
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(_initialise)
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(start_small)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z).unflatten(-1, self.shape)  # (B, *shape)
@@ -85,7 +77,7 @@ class Discriminator(nn.Module):
             layers += [nn.Linear(i, o * pieces), Maxout(pieces)]
         beside = [] if batch_layer is None else [batch_layer((widths[-1],))]
         features = widths[-1] + sum(layer.extra for layer in beside)
-        self.layers = nn.Sequential(*layers, *beside, nn.Linear(features, 1)).apply(_initialise)
+        self.layers = nn.Sequential(*layers, *beside, nn.Linear(features, 1)).apply(start_small)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, *shape)
         return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (B,)

@@ -1,8 +1,8 @@
 """What the discriminator is shown in the place of plain samples, real and fake alike.
 
-A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers;
-gradients go through it to the samples. `shown_shape` is the shape of what it gives, for which D has to be built. Both
-of a batch's sides, and in phase 3 G's fakes, go through the same view, each with draws of its own.
+A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers; gradients go through it
+to the samples. `shown_shape` is the shape of what it gives, for which D has to be built. Both of a batch's sides, and
+in phase 3 G's fakes, go through the same view, each with draws of its own.
 """
 
 import math
@@ -54,12 +54,12 @@ class InstanceNoise(View):
         steps: how long there is noise, > 0.
     """
 
+    order = 1
+
     def __init__(self, std: float = 0.1, steps: int = 10_000):
         if std < 0 or steps <= 0:
             raise LabError(f"Instance noise of std={std} over steps={steps} makes no sense.", "std ≥ 0 and steps > 0.")
         self.std, self.steps = std, steps
-
-    order = 1
 
     def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
         std = self.std * max(0.0, 1 - step / self.steps)
