@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from gan_lab.compare import Findings, compare, origin, panels
+from gan_lab.compare import Findings, compare, origin, panels, snapshots
 from gan_lab.compare.collect import Record, find, number, read
 from gan_lab.compare.report import DESIGNS, SENTENCES
 from gan_lab.compare.sentences import amount
@@ -157,11 +157,11 @@ def _recipe(section: Section) -> list[str]:
     lines = [f"{told}: {_verdicts(runs) or 'no verdict'}.", "", *_table(rows)]
     lines += [f"Caution: {benchmark.caution}", ""] if benchmark else []
     run = Run(findings.folder / str(runs["run"].iloc[0]))
-    image, gap = panels.last_samples(run)
+    image, gap = snapshots.last_samples(run)
     if image is None:
         return [*lines, f"No picture: {gap}.", ""]
     words_of_it = f"Samples of {_plain(section.name)} at the end of training"
-    return [*lines, *section.picture("samples", panels.small_png(image), words_of_it)]
+    return [*lines, *section.picture("samples", snapshots.small_png(image), words_of_it)]
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -235,6 +235,8 @@ def _comparison(section: Section) -> list[str]:
     for metric in findings.headline[:1]:
         words = f"What each change did to the {findings.measures[metric].words}, with 95 % intervals"
         lines += section.picture(metric, panels.forest_png(findings, metric), words)
+    if sheet := snapshots.sheet_png(findings):
+        lines += section.picture("samples", sheet, "Samples of each variant's first seed at the end of training")
     found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
     rows = []
     for variant in findings.variants:

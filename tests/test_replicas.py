@@ -16,7 +16,7 @@ from torch import nn
 from gan_lab import plots, together
 from gan_lab.build import Rehearsal, Training, load
 from gan_lab.callbacks.verdict import draw
-from gan_lab.compare import compare, panels
+from gan_lab.compare import compare, panels, snapshots
 from gan_lab.data import Dataset, Part, images
 from gan_lab.data.datamodule import Stream
 from gan_lab.errors import LabError, RunError
@@ -432,7 +432,7 @@ def test_a_report_shows_members_as_runs(judged):
     assert len(tables) == 3
     row = pd.read_csv(judged.metrics).set_index("step").loc[20]
     assert tables[2].loc[20, "loss/g"] == row["loss/g/2"]
-    picture, real, _ = panels._halves(judged, panels._replicated(judged))
+    picture, real, _ = snapshots._halves(judged, snapshots._replicated(judged))
     assert (picture.width > 1.5 * picture.height) is (real is None) is True, "a wide one, not cut into halves"
 
 

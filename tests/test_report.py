@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab.compare import Findings, panels
+from gan_lab.compare import Findings, panels, snapshots
 from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
@@ -317,7 +317,7 @@ def test_links_are_relative_to_the_report(tmp_path):
 
 def test_gaps_are_said(tmp_path, monkeypatch):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
-    monkeypatch.setattr(panels, "PIXELS", 5_000)
+    monkeypatch.setattr(snapshots, "PIXELS", 5_000)
     broken = [Run(tmp_path / f"SGD_{seed}") for seed in range(5)]
     broken[0].metrics.unlink()
     broken[1].metrics.write_text("step,loss/d_real\n1,2\n3,x")
@@ -391,7 +391,7 @@ def test_many_variants(tmp_path):
     assert "The 30 largest of 325 comparisons" in page.text
     assert "313 more" in page.text
     assert len(page.source) < 8e6
-    assert all(len(decoded(image["src"])[1]) <= panels.BYTES for image in page.all("img", "samples"))
+    assert all(len(decoded(image["src"])[1]) <= snapshots.BYTES for image in page.all("img", "samples"))
 
 
 def test_shown_differences_are_not_folded_away(tmp_path):

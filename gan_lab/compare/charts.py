@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 BLUE, SKY, RED, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 LOSSES = {  # column of metrics.csv → name, colour, line
@@ -151,6 +152,21 @@ def labels(shares: np.ndarray, top: float) -> str:
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     return svg(figure)
+
+
+@_style
+def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
+    """Pictures of about the same form beside each other, each below its name; at most six in a row."""
+    across = min(len(pictures), 6)
+    down = -(-len(pictures) // across)
+    form = max(image.height / image.width for _, image in pictures)
+    figure = Figure(figsize=(2 * across, down * (2 * form + 0.35)), layout="constrained")
+    for axes in figure.subplots(down, across, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, (name, image) in zip(figure.axes, pictures, strict=False):
+        axes.imshow(image)
+        axes.set_title("\n".join(textwrap.wrap(_printable(name), 26)), fontsize="medium")
+    return figure
 
 
 @_style

@@ -2,10 +2,8 @@
 
 import base64
 import io
-import math
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,15 +17,13 @@ from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import Measure, amount, change, helped, instead
+from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
 
-PANELS = 24  # so many variants have pictures
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most
 LINES = 30  # of a forest plot, at most
-PIXELS = 20_000_000  # of a picture that is read, at most
-BYTES = 200_000  # of a picture in the report, at most: 25 of them and all else stay below 9 MB
 
 Link = Callable[[str], str | None]
 
@@ -73,7 +69,7 @@ def _forest(findings: Findings, metric: str) -> Card:
 
 
 def forest_png(findings: Findings, metric: str) -> bytes:
-    """The effects in a metric as a picture for a document, of `BYTES` at most."""
+    """The effects in a metric as a picture for a document, of `snapshots.BYTES` at most."""
     measure = findings.measures[metric]
     drawn = charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.more_is_better))
     return small_png(Image.open(io.BytesIO(drawn)).convert("RGB"))
@@ -216,74 +212,22 @@ def labels(findings: Findings, kept: dict[Variant, Kept]) -> list[Card]:
 
 def samples(findings: Findings, link: Link) -> list[Card]:
     """The last samples of each variant's first run that has a picture, and real samples."""
-    cards, real = [], None
-    for variant in findings.variants[:PANELS]:
-        card = Card(findings.names[variant])
-        for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
-            folder = Run(findings.folder / str(run.run))
-            made, beside, gap = _halves(folder, _replicated(folder))
-            if made is None:
-                card.gaps.append(f"seed {run.seed}: {gap}")
-                continue
-            card.picture, card.link, card.caption = _uri(small_png(made), "png"), link(str(run.run)), f"seed {run.seed}"
-            card.alt = f"Samples of {card.name}, seed {run.seed}"
-            real = real or beside
-            break
+    taken, real = snapshots(findings)
+    cards = []
+    for shot in taken:
+        card = Card(shot.name, gaps=shot.gaps)
+        if shot.image is not None and shot.run is not None:
+            card.picture, card.link, card.caption = (
+                _uri(small_png(shot.image), "png"),
+                link(shot.run),
+                f"seed {shot.seed}",
+            )
+            card.alt = f"Samples of {shot.name}, seed {shot.seed}"
         cards.append(card)
     if real:
-        cards.append(
-            Card(
-                "Real data",
-                picture=_uri(small_png(real), "png"),
-                alt="Real samples",
-                caption="what G should learn to make",
-            )
-        )
+        picture, caption = _uri(small_png(real), "png"), "what G should learn to make"
+        cards.append(Card("Real data", picture=picture, alt="Real samples", caption=caption))
     return cards
-
-
-def _replicated(run: Run) -> bool:
-    with suppress(LabError, OSError):
-        return run.read_summary().get("replicas", 1) != 1
-    return False
-
-
-def _halves(run: Run, whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
-    """The two halves of a run's last picture, as `plots.samples` draws them: generated and real; or why there are none.
-
-    Args:
-        whole_only: leave it whole, as `plots.members` draws it.
-    """
-    whole, gap = last_samples(run)
-    if whole is None or whole_only or whole.width < 1.5 * whole.height:
-        return whole, None, gap
-    middle = whole.width // 2
-    return whole.crop((0, 0, middle, whole.height)), whole.crop((middle, 0, whole.width, whole.height)), ""
-
-
-def last_samples(run: Run) -> tuple[Image.Image | None, str]:
-    """The last picture of samples that a run kept, or why there is none."""
-    paths = sorted(run.images.glob("samples_*.png"))
-    if not paths:
-        return None, "no picture of samples"
-    try:
-        with Image.open(paths[-1]) as image:
-            if image.width * image.height > PIXELS:
-                return None, f"{paths[-1].name} is too large"
-            return image.convert("RGB"), ""
-    except Exception:  # PIL tells damage by errors of many types
-        return None, f"{paths[-1].name} is damaged"
-
-
-def small_png(image: Image.Image) -> bytes:
-    """With 256 colours, and as large as `BYTES` allow."""
-    while True:
-        content = io.BytesIO()
-        image.quantize(256).save(content, "PNG")
-        if content.tell() <= BYTES or min(image.size) < 64:
-            return content.getvalue()
-        shrink = 0.9 * math.sqrt(BYTES / content.tell())
-        image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
 
 
 def _uri(content: bytes, kind: str) -> str:

@@ -16,6 +16,7 @@ from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.panels import Link
 from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
+from gan_lab.compare.snapshots import PANELS
 from gan_lab.files import atomic
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
@@ -63,7 +64,7 @@ def _page(findings: Findings, home: Path) -> str:
     def link(run: str) -> str | None:
         return _link(findings.folder, run, home)
 
-    kept = {variant: panels.look_into(findings, variant) for variant in findings.variants[: panels.PANELS]}
+    kept = {variant: panels.look_into(findings, variant) for variant in findings.variants[:PANELS]}
     headline, others = _metrics(findings)
     span = _span([summary for summary in findings.summaries if summary.metric in headline])
     columns, rows = _table(findings, headline, others, span, link)
@@ -86,7 +87,7 @@ def _page(findings: Findings, home: Path) -> str:
         samples=panels.samples(findings, link),
         curves=panels.curves(findings, kept),
         labels=panels.labels(findings, kept),
-        panels=panels.PANELS,
+        panels=PANELS,
         apart=[(run, link(str(run)), why) for run, why in findings.apart[["run", "reason"]].itertuples(index=False)],
     )
 
