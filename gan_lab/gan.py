@@ -138,7 +138,7 @@ class GANModule(Recorder):
             self._freeze(False)
             if self.averaged is not None:
                 self.averaged.update()
-            self.record(d_real, d_fake, g, loss.answer(real_scores).mean(-1), loss.answer(fake_scores).mean(-1))
+            self.record(real_scores, fake_scores, d_real, d_fake, g)
         self.end_chunk(len(batches) // self.n_critic)
 
     def _wanted(self, values: Tensor, *seen: Any) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.errors import RunError
+from gan_lab.losses import Loss
 
 RECORDED = ("loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake")
 
@@ -37,8 +38,11 @@ class Recorder(pl.LightningModule):
         step: how many have been played.
         last_row: of the log.
         row_steps: over how many steps it is the mean.
-        unlogged: the RECORDED values `(5, …)` of each step since then.
+        unlogged: the RECORDED values `(5, …)` of each step since then, up to the last that was gathered.
+        loss: tells what D's scores answer.
     """
+
+    loss: Loss
 
     def __init__(self, steps: int, log_every: int, replicas: int):
         super().__init__()
@@ -49,15 +53,27 @@ class Recorder(pl.LightningModule):
         self.last_row: dict[str, float] = {}
         self.row_steps = 0
         self.unlogged: list[Tensor] = []
+        self._losses: list[Tensor] = []  # three, and two batches of scores, of each step that isn't gathered yet
+        self._scores: list[Tensor] = []
         self._rank, self._ranks = 0, 1  # of the processes that train it together
 
-    def record(self, *values: Tensor) -> None:
-        """Notes a step's values `(…)`, in the order of RECORDED."""
+    def record(self, real_scores: Tensor, fake_scores: Tensor, *losses: Tensor) -> None:
+        """Notes D's scores `(…, B)` and the three losses `(…)` of a step: for many steps at once the rest is cheaper."""
         self.step += 1
-        self.unlogged.append(torch.stack([value.detach() for value in values]))
+        self._scores += (real_scores.detach(), fake_scores.detach())
+        self._losses += [each.detach() for each in losses]
+
+    def gather(self) -> None:
+        """Makes the RECORDED values of what was noted."""
+        if self._losses:
+            losses = torch.stack(self._losses).unflatten(0, (-1, 3))
+            answers = self.loss.answer(torch.stack(self._scores)).mean(-1).unflatten(0, (-1, 2))
+            self.unlogged += torch.cat([losses, answers], 1).unbind()
+            self._losses, self._scores = [], []
 
     def end_chunk(self, steps: int) -> None:
         """Looks at the values of these steps and writes a row when it is due: no sooner does anything wait."""
+        self.gather()
         values = self.trainer.strategy.reduce(torch.stack(self.unlogged[-steps:]), reduce_op="mean")  # (S, 5, …)
         if self._ranks > 1:  # what all processes saw together
             self.unlogged[-steps:] = values.unbind()
@@ -110,6 +126,7 @@ class Recorder(pl.LightningModule):
 
     def records(self) -> dict[str, Any]:
         """What `take_over` needs to go on."""
+        self.gather()
         return {
             "step": self.step,
             "unlogged": [values.cpu() for values in self.unlogged],
@@ -120,6 +137,7 @@ class Recorder(pl.LightningModule):
 
     def take_over(self, state: dict[str, Any]) -> None:
         self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
+        self._losses, self._scores = [], []
         self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
         self.unlogged = [values.float().view(len(RECORDED), *self.lead) for values in state["unlogged"]]
         self.note_failed(state)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, command
 from PIL import Image
@@ -13,7 +14,7 @@ from test_compare import ADAM, SGD, made_up
 
 from gan_lab.compare import origin
 from gan_lab.compare.collect import find, read
-from gan_lab.compare.panels import BYTES
+from gan_lab.compare.snapshots import BYTES
 from gan_lab.errors import LabError
 from gan_lab.published import BENCHMARKS
 from gan_lab.results import write_results
@@ -139,6 +140,21 @@ def test_pictures_lie_beside_the_document_and_are_small(tmp_path):
         with Image.open(picture) as image:
             assert min(image.size) > 100
     assert text.index("## Benchmarks") < text.index("## Comparisons") < text.index("## How the numbers came about")
+
+
+def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_ones(tmp_path):
+    folder = sweep(tmp_path / "sweep")
+    red, green, blue = np.eye(3, dtype=np.uint8) * 255
+    for run, colour in {"_1": red, "r1_0": green, "r1_1": blue}.items():  # of none's runs only the second has one
+        (folder / run / "images").mkdir()
+        for step, drawn in ((0, blue), (10, colour)):
+            halves = np.stack([drawn, blue]).repeat(100, 0)[None].repeat(100, 0)
+            Image.fromarray(halves).save(folder / run / "images" / f"samples_{step:07d}.png")
+    assert "![Samples of each variant's first seed" in written(tmp_path, folder)
+    pixels = np.asarray(Image.open(tmp_path / "docs/pictures/results_sweep_remedies_samples.png").convert("RGB"))
+    places = [np.nonzero((abs(pixels.astype(int) - colour) < 30).all(2))[1] for colour in (red, green, blue)]
+    assert places[0].max() < places[1].min() <= places[1].max() < places[2].min()
+    assert all(len(place) > 0.1 * pixels[..., 0].size / 3 for place in places)
 
 
 def test_the_same_runs_give_the_same_document(tmp_path):

@@ -130,7 +130,7 @@ class Finite(pl.Callback):
 
 def _last_finite(module: GANModule, step: int) -> list[str]:
     """A line that tells the RECORDED values of the step before, [] if there was none."""
-    finite = [values for values in module.unlogged if values.isfinite().all()]
+    finite = [values for values in module.records()["unlogged"] if values.isfinite().all()]
     if not finite:
         return []
     told = ", ".join(f"{name} {value:.4g}" for name, value in zip(RECORDED, finite[-1].tolist(), strict=True))
