@@ -135,9 +135,12 @@ def message(error: BaseException, config: str) -> str | None:
         if key and "Ambiguous" not in str(error):
             return _unknown_key(key[1].lstrip("+~"), config)
     if isinstance(error, OverrideParseException):
+        if "=" not in str(error.override):
+            return f"Can't read '{error.override}': a setting is key=value, steps=3000, say."
         return f"Can't read '{error.override}': {chain[0]}.\nQuote values with special characters: 'key=\"a, b\"'."
     if isinstance(error, ValueError) and "Config group override" in str(error):
-        return "A group takes one of its options, by name; --help lists them."
+        said = ", ".join(arg for arg in sys.argv[1:] if arg.partition("=")[0] in groups())
+        return f"{said}: a group takes one of its options, by name; --help lists them."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         told = str(error) or f"A value can't be read: {next(filter(None, map(str, chain)), type(error).__name__)}"
         return "\n".join(line for line in told.splitlines() if not line.startswith("See https://hydra"))

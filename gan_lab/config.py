@@ -256,7 +256,7 @@ _STARTED = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_" + secrets
 
 
 def _label(name: str | None, experiment: str | None, dataset: str) -> Path:
-    return Path(OUTPUTS) / (name or experiment or dataset)
+    return Path(OUTPUTS) / str(name or experiment or dataset)
 
 
 def _run_folder(resume: str | None, name: str | None, experiment: str | None, dataset: str) -> str:

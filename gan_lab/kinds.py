@@ -56,6 +56,7 @@ class Is:
             return f"a list of {f'{self.length} ' if self.length else ''}{several}" + (
                 f", each {bounds}" if bounds else ""
             )
-        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        text = "text (where it looks like a number in quotes within quotes: \"'5'\")"
+        name = {int: "a whole number", float: "a number", bool: "true or false", str: text}[self.kind]
         others = "".join(f" or {other}" for other in (*self.among, *["null"] * self.none))
         return f"{name} {bounds}".strip() + others
