@@ -58,7 +58,7 @@ class Recorder(pl.LightningModule):
         self._rank, self._ranks = 0, 1  # of the processes that train it together
 
     def record(self, real_scores: Tensor, fake_scores: Tensor, *losses: Tensor) -> None:
-        """Notes D's scores `(…, B)` and the three losses `(…)` of a step; the rest is cheaper for many steps at once."""
+        """Notes D's scores `(…, B)` and the three losses `(…)` of a step, for `gather`, which is cheaper for many."""
         self.step += 1
         self._scores += (real_scores.detach(), fake_scores.detach())
         self._losses += [each.detach() for each in losses]
