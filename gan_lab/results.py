@@ -287,8 +287,8 @@ def _about(section: Section) -> list[str]:
     if len(findings.apart):
         lines += ["Not counted:", ""]
         lines += [f"- {_plain(run)}: {_plain(why)}" for run, why in findings.apart[["run", "reason"]].to_numpy()] + [""]
-    environment = origin.environment(section.summaries.values())
-    lines += [f"Environment: {_plain(environment)}.", ""] if environment else []
+    facts = filter(None, (origin.environment(section.summaries.values()), origin.ended(section.records)))
+    lines += [f"Environment: {_plain('; '.join(facts))}.", ""]
     return [*lines, "```", *origin.commands(section.records), "```", ""]
 
 

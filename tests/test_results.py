@@ -1,6 +1,7 @@
 """The document of results has the runs' own numbers, says what is published, and is the same for the same runs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def test_a_recipe_stands_seed_by_seed_beside_what_is_published(tmp_path):
     assert "Caution: Published numbers are means" in text
     assert "samples judged per run 2,500" in text
     assert "compared by their own values" in text
-    assert "Environment: python 3.11.7; torch 2.14.1; device cpu; threads 1; git 0123abc." in text
+    assert "Environment: python 3.11.7; torch 2.14.1; device cpu; threads 1; git 0123abc; ended " in text
     assert "```\npython train.py experiment=best/ring\n```" in text
     assert "secret" not in text, "where things lie on a machine is nobody's business"
 
@@ -155,6 +156,15 @@ def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_o
     places = [np.nonzero((abs(pixels.astype(int) - colour) < 30).all(2))[1] for colour in (red, green, blue)]
     assert places[0].max() < places[1].min() <= places[1].max() < places[2].min()
     assert all(len(place) > 0.1 * pixels[..., 0].size / 3 for place in places)
+
+
+def test_the_days_on_which_runs_ended_are_told(tmp_path):
+    folder = sweep(tmp_path / "sweep")
+    for time, file in enumerate(sorted(folder.rglob("summary.json"))):
+        os.utime(file, (0, 86_400 * 365 + 3_600 * time))  # 20 runs from midnight on, an hour apart
+    assert "; ended 1971-01-01." in written(tmp_path, folder)
+    os.utime(file, (0, 86_400 * 366))
+    assert "; ended 1971-01-01 to 1971-01-02." in written(tmp_path, folder)
 
 
 def test_the_same_runs_give_the_same_document(tmp_path):

@@ -160,12 +160,12 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
     across = min(len(pictures), 6)
     down = -(-len(pictures) // across)
     form = max(image.height / image.width for _, image in pictures)
-    figure = Figure(figsize=(2 * across, down * (2 * form + 0.35)), layout="constrained")
+    figure = Figure(figsize=(2 * across, down * (2 * form + 0.45)), layout="constrained")
     for axes in figure.subplots(down, across, squeeze=False).flat:
         axes.set_axis_off()
     for axes, (name, image) in zip(figure.axes, pictures, strict=False):
         axes.imshow(image)
-        axes.set_title("\n".join(textwrap.wrap(_printable(name), 26)), fontsize="medium")
+        axes.set_title("\n".join(textwrap.wrap(_printable(name), 29)), fontsize="small")
     return figure
 
 

@@ -4,6 +4,7 @@ import itertools
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 from gan_lab.compare.collect import Record
@@ -49,6 +50,14 @@ def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
             if value is not None:
                 found.setdefault(name, {})[str(value)] = None
     return "; ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+
+
+def ended(records: Iterable[Record]) -> str:
+    """On which day the runs ended, or from which to which (UTC, by their files' own times): 'ended 2026-01-31'."""
+    files = [record.run.summary for record in records]
+    times = [datetime.fromtimestamp(file.stat().st_mtime, timezone.utc) for file in files if file.is_file()]
+    days = sorted({f"{time:%Y-%m-%d}" for time in times})
+    return f"ended {' to '.join(days[:: max(1, len(days) - 1)])}" if days else ""
 
 
 def _command(asked: Sequence[str], many: str = "") -> str:
