@@ -156,8 +156,9 @@ def labels(shares: np.ndarray, top: float) -> str:
 
 @_style
 def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
-    """Pictures of about the same form beside each other, each below its name; at most six in a row."""
-    across = min(len(pictures), 6)
+    """Pictures of about the same form beside each other, each below its name; three in a row, of more than nine
+    six."""
+    across = min(len(pictures), 3 if len(pictures) <= 9 else 6)
     down = -(-len(pictures) // across)
     form = max(image.height / image.width for _, image in pictures)
     figure = Figure(figsize=(2 * across, down * (2 * form + 0.45)), layout="constrained")
