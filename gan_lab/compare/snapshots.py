@@ -23,7 +23,7 @@ class Snapshot(NamedTuple):
     name: str
     image: Image.Image | None
     run: str | None
-    seed: int | None
+    seed: str | None
     gaps: list[str]
 
 
@@ -31,16 +31,16 @@ def snapshots(findings: Findings) -> tuple[list[Snapshot], Image.Image | None]:
     """Each variant's, at most `PANELS`; and real samples, where a run has drawn some beside."""
     taken, real = [], None
     for variant in findings.variants[:PANELS]:
-        name, gaps, image, run = findings.names[variant], [], None, None
+        shot = Snapshot(findings.names[variant], None, None, None, [])
         for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
             folder = Run(findings.folder / str(run.run))
             image, beside, gap = _halves(folder, _replicated(folder))
             if image is not None:
+                shot = shot._replace(image=image, run=str(run.run), seed=str(run.seed))
                 real = real or beside
                 break
-            gaps.append(f"seed {run.seed}: {gap}")
-        shown = (str(run.run), int(run.seed)) if image is not None and run is not None else (None, None)
-        taken.append(Snapshot(name, image, *shown, gaps))
+            shot.gaps.append(f"seed {run.seed}: {gap}")
+        taken.append(shot)
     return taken, real
 
 
