@@ -34,8 +34,7 @@ def evaluate(
     Args:
         samples: per evaluation; None: as papers do, see `gan_lab.judge.protocol_samples`.
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
-        data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
-        trust: see `gan_lab.build.load`.
+        data_dir, trust, path: see `gan_lab.build.load`.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
         member: of replicas, the one to judge; None: all that didn't blow up.
         ema: of a run with remedy=[ema], judge what the average of G's weights makes; False: what they themselves make.
