@@ -17,6 +17,7 @@ from test_house import FLOORS
 from gan_lab import sweep
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import draw
+from gan_lab.compare.factors import factors
 from gan_lab.fit import COLUMNS
 from gan_lab.judge import judge_for
 from gan_lab.metrics import NAMES, Undefined
@@ -222,6 +223,16 @@ def test_a_metric_of_ones_own_in_a_training_and_of_an_older_run(here):
     assert found["spread"]["radius"] > 0
     assert found["real_data"]["radius"] == pytest.approx(1, abs=0.01)
     assert re.search(r"^  radius +\S+ +\S+ +\S+$", done.stdout, flags=re.MULTILINE)
+
+    done = command_here(*own, f"resume={plain}", "steps=4", cwd=here)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((plain / "summary.json").read_text())
+    assert (summary["steps"], summary["metrics"]["radius"] > 0) == (4, True)
+
+
+def test_a_metric_more_makes_no_other_variant():
+    plain = {"loss._target_": "gan_lab.losses.BCE", "seed": 0}
+    assert factors([plain, plain | {"metrics.radius._target_": "mine.radius", "metrics.radius._partial_": True}]) == []
 
 
 def test_a_sweep_over_ones_own_parts(here):
