@@ -229,7 +229,8 @@ def _trials_of_remedies(
             return remedy(judge, shown_real, shown_fake.detach(), draws)
         return remedy(judge, z, made, shown_fake, shown_real)  # type: ignore[arg-type]
 
-    for each in (*remedies.penalties, *remedies.aims):
+    several: tuple[Penalty | Aim, ...] = (*remedies.penalties, *remedies.aims)
+    for each in several:
         shape = (len(real) // remedies.pack,) if isinstance(each, Penalty) else ()
         yield f"remedy: {type(each).__name__}", partial(asked, each), shape
 

@@ -290,8 +290,8 @@ def _check_parts(values: dict[str, Any]) -> None:
                 f"Leave it out with ~{key}." if waits is None or key.startswith("remedy.") else mend,
             )
         if waits is not None and node.get("_partial_", False) != waits:
-            asked = str(waits).lower()
-            raise LabError(f"{key}._partial_ has to be {asked}.", f"Say _partial_: {asked}; left out, it is false.")
+            has = str(waits).lower()
+            raise LabError(f"{key}._partial_ has to be {has}.", f"Say _partial_: {has}; left out, it is false.")
     known = {"_target_", "_partial_"}
     if odd := [key for key in found if (last := key.rpartition(".")[2]).startswith("_") and last not in known]:
         raise LabError(f"{odd[0]} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
