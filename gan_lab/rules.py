@@ -226,7 +226,7 @@ def _shown(value: Any) -> str:
 
 # What older runs don't have.
 LATER = {"objective", "preflight", "compile", "devices", "num_nodes", "workers", "data", "features", "replicas"}
-LATER |= {"n_critic", "n_generator", "conditional", "remedy", "metrics"}
+LATER |= {"n_critic", "n_generator", "conditional", "remedy"}
 
 
 @functools.cache
