@@ -19,13 +19,14 @@ from torch.nn.modules.conv import _ConvNd
 from gan_lab import threads
 from gan_lab.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form
 from gan_lab.callbacks.finite import Finite
+from gan_lab.callbacks.verdict import Verdict
 from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.engines import cores
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
-from gan_lab.parts import build_module, check_targets, gan_and_data, made_of
+from gan_lab.parts import build_module, check_targets, gan_and_data, made_of, own_metrics
 from gan_lab.ranks import Team
 from gan_lab.rules import leaves, rule_of, within
 from gan_lab.runs import Run
@@ -65,8 +66,7 @@ for _name in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
 
-# Lightning sets it at import. With it torch looks for a driver's library at every step of an optimiser, on a machine
-# without one 100 µs each time.
+# Lightning sets it at import; torch then looks for a driver at every optimiser step, 100 µs where there is none.
 os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
 
 torch.set_num_threads(1)  # until a configuration's threads are settled
@@ -83,6 +83,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     dataset, module = gan_and_data(cfg)
+    own = own_metrics(cfg, dataset)
     _settle_threads(cfg, dataset, module)
     team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
     if checkpoint:
@@ -91,6 +92,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
         for network in (module.generator, module.discriminator):
             network.compile()
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
+    for verdict in (callback for callback in callbacks if isinstance(callback, Verdict)):
+        verdict.own = own
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     workers = cfg.get("workers", 0)  # runs of older versions have none
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers)
@@ -133,10 +136,10 @@ class Rehearsal:
     def __init__(self, cfg: DictConfig):
         self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
         if cfg.get("replicas", 1) > 1:
-            cfg = cfg.copy()
-            cfg.replicas = 1  # the first member stands for all
+            cfg = OmegaConf.merge(cfg, {"replicas": 1})  # type: ignore[assignment]  # the first member stands for all
         self._cfg = cfg
         self.dataset, module = gan_and_data(cfg)
+        own_metrics(cfg, self.dataset)
         _settle_threads(cfg, self.dataset, module)
 
     def module(self) -> GANModule:

@@ -123,11 +123,14 @@ def message(error: BaseException, config: str) -> str | None:
         return f"The plugin that this needs isn't installed. It comes with: pip install -e '.[{extra}]'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.partition("/")
-        files = (CONF / group).rglob("*.yaml")
-        options = sorted(file.relative_to(CONF / group).with_suffix("").as_posix() for file in files)
+        folders = [Path(each) / group for each in (CONF, *re.findall("command-line, path=file://(.+)", str(error)))]
+        files = ((file, folder) for folder in folders for file in folder.rglob("*.yaml"))
+        options = sorted({file.relative_to(folder).with_suffix("").as_posix() for file, folder in files})
         if group == "hydra":  # its groups have two names, and options that aren't ours
             (group, _, option), options = error.missing_cfg_file.rpartition("/"), list(error.options or ())
         return f"There is no {group}={option}.{_nearest(option, options)}\nChoose from: {', '.join(options)}."
+    if str(error).startswith("Error merging override metrics=["):
+        return "gan_lab has no options of metrics. --config-dir=<folder> adds those of yours: docs/architecture.md."
     if isinstance(error, ConfigCompositionException):
         key = re.search(r"(?:override|Could not (?:append|delete)[^']*|for) '([^'@=]+)", str(error))
         if key and key[1] in groups():

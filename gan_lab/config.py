@@ -24,9 +24,10 @@ from gan_lab.sweep import job_folder
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
 HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
-HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir"}
+HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir", "metrics"}
 
 SINCE: dict[str, Any] = {"replicas": 1, "n_critic": 1, "n_generator": 1, "conditional": False, "remedy": {}}
+SINCE["metrics"] = {}
 
 
 @contextmanager
@@ -226,7 +227,7 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
 def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:
     kept, new = _flat(before), _flat(after)
     differing = {key for key in kept.keys() | new.keys() if kept.get(key) != new.get(key)}
-    if differing - HARMLESS:
+    if any(not within(key, HARMLESS) for key in differing):
         lines = [f"  {key}: {kept.get(key, 'not set')} → {new.get(key, 'not set')}" for key in sorted(differing)]
         raise LabError(
             "\n".join([f"{run.folder} was trained with other settings:", *lines]),

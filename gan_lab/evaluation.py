@@ -1,15 +1,17 @@
 """A run's verdict again: any number of samples, several evaluation seeds, mean and spread."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gan_lab import together
 from gan_lab.build import load
 from gan_lab.callbacks.verdict import asked, draw
+from gan_lab.data import Dataset
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judge, Judgement, Metrics, judge_for, protocol_samples
+from gan_lab.metrics.own import Metric
 from gan_lab.runs import Run
 
 
@@ -25,17 +27,18 @@ def evaluate(
     features: str | None = None,
     member: int | None = None,
     ema: bool = True,
+    own: Callable[[Dataset], Mapping[str, Metric]] = lambda _: {},
 ) -> dict[str, Any]:
     """Judges the run's last checkpoint and writes `evaluation.json`.
 
     Args:
         samples: per evaluation; None: as papers do, see `gan_lab.judge.protocol_samples`.
         seeds: number of evaluations; each draws its own latent vectors, everything else stays.
-        data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
-        trust: see `gan_lab.build.load`.
+        data_dir, trust, path: see `gan_lab.build.load`.
         features: in which space samples are compared, see `gan_lab.features.features_of`.
         member: of replicas, the one to judge; None: all that didn't blow up.
         ema: of a run with remedy=[ema], judge what the average of G's weights makes; False: what they themselves make.
+        own: makes the metrics of the user's own, by name, see `gan_lab.parts.own_metrics`.
 
     Returns:
         `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own: whose samples these are),
@@ -49,7 +52,7 @@ def evaluate(
     module, dataset = load(run, data_dir, trust, path, threads)
     if not ema:
         _leave_out_average(module, run)
-    judge = judge_for(dataset, Path(cache_dir), features)
+    judge = judge_for(dataset, Path(cache_dir), features, own(dataset))
     number = samples or protocol_samples(dataset)
     chosen = module.members() if member is None else [(member, module.member(member))]
     judgements = {i: [_judgement(judge, each, number, seed) for seed in range(seeds)] for i, each in chosen}

@@ -4,6 +4,7 @@ from typing import Any
 
 from gan_lab.errors import LabError
 from gan_lab.kinds import Is
+from gan_lab.metrics import NAMES
 from gan_lab.models import limits
 
 # The shapes of samples, so that a network that can't make them is refused at once.
@@ -27,6 +28,7 @@ ELEMENTWISE = {
 }
 
 SEED = Is(int, low=0, high=2**32 - 1)
+COUNT = Is(int, low=1, high=10**9)
 
 
 def check_fit(values: dict[str, Any]) -> None:
@@ -46,7 +48,7 @@ def check_fit(values: dict[str, Any]) -> None:
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
         )
     _check_remedies(values)
-    packed = values.get("remedy", {}).get("pac", {}).get("m", 1)
+    packed = _packed(values)
     if norm == "BatchNorm" and values["batch_size"] == packed > 1 and flat:
         raise LabError(
             f"norm=batch can't work with packs of pac.m={packed} and batch_size={packed}: D would see one pack alone.",
@@ -69,6 +71,34 @@ def check_fit(values: dict[str, Any]) -> None:
             limits.book_sides(shape)
         for width in made.get("hidden", ()):
             limits.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+HOW = "Say '+metrics.<name>={_target_: your_module.your_function, _partial_: true}'; docs/architecture.md has one."
+
+# What a row of comparison.csv has beside settings and metrics.
+COLUMNS = {"run", "variant", "member", "status", "reason", "error", "seconds", "collapsed"}
+COLUMNS |= {"collapse", "copies", "likeness", "balance"}
+
+
+def check_metrics(values: dict[str, Any]) -> None:
+    """Refuses metrics of a user's own that can't be called, or whose name stands for something else.
+
+    Args:
+        values: the configuration of any command.
+
+    Raises:
+        LabError: naming the metric.
+    """
+    own = values.get("metrics", {})
+    if not isinstance(own, dict):
+        raise LabError(f"metrics={own} won't do: gan_lab's own are always measured, yours are named.", HOW)
+    for name, node in own.items():
+        if not isinstance(node, dict) or "_target_" not in node or node.get("_partial_") is not True:
+            raise LabError(f"metrics.{name} names no function that waits for samples.", HOW)
+        if not str(name).isidentifier():
+            raise LabError(f"metrics.{name}: a metric's name has letters, digits and _ alone.", "Choose another one.")
+        if name in NAMES | COLUMNS | values.keys():
+            raise LabError(f"metrics.{name}: that name has another meaning already.", "Choose another one.")
 
 
 # Remedies that want the same place, or take away what the other needs.
@@ -104,7 +134,7 @@ def _check_remedies(values: dict[str, Any]) -> None:
             "remedy: balance decides for one GAN whether D learns; replicas learn together.",
             "Train seeds one by one instead: -m seed=0,1,2",
         )
-    packed = chosen.get("pac", {}).get("m", 1)
+    packed = _packed(values)
     if values["batch_size"] % packed:
         raise LabError(
             f"remedy: packs of pac.m={packed} don't fill batch_size={values['batch_size']}.",
@@ -112,6 +142,12 @@ def _check_remedies(values: dict[str, Any]) -> None:
         )
     if packed > 1 and values.get("conditional"):
         raise LabError("remedy: pac packs samples of several classes; conditional=true tells D one.", "Leave one out.")
+
+
+def _packed(values: dict[str, Any]) -> int:
+    """How many samples D judges by one score."""
+    m = values.get("remedy", {}).get("pac", {}).get("m", 1)
+    return m if COUNT.fits(m) else 1  # a user's own pac may mean something else
 
 
 def _check_replicas(values: dict[str, Any], norm: str) -> None:

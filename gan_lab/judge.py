@@ -5,7 +5,7 @@ the numbers mean. Fresh real data, measured in the same way and number, stand be
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gan_lab.data import SHUFFLED, Dataset, choose
 from gan_lab.features import Features, evaluator_of, features_of
 from gan_lab.metrics import Undefined, fidelity, memory, modes
 from gan_lab.metrics.neighbours import nearest
+from gan_lab.metrics.own import Metric, measure
 from gan_lab.streams import stream
 
 BATCH = 1_000  # training samples put into feature space at once
@@ -62,17 +63,20 @@ def protocol_samples(dataset: Dataset) -> int:
     return 26_000 if len(dataset.classes) >= 1000 else 10_000 if len(dataset.shape) == 3 else 2_500
 
 
-def judge_for(dataset: Dataset, cache_dir: Path, features: str | None = None) -> "Judge":
+def judge_for(
+    dataset: Dataset, cache_dir: Path, features: str | None = None, own: Mapping[str, Metric] | None = None
+) -> "Judge":
     """The judge of a dataset, with its evaluator (trained and kept in `cache_dir`) for labelled images.
 
     Args:
         features: in which space samples are compared, see `gan_lab.features.features_of`.
+        own: metrics of a user's own, by name.
 
     Raises:
         LabError: if these data don't allow that space.
     """
     network = evaluator_of(dataset, cache_dir)
-    return Judge(dataset, network, features_of(dataset, network, features))
+    return Judge(dataset, network, features_of(dataset, network, features), own)
 
 
 class Judge:
@@ -84,10 +88,17 @@ class Judge:
         dataset: what the generator was to imitate.
         evaluator: labels images; None for others.
         features: the space in which samples are compared.
+        own: metrics of a user's own, by name.
     """
 
-    def __init__(self, dataset: Dataset, evaluator: Evaluator | None, features: Features):
-        self.dataset, self.evaluator, self.features = dataset, evaluator, features
+    def __init__(
+        self,
+        dataset: Dataset,
+        evaluator: Evaluator | None,
+        features: Features,
+        own: Mapping[str, Metric] | None = None,
+    ):
+        self.dataset, self.evaluator, self.features, self.own = dataset, evaluator, features, own or {}
         self.compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), COMPARED)
         counts = dataset.train.label_counts(len(dataset.classes)) if dataset.classes else torch.zeros(0)
         self.shares = counts.double() / counts.sum()
@@ -105,7 +116,7 @@ class Judge:
         if self.dataset.centres is not None:
             good = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))[1]
             real["high_quality"] = good.float().mean().item()
-        return real
+        return real | self._own(self.heldout_samples)[0]
 
     @property
     def heldout_labels(self) -> Tensor:
@@ -165,6 +176,8 @@ class Judge:
             metrics, reasons = metrics | bins, reasons | unbinned
         if self.evaluator:
             metrics["evaluator_accuracy"] = self.evaluator.accuracy
+        own, unmeasured = self._own(finite)
+        metrics, reasons = metrics | own, reasons | unmeasured
         verdict = self._verdict(metrics, counts)
         return Judgement(metrics, undefined | reasons, self.real, counts, verdict, self.features.name)
 
@@ -181,6 +194,13 @@ class Judge:
                 "authenticity": lambda: memory.authenticity(self.train, suspects),
             }
         )
+
+    def _own(self, samples: Tensor) -> tuple[Metrics, dict[str, str]]:
+        """The user's metrics of samples `(n, *shape)` beside as many training samples."""
+        if not self.own:
+            return {}, {}
+        real = self.dataset.train[self._originals[: len(samples)]]
+        return _attempts({name: functools.partial(measure, own, samples, real) for name, own in self.own.items()})
 
     def _verdict(self, metrics: Metrics, counts: Tensor) -> dict[str, Any]:
         """The words; thresholds stand at the top of this file."""
@@ -254,10 +274,10 @@ def _attempts(ways: dict[Any, Callable[[], Any]]) -> tuple[Metrics, dict[str, st
     """Each metric's value, or None and the reason; a key may name several that come together."""
     metrics: Metrics = {}
     reasons: dict[str, str] = {}
-    for names, measure in ways.items():
+    for names, way in ways.items():
         group = names if isinstance(names, tuple) else (names,)
         try:
-            values = measure()
+            values = way()
             metrics |= dict(zip(group, values if isinstance(names, tuple) else (values,), strict=True))
         except Undefined as reason:
             metrics |= dict.fromkeys(group)

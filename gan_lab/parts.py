@@ -2,7 +2,9 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from gan_lab.callbacks.checkpoints import memory_of_a_step
 from gan_lab.data import Dataset
@@ -19,15 +22,20 @@ from gan_lab.errors import LabError, out_of_memory
 from gan_lab.gan import GANModule
 from gan_lab.latent import WithClass
 from gan_lab.losses import Loss, Smoothed
+from gan_lab.metrics import Undefined
+from gan_lab.metrics.own import Failed, Metric, measure
 from gan_lab.models import mlp
 from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
-from gan_lab.models.conditional import joined_shape
+from gan_lab.models.conditional import Given, joined_shape
 from gan_lab.models.replicated import Replicated
 from gan_lab.remedies import Remedies
-from gan_lab.remedies.penalties import LeCam
+from gan_lab.remedies.aims import Aim
+from gan_lab.remedies.penalties import LeCam, Penalty
 from gan_lab.remedies.views import View
-from gan_lab.rules import refuse_foreign, targets, within
+from gan_lab.rules import TRUSTED, refuse_foreign, targets, within
 from gan_lab.streams import stream
+
+TRIED = 100  # samples on which a user's own metric is tried
 
 
 def gan_and_data(cfg: DictConfig) -> tuple[Dataset, GANModule]:
@@ -35,6 +43,28 @@ def gan_and_data(cfg: DictConfig) -> tuple[Dataset, GANModule]:
     check_targets(cfg)
     dataset = made_of("dataset", cfg.dataset, Dataset)
     return dataset, build_module(cfg, dataset)
+
+
+def own_metrics(cfg: DictConfig, dataset: Dataset) -> dict[str, Metric]:
+    """The metrics that a configuration adds, by name, each tried on a few samples: no training is lost to a bad one.
+
+    Raises:
+        LabError: as `check_targets` does; if one fails, or gives no number.
+    """
+    check_targets(cfg)
+    made = {str(name): made_of(f"metrics.{name}", node) for name, node in cfg.metrics.items()}
+    for name, metric in made.items():
+        fresh, real = (part[torch.arange(min(len(part), TRIED))] for part in (dataset.heldout, dataset.train))
+        try:
+            measure(metric, fresh, real)
+        except Failed as error:
+            raise LabError(
+                f"metrics.{name}, tried on {len(fresh)} samples of the shape {tuple(dataset.shape)}: {error}.",
+                "It is called with samples and real ones, and returns a number or raises gan_lab.metrics.Undefined.",
+            ) from error
+        except Undefined:  # of so few
+            pass
+    return made
 
 
 def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
@@ -162,6 +192,7 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
         *((f"loss.{term}", trial, (2,)) for term, trial in zip(("d_real", "d_fake"), d, strict=True)),
         ("loss.g", lambda: loss.g(scores, scores), (2,)),
         ("loss.answer", lambda: loss.answer(scores), (2,)),
+        *_trials_of_remedies(module, dataset.train[first], labels),
     ]
     for key, trial, shape in trials:
         try:
@@ -171,13 +202,37 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
                 raise
             raise LabError(f"{key} doesn't work as it is configured: {error}", "--help lists the options.") from error
         if found != shape:
-            raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", "Activations must keep it.")
+            mend = "Activations must keep it." if key.startswith("model") else ""
+            raise LabError(f"{key} gives the shape {found}, where a step needs {shape}.", mend)
     for role in ("optim_d", "optim_g"):
         try:
             memory_of_a_step(getattr(module, role), [nn.Parameter(torch.zeros(2, 2))])
         except Exception as error:
             raise LabError(f"{role} doesn't work as it is configured: {error}", "--help lists the options.") from error
     module.train()
+
+
+def _trials_of_remedies(
+    module: GANModule, real: Tensor, labels: Tensor | None
+) -> Iterator[tuple[str, Callable[[], Tensor], tuple[int, ...]]]:
+    """Each penalty and aim asked once, as a step asks it; a penalty gives a value for each score, an aim one."""
+    remedies, judge, draws = module.remedies, module.discriminator, module.draws(0, "trial")
+    if labels is not None:
+        judge = Given(judge, one_hot(labels, module.classes).to(real.dtype), module.flat)
+
+    @torch.enable_grad()
+    def asked(remedy: Penalty | Aim) -> Tensor:
+        z = torch.zeros(len(real), module.latent_dim)
+        made = module.generator(z)
+        shown_fake, shown_real = (remedies.show(samples, 0, draws) for samples in (made, real))
+        if isinstance(remedy, Penalty):
+            return remedy(judge, shown_real, shown_fake.detach(), draws)
+        return remedy(judge, z, made, shown_fake, shown_real)  # type: ignore[arg-type]
+
+    several: tuple[Penalty | Aim, ...] = (*remedies.penalties, *remedies.aims)
+    for each in several:
+        shape = (len(real) // remedies.pack,) if isinstance(each, Penalty) else ()
+        yield f"remedy: {type(each).__name__}", partial(asked, each), shape
 
 
 @torch.no_grad()
@@ -202,7 +257,12 @@ def _try_together(module: GANModule) -> None:
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings."""
+    """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings.
+
+    What is trusted may lie in the current folder.
+    """
+    if cfg.trust and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for key, node in targets(OmegaConf.to_container(cfg, resolve=True)):
         settings = {name: None for name in node if not name.startswith("_")}
         if key.partition(".")[0] in ("callbacks", "logger") and node.get("_partial_"):
@@ -212,7 +272,9 @@ def check_targets(cfg: DictConfig) -> None:
             bind = inspect.signature(made).bind_partial if node.get("_partial_") else inspect.signature(made).bind
             bind(**settings)
         except (TypeError, ValueError, ImportError, InstantiationException) as error:
-            raise LabError(f"{key}: {node['_target_']} can't be made: {error}") from error
+            lost = "A module of your own has to lie in the current folder or beside train.py, or be installed."
+            mend = "" if within(node["_target_"], TRUSTED) or isinstance(error, TypeError) else lost
+            raise LabError(f"{key}: {node['_target_']} can't be made: {error}", mend) from error
         if not within(node["_target_"], cfg.trust):  # what one of our modules imports isn't ours
             refuse_foreign(key, f"{made.__module__}.{made.__qualname__}", cfg.trust)
 

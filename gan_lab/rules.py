@@ -2,14 +2,14 @@
 
 import fnmatch
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.errors import LabError
-from gan_lab.fit import SEED, check_fit
+from gan_lab.fit import COUNT, SEED, check_fit, check_metrics
 from gan_lab.kinds import Is
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -28,7 +28,6 @@ TRUSTED = (
     "pytorch_lightning.loggers",
 )
 
-COUNT = Is(int, low=1, high=10**9)
 SHARE = Is(float, low=0, below=1)
 WIDTHS = Is(list, low=1, high=10**6)
 
@@ -70,8 +69,7 @@ RULES = {
     "remedy.*.share": Is(float, low=1e-6, high=1),
     "remedy.balance.most": Is(float, low=0.5, high=1),
     "threads": Is(int, low=1, high=1024, among=("auto", "tune")),
-    "devices": Is(int, low=1, high=1024),
-    "num_nodes": Is(int, low=1, high=1024),
+    **dict.fromkeys(("devices", "num_nodes"), Is(int, low=1, high=1024)),
     "data_dir": Is(str),
     "data.path": Is(str, none=True),
     "cache_dir": Is(str),
@@ -147,8 +145,7 @@ RULES = {
     "optim*.weight_decay": Is(float, low=0),
     "optim*.fused": Is(bool),
     "trainer.accelerator": Is(str, among=("cpu", "gpu", "cuda", "mps")),
-    "trainer.devices": Is(int, low=1, high=1024),
-    "trainer.num_nodes": Is(int, low=1, high=1024),
+    **dict.fromkeys(("trainer.devices", "trainer.num_nodes"), Is(int, low=1, high=1024)),
     "trainer.strategy": Is(str, among=("ddp_find_unused_parameters_true",)),
     "trainer.precision": Is(str, among=("32-true", "bf16-mixed")),
     "callbacks.*.every": COUNT,
@@ -178,8 +175,8 @@ RECIPES = {"experiment", "rung"}  # groups that only choose among the others
 
 
 def groups() -> set[str]:
-    """The groups of conf/, Hydra's own aside."""
-    return {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"}
+    """The groups of conf/, Hydra's own aside, and `metrics`, all of whose options are a user's own."""
+    return {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"} | {"metrics"}
 
 
 def rule_of(key: str) -> Is | None:
@@ -204,7 +201,11 @@ def check(cfg: DictConfig) -> None:
         raise LabError(
             f"data={values['data']} won't do.", "dataset=… chooses the data, data.path=… names a packed file."
         )
-    wrong = {key: value for key, value in nodes(values) if (rule := rule_of(key)) and not rule.fits(value)}
+    # Data and remedies of a user's own may have settings that are called like ours and mean something else.
+    named = [(key, node["_target_"]) for key, node in targets(values) if within(key, ("dataset", "remedy"))]
+    theirs = [key for key, target in named if not within(target, TRUSTED)]
+    checked = ((key, value) for key, value in nodes(values) if not within(key, theirs) or "._" in key)
+    wrong = {key: value for key, value in checked if (rule := rule_of(key)) and not rule.fits(value)}
     own = dict(nodes(OmegaConf.to_container(cfg)))
     said = [key for key in wrong if own.get(key) == wrong[key]] or wrong  # not once more where others refer to it
     if wrong:
@@ -213,6 +214,7 @@ def check(cfg: DictConfig) -> None:
         )
     for key, node in targets(values):
         refuse_foreign(key, node["_target_"], values["trust"])
+    check_metrics(values)
     if training:
         _check_parts(values)
         check_fit(values)
@@ -246,7 +248,7 @@ def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]
             yield from targets(value, f"{prefix}{index}.")
 
 
-def within(name: str, modules: Sequence[str]) -> bool:
+def within(name: str, modules: Iterable[str]) -> bool:
     """Whether a dotted name lies in one of these packages or modules."""
     return any(f"{name}.".startswith(f"{module}.") for module in modules)
 
@@ -288,7 +290,8 @@ def _check_parts(values: dict[str, Any]) -> None:
                 f"Leave it out with ~{key}." if waits is None or key.startswith("remedy.") else mend,
             )
         if waits is not None and node.get("_partial_", False) != waits:
-            raise LabError(f"{key}._partial_ has to be {str(waits).lower()}.", "Leave it as its option has it.")
+            has = str(waits).lower()
+            raise LabError(f"{key}._partial_ has to be {has}.", f"Say _partial_: {has}; left out, it is false.")
     known = {"_target_", "_partial_"}
     if odd := [key for key in found if (last := key.rpartition(".")[2]).startswith("_") and last not in known]:
         raise LabError(f"{odd[0]} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")

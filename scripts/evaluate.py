@@ -1,6 +1,8 @@
 """Measures a run again: `python scripts/evaluate.py run=<run folder> samples=26000`; `--help` lists the keys."""
 
-from omegaconf import DictConfig
+from functools import partial
+
+from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.command import command
 from gan_lab.config import check, stored
@@ -11,12 +13,16 @@ from gan_lab.runs import Run
 def main(cfg: DictConfig) -> None:
     check(cfg)
     run = Run.existing(cfg.run)
-    features = cfg.features or stored(run, cfg.trust).get("features")
+    before = stored(run, cfg.trust)
+    features = cfg.features or before.get("features")
+    cfg.metrics = OmegaConf.merge(OmegaConf.to_container(before.metrics, resolve=True), cfg.metrics)
     from gan_lab.evaluation import describe, evaluate
+    from gan_lab.parts import own_metrics
 
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
-    print(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema)))
+    own = partial(own_metrics, cfg)
+    print(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, own)))
 
 
 if __name__ == "__main__":

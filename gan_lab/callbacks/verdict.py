@@ -1,7 +1,7 @@
 """The verdict in every run: how many modes G makes while it trains, and everything at the end."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, judge_for, protocol_samples
 from gan_lab.metrics.balance import accuracy, balance
+from gan_lab.metrics.own import Metric
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 
@@ -57,6 +58,7 @@ class Verdict(pl.Callback):
     Replicas are judged one by one; rows have their mean, and behind it a column `metric/<name>/<i>` for each.
 
     Attributes:
+        own: metrics of a user's own, by name; `build` hands them over.
         judgement: of the end of training, None before; of replicas what theirs say together.
         balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them; likewise.
         members: judgement and balance of each member, without those that blew up.
@@ -66,6 +68,7 @@ class Verdict(pl.Callback):
     def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
         self.run, self.every, self.samples = run, every, samples
         self.cache_dir, self.features = Path(cache_dir), features
+        self.own: Mapping[str, Metric] = {}
         self.judgement: Judgement | None = None
         self.balance: dict[str, Any] = {}
         self.members: dict[int, tuple[Judgement, dict[str, Any]]] = {}
@@ -74,7 +77,8 @@ class Verdict(pl.Callback):
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Before the clock starts: training an evaluator isn't training the GAN."""
-        self.judge = judge_for(trainer.datamodule.dataset, self.cache_dir, self.features)  # type: ignore[attr-defined]
+        dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
+        self.judge = judge_for(dataset, self.cache_dir, self.features, self.own)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 and module.step < module.steps:

@@ -14,6 +14,7 @@ BOOKKEEPING = (
     *("threads", "devices", "num_nodes", "workers", "compile"),
     *("data.path", "dataset.memory"),  # dataset.path stays: other images are other data
     *("*data_dir", "*cache_dir", "*._partial_", "optim*.fused", "callbacks.*", "logger.*", "trainer.*", "hydra.*"),
+    *("metrics", "metrics.*"),  # what is measured changes no run
 )
 DEFAULT = "default"  # of what a configuration doesn't set
 PLAIN = {"MSE", "Sigmoid", "SGD", "none"}  # what remedies take the place of: the first value of a factor

@@ -57,10 +57,11 @@ class Remedies:
         for remedy in remedies:
             if kind := next((kind for kind in several if isinstance(remedy, kind)), None):
                 several[kind].append(remedy)
-            elif type(remedy) in single:
-                own[single[type(remedy)]] = remedy
+            elif kind := next((kind for kind in single if isinstance(remedy, kind)), None):
+                own[single[kind]] = remedy
             else:
-                raise LabError(f"{type(remedy).__name__} is no remedy.", "Leave each as its option of remedy has it.")
+                names = ", ".join(kind.__name__ for kind in (*several, *single))
+                raise LabError(f"{type(remedy).__name__} is no remedy.", f"It has to be derived from one: {names}.")
         views, penalties, aims = map(tuple, several.values())
         aims = tuple(sorted(aims, key=lambda aim: not aim.replaces))  # what replaces must not take the others away
         return cls(tuple(sorted(views, key=lambda view: view.order)), penalties, aims, **own)
