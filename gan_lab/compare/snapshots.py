@@ -15,6 +15,7 @@ from gan_lab.runs import Run
 PANELS = 24  # so many variants have pictures
 PIXELS = 20_000_000  # of a picture that is read, at most
 BYTES = 200_000  # of a picture that is kept, at most: 25 of them and all else of a report stay below 9 MB
+SHEET = 500_000  # of one with all variants
 
 
 class Snapshot(NamedTuple):
@@ -45,13 +46,13 @@ def snapshots(findings: Findings) -> tuple[list[Snapshot], Image.Image | None]:
 
 
 def sheet_png(findings: Findings) -> bytes | None:
-    """All of them and real samples in one picture, with their names, of `BYTES` at most; None if there are none."""
+    """All of them and real samples in one picture, with their names, of `SHEET` bytes at most; None without any."""
     taken, real = snapshots(findings)
     pictures = [(shot.name, shot.image) for shot in taken if shot.image is not None]
     if not pictures:
         return None
     pictures += [("real data", real)] if real is not None else []
-    return small_png(Image.open(io.BytesIO(charts.png(charts.sheet(pictures)))).convert("RGB"))
+    return small_png(Image.open(io.BytesIO(charts.png(charts.sheet(pictures)))).convert("RGB"), SHEET)
 
 
 def _replicated(run: Run) -> bool:
@@ -87,12 +88,12 @@ def last_samples(run: Run) -> tuple[Image.Image | None, str]:
         return None, f"{paths[-1].name} is damaged"
 
 
-def small_png(image: Image.Image) -> bytes:
-    """With 256 colours, and as large as `BYTES` allow."""
+def small_png(image: Image.Image, most: int = BYTES) -> bytes:
+    """With 256 colours, and as large as so many bytes allow."""
     while True:
         content = io.BytesIO()
         image.quantize(256).save(content, "PNG")
-        if content.tell() <= BYTES or min(image.size) < 64:
+        if content.tell() <= most or min(image.size) < 64:
             return content.getvalue()
-        shrink = 0.9 * math.sqrt(BYTES / content.tell())
+        shrink = 0.9 * math.sqrt(most / content.tell())
         image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
