@@ -47,7 +47,8 @@ def _cases() -> Iterator:
     for document in (README, TOUR):
         if document.is_file():
             for number, each in enumerate(commands(document.read_text(encoding="utf-8")), 1):
-                yield pytest.param(document.stem, each, id=f"{document.stem} {number}: {each.splitlines()[0]}")
+                short = each.splitlines()[0].partition("  #")[0].strip()
+                yield pytest.param(document.stem, each, id=f"{document.stem} {number}: {short}")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +97,9 @@ def _played(words: list[str], script: str, cwd: Path) -> subprocess.CompletedPro
         if any(word.startswith("resume=") for word in words):
             more = ("steps=40",)  # the rest has to stay as the run had it
         words = [word.replace("<run folder>", _newest(cwd)) for word in words[1:]]
-        own_process = "-m" in words or "trainer=ddp" in words
-        return (command if own_process else command_here)(*words, *more, cwd=cwd)
+        named = any(word.startswith(("hydra.run.dir=", "resume=")) for word in words)
+        alone = words[0] == "train.py" and not named  # a process gives all runs without a name the same folder
+        return command(*words, *more, cwd=cwd, timeout=600) if alone else command_here(*words, *more, cwd=cwd)
     arguments = [word for word in words[1:] if not word.startswith("<<")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
