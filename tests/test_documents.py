@@ -28,6 +28,7 @@ SHORTER = {  # what is said at the end of a script's command, so that it takes s
     "scripts/pack.py": (),
     "scripts/results.py": (),
 }
+MAKES = ("hydra.run.dir=", "hydra.sweep.dir=", "target=")  # what follows is there afterwards
 LEFT_OUT = {  # what a test can't have
     r"git clone |cd |\S*pip install |source |make ": "sets up another environment than the tests'",
     r".*hydra/launcher=(slurm|ray)|.*hydra/sweeper=": "needs an engine that isn't part of the tests' environment",
@@ -53,8 +54,7 @@ def _cases() -> Iterator:
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """A document's folder, in which its commands run one after the other, and the runs that those left out would have
-    made."""
+    """A document's folder, in which its commands run one after the other, and what those left out would have made."""
     folders = {}
 
     def place(document: str) -> tuple[Path, set[str]]:
@@ -75,42 +75,35 @@ def places(tmp_path_factory):
 def test_every_command_runs(document, said, places):
     cwd, missing = places(document)
     line, _, script = said.partition("\n")
-    words = shlex.split(line, comments=True)
-    makes = {word.partition("=")[2] for word in words if word.startswith(("hydra.run.dir=", "hydra.sweep.dir="))}
+    words = shlex.split(line.replace("<run folder>", _newest(cwd)), comments=True)
+    makes = {word.partition("=")[2] for word in words if word.startswith(MAKES)}
     reason = next((reason for which, reason in LEFT_OUT.items() if re.match(which, line)), None)
     if "mnist" in line and not (cwd / "data" / "MNIST").exists():
         reason = "no MNIST here: put it into data/MNIST/raw or name its data_dir in GAN_LAB_DATA"
-    if lost := [folder for folder in missing if any(word.endswith(f"={folder}") for word in words)]:
+    if lost := [path for path in missing if any(word.endswith(f"={path}") for word in words)]:
         reason = reason or f"{lost[0]} wasn't made: the command that makes it was left out"
     if reason:
         missing |= makes
         pytest.skip(reason)
     done = _played(words, script.removesuffix("EOF"), cwd)
     assert done.returncode == 0, done.stderr or done.stdout
-    assert all((cwd / folder).is_dir() for folder in makes)
+    assert all((cwd / path).exists() for path in makes)
 
 
 def _played(words: list[str], script: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     assert words[0] == "python", f"{words[0]}: neither python nor among LEFT_OUT"
-    if words[1] in SHORTER:
-        more = SHORTER[words[1]]
-        if any(word.startswith("resume=") for word in words):
-            more = ("steps=40",)  # the rest has to stay as the run had it
-        words = [word.replace("<run folder>", _newest(cwd)) for word in words[1:]]
-        named = any(word.startswith(("hydra.run.dir=", "resume=")) for word in words)
-        alone = words[0] == "train.py" and not named  # a process gives all runs without a name the same folder
-        return command(*words, *more, cwd=cwd, timeout=600) if alone else command_here(*words, *more, cwd=cwd)
-    arguments = [word for word in words[1:] if not word.startswith("<<")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, *arguments],
-        input=script,
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    if words[1] not in SHORTER:
+        arguments = [word for word in words[1:] if not word.startswith("<<")]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, *arguments], input=script, cwd=cwd, env=environment, capture_output=True, text=True
+        )
+    going_on = any(word.startswith("resume=") for word in words)
+    more = ["steps=40"] if going_on else SHORTER[words[1]]  # what goes on keeps its settings
+    named = going_on or any(word.startswith("hydra.run.dir=") for word in words)
+    if words[1] == "train.py" and not named:  # in one process they would all go to the same folder
+        return command(*words[1:], *more, cwd=cwd, timeout=600)
+    return command_here(*words[1:], *more, cwd=cwd)
 
 
 def _newest(cwd: Path) -> str:
