@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, _mnist_folder, command, command_here, kept_evaluators
+from conftest import ROOT, command, command_here, kept_evaluators, mnist_folder
 
 README, TOUR, KOREAN = ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "tour.ko.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -60,7 +60,7 @@ def places(tmp_path_factory):
     def place(document: str) -> tuple[Path, set[str]]:
         if document not in folders:
             folder = tmp_path_factory.mktemp(document)
-            if mnist := _mnist_folder():
+            if mnist := mnist_folder():
                 (folder / "data").mkdir()
                 (folder / "data" / "MNIST").symlink_to(mnist.resolve() / "MNIST")
             folders[document] = (folder, set())
