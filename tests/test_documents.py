@@ -45,11 +45,15 @@ def commands(text: str) -> list[str]:
 
 
 def _cases() -> Iterator:
+    known = set()  # what both say is run once
     for document in (README, TOUR):
-        if document.is_file():
-            for number, each in enumerate(commands(document.read_text(encoding="utf-8")), 1):
-                short = each.splitlines()[0].partition("  #")[0].strip()
+        for number, each in enumerate(commands(document.read_text(encoding="utf-8")), 1):
+            first = each.splitlines()[0]
+            words = tuple(shlex.split(first, comments=True))
+            if words not in known:
+                short = first.partition("  #")[0].strip()
                 yield pytest.param(document.stem, each, id=f"{document.stem} {number}: {short}")
+            known.add(words)
 
 
 @pytest.fixture(scope="module")
