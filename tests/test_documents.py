@@ -48,10 +48,10 @@ def _cases() -> Iterator:
     known = set()  # what both say is run once
     for document in (README, TOUR):
         for number, each in enumerate(commands(document.read_text(encoding="utf-8")), 1):
-            first = each.splitlines()[0]
-            words = tuple(shlex.split(first, comments=True))
+            line, _, script = each.partition("\n")
+            words = (*shlex.split(line, comments=True), script)
             if words not in known:
-                short = first.partition("  #")[0].strip()
+                short = line.partition("  #")[0].strip()
                 yield pytest.param(document.stem, each, id=f"{document.stem} {number}: {short}")
             known.add(words)
 
