@@ -29,7 +29,7 @@ def samples(
         title: of the generated side.
         classes: of both, to be shown: see `draw`.
     """
-    figure = Figure(figsize=(11, 5.6), layout="constrained")
+    figure = Figure(figsize=(11, 5.8), layout="constrained")
     for axes, values, name, own in zip(figure.subplots(1, 2), (fake, real), (title, "real"), classes, strict=True):
         axes.set_title(name)
         draw(axes, values, dataset, own)

@@ -130,7 +130,8 @@ def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.C
     return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
 
 
-def _mnist_folder() -> Path | None:
+def mnist_folder() -> Path | None:
+    """A data_dir that holds real MNIST, if there is one."""
     places = [Path(os.environ.get("GAN_LAB_DATA", "data")), ROOT / "data", ROOT.parent / "shared" / "data" / "mnist"]
     return next((place for place in places if (place / "MNIST" / "raw").is_dir()), None)
 
@@ -138,7 +139,7 @@ def _mnist_folder() -> Path | None:
 @pytest.fixture(scope="session")
 def mnist_dir() -> str:
     """A data_dir that holds real MNIST."""
-    folder = _mnist_folder()
+    folder = mnist_folder()
     if folder is None:
         pytest.skip("no MNIST here: put it into data/MNIST/raw or name its data_dir in GAN_LAB_DATA")
     return str(folder.resolve())

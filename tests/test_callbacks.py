@@ -1,5 +1,6 @@
 """What a run keeps and shows: pictures, curves, tables, TensorBoard; and that a resumed run is the same run."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +231,12 @@ def test_grids_draw_broken_images_instead_of_failing():
     assert grid.min() >= 0
     assert grid.max() <= 1
     plots.samples(fake, torch.rand(3, 1, 8, 8), images.digits(), "generated")
+
+
+def test_titles_above_grids_of_images_are_within_the_picture():
+    figure = plots.samples(torch.rand(64, 1, 28, 28), torch.rand(64, 1, 28, 28), images.digits(), "generated")
+    figure.savefig(io.BytesIO())
+    assert all(axes.title.get_window_extent().y1 <= figure.bbox.y1 for axes in figure.axes)
 
 
 def test_the_heat_map_has_steps_along_x():
