@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 import yaml
@@ -48,6 +49,8 @@ def command(
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     return sweep.run_job(main, cfg, lambda error: message(error, config))
                 main(cfg)
+            except BrokenPipeError:
+                _read_no_further()
             except Exception as error:
                 if debug or not (text := message(error, config)):
                     raise
@@ -64,9 +67,8 @@ def command(
                     raise LabError("Only train.py makes sweeps.", "Leave -m out.")
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(task)()
                 sys.stdout.flush()
-            except BrokenPipeError:  # whoever read has enough, as in … | head
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                sys.exit(1)
+            except BrokenPipeError:
+                _read_no_further()
             except Exception as error:
                 if sweep.current:
                     sweep.current.abandon()
@@ -88,6 +90,12 @@ def command(
         return run
 
     return decorate
+
+
+def _read_no_further() -> NoReturn:
+    """Ends where whoever reads has enough, as in … | head; Hydra would have words for it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 def _refuse(text: str, error: Exception) -> None:

@@ -156,12 +156,13 @@ def labels(shares: np.ndarray, top: float) -> str:
 
 @_style
 def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
-    """Pictures of about the same form beside each other, each below its name; three in a row, of more than nine
-    six."""
-    across = min(len(pictures), 3 if len(pictures) <= 9 else 6)
-    down = -(-len(pictures) // across)
+    """Pictures of about the same form beside each other, each below its name; wide ones four in a row, others three, or
+    six of more than nine."""
     form = max(image.height / image.width for _, image in pictures)
-    figure = Figure(figsize=(2 * across, down * (2 * form + 0.45)), layout="constrained")
+    most, width = (4, 3.0) if form < 0.8 else (3 if len(pictures) <= 9 else 6, 2.0)
+    across = min(len(pictures), most)
+    down = -(-len(pictures) // across)
+    figure = Figure(figsize=(width * across, down * (width * form + 0.45)), layout="constrained")
     for axes in figure.subplots(down, across, squeeze=False).flat:
         axes.set_axis_off()
     for axes, (name, image) in zip(figure.axes, pictures, strict=False):
