@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 import pytest
 
-from gan_lab import archives
-from gan_lab.archives import natural, open_source, printable
 from gan_lab.errors import LabError
+from gan_lab.pack import archives
+from gan_lab.pack.archives import natural, open_source, printable
 
 CONTENTS = {"b/10.png": b"ten", "b/2.png": b"two", "a/x.JPG": b"x", "readme.txt": b"no image", "c/": b""}
 FOUND = {"a/x.JPG": b"x", "b/2.png": b"two", "b/10.png": b"ten"}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_lab import decoding
-from gan_lab.decoding import FORMATS, MOST_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
 from gan_lab.errors import LabError
+from gan_lab.pack import decoding
+from gan_lab.pack.decoding import FORMATS, MOST_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
 
 
 def file_of(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -14,13 +14,12 @@ import yaml
 from conftest import ROOT, command_here, kept_evaluators, training
 from PIL import Image
 
-from gan_lab import animation, figures
 from gan_lab.build import load
 from gan_lab.classifier import evaluator
 from gan_lab.data import images, synthetic
 from gan_lab.errors import LabError
-from gan_lab.explore import Request, _compared, explore
-from gan_lab.reading import Reader, count
+from gan_lab.explore import Request, _compared, animation, explore, figures
+from gan_lab.explore.reading import Reader, count
 from gan_lab.runs import Run
 from gan_lab.training import fit
 

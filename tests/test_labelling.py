@@ -5,9 +5,9 @@ import codecs
 import numpy as np
 import pytest
 
-from gan_lab.archives import Member
 from gan_lab.errors import LabError
-from gan_lab.labelling import classes_of, counted, hold_out, label
+from gan_lab.pack.archives import Member
+from gan_lab.pack.labelling import classes_of, counted, hold_out, label
 
 
 def members(*names: str) -> list[Member]:

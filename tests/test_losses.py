@@ -6,10 +6,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from gan_lab import previews
-from gan_lab.inspection import Check
 from gan_lab.losses import BCE, LSGAN, MSE, Hinge, Relativistic, RelativisticAverage, Saturating, Wasserstein
-from gan_lab.objective import _judge_loss
+from gan_lab.preflight import previews
+from gan_lab.preflight.inspection import Check
+from gan_lab.preflight.objective import _judge_loss
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 SCORES = torch.tensor([LN3, -LN4])  # probabilities 3/4 and 1/5

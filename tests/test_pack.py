@@ -22,10 +22,9 @@ from PIL import Image
 from test_archives import make_folder, make_tar, make_zip
 
 import gan_lab
-from gan_lab import decoding
 from gan_lab.data import packed
 from gan_lab.errors import LabError
-from gan_lab.pack import Request, pack
+from gan_lab.pack import Request, decoding, pack
 
 KEYS = {
     key: value

@@ -15,9 +15,9 @@ from gan_lab import build, preflight
 from gan_lab.build import Rehearsal
 from gan_lab.data import Dataset, Part
 from gan_lab.errors import LabError
-from gan_lab.inspection import check_data, check_generator, noise, right_order, survey
 from gan_lab.losses import BCE
-from gan_lab.objective import PLAYERS, Update, check_objective
+from gan_lab.preflight.inspection import check_data, check_generator, noise, right_order, survey
+from gan_lab.preflight.objective import PLAYERS, Update, check_objective
 from gan_lab.runs import Run
 from gan_lab.streams import stream
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from gan_lab.errors import LabError
+from gan_lab.explore.reading import Reader
+from gan_lab.explore.vectors import Wanted
 from gan_lab.latent import linear, slerp
-from gan_lab.reading import Reader
-from gan_lab.vectors import Wanted
 
 SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "add": ("a + b", torch.add),

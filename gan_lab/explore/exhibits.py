@@ -12,10 +12,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from gan_lab import figures
-from gan_lab.animation import frames, gif
+from gan_lab.explore import figures
+from gan_lab.explore.animation import frames, gif
+from gan_lab.explore.reading import Count, Reader
 from gan_lab.files import atomic
-from gan_lab.reading import Count, Reader
 from gan_lab.runs import Run
 
 SHOWN = {"grid": 90, "interpolate": 90, "walk": 12}  # rows of a picture, at most

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gan_lab import figures, plots
+from gan_lab import plots
 from gan_lab.data import Dataset
+from gan_lab.explore import figures
 
 SIDE = 280  # pixels of a frame's picture
 CAPTION = 44  # pixels below it

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gan_lab.archives import Member, Source, natural, open_source, printable
 from gan_lab.data.packed import Rows, megabytes, write
-from gan_lab.decoding import SUFFIXES, Content, Form, decode_with
 from gan_lab.errors import LabError, refused_by_storage
-from gan_lab.labelling import classes_of, counted, hold_out, label
+from gan_lab.pack.archives import Member, Source, natural, open_source, printable
+from gan_lab.pack.decoding import SUFFIXES, Content, Form, decode_with
+from gan_lab.pack.labelling import classes_of, counted, hold_out, label
 
 BLOCK = 32  # images, at most, that a worker gets at once,
 BLOCK_BYTES = 2**23  # and about so many bytes

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from gan_lab.archives import Member, natural, printable
 from gan_lab.errors import LabError
+from gan_lab.pack.archives import Member, natural, printable
 
 
 def label(members: Sequence[Member], by: str) -> tuple[list[Member], list[str] | None, list[str]]:

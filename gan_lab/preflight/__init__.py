@@ -17,15 +17,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from gan_lab import previews
 from gan_lab.build import Rehearsal
 from gan_lab.callbacks.progress import Progress
 from gan_lab.data import choose
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
 from gan_lab.gan import GANModule
-from gan_lab.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
-from gan_lab.objective import Witness, check_objective, phases
+from gan_lab.preflight import previews
+from gan_lab.preflight.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
+from gan_lab.preflight.objective import Witness, check_objective, phases
 from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 from gan_lab.streams import stream

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gan_lab.errors import LabError
+from gan_lab.explore.reading import Reader
 from gan_lab.gan import GANModule
 from gan_lab.latent import told
-from gan_lab.reading import Reader
 from gan_lab.streams import stream
 
 BATCH = 500  # vectors tried, or fed to G, at once

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lab.gan import GANModule
-from gan_lab.inspection import Check, joined
 from gan_lab.losses import Loss
+from gan_lab.preflight.inspection import Check, joined
 
 PLAYERS = {"D": "discriminator", "G": "generator"}
 # What each remedy of the notes takes the place of (S12).

@@ -15,17 +15,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_lab import exhibits
 from gan_lab.build import load
 from gan_lab.callbacks.pictures import in_rows
 from gan_lab.errors import LabError
+from gan_lab.explore import exhibits
+from gan_lab.explore.reading import Count, Reader, count
+from gan_lab.explore.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
+from gan_lab.explore.vectors import Vectors, Wanted
 from gan_lab.gan import GANModule
 from gan_lab.latent import WithClass, beside_class, closed_walk, normalise, usual_length
-from gan_lab.reading import Count, Reader, count
-from gan_lab.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
 from gan_lab.runs import Run
 from gan_lab.streams import stream
-from gan_lab.vectors import Vectors, Wanted
 
 FRESH = 1_000  # samples that say how often a class comes up anyway
 LISTED = 30  # rows at most that are printed one by one

@@ -24,8 +24,8 @@ import h5py
 import numpy as np
 
 from gan_lab.data.layout import FORMAT
-from gan_lab.decoding import MOST_BYTES, MOST_PIXELS, SUFFIXES
 from gan_lab.errors import LabError
+from gan_lab.pack.decoding import MOST_BYTES, MOST_PIXELS, SUFFIXES
 
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
