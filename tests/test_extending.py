@@ -197,10 +197,10 @@ def test_a_dataset_of_ones_own(here):
 
 def test_a_metric_of_ones_own_in_a_training_and_of_an_older_run(here):
     own = shown("+metrics.radius")
-    folder, summary = run(here, *own, *TINY, *RING, "replicas=2")
+    folder, summary = run(here, *own, *TINY, *RING, "replicas=2", "dataset.radius=3")
     each = [member["radius"] for member in summary["replica_metrics"]]
     assert summary["metrics"]["radius"] == pytest.approx(sum(each) / 2)
-    assert summary["real_data"]["radius"] == pytest.approx(1, abs=0.01), "of points around the unit circle"
+    assert summary["real_data"]["radius"] == pytest.approx(1, abs=0.01), "a share of the real ones'"
     module, dataset = load(Run(folder), trust=["mine"])
     usual = dataset.train.values.norm(dim=1).mean()
     for i, member in module.members():
