@@ -135,12 +135,27 @@ def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark", "results"):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
-        for group, option in OPTIONS:
-            cfg = hydra.compose("train", [f"{group}={option}"])
-            values = leaves(OmegaConf.to_container(cfg), private=True)
+        for choices in _every_option_once():
+            values = leaves(OmegaConf.to_container(hydra.compose("train", choices)), private=True)
             keys |= {key for key, value in values if value not in ("${activation}", "${norm}")}
     assert {key for key in keys if rule_of(key) is None} == set()
     assert {pattern for pattern, rule in RULES.items() if not any(rule_of(key) is rule for key in keys)} == set()
+
+
+def _every_option_once() -> list[list[str]]:
+    """Overrides in which each option comes up; those that choose for other groups, alone."""
+    groups: dict[str, list[str]] = {}
+    for group, option in OPTIONS:
+        groups.setdefault(group, []).append(f"{group}={option}")
+    alone = [[each] for group in ("experiment", "rung") for each in groups.pop(group)]
+    remedies = ",".join(each.removeprefix("remedy=") for each in groups.pop("remedy"))
+    several = itertools.zip_longest(*groups.values())
+    return [*alone, [f"remedy=[{remedies}]"], *([each for each in row if each] for row in several)]
+
+
+def test_every_option_comes_up_once():
+    said = [each for choices in _every_option_once() for each in choices]
+    assert sum(each.count(",") + 1 for each in said) == len(OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ def _runs(cwd: Path) -> list[Path]:
     return sorted(p.parent for p in cwd.glob("outputs/**/config.yaml") if p.parent.name != ".hydra")
 
 
+pytestmark = pytest.mark.xdist_group("train")  # its run is made once
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run, its process and its folder."""
