@@ -110,6 +110,7 @@ def run_here(script: str, *arguments: str) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         patch.setattr(sys, "argv", [str(ROOT / script), *arguments])
+        patch.setattr("urllib.request._opener", None)  # it keeps the proxies of the first download
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as end:
