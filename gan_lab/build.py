@@ -278,7 +278,7 @@ def _trainer(
 ) -> pl.Trainer:
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
     plugins: list[Any] = [CheckpointFile(), LightningEnvironment()]  # whatever Slurm says: see `gan_lab.ranks`
-    if not run or options["devices"] * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
+    if not run or options.get("devices", 1) * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         plugins.pop()
     try:

@@ -263,3 +263,8 @@ def test_initial_weights_depend_on_the_seed_alone():
     )
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not any(torch.equal(a[name], c[name]) for name in a if name.endswith("0.weight"))
+
+
+def test_a_trainer_that_names_no_devices_is_one_process(tmp_path):
+    made, _ = training(tmp_path / "run", *small("loss", "bce"), "~trainer.devices")
+    assert (made.trainer.num_devices, made.team.size) == (1, 1)

@@ -21,7 +21,8 @@ CLOCK = (
     "trust=[gan_lab]",
 )
 IMPORTS = "import torch, pytorch_lightning"
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"  # MiB, on Linux
+# In MiB, on Linux: the line "VmHWM: 123 kB"; getrusage would begin with the peak of the process that started this one.
+PEAK = "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
 def contests(_: Path, asked: Any, __: Any) -> tuple[list[Any], dict[str, dict[str, float]]]:
@@ -100,8 +101,9 @@ def _output(*arguments: str, status: int = 0) -> str:
     places = {"data_dir": "data", "cache_dir": ".cache"}
     if str(TRAIN) in arguments and not status:
         arguments += tuple(f"{key}={Path(at).absolute()}" for key, at in places.items() if not _says(arguments, key))
+    plain = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # ours while it runs
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, *arguments], cwd=folder, env=plain, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{arguments}: exit {done.returncode}: {done.stderr}")
     return done.stdout
