@@ -26,8 +26,9 @@ from gan_lab.sweep import job_folder
 HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
 HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir", "metrics"}
 
-SINCE: dict[str, Any] = {"replicas": 1, "n_critic": 1, "n_generator": 1, "conditional": False, "remedy": {}}
-SINCE["metrics"] = {}
+# What runs of older versions don't say.
+SINCE: dict[str, Any] = {"replicas": 1, "n_critic": 1, "n_generator": 1, "conditional": False}
+SINCE |= {"remedy": {}, "metrics": {}}
 
 
 @contextmanager

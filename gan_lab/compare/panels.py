@@ -217,12 +217,8 @@ def samples(findings: Findings, link: Link) -> list[Card]:
     for shot in taken:
         card = Card(shot.name, gaps=shot.gaps)
         if shot.image is not None and shot.run is not None:
-            card.picture, card.link, card.caption = (
-                _uri(small_png(shot.image), "png"),
-                link(shot.run),
-                f"seed {shot.seed}",
-            )
-            card.alt = f"Samples of {shot.name}, seed {shot.seed}"
+            card.picture, card.link = _uri(small_png(shot.image), "png"), link(shot.run)
+            card.caption, card.alt = f"seed {shot.seed}", f"Samples of {shot.name}, seed {shot.seed}"
         cards.append(card)
     if real:
         picture, caption = _uri(small_png(real), "png"), "what G should learn to make"
