@@ -7,12 +7,13 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import starting
+from gan_lab.terminal import say
 
 
 def compare(sweep: Path) -> None:
     from gan_lab.compare import conclude
 
-    print(conclude([sweep]))
+    say(conclude([sweep]))
 
 
 @command("train", after_sweep=compare)
@@ -24,15 +25,15 @@ def main(cfg: DictConfig) -> None:
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
             from gan_lab.preflight import preflight
 
-            print(preflight(Rehearsal(cfg), run))
+            say(preflight(Rehearsal(cfg), run))
         training = build(cfg, run)
 
     from gan_lab.summary import announce, describe
     from gan_lab.training import fit
 
-    print(announce(training, run))
+    say(announce(training, run))
     summary, code = fit(training, run)
-    print(describe(summary, run))
+    say(describe(summary, run))
     if code:
         sys.exit(code)
 

@@ -23,8 +23,10 @@ from gan_lab.errors import LabError
 from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.metrics.pixels import correlations, variety
+from gan_lab.sheets import write_csv
 from gan_lab.sigmoid import OFF, ON, SigmoidNetwork, sigmoid_network, targets
 from gan_lab.streams import stream
+from gan_lab.terminal import joined
 
 METHODS = ("inverse", "gradient")
 START, STEPS, RATE = 0.5, 100, 0.05  # of `gradient`: all pixels grey, so many steps of Adam
@@ -263,7 +265,7 @@ def describe(findings: Findings) -> str:
     counts = [f"{_span(findings.rows, key)} of {name}" for key, name in PAIRS.items() if key in findings.rows[0]]
     lines.append("r: Pearson's correlation over the pixels. Variety: the mean pixel distance of two images of a label,")
     lines.append(f"over {', '.join(counts)} pairs per label.")
-    return "\n".join([*lines, conclusion(findings.rows)])
+    return joined([*lines, conclusion(findings.rows)])
 
 
 def _span(rows: Sequence[dict[str, Any]], key: str) -> str:
@@ -281,7 +283,7 @@ def write(findings: Findings, folder: Path, about: dict[str, Any]) -> list[Path]
     with atomic(paths[0]) as path:
         plots.backqueries(findings.columns(), findings.names).savefig(path)
     with atomic(paths[1]) as path:
-        pd.DataFrame(findings.rows).to_csv(path, index=False)
+        write_csv(pd.DataFrame(findings.rows), path)
     content = {**about, **findings.about, "conclusion": conclusion(findings.rows), "rows": findings.rows}
     with atomic(paths[2]) as path:
         path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

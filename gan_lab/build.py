@@ -17,19 +17,22 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.nn.modules.conv import _ConvNd
 
 from gan_lab import threads
-from gan_lab.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form
+from gan_lab.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, fill
 from gan_lab.callbacks.finite import Finite
 from gan_lab.callbacks.verdict import Verdict
 from gan_lab.config import stored
 from gan_lab.data import Dataset
 from gan_lab.data.datamodule import GANDataModule
+from gan_lab.data.digest import digest_of, refuse_other_data
 from gan_lab.engines import cores
 from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.parts import build_module, check_targets, gan_and_data, made_of, own_metrics
 from gan_lab.ranks import Team
-from gan_lab.rules import leaves, rule_of, within
+from gan_lab.rules import leaves, rule_of
 from gan_lab.runs import Run
+from gan_lab.targets import within
+from gan_lab.terminal import say
 
 MACHINE = ("threads", "devices", "num_nodes", "workers", "compile")
 SHOWN = ("callbacks", "logger", "log_every", "features")
@@ -75,6 +78,10 @@ torch.set_num_threads(1)  # until a configuration's threads are settled
 def build(cfg: DictConfig, run: Run) -> Training:
     """Makes data, networks, callbacks, loggers and trainer as the configuration says.
 
+    Args:
+        cfg: resolved and checked, as `gan_lab.rules.check` returns it; gets the number of threads that
+            `threads=auto` and `threads=tune` stand for.
+
     Raises:
         LabError: if parts don't fit together, data are missing, the device isn't there, or all steps are done.
     """
@@ -83,11 +90,15 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
         raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
     dataset, module = gan_and_data(cfg)
+    digest = digest_of(dataset)
     own = own_metrics(cfg, dataset)
-    _settle_threads(cfg, dataset, module)
     team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
+    if checkpoint and team.leads and not cfg.force:
+        mend = "Put those back, or start a new run. force=true makes it go on with the new ones."
+        refuse_other_data(checkpoint, digest, run.folder, mend)
+    _settle_threads(cfg, dataset, module)
     if checkpoint:
-        _fill(module, checkpoint, run)
+        fill(module, checkpoint, run)
     if cfg.get("compile", False):
         for network in (module.generator, module.discriminator):
             network.compile()
@@ -96,7 +107,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         verdict.own = own
     marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     workers = cfg.get("workers", 0)  # runs of older versions have none
-    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers)
+    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers, digest)
     timer, stop = Timer(), StopOnSignal()
     if not team.leads:  # one process shows and writes; keeping is done together
         callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
@@ -105,7 +116,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
     device = trainer.strategy.root_device
     if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
-        print("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
+        say("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
     if checkpoint:
         try:
             check_form(checkpoint, module, [timer, *callbacks], (*module.lead, *dataset.shape), device)
@@ -204,15 +215,13 @@ def load(
     Raises:
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
-    cfg = stored(run, trust)
+    cfg = stored(run, trust, data_dir, path)
     _use_threads(cfg.threads if computing_with == "auto" else computing_with)
-    if data_dir is not None:
-        cfg.data_dir = data_dir
-    if path is not None:
-        OmegaConf.update(cfg, "data.path", path, force_add=True)
     checkpoint = run.load_checkpoint()
     dataset, module = gan_and_data(cfg)
-    _fill(module, checkpoint, run)
+    mend = "Put those back, or say where they lie: data.path=… for a packed file, data_dir=… for the others."
+    refuse_other_data(checkpoint, digest_of(dataset), run.folder, mend)
+    fill(module, checkpoint, run)
     module.step = checkpoint["gan_lab"]["step"]
     return module, dataset
 
@@ -248,17 +257,6 @@ def _data_named(cfg: DictConfig) -> str:
     settings = ((key, value) for key, value in cfg.dataset.items() if key not in ("_target_", "data_dir", "memory"))
     said = ", ".join(f"{key}={value}" for key, value in settings)
     return f"{cfg.dataset._target_.rpartition('.')[2]}{f'({said})' if said else ''}"
-
-
-def _fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-        module.note_failed(checkpoint["gan_lab"])
-    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        first = str(error).splitlines()[:2][-1].strip()
-        raise LabError(
-            f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"
-        ) from error
 
 
 def _parts(cfg: DictConfig) -> dict[str, str]:

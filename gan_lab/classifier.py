@@ -1,7 +1,6 @@
 """The evaluator network: a small classifier of the real data, which tells what a generator's images show."""
 
 import hashlib
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,10 +10,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gan_lab.checkpoint_file import load_plain
 from gan_lab.data import Dataset, Samples, stacked_labels
 from gan_lab.errors import LabError
-from gan_lab.files import alone, atomic, damage
+from gan_lab.files import alone, atomic, damage, read_bytes
 from gan_lab.streams import stream
+from gan_lab.terminal import say
 
 FEATURES = 64
 BATCH = 100  # images looked at in one go: what fits a core's cache takes half the time of 1,000 or less
@@ -165,18 +166,26 @@ def kept(path: Path, network: Network, train: Callable[[], tuple[Network, float]
 
 
 def _read(path: Path, network: nn.Module, name: str = "evaluator") -> float | None:
-    """Fills the network from a file and gives its accuracy; None if there is no such file or it is damaged."""
+    """Fills the network from a file and gives its accuracy; None if there is no such file or it is damaged.
+
+    Raises:
+        OSError: if the system can't read it: it may be whole, so none is made in its place.
+    """
     if not path.is_file():
         return None
+    content = read_bytes(path)
     try:
-        if reason := damage(path):
+        if reason := damage(content):
             raise ValueError(reason)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(content["state_dict"])
-        return float(content["accuracy"])
+        loaded = load_plain(content)
+        accuracy = float(loaded["accuracy"])
+        if not 0 <= accuracy <= 1:
+            raise ValueError("its accuracy is no share")
+        network.load_state_dict(loaded["state_dict"])
+        return accuracy
     except Exception as error:  # whatever is wrong with the file, training mends it
         reason = str(error).partition("\n")[0]
-        print(f"{path} can't be read ({reason}): the {name} is trained anew.", file=sys.stderr)
+        say(f"{path} can't be read ({reason}): the {name} is trained anew.", stderr=True)
         return None
 
 
@@ -185,7 +194,7 @@ def _keep(path: Path, network: nn.Module, accuracy: float, name: str) -> None:
         with atomic(path) as half:
             torch.save({"state_dict": network.state_dict(), "accuracy": accuracy}, half)
     except OSError as error:
-        print(f"The {name} can't be kept for the next time: {error}", file=sys.stderr)
+        say(f"The {name} can't be kept for the next time: {error}", stderr=True)
 
 
 def _untrained(dataset: Dataset) -> Classifier:

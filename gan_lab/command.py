@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab import sweep
 from gan_lab.config import refuse_arguments
 from gan_lab.errors import LabError, out_of_memory, refused_by_storage
-from gan_lab.rules import CONF, groups
+from gan_lab.targets import CONF, groups
+from gan_lab.terminal import guard, say
 
 # The extra of pyproject.toml that has the plugin behind a preset, by what Hydra misses without it.
 EXTRAS = {
@@ -60,6 +61,7 @@ def command(
         debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
         def run() -> None:
+            guard()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions reach us instead of its own printer
             try:
                 refuse_arguments(sys.argv[1:])
@@ -78,8 +80,8 @@ def command(
             except KeyboardInterrupt:
                 if sweep.current:
                     sweep.current.watch.end()
-                    print(f"Go on by the same command with hydra.sweep.dir={sweep.current.folder}", file=sys.stderr)
-                print("Interrupted.", file=sys.stderr)
+                    say(f"Go on by the same command with hydra.sweep.dir={sweep.current.folder}", stderr=True)
+                say("Interrupted.", stderr=True)
                 sys.exit(130)
             finally:
                 if not debug:
@@ -99,7 +101,7 @@ def _read_no_further() -> NoReturn:
 
 
 def _refuse(text: str, error: Exception) -> None:
-    print(text, file=sys.stderr)
+    say(text, stderr=True)
     sys.exit(error.status if isinstance(error, LabError) else 2)
 
 

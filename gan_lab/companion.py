@@ -8,9 +8,11 @@ from gan_lab.config import stored
 from gan_lab.errors import LabError
 from gan_lab.ranks import LEADER, follow
 from gan_lab.runs import Run
+from gan_lab.terminal import guard, say
 
 
 def main() -> None:
+    guard()
     if len(sys.argv) < 2:
         sys.exit("python -m gan_lab.companion <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")
     if leader := os.environ.setdefault(LEADER, ""):
@@ -28,7 +30,7 @@ def main() -> None:
         finally:
             training.team.end()
     except LabError as error:
-        print(error, file=sys.stderr)
+        say(error, stderr=True)
         sys.exit(error.status)
 
 

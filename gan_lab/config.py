@@ -1,8 +1,6 @@
 """A command's configuration: the one a resumed run goes on with, and the folder that a run goes to."""
 
-import datetime
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,10 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lab import folders  # noqa: F401, makes the resolvers of hydra.run.dir
 from gan_lab.errors import LabError
-from gan_lab.rules import check, groups, leaves, within
-from gan_lab.runs import OUTPUTS, Run, remove_empty
-from gan_lab.sweep import job_folder
+from gan_lab.files import read_text
+from gan_lab.references import is_plain, refuse_odd, strings
+from gan_lab.rules import check, leaves
+from gan_lab.runs import Run, remove_empty
+from gan_lab.targets import groups, within
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
 HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
@@ -33,7 +34,7 @@ SINCE |= {"remedy": {}, "metrics": {}}
 
 @contextmanager
 def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
-    """Checks a command's configuration and gives it with the run's folder, which no other process has.
+    """Checks a command's configuration and gives it, resolved, with the run's folder, which no other process has.
 
     If starting fails, nothing of it is left. With `resume` the configuration is the run's own, and the folder keeps
     whatever it held.
@@ -50,25 +51,27 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     if not cfg.resume:
         run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
         try:
-            check(cfg)
-            _refuse_misplaced(cfg, overrides)
-            asked = cfg.copy()
-            yield cfg, run
-            if cfg != asked:  # what building has settled, the number of threads, is kept
+            resolved = check(cfg)
+            _refuse_misplaced(resolved, overrides)
+            yield resolved, run
+            if cfg.threads != resolved.threads:  # what building has settled
+                cfg.threads = resolved.threads
                 run.write_config(OmegaConf.to_yaml(cfg))
         except BaseException:
             run.discard()
             raise
         return
-    check(cfg)
-    _refuse_misplaced(cfg, overrides)
+    _refuse_misplaced(check(cfg), overrides)
     run = Run.existing(cfg.resume)
     run.claim()
     try:
-        before = stored(run, cfg.trust)
+        before = _content(run, cfg.trust)
+        check(before)
         after = _asked_again(before, cfg) if job else _resumed(before, run, overrides, cfg.force)
-        check(after)
-        yield after, run
+        resolved = check(after)
+        resolved.force = cfg.force
+        yield resolved, run
+        after.threads = resolved.threads
         if after != before:
             run.write_config(OmegaConf.to_yaml(after), keep=cfg.force)
     except BaseException:
@@ -87,8 +90,9 @@ def output_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def checking(cfg: DictConfig) -> Iterator[Path]:
-    """Checks a configuration that isn't trained, and gives the folder for what is found; if that fails, none is left.
+def checking(cfg: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
+    """Checks a configuration that isn't trained, and gives it, resolved, with the folder for what is found; if that
+    fails, none is left.
 
     Raises:
         LabError: see `check`; for `resume` and `force`, which a training alone has.
@@ -97,26 +101,41 @@ def checking(cfg: DictConfig) -> Iterator[Path]:
         if cfg.resume:
             raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
         settle(cfg, HydraConfig.get().overrides.task)
-        check(cfg)
-        _refuse_misplaced(cfg, HydraConfig.get().overrides.task)
-        yield folder
+        resolved = check(cfg)
+        _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
+        yield resolved, folder
 
 
-def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
-    """A run's configuration, checked like one from the command line.
+def stored(
+    run: Run, trust: Sequence[str] = (), data_dir: str | None = None, data_path: str | None = None
+) -> DictConfig:
+    """Reads a run's configuration, resolved and checked like one from the command line.
 
     Args:
         trust: what the command line trusts; what the file itself would trust doesn't count.
+        data_dir, data_path: where the data lie (`data_path`: a packed file), if not where the run had them.
 
     Raises:
         LabError: if it can't be read, or holds what no training can have.
     """
+    cfg = _content(run, trust)
+    if data_dir is not None:
+        cfg.data_dir = data_dir
+    if data_path is not None:
+        OmegaConf.update(cfg, "data.path", data_path, force_add=True)
+    try:
+        return check(cfg)
+    except (LabError, OmegaConfBaseException) as error:
+        raise LabError(f"{run.config} can't be used: {error}") from error
+
+
+def _content(run: Run, trust: Sequence[str]) -> DictConfig:
+    """Returns what a run's config.yaml holds, its references among its own keys as they stand there; unchecked."""
     try:
         cfg = _read(run.config)
         cfg.trust = list(trust)
         for key, value in SINCE.items():  # which runs of older versions don't have
             cfg.setdefault(key, value)
-        check(cfg)
     except (LabError, OmegaConfBaseException) as error:
         raise LabError(f"{run.config} can't be used: {error}") from error
     return cfg
@@ -124,7 +143,7 @@ def stored(run: Run, trust: Sequence[str] = ()) -> DictConfig:
 
 def _read(path: Path) -> DictConfig:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         events = list(yaml.parse(text, yaml.SafeLoader))
         if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
             raise LabError("It uses YAML aliases, which gan_lab never writes.")
@@ -132,7 +151,11 @@ def _read(path: Path) -> DictConfig:
             events[2], yaml.MappingStartEvent
         ):  # behind the stream's and the document's start
             raise LabError("It is no configuration.")
-        return OmegaConf.create(text)  # type: ignore[return-value]
+        cfg: DictConfig = OmegaConf.create(text)  # type: ignore[assignment]
+        refuse_odd(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+        return cfg
+    except OSError:
+        raise
     except Exception as error:  # what can be wrong with a stranger's YAML has many types
         raise LabError(str(error) or type(error).__name__) from error
 
@@ -189,6 +212,7 @@ def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
                 OmegaConf.update(after, key, changed[key], force_add=True)
             else:
                 _remove(after, key)
+    _resolve_odd(after)
     if not force:
         _refuse_other(run, before, after)
     return after
@@ -205,8 +229,8 @@ def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
 
 
 def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Puts what `norm=usual` stands for with this model in its place, which a run keeps to, and leaves out what an
-    experiment says of remedies that aren't chosen.
+    """Puts what `norm=usual` stands for with this model in its place, which a run keeps to, leaves out what an
+    experiment says of remedies that aren't chosen, and resolves references to anything but other keys.
 
     Raises:
         LabError: if the model doesn't say; if the overrides themselves set a remedy that isn't chosen.
@@ -223,6 +247,18 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
                 raise LabError(f"remedy.{name} isn't chosen.", f"Say remedy=[{name}], with others if there are any.")
             with open_dict(remedies):
                 del remedies[name]
+    _resolve_odd(cfg)
+
+
+def _resolve_odd(cfg: DictConfig) -> None:
+    """Replaces references that a run's config.yaml may not have, such as `${oc.env:HOME}`, by what they give now.
+
+    References to other keys stay: resuming with another data_dir, say, then changes all that refer to it.
+    """
+    raw = OmegaConf.to_container(cfg)
+    for key, text in strings(raw):
+        if not is_plain(text) or ("${" in text and key.endswith("_target_")):
+            OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
 
 
 def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:
@@ -250,37 +286,3 @@ def _remove(cfg: DictConfig, key: str) -> None:
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if isinstance(node, DictConfig):
         node.pop(name, None)
-
-
-# hydra.run.dir and its kin: where a run goes is said in conf/train.yaml by these names.
-
-_STARTED = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S") + "_" + secrets.token_hex(3)  # unique in any second
-
-
-def _label(name: str | None, experiment: str | None, dataset: str) -> Path:
-    return Path(OUTPUTS) / str(name or experiment or dataset)
-
-
-def _run_folder(resume: str | None, name: str | None, experiment: str | None, dataset: str) -> str:
-    return str(Run.existing(resume).folder if resume else _label(name, experiment, dataset) / _STARTED)
-
-
-def _check_folder(name: str | None, experiment: str | None, dataset: str) -> str:
-    return str(_label(name, experiment, dataset) / f"check_{_STARTED}")
-
-
-def _sweep_folder(name: str | None, experiment: str | None, dataset: str) -> str:
-    return str(_label(name, experiment, dataset) / f"sweep_{_STARTED}")
-
-
-def _command_folder(command: str, run: str | None, dataset: str) -> str:
-    return str(Run.existing(run).folder / command if run else Path(OUTPUTS) / dataset / f"{command}_{_STARTED}")
-
-
-# Made at import, so that a worker process of a sweep, which imports this, has them too.
-OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
-OmegaConf.register_new_resolver("check_folder", _check_folder, replace=True)
-OmegaConf.register_new_resolver("sweep_folder", _sweep_folder, replace=True)
-OmegaConf.register_new_resolver("command_folder", _command_folder, replace=True)
-OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-OmegaConf.register_new_resolver("config_folder", lambda resume: None if resume else ".hydra", replace=True)

@@ -3,6 +3,7 @@
 import errno
 
 STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+STORAGE |= {errno.ESTALE, errno.EMFILE, errno.ENFILE}
 
 
 class LabError(Exception):

@@ -13,6 +13,7 @@ from gan_lab.gan import GANModule
 from gan_lab.judge import Judge, Judgement, Metrics, judge_for, protocol_samples
 from gan_lab.metrics.own import Metric
 from gan_lab.runs import Run
+from gan_lab.terminal import joined
 
 
 def evaluate(
@@ -111,7 +112,7 @@ def describe(evaluation: dict[str, Any]) -> str:
     lines += [f"  {name:<20}{'undefined':>12}  {reason}" for name, reason in evaluation["undefined"].items()]
     for verdict in evaluation["verdicts"][:: evaluation["seeds"] if several else 1]:
         lines.append("  " + f"member {verdict['member']}: " * several + verdict["sentence"])
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _cell(value: float | None) -> str:

@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written beside, flushed, renamed; locks and checksums."""
+"""Files that are whole or not there: written beside, flushed, renamed; bounded reading, locks and checksums."""
 
+import io
 import os
-import sys
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from gan_lab.errors import LabError
+from gan_lab.terminal import say
+
+MOST_TEXT = 2**26  # bytes of a configuration, a summary and their like; ours have some thousands
 HALF = ".half."  # files of this prefix are being written, or were when their process was killed
 
 
@@ -52,7 +57,7 @@ def alone(path: Path, doing: str) -> Iterator[bool]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"Waiting for another process, which is {doing}.", file=sys.stderr)
+            say(f"Waiting for another process, which is {doing}.", stderr=True)
             lock.acquire()
             waited = True
     except OSError:
@@ -75,12 +80,57 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with a file that torch saved, by the checksums that are in it; None if it is whole."""
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Reads a regular file as a whole; a pipe, which would be waited for, and a device have no place here.
+
+    Args:
+        most: bytes that it may have; None: as many as this machine has memory.
+
+    Raises:
+        OSError: if the system can't read it. That says nothing about the file's content: it may be whole.
+        LabError: if it is no regular file, or too large.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        raise LabError(f"{path} is no file but a folder, pipe or device.", "Put the file itself there.")
+    bound = memory_of_this_machine() if most is None else most
+    if about.st_size > bound:
+        raise LabError(f"{path} has {about.st_size:,} bytes; {bound:,} are the most that can be read.")
+    with path.open("rb") as file:
+        return file.read(about.st_size)
+
+
+def read_text(path: Path) -> str:
+    """Reads a small UTF-8 file.
+
+    Raises:
+        OSError, LabError: see `read_bytes`.
+        UnicodeDecodeError: if it isn't UTF-8.
+    """
+    return read_bytes(path, MOST_TEXT).decode("utf-8")
+
+
+def memory_of_this_machine() -> int:
+    """Returns how many bytes of memory there are; where the system doesn't say, 2 ** 40."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        return 2**40
+
+
+def damage(content: bytes) -> str | None:
+    """Says what is wrong with a file that torch saved, by the checksums that are in it; None if it is whole.
+
+    Args:
+        content: of the file, read before: an error while reading isn't damage.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 return "it isn't as torch writes it"  # nor must it unpack to more than it is
+            if sum(entry.file_size for entry in entries) > len(content):
+                return "its parts overlap"
             bad = archive.testzip()
     except Exception as error:  # zipfile tells damage by errors of many types
         return str(error) or type(error).__name__

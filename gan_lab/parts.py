@@ -28,12 +28,13 @@ from gan_lab.models import mlp
 from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.models.conditional import Given, joined_shape
 from gan_lab.models.replicated import Replicated
+from gan_lab.references import refuse_unresolved
 from gan_lab.remedies import Remedies
 from gan_lab.remedies.aims import Aim
 from gan_lab.remedies.penalties import LeCam, Penalty
 from gan_lab.remedies.views import View
-from gan_lab.rules import TRUSTED, refuse_foreign, targets, within
 from gan_lab.streams import stream
+from gan_lab.targets import is_known, refuse_foreign, refuse_foreign_object, targets
 
 TRIED = 100  # samples on which a user's own metric is tried
 
@@ -260,23 +261,32 @@ def check_targets(cfg: DictConfig) -> None:
     """Refuses, by name, what is to be made but isn't there, comes from elsewhere, or doesn't take its settings.
 
     What is trusted may lie in the current folder.
+
+    Args:
+        cfg: with its references resolved, as `gan_lab.rules.check` returns it.
     """
+    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    refuse_unresolved(values)
     if cfg.trust and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    for key, node in targets(OmegaConf.to_container(cfg, resolve=True)):
+    for key, node in targets(values):
+        target = node["_target_"]
+        refuse_foreign(key, target, cfg.trust)
         settings = {name: None for name in node if not name.startswith("_")}
         if key.partition(".")[0] in ("callbacks", "logger") and node.get("_partial_"):
             settings["run"] = None
         try:
-            made = get_object(node["_target_"])
-            bind = inspect.signature(made).bind_partial if node.get("_partial_") else inspect.signature(made).bind
-            bind(**settings)
+            found = get_object(target)
         except (TypeError, ValueError, ImportError, InstantiationException) as error:
             lost = "A module of your own has to lie in the current folder or beside train.py, or be installed."
-            mend = "" if within(node["_target_"], TRUSTED) or isinstance(error, TypeError) else lost
-            raise LabError(f"{key}: {node['_target_']} can't be made: {error}", mend) from error
-        if not within(node["_target_"], cfg.trust):  # what one of our modules imports isn't ours
-            refuse_foreign(key, f"{made.__module__}.{made.__qualname__}", cfg.trust)
+            raise LabError(f"{key}: {target} can't be made: {error}", "" if is_known(target) else lost) from error
+        refuse_foreign_object(key, target, found, cfg.trust)
+        try:
+            signature = inspect.signature(found)
+            bind = signature.bind_partial if node.get("_partial_") else signature.bind
+            bind(**settings)
+        except (TypeError, ValueError) as error:
+            raise LabError(f"{key}: {target} can't be made: {error}") from error
 
 
 def _optimiser(cfg: DictConfig, role: str) -> Any:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lab.data import Dataset
 from gan_lab.losses import Loss
+from gan_lab.style import Figure
 
 D_COLOUR, REAL_COLOUR, FAKE_COLOUR, IDEAL_COLOUR = "C0", "C0", "C1", "0.25"
 

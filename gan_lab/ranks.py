@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_lab.errors import LabError
+from gan_lab.terminal import say
 
 LOOK_EVERY = 0.5  # seconds between two looks at the other processes
 GRACE = 20.0  # seconds in which the others end by themselves once one has fallen
@@ -119,7 +120,7 @@ class Team:
         """Ends this process where it waits forever for one that has fallen: not every backend notices."""
         while not self._over.wait(LOOK_EVERY):
             if self.fallen() and not self._over.wait(GRACE) and (what := self.fallen()):
-                print(f"\n{what}", file=sys.stderr, flush=True)
+                say(f"\n{what}", stderr=True, flush=True)
                 for _, process, _said in self._others:
                     process.kill()
                 os._exit(1)

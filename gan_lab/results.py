@@ -15,13 +15,14 @@ from typing import Any
 import pandas as pd
 
 from gan_lab.compare import Findings, compare, origin, panels, snapshots
-from gan_lab.compare.collect import Record, find, number, read
+from gan_lab.compare.collect import Record, find, number, read, read_summary
 from gan_lab.compare.report import DESIGNS, SENTENCES
 from gan_lab.compare.sentences import amount
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
 from gan_lab.published import BENCHMARKS, Score
 from gan_lab.runs import Run
+from gan_lab.terminal import printable
 
 PICTURES = "pictures"  # beside the document
 NUMBERS = {  # column → metric
@@ -71,7 +72,8 @@ class Section:
         """The lines that show a picture, which is kept."""
         name = re.sub(r"[^\w-]+", "_", f"results_{self.name}_{what}") + ".png"
         self.pictures[name] = content
-        return [f"![{words}]({PICTURES}/{name})", ""]
+        shown = words.replace("]", "\\]")
+        return [f"![{shown}]({PICTURES}/{name})", ""]
 
 
 def write_results(folders: Sequence[str | Path], target: str | Path | None) -> str:
@@ -110,13 +112,13 @@ def _groups(folders: Sequence[str | Path]) -> dict[str, list[Record]]:
     for folder in folders:
         records = [record for record in map(read, find(folder)) if record.status != "foreign"]
         if not records:
-            raise LabError(f"There is no run in {folder}.", "Name a folder with runs in it, outputs/<name>, say.")
+            raise LabError(f"There is no run in {printable(str(folder))}.", "Name one with runs, outputs/<name>, say.")
         known = {name for record in records if (name := origin.experiment(record))}
         usual = known.pop() if len(known) == 1 else Path(folder).resolve().name
         for record in records:
             if record.status == "damaged":
                 raise LabError(
-                    f"{record.run.folder}: {record.reason}.",
+                    f"{printable(str(record.run.folder))}: {record.reason}.",
                     "Train it again, or leave it out: runs=[…] may name the folders of single runs.",
                 )
             if (place := record.run.folder.resolve()) not in seen:
@@ -128,7 +130,7 @@ def _groups(folders: Sequence[str | Path]) -> dict[str, list[Record]]:
 def _section(name: str, records: list[Record]) -> Section:
     findings = compare([record.run.folder for record in records])
     paths = findings.runs["run"].unique()
-    return Section(name, records, findings, {path: Run(findings.folder / path).read_summary() for path in paths})
+    return Section(name, records, findings, {path: read_summary(Run(findings.folder / path)) for path in paths})
 
 
 def _document(sections: Sequence[Section]) -> str:
@@ -146,7 +148,7 @@ def _recipe(section: Section) -> list[str]:
     """A recipe's repetitions, one by one, beside what is published."""
     findings, runs = section.findings, section.findings.runs
     every = _rows(runs)
-    rows = [{"": f"seed {row['seed']}", **_scores(section, [row])} for row in every]
+    rows = [{"": f"seed {_plain(row['seed'])}", **_scores(section, [row])} for row in every]
     if len(every) > 1:
         rows.append({"": f"**mean of {len(every)}**", **_scores(section, every)})
     benchmark = BENCHMARKS.get(section.dataset)
@@ -159,7 +161,7 @@ def _recipe(section: Section) -> list[str]:
     run = Run(findings.folder / str(runs["run"].iloc[0]))
     image, gap = snapshots.last_samples(run)
     if image is None:
-        return [*lines, f"No picture: {gap}.", ""]
+        return [*lines, f"No picture: {_plain(gap)}.", ""]
     words_of_it = f"Samples of {_plain(section.name)} at the end of training"
     return [*lines, *section.picture("samples", snapshots.small_png(image), words_of_it)]
 
@@ -233,7 +235,7 @@ def _comparison(section: Section) -> list[str]:
     for metric in findings.headline:
         lines += _sentences(findings, metric)
     for metric in findings.headline[:1]:
-        words = f"What each change did to the {findings.measures[metric].words}, with 95 % intervals"
+        words = f"What each change did to the {_plain(findings.measures[metric].words)}, with 95 % intervals"
         lines += section.picture(metric, panels.forest_png(findings, metric), words)
     if sheet := snapshots.sheet_png(findings):
         lines += section.picture("samples", sheet, "Samples of each variant's first seed at the end of training")
@@ -259,7 +261,7 @@ def _sentences(findings: Findings, metric: str) -> list[str]:
     lines = [line for _, line in told]
     if more := lines[SENTENCES:]:
         lines[SENTENCES:] = ["", f"<details><summary>{len(more)} more</summary>", "", *more, "", "</details>"]
-    return [f"On the {findings.measures[metric].words}:", "", *lines, ""]
+    return [f"On the {_plain(findings.measures[metric].words)}:", "", *lines, ""]
 
 
 def _table(rows: Iterable[dict[str, str]]) -> list[str]:
@@ -294,5 +296,4 @@ def _about(section: Section) -> list[str]:
 
 def _plain(text: Any) -> str:
     """Text that Markdown takes for nothing else."""
-    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    return re.sub(r"([\\`*_{}|<>#$])", r"\\\1", line).replace("[", "\\[")
+    return re.sub(r"([\\`*_{}|<>#$~[])", r"\\\1", printable(str(text)))

@@ -2,8 +2,7 @@
 
 import fnmatch
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,22 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lab.errors import LabError
 from gan_lab.fit import COUNT, SEED, check_fit, check_metrics
 from gan_lab.kinds import Is
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
-
-# Whose classes and functions a configuration may name; more with trust=[…].
-TRUSTED = (
-    "gan_lab.losses",
-    "gan_lab.remedies",
-    "gan_lab.latent",
-    "gan_lab.models",
-    "gan_lab.data",
-    "gan_lab.callbacks",
-    "torch.nn",
-    "torch.optim",
-    "pytorch_lightning.callbacks",
-    "pytorch_lightning.loggers",
-)
+from gan_lab.references import refuse_unresolved
+from gan_lab.targets import CONF, groups, is_known, refuse_foreign, targets, within
 
 SHARE = Is(float, low=0, below=1)
 WIDTHS = Is(list, low=1, high=10**6)
@@ -37,6 +22,8 @@ PARTS = {
     **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
 }
 WAITING = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}  # of the remedies
+
+RECIPES = {"experiment", "rung"}  # groups that only choose among the others
 
 # Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
 RULES = {
@@ -171,25 +158,22 @@ def leaves(node: Any, private: bool = False) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-RECIPES = {"experiment", "rung"}  # groups that only choose among the others
-
-
-def groups() -> set[str]:
-    """The groups of conf/, Hydra's own aside, and `metrics`, all of whose options are a user's own."""
-    return {path.name for path in CONF.iterdir() if path.is_dir() and path.name != "hydra"} | {"metrics"}
-
-
 def rule_of(key: str) -> Is | None:
     return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(key, pattern)), None)
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig) -> DictConfig:
     """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
+
+    Returns:
+        The same configuration with its references resolved, once and for all: what is built must be built from this
+        one, for a reference that is resolved again could give something that was never checked.
 
     Raises:
         LabError: naming each key, its value and what it has to be.
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    refuse_unresolved(values)
     if missing := [key for key, value in nodes(values) if value == "???"]:
         raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
     training = not values.keys() & {"run", "runs", "source", "what"}
@@ -203,7 +187,7 @@ def check(cfg: DictConfig) -> None:
         )
     # Data and remedies of a user's own may have settings that are called like ours and mean something else.
     named = [(key, node["_target_"]) for key, node in targets(values) if within(key, ("dataset", "remedy"))]
-    theirs = [key for key, target in named if not within(target, TRUSTED)]
+    theirs = [key for key, target in named if not (isinstance(target, str) and is_known(target))]
     checked = ((key, value) for key, value in nodes(values) if not within(key, theirs) or "._" in key)
     wrong = {key: value for key, value in checked if (rule := rule_of(key)) and not rule.fits(value)}
     own = dict(nodes(OmegaConf.to_container(cfg)))
@@ -214,10 +198,22 @@ def check(cfg: DictConfig) -> None:
         )
     for key, node in targets(values):
         refuse_foreign(key, node["_target_"], values["trust"])
+    _check_private_keys(values)
     check_metrics(values)
     if training:
         _check_parts(values)
         check_fit(values)
+    return OmegaConf.create(values)
+
+
+def _check_private_keys(values: dict[str, Any]) -> None:
+    """Refuses Hydra's private keys that change how a part is made, wherever they stand."""
+    known = {"_target_", "_partial_"}
+    in_lists = [f"{key}.{name}" for key, node in targets(values) for name in node]
+    for key in [*(key for key, _ in nodes(values)), *in_lists]:
+        name = key.rpartition(".")[2]
+        if name.startswith("_") and name not in known:
+            raise LabError(f"{key} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
 
 
 def _shown(value: Any) -> str:
@@ -236,46 +232,14 @@ def _needed() -> set[str]:
     return own | groups() - RECIPES - LATER
 
 
-def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each nested dict that names something to be made, with its dotted key."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield prefix.rstrip("."), node
-        for key, value in node.items():
-            yield from targets(value, f"{prefix}{key}.")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from targets(value, f"{prefix}{index}.")
-
-
-def within(name: str, modules: Iterable[str]) -> bool:
-    """Whether a dotted name lies in one of these packages or modules."""
-    return any(f"{name}.".startswith(f"{module}.") for module in modules)
-
-
-def refuse_foreign(key: str, target: Any, trust: Sequence[str]) -> None:
-    """Refuses what isn't among the TRUSTED: a configuration that someone sends must not run their code.
-
-    Args:
-        trust: further packages and modules, from the command line.
-
-    Raises:
-        LabError: naming the key and the way out.
-    """
-    named = isinstance(target, str) and not any(part.startswith("_") for part in target.split("."))
-    if not named or not within(target, (*TRUSTED, *trust)):
-        root = str(target).partition(".")[0]
-        raise LabError(
-            f"{key} would run {target}, which is none of gan_lab's parts, torch's or Lightning's.",
-            f"If you know it and trust it, say so: trust=[{root}]",
-        )
-
-
 def _check_parts(values: dict[str, Any]) -> None:
     """Every group of a training is there, and names what can be made as its place in a training asks for."""
     for group in sorted(groups() - RECIPES):
         if not isinstance(values.get(group, {}), dict):
             raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.")
+    for group in sorted(RECIPES):
+        if not isinstance(values.get(group), str | None):
+            raise LabError(f"{group} has to be the name of one of its options, or null.", "--help lists them.")
     own = {role: True for role in ("optim_d", "optim_g") if "_target_" in values[role]}
     asked: dict[str, bool | None] = {**PARTS, **own}
     asked |= {f"{group}.{name}": None for group in ("callbacks", "logger") for name in values[group]}
@@ -292,6 +256,3 @@ def _check_parts(values: dict[str, Any]) -> None:
         if waits is not None and node.get("_partial_", False) != waits:
             has = str(waits).lower()
             raise LabError(f"{key}._partial_ has to be {has}.", f"Say _partial_: {has}; left out, it is false.")
-    known = {"_target_", "_partial_"}
-    if odd := [key for key in found if (last := key.rpartition(".")[2]).startswith("_") and last not in known]:
-        raise LabError(f"{odd[0]} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")

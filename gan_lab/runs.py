@@ -11,7 +11,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +20,8 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gan_lab.errors import LabError
-from gan_lab.files import HALF, atomic, damage, sync
+from gan_lab.files import HALF, atomic, damage, read_bytes, read_text, sync
+from gan_lab.terminal import say
 
 OUTPUTS = "outputs"  # where runs go unless told otherwise
 
@@ -114,9 +114,14 @@ class Run:
     def overrides(self) -> list[str]:
         """The command line that started the run, as Hydra keeps it; [] where it doesn't."""
         kept = self.folder / ".hydra" / "overrides.yaml"
+        if not kept.is_file():
+            return []
         try:
-            lines = yaml.safe_load(kept.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            text = read_text(kept)
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+                return []  # Hydra writes none; they can unfold without end
+            lines = yaml.safe_load(text)
+        except (LabError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
             return []
         return [str(line) for line in lines] if isinstance(lines, list) else []
 
@@ -129,7 +134,7 @@ class Run:
         if not self.summary.is_file():
             return {}
         try:
-            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            summary = json.loads(read_text(self.summary))
         except (ValueError, RecursionError) as error:
             raise LabError(f"{self.summary} is damaged: {error}.") from error
         if not isinstance(summary, dict):
@@ -159,48 +164,52 @@ class Run:
         with atomic(self.checkpoint) as half:
             yield half
             sync(half)
-            if self.checkpoint.exists() and damage(self.checkpoint) is None:
+            if self.checkpoint.exists() and damage(read_bytes(self.checkpoint)) is None:
                 os.replace(self.checkpoint, self.previous_checkpoint)
 
     def whole_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole; None if there is none yet. Says so where it isn't the last one.
+        """Returns the newest checkpoint that is whole; None if there is none yet. Says so where it isn't the last one.
 
         Raises:
             LabError: if there are some, but all are damaged.
+            OSError: if the system can't read one: it may be whole, so none is taken in its place.
         """
-        found = [path for path in (self.checkpoint, self.previous_checkpoint) if path.is_file()]
+        found = self._newest_whole()
+        return found[0] if found else None
+
+    def _newest_whole(self) -> tuple[Path, bytes] | None:
+        """Returns the newest checkpoint that is whole, and its content; see `whole_checkpoint`."""
         reasons: list[str] = []
-        for path in found:
-            if (reason := damage(path)) is None:
+        for path in (self.checkpoint, self.previous_checkpoint):
+            if not _is_there(path):
+                continue
+            content = read_bytes(path)
+            reason = damage(content)
+            if reason is None:
                 if reasons:
-                    print(f"{reasons[0]} Going back to {path.name}, the one before it.", file=sys.stderr)
-                return path
+                    say(f"{reasons[0]} Going back to {path.name}, the one before it.", stderr=True)
+                return path, content
             reasons.append(f"{path} is damaged: {reason}.")
         if reasons:
             raise LabError("\n".join(reasons), f"Delete {self.checkpoint.parent} to train the run again from step 0.")
         return None
 
     def load_checkpoint(self) -> dict[str, Any]:
-        """The newest whole checkpoint's content; nothing in it is executed.
+        """Loads the newest whole checkpoint; nothing in it is executed.
 
         Raises:
-            LabError: if there is none, or what there is can't be read.
+            LabError: if there is none, or it holds what no checkpoint of gan_lab's does.
+            OSError: if the system can't read it.
         """
-        import torch
+        from gan_lab.checkpoint_file import read_checkpoint
 
-        path = self.whole_checkpoint()
-        if path is None:
+        found = self._newest_whole()
+        if found is None:
             raise LabError(
                 f"{self.folder} has no checkpoint: it ended before its first one.",
                 f"python train.py resume={self.folder} starts it again from step 0.",
             )
-        try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            int(checkpoint["gan_lab"]["step"]), checkpoint["state_dict"].items()
-        except Exception as error:  # a whole file, but what torch says of foreign content has many types
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise LabError(f"{path} is no checkpoint of gan_lab: {reason}", "Name another run.") from error
-        return checkpoint
+        return read_checkpoint(*found)
 
     def discard(self) -> None:
         """Removes what starting a run left, and only that, from a folder whose run never began."""
@@ -210,6 +219,15 @@ class Run:
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):
             remove_empty(folder)
+
+
+def _is_there(path: Path) -> bool:
+    """Tells whether there is a file; unlike `Path.is_file`, an error of the system isn't taken for a missing file."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def remove_empty(folder: Path) -> None:

@@ -19,6 +19,7 @@ from gan_lab.callbacks.verdict import Verdict
 from gan_lab.gan import GANModule
 from gan_lab.metrics.balance import balance
 from gan_lab.runs import Run
+from gan_lab.terminal import joined, printable
 
 
 def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def announce(training: Training, run: Run) -> str:
     size += f" in each of {training.team.size} processes" if training.team.size > 1 else ""
     remedies = ", ".join(_told(name, own, module.steps) for name, own in training.remedies.items())
     against = f" with {remedies}" if remedies else ""
-    return f"{doing} {about['dataset']} ({parts}){against}, {size} → {_relative(run.folder)}"
+    return printable(f"{doing} {about['dataset']} ({parts}){against}, {size} → {_relative(run.folder)}")
 
 
 def _told(remedy: str, settings: dict[str, Any], steps: int) -> str:
@@ -158,7 +159,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
     ]
     if summary["status"] == "interrupted" and run.checkpoint.is_file():
         lines.append(f"  go on with:  {shlex.quote(str(python))} train.py resume={shlex.quote(str(folder))}")
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _relative(folder: Path) -> Path:

@@ -12,7 +12,6 @@ import json
 import re
 import sys
 import threading
-import traceback
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout, suppress
@@ -29,6 +28,7 @@ from gan_lab import engines, search
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
 from gan_lab.runs import OUTPUTS, Run
+from gan_lab.terminal import printable, say, trace
 
 NAME_LENGTH = 80  # of a job's folder, at most
 LOOK_EVERY = 0.5  # seconds between two looks at the jobs' fates
@@ -45,7 +45,7 @@ class Sweep(Callback):
         try:
             current = Current(config)
         except LabError as error:
-            print(error, file=sys.stderr)
+            say(error, stderr=True)
             sys.exit(error.status)
         engines.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
@@ -80,7 +80,8 @@ class Current:
             raise LabError(f"{self.folder} is being swept by another process.", "Wait for it, or stop it.") from None
         if self.about.exists() and json.loads(self.about.read_text(encoding="utf-8")) != wanted:
             raise LabError(
-                f"{self.folder} holds another sweep: " + " ".join(json.loads(self.about.read_text())["overrides"]),
+                f"{self.folder} holds another sweep: "
+                + printable(" ".join(json.loads(self.about.read_text())["overrides"])),
                 "Go on with it by the very same command, or name another folder with hydra.sweep.dir=…",
             )
         if Run(self.folder).config.exists():
@@ -109,13 +110,13 @@ class Current:
             compare(self.folder)
         except LabError as error:
             vain = True
-            print(error, file=sys.stderr)
+            say(error, stderr=True)
         for folder, job in failed.items():
             first = str(job.get("error")).partition("\n")[0]
-            print(f"failed: {folder.name}: {first} ({folder / 'log.txt'})", file=sys.stderr)
+            say(printable(f"failed: {folder.name}: {first} ({folder / 'log.txt'})"), stderr=True)
         if stopped:
-            print(f"interrupted: {', '.join(stopped)}", file=sys.stderr)
-            print(f"Go on by the same command with hydra.sweep.dir={self.folder}", file=sys.stderr)
+            say(printable(f"interrupted: {', '.join(stopped)}"), stderr=True)
+            say(f"Go on by the same command with hydra.sweep.dir={self.folder}", stderr=True)
         vain |= bool(self.search) and not self._say_what_was_found()
         self.lock.release()
         return 1 if failed or stopped or vain else 0
@@ -126,15 +127,15 @@ class Current:
         found = {name: each["value"] for name, each in values.items() if each and each["instead_of"] is None}
         if found:
             best = (max if "hydra.sweeper.direction=maximize" in self.search else min)(found, key=found.__getitem__)
-            print(f"best {self.objective}: {found[best]:.6g} ({best})")
+            say(printable(f"best {self.objective}: {found[best]:.6g} ({best})"))
             return True
-        print(f"No job has the metric {self.objective}, so this search is worth nothing.", file=sys.stderr)
+        say(f"No job has the metric {self.objective}, so this search is worth nothing.", stderr=True)
         summaries = [_read(path.parent / "summary.json") for path in _jobs(self.folder)]
         names = sorted({name for each in summaries for name in each.get("metrics", {})})
         if names and self.objective not in names:
             near = difflib.get_close_matches(self.objective, names, cutoff=0.5)
             told = f"Did you mean objective={' or '.join(near)}?" if near else f"There are {', '.join(names)}."
-            print(told, file=sys.stderr)
+            say(printable(told), stderr=True)
         return False
 
     def abandon(self) -> None:
@@ -142,7 +143,7 @@ class Current:
         self.watch.end()
         self.lock.release()
         if _jobs(self.folder):
-            print(f"Go on by the same command with hydra.sweep.dir={self.folder}", file=sys.stderr)
+            say(f"Go on by the same command with hydra.sweep.dir={self.folder}", stderr=True)
             return
         for name in (".lock", "sweep.json", "multirun.yaml"):
             (self.folder / name).unlink(missing_ok=True)
@@ -179,7 +180,8 @@ class Watch:
             fates[status] += 1
             if status in ("finished", "failed") and path not in self.told:
                 self.told.add(path)
-                self.bar.write(f"{status:<9} {path.parent.name}{_outcome(path.parent)}", file=self.screen)
+                told = printable(f"{status:<9} {path.parent.name}{_outcome(path.parent)}")
+                self.bar.write(told, file=self.screen)
         self.bar.set_postfix_str(f"{fates['running']} running, {fates['failed']} failed", refresh=False)
         self.bar.update(fates["finished"] + fates["failed"] - self.bar.n)
         self.bar.refresh()
@@ -230,7 +232,7 @@ def run_job(
         except Exception as error:
             record |= {"status": "failed", "error": explain(error) or f"{type(error).__name__}: {error}"}
             with open(folder / "log.txt", "a", encoding="utf-8") as log:
-                traceback.print_exception(error, file=log)
+                log.write(trace(error))
     value = None
     if direction := HydraConfig.get().sweeper.get("direction"):
         value, reason = search.objective(str(cfg.objective), direction, _read(folder / "summary.json"), record["error"])

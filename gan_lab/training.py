@@ -1,7 +1,6 @@
 """One training, from its first step to its summary, however it ends."""
 
 import signal
-import sys
 from typing import Any
 
 from gan_lab.build import Training
@@ -9,6 +8,7 @@ from gan_lab.errors import LabError, RunError, out_of_memory, refused_by_storage
 from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 from gan_lab.summary import summarise
+from gan_lab.terminal import say
 
 
 def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
@@ -41,7 +41,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         try:
             run.write_summary(summary)
         except OSError as problem:  # a full disk must not hide what happened
-            print(f"{refused_by_storage(problem) or problem}", file=sys.stderr)
+            say(refused_by_storage(problem) or problem, stderr=True)
         run.release()
     return summary, code
 
@@ -71,4 +71,6 @@ def _kept(run: Run, force: str) -> str:
         step = run.load_checkpoint()["gan_lab"]["step"]
     except LabError:
         return "It ended before its first checkpoint."
+    except OSError as problem:
+        return f"Its checkpoint can't be read: {problem}."
     return f"The checkpoint of step {step:,} is kept; python train.py resume={run.folder}{force} goes on from there."

@@ -4,22 +4,23 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import check, output_folder
+from gan_lab.terminal import say
 
 
 @command("backquery")
 def main(cfg: DictConfig) -> None:
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
-        check(cfg)
+        cfg = check(cfg)
         from gan_lab.backquery import METHODS, backquery, describe, write
         from gan_lab.build import load_data
 
         dataset, module = load_data(cfg)
         methods = METHODS if cfg.method == "both" else [cfg.method]
         findings = backquery(dataset, cfg.label, methods, cfg.cache_dir, module)
-        print(describe(findings))
+        say(describe(findings))
         about = {"dataset": cfg.dataset._target_.rpartition(".")[2], "run": cfg.run}
-        print(f"Written: {', '.join(map(str, write(findings, folder, about)))}")
+        say(f"Written: {', '.join(map(str, write(findings, folder, about)))}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import check, output_folder, settle
+from gan_lab.terminal import say
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
 
@@ -16,14 +17,13 @@ ALL = ("step", "replicas", "storage", "startup", "sweep")
 def training(*overrides: str) -> DictConfig:
     cfg = compose("train", list(overrides))
     settle(cfg, overrides)
-    check(cfg)
-    return cfg
+    return check(cfg)
 
 
 @command("benchmark")
 def main(cfg: DictConfig) -> None:
     with output_folder() as folder:
-        check(cfg)
+        cfg = check(cfg)
         import torch
 
         from gan_lab.benchmark import contest
@@ -33,8 +33,8 @@ def main(cfg: DictConfig) -> None:
             with tempfile.TemporaryDirectory(dir=folder) as files:
                 contests, facts = import_module(f"gan_lab.benchmark.{what}").contests(Path(files), cfg, training)
                 results = contest.hold(contests, cfg.rounds)
-            print(contest.describe(results, facts))
-            print(f"\nWritten: {', '.join(map(str, contest.write(folder, what, results, facts)))}")
+            say(contest.describe(results, facts))
+            say(f"\nWritten: {', '.join(map(str, contest.write(folder, what, results, facts)))}")
 
 
 if __name__ == "__main__":

@@ -6,17 +6,18 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import checking
+from gan_lab.terminal import say
 
 
 @command("check")
 def main(cfg: DictConfig) -> None:
-    with checking(cfg) as folder:
+    with checking(cfg) as (cfg, folder):
         from gan_lab.build import Rehearsal
         from gan_lab.preflight import describe, run_checks, worst, write
 
         results = run_checks(Rehearsal(cfg))
         write(results, folder)
-    print(describe(results, folder))
+    say(describe(results, folder))
     if worst(results) == "failure":
         sys.exit(1)
 

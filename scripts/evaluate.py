@@ -7,22 +7,23 @@ from omegaconf import DictConfig, OmegaConf
 from gan_lab.command import command
 from gan_lab.config import check, stored
 from gan_lab.runs import Run
+from gan_lab.terminal import say
 
 
 @command("evaluate")
 def main(cfg: DictConfig) -> None:
-    check(cfg)
+    cfg = check(cfg)
     run = Run.existing(cfg.run)
     before = stored(run, cfg.trust)
     features = cfg.features or before.get("features")
-    cfg.metrics = OmegaConf.merge(OmegaConf.to_container(before.metrics, resolve=True), cfg.metrics)
+    cfg.metrics = OmegaConf.merge(before.metrics, cfg.metrics)
     from gan_lab.evaluation import describe, evaluate
     from gan_lab.parts import own_metrics
 
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
     own = partial(own_metrics, cfg)
-    print(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, own)))
+    say(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, own)))
 
 
 if __name__ == "__main__":

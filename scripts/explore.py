@@ -4,18 +4,19 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import check
+from gan_lab.terminal import say
 
 
 @command("explore")
 def main(cfg: DictConfig) -> None:
     cfg.a, cfg.b, cfg.normalize = str(cfg.a), str(cfg.b), str(cfg.normalize).lower()  # numbers, words, truth values
-    check(cfg)
+    cfg = check(cfg)
     from gan_lab.explore import Request, explore
     from gan_lab.runs import Run
 
     run = Run.existing(cfg.run)
     request = Request(**{key: cfg[key] for key in Request.__annotations__})
-    print(explore(run, request, cfg.threads, cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path))
+    say(explore(run, request, cfg.threads, cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ from omegaconf import DictConfig
 
 from gan_lab.command import command
 from gan_lab.config import check
+from gan_lab.terminal import say
 
 
 @command("pack")
 def main(cfg: DictConfig) -> None:
-    check(cfg)
+    cfg = check(cfg)
     from gan_lab.pack import Request, pack
 
-    print(pack(Request(**{key: cfg[key] for key in Request.__annotations__})))
+    say(pack(Request(**{key: cfg[key] for key in Request.__annotations__})))
 
 
 if __name__ == "__main__":

@@ -4,16 +4,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.command import command
 from gan_lab.config import check
+from gan_lab.terminal import say
 
 
 @command("results")
 def main(cfg: DictConfig) -> None:
     if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
         cfg.runs = [cfg.runs]
-    check(cfg)
+    cfg = check(cfg)
     from gan_lab.results import write_results
 
-    print(write_results(cfg.runs, cfg.target))
+    say(write_results(cfg.runs, cfg.target))
 
 
 if __name__ == "__main__":

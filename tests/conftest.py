@@ -2,6 +2,7 @@
 
 import functools
 import io
+import json
 import os
 import runpy
 import subprocess
@@ -23,8 +24,9 @@ from gan_lab.config import settle
 from gan_lab.data import Dataset, Part, colour, images
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.files import atomic
-from gan_lab.rules import CONF, check, groups
+from gan_lab.rules import check
 from gan_lab.runs import Run
+from gan_lab.targets import CONF, groups
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -34,7 +36,7 @@ OPTIONS = [
     for group in sorted(groups())
     for file in sorted((CONF / group).rglob("*.yaml"))
 ]
-LITTLE, FACES = (ROOT / ".cache" / "tests" / f"little_{name}.h5" for name in ("images", "faces"))
+LITTLE, FACES = (ROOT / ".cache" / "tests" / f"little_{name}.{VERSION}.h5" for name in ("images", "faces"))
 PARTNERS = {  # what an option needs beside it
     "conv": ["dataset=mnist"],
     "dcgan": ["dataset=mnist"],
@@ -72,8 +74,7 @@ def _composed(overrides: tuple[str, ...]) -> DictConfig:
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
     settle(cfg, overrides)
-    check(cfg)
-    return cfg
+    return check(cfg)
 
 
 def kept_evaluators() -> str:
@@ -170,7 +171,7 @@ def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **opt
     """
     labels, classes = options.pop("labels", None), options.pop("classes", [])
     with atomic(path) as half, h5py.File(half, "w") as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "classes": classes})
+        file.attrs.update({"format": FORMAT, "format_version": VERSION, "classes": json.dumps(classes)})
         for name, values in (("train", train), ("holdout", train if holdout is None else holdout)):
             file.create_dataset(f"{name}/images", data=values, **options)
             if labels is not None:

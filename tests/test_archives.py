@@ -112,7 +112,7 @@ def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch
     with pytest.raises(LabError, match="truncated"):
         open_source(tmp_path / "cut.h5")
     for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
-        monkeypatch.setattr(h5py.File, "visititems", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(archives.safety, "datasets", lambda *_, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(LabError, match=str(error)):
             open_source(tmp_path / "book.h5")
 

@@ -13,7 +13,8 @@ from gan_lab.command import message
 from gan_lab.data import Dataset, Part, images, synthetic
 from gan_lab.errors import LabError
 from gan_lab.parts import build_module, check_targets
-from gan_lab.rules import CONF, RULES, Is, leaves, rule_of
+from gan_lab.rules import RULES, Is, leaves, rule_of
+from gan_lab.targets import CONF
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_our_own_mistakes_are_not_dressed_up_as_the_users():
 def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
     with pytest.raises(LabError, match="activation: torch.nn.LeakyReLU can't be made.*'foo'"):
         training(tmp_path / "a", "+activation.foo=1")
-    with pytest.raises(LabError, match="loss: gan_lab.losses.Nothing"):
+    with pytest.raises(LabError, match="loss would run gan_lab.losses.Nothing, which is none of gan_lab's parts"):
         training(tmp_path / "b", "loss._target_=gan_lab.losses.Nothing")
 
 

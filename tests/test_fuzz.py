@@ -34,8 +34,9 @@ from gan_lab.callbacks.loggers import read_table
 from gan_lab.classifier import evaluator
 from gan_lab.data import Dataset, Part, images
 from gan_lab.errors import LabError
-from gan_lab.rules import CONF, groups, leaves
+from gan_lab.rules import leaves
 from gan_lab.runs import Run
+from gan_lab.targets import CONF, groups
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="cases are timed by SIGALRM"),

@@ -18,6 +18,7 @@ from gan_lab.build import load
 from gan_lab.data import FlippedPart, Part, datamodule, synthetic
 from gan_lab.data.datamodule import Stream
 from gan_lab.data.hdf5 import PackedPart, celeba, images
+from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.errors import LabError, RunError
 
 IMAGES = np.random.default_rng(0).integers(256, size=(7, 5, 4, 3), dtype=np.uint8)
@@ -157,15 +158,17 @@ def _attribute(name, value):
     [
         (_attribute("format", "something else"), "not as gan_lab packs images.*scripts/pack.py source="),
         (lambda file: file.attrs.__delitem__("format"), "not as gan_lab packs images"),
-        (_attribute("format_version", 2), "newer gan_lab.*version 2"),
-        (_attribute("format_version", "one"), "which version"),
+        (_attribute("format_version", 3), "newer gan_lab.*version 3"),
+        (_attribute("format_version", 1), "older gan_lab.*version 1, not 2.*Pack it anew: python scripts/pack.py"),
+        (_attribute("format_version", "one"), "format_version isn't one whole number"),
+        (lambda file: file.attrs.__delitem__("format_version"), "which version"),
         (lambda file: file.__delitem__("holdout"), "no holdout/images"),
         (_replace("train/images", IMAGES.astype(np.float32)), "train/images is float32 of 7 × 5 × 4 × 3, not uint8"),
         (_replace("train/images", IMAGES[..., :2]), "7 × 5 × 4 × 2, not uint8 of N × H × W × 1 or 3"),
         (_replace("train/images", IMAGES[0]), "5 × 4 × 3, not uint8"),
         (_replace("train/images", IMAGES[:0]), "nothing in train/images"),
         (_replace("holdout/images", IMAGES[:0]), "nothing in holdout/images.*holdout=0.1"),
-        (_replace("train/images", h5py.ExternalLink("b.h5", "train/images")), "no train/images"),
+        (_replace("train/images", h5py.ExternalLink("b.h5", "train/images")), "images in /train is a link"),
         (_replace("holdout/images", IMAGES[:, :4]), "train images are 3 × 5 × 4, holdout images 3 × 4 × 4"),
         (_replace("train/labels", LABELS[:6]), "train/labels is int64 of 6, not int64 of 7, one for each image"),
         (_replace("train/labels", LABELS / 2), "train/labels is float64"),
@@ -289,7 +292,7 @@ def test_four_gigabytes_are_trained_on_in_less_than_one_more_than_a_tiny_file_ne
     def peak(n: int) -> float:
         path = tmp_path / f"{n}.h5"
         with h5py.File(path, "w") as file:
-            file.attrs.update({"format": "gan_lab images", "format_version": 1})
+            file.attrs.update({"format": FORMAT, "format_version": VERSION})
             file["holdout/images"] = np.zeros((10, 64, 64, 3), np.uint8)
             shape = (n, 64, 64, 3)
             values = file.create_dataset("train/images", shape, np.uint8)

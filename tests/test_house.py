@@ -20,6 +20,12 @@ FLOORS = [
     ("gan_lab.data", 0),
     ("gan_lab.metrics", 0),
     ("gan_lab.files", 0),
+    ("gan_lab.terminal", 0),
+    ("gan_lab.sheets", 0),
+    ("gan_lab.style", 0),
+    ("gan_lab.checkpoint_file", 0),
+    ("gan_lab.references", 0),
+    ("gan_lab.targets", 0),
     ("gan_lab.pack.decoding", 0),
     ("gan_lab.pack.archives", 0),
     ("gan_lab.pack.labelling", 0),
@@ -57,6 +63,7 @@ FLOORS = [
     ("gan_lab.search", 3),
     ("gan_lab.sweep", 3),
     ("gan_lab.config", 3),
+    ("gan_lab.folders", 3),
     ("gan_lab.command", 3),
     ("gan_lab.parts", 3),
     ("gan_lab.ranks", 3),
@@ -74,9 +81,8 @@ FLOORS = [
     ("gan_lab.benchmark", 4),
     ("gan_lab", 0),
 ]
-HYDRA = {
-    f"gan_lab.{name}" for name in ("rules", "engines", "search", "sweep", "config", "command", "parts", "build")
-} | {"gan_lab.benchmark.step"}
+EDGE = ("rules", "engines", "search", "sweep", "config", "folders", "command", "parts", "build", "benchmark.step")
+HYDRA = {f"gan_lab.{name}" for name in EDGE}
 
 
 def _floor(module: str) -> int:

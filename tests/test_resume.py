@@ -22,8 +22,8 @@ from gan_lab.callbacks import verdict
 from gan_lab.callbacks.checkpoints import Checkpoint
 from gan_lab.errors import LabError
 from gan_lab.fit import EXCLUSIVE
-from gan_lab.rules import CONF
 from gan_lab.runs import Run
+from gan_lab.targets import CONF
 from gan_lab.training import fit
 
 SHORT = (

@@ -45,12 +45,21 @@ COMMON = (
     "callbacks.verdict.samples=2500",
 )
 MLP = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]")
+CONV = ("dataset=patches", "dataset.samples=400", "model=conv", "model.channels=4", "callbacks.verdict.samples=300")
 CONFIGURATIONS = (
     ("steps=500", *MLP),  # digits, BCE, Adam, layer norm, leaky ReLU
     ("steps=500", *MLP, "dataset=ring", "loss=mse", "optim=sgd", "norm=none", "activation=sigmoid"),
     ("steps=500", *MLP, "dataset=pattern1010", "optim=rmsprop", "norm=spectral", "latent=uniform"),
     ("steps=400", *MLP, "dataset=stacked_digits", "dataset.samples=1000", "optim=adamw", "norm=batch"),
     ("steps=500", *MLP, "dataset=grid", "optim_d=sgd", "norm=group", "activation=gelu", "joint_d_update=true"),
+    ("steps=300", *MLP, "replicas=3", "remedy=[ema,lecam]", "remedy.lecam.start=50"),
+    ("steps=400", *MLP, "remedy=[ema,historical_averaging,balance]", "remedy.balance.most=0.8"),
+    ("steps=400", *MLP, "conditional=true", "remedy=[instance_noise]"),
+    ("steps=300", *MLP, "dataset=stacked_digits", "dataset.samples=1000", "remedy=[pac]", "workers=2"),
+    ("steps=100", *CONV, "norm=batch", "remedy=[diffaugment]"),
+    ("steps=200", *MLP, "dataset=ring", "n_critic=2", "remedy=[unrolled]"),
+    ("steps=200", *MLP, "dataset=ring", "trainer=ddp", "devices=2"),
+    ("steps=300", *MLP, "remedy=[dragan,minibatch_discrimination]", "norm=none"),
 )
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 CLOCKS = {"seconds", "steps_per_second", "measuring_seconds", "environment"}  # of summary.json: differ from run to run

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from gan_lab.files import atomic
+from gan_lab.style import Figure, plain_powers
 from gan_lab.summary import environment
 
 SECONDS = 0.1  # a contestant's turn takes about so long, or longer if its least work does
@@ -148,6 +148,7 @@ def chart(results: Sequence[Result]) -> Figure:
         for place, median in enumerate(medians):
             axes.annotate(f" {median:,.0f}", (high[place], place), va="center", fontsize=8)
         axes.set_xscale("log")
+        plain_powers(axes.xaxis)
         axes.margins(x=0.15)
         axes.invert_yaxis()
         axes.set_title(f"{result.contest.title}: {result.contest.unit} a second", fontsize=10, loc="left")

@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gan_lab.runs import Run
+from gan_lab.terminal import say
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 CLOCK = (
@@ -51,7 +52,7 @@ class FirstStep(pl.Callback):
         self.run = run
 
     def on_train_batch_start(self, *_: Any) -> None:
-        print(f"\nfirst step at {time.time()}", flush=True)
+        say(f"\nfirst step at {time.time()}", flush=True)
         os._exit(0)
 
 

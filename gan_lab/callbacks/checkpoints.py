@@ -3,7 +3,6 @@
 import io
 import math
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,10 +17,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lab.callbacks.finite import Finite, not_finite
-from gan_lab.errors import LabError
+from gan_lab.checkpoint_file import read_checkpoint
+from gan_lab.errors import LabError, RunError
+from gan_lab.files import damage, read_bytes
 from gan_lab.gan import GANModule
 from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
+from gan_lab.terminal import say
 
 KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
 
@@ -37,8 +39,11 @@ class CheckpointFile(TorchCheckpointIO):
         torch.save(checkpoint, content)
         Path(path).write_bytes(content.getbuffer())
 
-    def load_checkpoint(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        found = super().load_checkpoint(*arguments, **options)
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        content = read_bytes(Path(path))
+        if reason := damage(content):
+            raise RunError(f"{path} is damaged: {reason}.")
+        found = read_checkpoint(Path(path), content)
         position = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": pl.__version__, "lr_schedulers": []}
         return {**{key: found[key] for key in KEPT}, **position}
 
@@ -80,6 +85,26 @@ def check_form(
         raise LabError("the samples in it aren't of these data")
 
 
+def fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
+    """Puts a checkpoint's weights into the networks.
+
+    Raises:
+        LabError: if they are of other networks.
+    """
+    found = checkpoint["state_dict"]
+    try:
+        for name, tensor in module.state_dict().items():
+            if name in found and found[name].dtype != tensor.dtype:  # a copy would convert it
+                raise TypeError(f"{name} is of {found[name].dtype}, not {tensor.dtype}")
+        module.load_state_dict(found)
+        module.note_failed(checkpoint["gan_lab"])
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
+        first = str(error).splitlines()[:2][-1].strip()
+        raise LabError(
+            f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"
+        ) from error
+
+
 def memory_of_a_step(
     make: Callable[[Iterable[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter]
 ) -> dict[int, dict[str, Any]]:
@@ -93,14 +118,21 @@ def memory_of_a_step(
 
 
 def _fits(kept: dict[int, dict[str, Any]], memory: dict[int, dict[str, Any]]) -> bool:
-    for which, own in memory.items():
-        for name, value in own.items():
-            found = kept[which][name]
-            if isinstance(value, Tensor):
-                if not isinstance(found, Tensor) or (found.shape, found.dtype) != (value.shape, value.dtype):
-                    return False
-                if name == "step" and not found >= 1:
-                    return False
+    """Tells whether what a checkpoint has of an optimiser is of the form that the optimiser itself makes."""
+    if kept.keys() != memory.keys():
+        return False
+    return all(_same_form(kept[which], values) for which, values in memory.items())
+
+
+def _same_form(found: dict[str, Any], values: dict[str, Any]) -> bool:
+    for name, value in values.items():
+        other = found[name]
+        if type(other) is not type(value):
+            return False
+        if isinstance(value, Tensor) and (other.shape, other.dtype) != (value.shape, value.dtype):
+            return False
+        if name == "step" and not 1 <= float(other) < math.inf:
+            return False
     return True
 
 
@@ -167,7 +199,7 @@ class StopOnSignal(pl.Callback):
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        print("\nStopping after this step; Ctrl-C again stops at once.", file=sys.stderr)
+        say("\nStopping after this step; Ctrl-C again stops at once.", stderr=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):  # whichever process got it

@@ -1,7 +1,6 @@
 """Where numbers blew up: which phase, which tensor; of replicas, which member, and how the others go on."""
 
 import copy
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch.optim import Optimizer
 
 from gan_lab.gan import GANModule
 from gan_lab.record import RECORDED, NotFiniteError
+from gan_lab.terminal import say
 
 KEPT_EVERY = 200  # steps between two copies of the GAN in memory: at most so many are played again
 
@@ -79,7 +79,7 @@ class Finite(pl.Callback):
             self._hold(module)
             (step, what), at = module.failed[i], self._kept["gan_lab"]["step"]
             told = f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {what}."
-            print(f"{told} It stays as it was at step {at:,}; the others go on.", file=sys.stderr)
+            say(f"{told} It stays as it was at step {at:,}; the others go on.", stderr=True)
 
     def _hold(self, module: GANModule) -> None:
         for i, own in self._frozen.items():

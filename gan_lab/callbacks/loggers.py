@@ -1,5 +1,6 @@
 """Where logged numbers go: `metrics.csv` and TensorBoard."""
 
+import io
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +13,11 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
-from gan_lab.files import atomic
+from gan_lab.files import atomic, read_bytes, read_text
 from gan_lab.record import RECORDED
 from gan_lab.runs import Run
+from gan_lab.sheets import cell, csv_text
+from gan_lab.terminal import cleaned, printable
 
 # The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
 JUDGED = tuple(
@@ -26,6 +29,9 @@ JUDGED = tuple(
 )
 
 
+MOST_TABLE = 2**31  # bytes of a metrics.csv
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """A run's metrics.csv: column `step`, and floats.
 
@@ -33,7 +39,7 @@ def read_table(path: Path) -> pd.DataFrame:
         LabError: if it is damaged.
     """
     try:
-        table = pd.read_csv(path, dtype=float)
+        table = pd.read_csv(io.BytesIO(read_bytes(path, MOST_TABLE)), dtype=float)
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("its rows are longer than its header")
         steps = table["step"]
@@ -70,14 +76,15 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
-        self._rows.setdefault(step, {}).update(metrics)
+        row = {cell(name): value for name, value in metrics.items()}  # named as in the file that a resumed run reads
+        self._rows.setdefault(step, {}).update(row)
 
     @rank_zero_only
     def save(self) -> None:
         if self._rows:
             table = pd.DataFrame.from_dict(self._rows, orient="index")
             with atomic(self.path) as path:
-                table.to_csv(path, index_label="step", float_format="%.7g")
+                path.write_text(csv_text(table, "step", "%.7g"), encoding="utf-8", newline="")
 
     def finalize(self, status: str) -> None:
         self.save()
@@ -109,7 +116,7 @@ class TensorBoard(TensorBoardLogger):
         """A row as one event: each wakes the thread that writes, which training then waits for. Of replicas the mean: a
         curve for each would bury the others."""
         shown = {name: value for name, value in metrics.items() if not name.rpartition("/")[2].isdecimal()}
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in shown.items()]
+        values = [Summary.Value(tag=printable(name), simple_value=value) for name, value in shown.items()]
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
@@ -124,6 +131,7 @@ class TensorBoard(TensorBoardLogger):
         if self._resumed:
             return
         plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in params.items()}
-        for summary in hparams(plain, dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
+        for summary in hparams(cleaned(plain), dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
-        self.experiment.add_text("config", f"```yaml\n{self._run.config.read_text(encoding='utf-8')}\n```")
+        config = printable(read_text(self._run.config), lines=True)
+        self.experiment.add_text("config", f"```yaml\n{config}\n```")

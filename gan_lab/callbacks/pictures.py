@@ -4,7 +4,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from gan_lab.gan import GANModule
 from gan_lab.latent import told
 from gan_lab.runs import Run
 from gan_lab.streams import stream
+from gan_lab.style import Figure
 
 ROW = 12  # images of one of several replicas
 MEMBERS = 15  # replicas in a picture, at most
@@ -113,7 +113,7 @@ class Pictures(pl.Callback):
             else:
                 board.add_figure("samples", figure, module.step)
         if len(self._dataset.shape) == 1 and self._dataset.shape != (2,):
-            self._history[module.step] = fake[..., 0, :]
+            self._history[module.step] = fake[..., 0, :].contiguous()
 
     @staticmethod
     def _members(module: GANModule) -> range:

@@ -1,5 +1,6 @@
 """The verdict in every run: how many modes G makes while it trains, and everything at the end."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lab import plots, together
+from gan_lab.errors import LabError
 from gan_lab.files import atomic
 from gan_lab.gan import GANModule
 from gan_lab.judge import Judgement, judge_for, protocol_samples
@@ -193,3 +195,5 @@ class Verdict(pl.Callback):
         lists = {int(step): made if isinstance(made, list) else [made] for step, made in state["modes"].items()}
         self._modes = {step: [int(each) for each in made] for step, made in lists.items()}
         self.seconds = float(state["seconds"])
+        if not 0 <= self.seconds < math.inf:
+            raise LabError("its clock says nothing")

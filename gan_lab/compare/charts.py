@@ -12,9 +12,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
+
+from gan_lab.style import Figure
+from gan_lab.terminal import printable
 
 BLUE, SKY, RED, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 LOSSES = {  # column of metrics.csv → name, colour, line
@@ -30,7 +32,6 @@ _style = matplotlib.rc_context(
         "axes.spines.top": False,
         "axes.spines.right": False,
         "svg.hashsalt": "gan_lab",  # else every drawing has ids of its own
-        "text.parse_math": False,  # a $ in a name is a $
         "grid.alpha": 0.35,
         "legend.frameon": False,
         "legend.borderpad": 0,
@@ -55,7 +56,7 @@ class Line(NamedTuple):
 @_style
 def forest(lines: Sequence[Line], axis: str, more_is_better: bool | None) -> Figure:
     """Effects with their intervals, one below the other; full dots are shown differences, hollow ones are not."""
-    labels = [textwrap.wrap(_printable(line.label), 29) or [""] for line in lines]
+    labels = [textwrap.wrap(printable(line.label), 29) or [""] for line in lines]
     heights = np.array([0.32 + 0.13 * len(label) for label in labels])
     figure = Figure(figsize=(3.9, 0.75 + heights.sum()))
     axes = figure.add_axes((0.03, 0.5 / figure.get_figheight(), 0.94, heights.sum() / figure.get_figheight()))
@@ -167,7 +168,7 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
         axes.set_axis_off()
     for axes, (name, image) in zip(figure.axes, pictures, strict=False):
         axes.imshow(image)
-        axes.set_title("\n".join(textwrap.wrap(_printable(name), 29)), fontsize="small")
+        axes.set_title("\n".join(textwrap.wrap(printable(name), 29)), fontsize="small")
     return figure
 
 
@@ -184,8 +185,3 @@ def svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return text.getvalue()
-
-
-def _printable(label: str) -> str:
-    """XML has no place for control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in label)

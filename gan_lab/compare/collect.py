@@ -12,7 +12,9 @@ from typing import Any
 from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
 from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.errors import LabError
+from gan_lab.files import read_text
 from gan_lab.runs import Run
+from gan_lab.terminal import cleaned, printable
 
 MOST_REPLICAS = 1024
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
@@ -27,7 +29,7 @@ class Record:
 
     Attributes:
         settings: of its config.yaml, by dotted key; {} where that can't be read.
-        summary: {} where there is none.
+        summary: {} where there is none; its texts are printable, errors of one line.
         status: finished, interrupted, failed, unfinished (no summary), damaged, or foreign: another program's folder.
         reason: why it doesn't count; '' as long as it does.
         variant: the factors' values, once they are known.
@@ -95,7 +97,8 @@ def find(folder: str | Path) -> list[Run]:
         LabError: if there is no such folder.
     """
     if not Path(folder).is_dir():
-        raise LabError(f"There is no folder {folder}.", "Name one with runs in it, outputs/<name>, say.")
+        missing = printable(str(folder))
+        raise LabError(f"There is no folder {missing}.", "Name one with runs in it, outputs/<name>, say.")
     found, seen = [], set()
     for path, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(path)
@@ -120,7 +123,7 @@ def read(run: Run) -> Record:
             record.reason = f"failed before it began: {_line(job.get('error'))}" if failed else UNFINISHED
             return record
         record.settings = read_settings(run.config)
-        record.summary = run.read_summary() or {key: job[key] for key in ("status", "error") if _ended(job)}
+        record.summary = read_summary(run) or {key: job[key] for key in ("status", "error") if _ended(job)}
     except (LabError, OSError) as error:
         record.reason = f"damaged: {_line(str(error).replace(f'{run.folder}{os.sep}', ''))}"
         if isinstance(error, ForeignError) and not run.summary.is_file():
@@ -129,6 +132,15 @@ def read(run: Run) -> Record:
     record.status = str(record.summary.get("status", "unfinished"))
     record.reason = _unusable(record)
     return record
+
+
+def read_summary(run: Run) -> dict[str, Any]:
+    """A run's summary.json, as `Record` has it.
+
+    Raises:
+        LabError, OSError: if it can't be read.
+    """
+    return _told(run.read_summary())
 
 
 def set_apart(records: Sequence[Record]) -> list[Record]:
@@ -155,7 +167,7 @@ def set_apart(records: Sequence[Record]) -> list[Record]:
         members = [(seed, same) for seed in record.seeds]
         if before := next((first[each] for each in members if each in first), None):
             which = "settings and seed are" if record.seeds == before.seeds else "settings and some seed are"
-            record.reason = f"no independent repetition: {which} those of {before.run.folder.name}"
+            record.reason = f"no independent repetition: {which} those of {printable(before.run.folder.name)}"
         else:
             first |= dict.fromkeys(members, record)
     return [record for record in kept if not record.reason]
@@ -215,20 +227,28 @@ def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:
 def _job(run: Run) -> dict[str, Any]:
     """What a sweep knows of the run; {} for one that wasn't in a sweep, or if that can't be read."""
     try:
-        content = json.loads((run.folder / JOB).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = json.loads(read_text(run.folder / JOB))
+    except (OSError, LabError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return _told(content) if isinstance(content, dict) else {}
 
 
 def _ended(job: dict[str, Any]) -> bool:
     return job.get("status") == "failed" and "error" in job
 
 
+def _told(content: dict[str, Any]) -> dict[str, Any]:
+    """What strangers wrote, printable; an error may be of several lines, of which the first one says what was wrong."""
+    found = cleaned(content)
+    if "error" in content:
+        found["error"] = _line(content["error"])
+    return found
+
+
 def _line(words: Any) -> str:
     """The first line of what may be anything, printable."""
     first = next((line for line in str(words).splitlines() if line.strip()), "")
-    return "".join(letter if letter.isprintable() else " " for letter in first).strip()[:300]
+    return printable(first.strip()[:300])
 
 
 def _natural(path: str) -> list[Any]:

@@ -24,6 +24,7 @@ from gan_lab.compare.sentences import MEASURES, Measure, sentence
 from gan_lab.compare.tables import describe, write
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
+from gan_lab.terminal import printable
 
 ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
 INTERACTIONS = 4
@@ -120,7 +121,7 @@ def _records(folders: Sequence[str | Path]) -> list[Record]:
 
 
 def _none_finished(records: list[Record], folders: Sequence[str | Path]) -> LabError:
-    where = ", ".join(map(str, folders))
+    where = printable(", ".join(map(str, folders)))
     if not records:
         return LabError(f"There is no run in {where}.", "python train.py -m loss=mse,bce seed=0,1,2 makes some.")
     states = Counter(record.reason.partition(":")[0].partition(" at step")[0] for record in records)

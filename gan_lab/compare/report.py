@@ -18,6 +18,7 @@ from gan_lab.compare.panels import Link
 from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
 from gan_lab.compare.snapshots import PANELS
 from gan_lab.files import atomic
+from gan_lab.terminal import printable
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SENTENCES = 12  # more of a metric are folded
@@ -88,7 +89,10 @@ def _page(findings: Findings, home: Path) -> str:
         curves=panels.curves(findings, kept),
         labels=panels.labels(findings, kept),
         panels=PANELS,
-        apart=[(run, link(str(run)), why) for run, why in findings.apart[["run", "reason"]].itertuples(index=False)],
+        apart=[
+            (printable(str(run)), link(str(run)), why)
+            for run, why in findings.apart[["run", "reason"]].itertuples(index=False)
+        ],
     )
 
 

@@ -9,6 +9,8 @@ import yaml
 
 from gan_lab.compare.factors import REMEDY, resolved, text
 from gan_lab.errors import LabError
+from gan_lab.files import read_text
+from gan_lab.terminal import cleaned
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -21,7 +23,7 @@ class ForeignError(LabError):
 
 def read_settings(path: Path) -> dict[str, Any]:
     """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
-    but for what `norm=usual` stands for.
+    but for what `norm=usual` stands for. Texts are `printable`: they become names and sentences.
 
     `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
     it (remedy.ttur.optim_d.lr), and is referred to where it was.
@@ -32,7 +34,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         LabError: if it is no configuration of a training.
     """
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_text(path)
         depth = 0
         for event in yaml.parse(content, LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -44,11 +46,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name} {why}") from error
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is no configuration of a training")
-    settings = {**_defaults(), **dict(_flat(node))}
+    settings = {**_defaults(), **cleaned(dict(_flat(node)))}
     settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
     settings.pop("model.usual_norm", None)  # which is no question of its own
     remedies = node.get(REMEDY) or "none"
     names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
+    names = cleaned(names)
     for name in names:
         for key in sorted(_set_elsewhere(name) & settings.keys()):
             settings[f"{REMEDY}.{name}.{key}"] = settings[key]

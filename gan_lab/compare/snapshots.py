@@ -11,6 +11,7 @@ from gan_lab.compare import charts
 from gan_lab.compare.findings import Findings
 from gan_lab.errors import LabError
 from gan_lab.runs import Run
+from gan_lab.terminal import printable
 
 PANELS = 24  # so many variants have pictures
 PIXELS = 20_000_000  # of a picture that is read, at most
@@ -79,13 +80,14 @@ def last_samples(run: Run) -> tuple[Image.Image | None, str]:
     paths = sorted(run.images.glob("samples_*.png"))
     if not paths:
         return None, "no picture of samples"
+    name = printable(paths[-1].name)
     try:
         with Image.open(paths[-1]) as image:
             if image.width * image.height > PIXELS:
-                return None, f"{paths[-1].name} is too large"
+                return None, f"{name} is too large"
             return image.convert("RGB"), ""
     except Exception:  # PIL tells damage by errors of many types
-        return None, f"{paths[-1].name} is damaged"
+        return None, f"{name} is damaged"
 
 
 def small_png(image: Image.Image, most: int = BYTES) -> bytes:

@@ -13,6 +13,8 @@ from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.sentences import amount, mean, sentence, share
 from gan_lab.files import atomic
+from gan_lab.sheets import write_csv
+from gan_lab.terminal import joined, printable
 
 WIDTH = 100
 ROWS = 100  # variants in the terminal's table
@@ -38,7 +40,7 @@ def write(findings: Findings) -> list[Path]:
     paths = []
     for name, table in tables.items():
         with atomic(findings.folder / name) as path:
-            table.to_csv(path, index=False)
+            write_csv(table, path)
         paths.append(findings.folder / name)
     return paths
 
@@ -77,7 +79,7 @@ def describe(findings: Findings) -> str:
     for note in findings.notes:
         lines += _wrapped(note, "note: ")
     lines += _apart(findings)
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _answers(findings: Findings) -> list[str]:
@@ -130,7 +132,7 @@ def _apart(findings: Findings) -> list[str]:
     for _, group in groupby(pairs, key=lambda pair: pair[0].partition(":")[0]):
         members = list(group)
         for reason, run in members[:LISTED]:
-            lines += _wrapped(f"{run}: {reason}", "  ")
+            lines += _wrapped(f"{printable(run)}: {reason}", "  ")
         if len(members) > LISTED:
             lines.append(f"  … and {len(members) - LISTED:,} more for such a reason: see comparison.csv")
     if findings.apart["reason"].str.startswith(INCOMPARABLE).any():

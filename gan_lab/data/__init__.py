@@ -84,9 +84,13 @@ class Part(Labelled):
     def __len__(self) -> int:
         return len(self.values)
 
+    def stored(self, indices: Tensor) -> Tensor:
+        """Returns `values` at the indices `(n,)`, `(n, *shape)`."""
+        return self.values.index_select(0, indices.to(self.values.device))
+
     def __getitem__(self, indices: Tensor) -> Tensor:
         """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
-        picked = self.values.index_select(0, indices.to(self.values.device))
+        picked = self.stored(indices)
         return picked.float().div_(255) if picked.dtype == torch.uint8 else picked
 
     def on(self, device: torch.device) -> "Part":
@@ -227,6 +231,7 @@ class Dataset:
         centres: `(M, dims)`, the modes of a mixture of Gaussians, or None.
         std: their standard deviation along each axis, or None.
         base: of a stacked dataset, the single-channel one whose classifier reads each channel, else None.
+        source: what a packed file says of where its images come from, else ''.
     """
 
     train: Samples
@@ -236,6 +241,7 @@ class Dataset:
     centres: Tensor | None = None
     std: float | None = None
     base: "Dataset | None" = None
+    source: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:

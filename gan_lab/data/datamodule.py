@@ -118,14 +118,30 @@ def _usual_signals(_: int) -> None:
 
 
 class GANDataModule(pl.LightningDataModule):
-    """Feeds a dataset's train part to the training, from the module's own step onwards."""
+    """Feeds a dataset's train part to the training, from the module's own step onwards.
+
+    Args:
+        digest: of the data, for checkpoints; see `gan_lab.data.digest`.
+    """
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, seed: int, steps: int, marks: Sequence[int] = (), workers: int = 0
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int,
+        steps: int,
+        marks: Sequence[int] = (),
+        workers: int = 0,
+        digest: str = "",
     ):
         super().__init__()
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.steps, self.marks, self.workers = steps, marks, workers
+        self.digest = digest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint says of the data; `gan_lab.data.digest.refuse_other_data` reads it."""
+        return {"digest": self.digest}
 
     def train_dataloader(self) -> Stream:
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]

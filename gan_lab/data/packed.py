@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from gan_lab import __version__
-from gan_lab.data.layout import FORMAT, VERSION
+from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_CLASSES_TEXT, MOST_IMAGES, MOST_NAME, VERSION
 from gan_lab.errors import LabError
 from gan_lab.files import atomic
 
@@ -99,16 +99,20 @@ def write(
         compress: gzip, a chunk per image, instead of contiguous.
 
     Raises:
+        LabError: for more images or classes, or longer names of classes, than `gan_lab.data.layout` allows.
         OSError: if the disk is full …; then there is no target.
     """
     assert rows.shape is not None
+    classes = _classes(about["classes"])
+    if len(places) > MOST_IMAGES:
+        raise LabError(f"{len(places):,} images are more than {MOST_IMAGES:,}.", f"Say limit={MOST_IMAGES}.")
     text = h5py.string_dtype()
-    # v108: attributes larger than 64 KiB, as of thousands of classes; any HDF5 since 2008 reads it
+    # v108: any HDF5 since 2008 reads it
     with atomic(rows.target) as half, h5py.File(half, "w", libver=("v108", "v108")) as file:
         file.attrs.update(format=FORMAT, format_version=VERSION, created_by=f"gan_lab {__version__}")
         file.attrs.update(source=about["source"], source_sha256=about["source_sha256"])
         file.attrs["settings"] = json.dumps(about["settings"], sort_keys=True)
-        file.attrs.create("classes", np.array(about["classes"], dtype=object), dtype=text)
+        file.attrs["classes"] = classes
         for part, chosen in (("train", np.flatnonzero(~held)), ("holdout", np.flatnonzero(held))):
             group, shape = file.create_group(part), (len(chosen), *rows.shape)
             packed = {"chunks": (1, *rows.shape), "compression": "gzip"} if compress else {}
@@ -116,6 +120,17 @@ def write(
             if labels is not None:
                 group.create_dataset("labels", data=labels[chosen])
             group.create_dataset("names", data=np.array([names[n] for n in chosen.tolist()], dtype=object), dtype=text)
+
+
+def _classes(names: Sequence[str]) -> str:
+    """Classes' names as JSON."""
+    longest = max(names, key=len, default="")
+    text = json.dumps(list(names), ensure_ascii=False)
+    if len(names) > MOST_CLASSES or len(text) > MOST_CLASSES_TEXT:
+        raise LabError(f"{len(names):,} classes are more than {MOST_CLASSES:,}.", "Say labels=none, or label by fewer.")
+    if len(longest) > MOST_NAME:
+        raise LabError(f"The name of a class is longer than {MOST_NAME} characters: {longest[:50]}…", "Shorten it.")
+    return text
 
 
 def megabytes(size: float) -> str:

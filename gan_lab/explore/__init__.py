@@ -26,6 +26,7 @@ from gan_lab.gan import GANModule
 from gan_lab.latent import WithClass, beside_class, closed_walk, normalise, usual_length
 from gan_lab.runs import Run
 from gan_lab.streams import stream
+from gan_lab.terminal import joined, printable
 
 FRESH = 1_000  # samples that say how often a class comes up anyway
 LISTED = 30  # rows at most that are printed one by one
@@ -68,7 +69,7 @@ def explore(
         which = "every class" if len(show.rows) == show.classes else f"the first {len(show.rows)} classes"
         what = f"{request.n} vectors, from vector {a.number} on, each asking for {which}, a row a class"
     at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.lead else "")
-    show.title = f"{what}. {run.folder.absolute().name}, {at}"
+    show.title = printable(f"{what}. {run.folder.absolute().name}, {at}")
     lines = [f"{run.folder}, {at}. {what}.", *notes]
     if len(show.names) <= LISTED:
         lines += exhibits.table(show, reader)
@@ -76,8 +77,8 @@ def explore(
         counts = _counts(request, a, b, vectors, show)
         lines += _told(request, a, b, counts, reader)
         show.counts = {name: each for name, (each, _) in counts.items()}
-    files = exhibits.write(show, run, reader, module.step, "\n".join(lines))
-    return "\n".join([*lines, "Written:", *(f"  {file}" for file in files)])
+    files = exhibits.write(show, run, reader, module.step, joined(lines))
+    return joined([*lines, "Written:", *(f"  {file}" for file in files)])
 
 
 def _wanted(key: str, word: str, by: str, reader: Reader) -> Wanted:

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gan_lab import plots
 from gan_lab.data import Dataset
 from gan_lab.explore import figures
+from gan_lab.style import Figure
 
 SIDE = 280  # pixels of a frame's picture
 CAPTION = 44  # pixels below it

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
@@ -17,6 +16,8 @@ from gan_lab.explore.animation import frames, gif
 from gan_lab.explore.reading import Count, Reader
 from gan_lab.files import atomic
 from gan_lab.runs import Run
+from gan_lab.sheets import csv_text
+from gan_lab.style import Figure
 
 SHOWN = {"grid": 90, "interpolate": 90, "walk": 12}  # rows of a picture, at most
 PAIRS = 6  # of pairs
@@ -105,10 +106,10 @@ def write(show: Exhibit, run: Run, reader: Reader, step: int, text: str) -> list
     files = {".png": _picture(show, reader, said)}
     if show.path:
         files[".gif"] = _film(show, reader, said)
-    files[".csv"] = _vectors(show, reader).to_csv(index=False, float_format="%.9g", lineterminator="\n").encode()
+    files[".csv"] = csv_text(_vectors(show, reader), float_format="%.9g").encode()
     if show.counts:
         rows = [{"result": name, **asdict(each)} for name, counts in show.counts.items() for each in counts]
-        files["_counts.csv"] = pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
+        files["_counts.csv"] = csv_text(pd.DataFrame(rows)).encode()
         groups = {
             f"{name} ({counts[0].total:,})": [(c.reading, c.count / c.total, c.low, c.high) for c in counts]
             for name, counts in show.counts.items()

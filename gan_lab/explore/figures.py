@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from gan_lab import plots
 from gan_lab.data import Dataset
+from gan_lab.style import Figure
 
 
 def as_images(samples: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from gan_lab.data.packed import Rows, megabytes, write
 from gan_lab.errors import LabError, refused_by_storage
-from gan_lab.pack.archives import Member, Source, natural, open_source, printable
+from gan_lab.pack.archives import Member, Source, natural, open_source
 from gan_lab.pack.decoding import SUFFIXES, Content, Form, decode_with
 from gan_lab.pack.labelling import classes_of, counted, hold_out, label
+from gan_lab.terminal import joined, printable
 
 BLOCK = 32  # images, at most, that a worker gets at once,
 BLOCK_BYTES = 2**23  # and about so many bytes
@@ -57,7 +58,7 @@ def pack(request: Request) -> str:
         found = source.members
         if not found:
             raise LabError(
-                "\n".join([f"There is no image in {source_path}.", *_other_lines(source)]),
+                joined([f"There is no image in {source_path}.", *_other_lines(source)]),
                 f"Images are told by the endings of their names: {', '.join(sorted(SUFFIXES))}.",
             )
         members, labels, notes = label(found, request.labels)
@@ -91,7 +92,7 @@ def pack(request: Request) -> str:
         f"{target}: {size}, in {seconds:.1f} s, {pace:,.0f} images a second.",
         f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}",
     ]
-    return "\n".join(lines)
+    return joined(lines)
 
 
 def _decode(source: Source, members: Sequence[Member], form: Form, request: Request, rows: Rows) -> dict[int, str]:
@@ -121,10 +122,10 @@ def _decode(source: Source, members: Sequence[Member], form: Form, request: Requ
             if len(bad) > request.max_bad * len(members):
                 break
     if len(bad) == len(members):
-        raise LabError("\n".join([f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]))
+        raise LabError(joined([f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]))
     if len(bad) > request.max_bad * len(members):
         share = f"More than max_bad={request.max_bad:g} of {len(members):,} images can't be read:"
-        raise LabError("\n".join([share, *_reasons(bad, members)]), "If that is as it should be: a larger max_bad=…")
+        raise LabError(joined([share, *_reasons(bad, members)]), "If that is as it should be: a larger max_bad=…")
     return dict(sorted(bad.items()))
 
 

@@ -7,7 +7,6 @@ import bz2
 import gzip
 import hashlib
 import lzma
-import math
 import os
 import re
 import stat
@@ -23,9 +22,11 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import h5py
 import numpy as np
 
-from gan_lab.data.layout import FORMAT
+from gan_lab.data import safety
+from gan_lab.data.layout import FORMAT, MOST_PIXELS
 from gan_lab.errors import LabError
-from gan_lab.pack.decoding import MOST_BYTES, MOST_PIXELS, SUFFIXES
+from gan_lab.pack.decoding import MOST_BYTES, SUFFIXES
+from gan_lab.terminal import printable
 
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
@@ -237,27 +238,29 @@ class _Book(Source):
     """HDF5 as in the book: in a group, a dataset `(H, W, 3)` of bytes per image."""
 
     def _list(self) -> None:
+        self.size = self.path.stat().st_size
         self.file = h5py.File(self.path, "r")
-        if self.file.attrs.get("format") == FORMAT:
+        if self._is_packed():
             raise LabError(
                 f"source={self.path} is packed already.", f"python train.py dataset=images data.path={self.path}"
             )
-        self.file.visititems(self._visit)
+        for name, dataset in safety.datasets(self.file):
+            plan = dataset.id.get_create_plist()
+            if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+                self._leave_link()
+            elif dataset.dtype != np.uint8 or dataset.ndim != 3 or dataset.shape[2] != 3:
+                self.left_out["datasets that aren't (height, width, 3) of uint8"] += 1
+            else:
+                self._add(name, name)  # an open dataset needs 14 kB
 
-    def _visit(self, name: str, item: h5py.Group | h5py.Dataset) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
-        if item.is_virtual or item.external:
-            self._leave_link()
-        elif item.dtype != np.uint8 or item.ndim != 3 or item.shape[2] != 3:
-            self.left_out["datasets that aren't (height, width, 3) of uint8"] += 1
-        else:
-            self._add(name, item)
+    def _is_packed(self) -> bool:
+        try:
+            return safety.text(self.file, "format") == FORMAT
+        except ValueError:  # someone else's attribute
+            return False
 
-    def _content(self, handle: h5py.Dataset) -> np.ndarray:
-        if max(handle.size, math.prod(handle.chunks or ())) > 3 * MOST_PIXELS:
-            raise ValueError(f"it has more than {MOST_PIXELS:,} pixels")
-        return handle[()]
+    def _content(self, handle: str) -> np.ndarray:
+        return safety.whole(self.file[handle], 3 * MOST_PIXELS, self.size)
 
     def close(self) -> None:
         if hasattr(self, "file"):
@@ -271,11 +274,6 @@ def natural(name: str) -> tuple[Any, ...]:
         digits = parts[place].lstrip("0")
         parts[place] = (len(digits), digits)
     return (*parts, name)
-
-
-def printable(text: str) -> str:
-    """Characters that would steer a terminal, or aren't Unicode, are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _sha256(file: BinaryIO) -> str:

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from gan_lab.data.layout import MOST_PIXELS
 from gan_lab.errors import LabError
 
-MOST_PIXELS = 89_478_485  # Pillow's bound, at which it warns: here it is an error, told by the header, before decoding
 MOST_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
 
 Image.init()  # all of Pillow's formats

@@ -10,7 +10,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from gan_lab.errors import LabError
-from gan_lab.pack.archives import Member, natural, printable
+from gan_lab.files import MOST_TEXT, read_bytes
+from gan_lab.pack.archives import Member, natural
+from gan_lab.terminal import printable
 
 
 def label(members: Sequence[Member], by: str) -> tuple[list[Member], list[str] | None, list[str]]:
@@ -81,7 +83,7 @@ def _table(path: Path) -> dict[str, str]:
     """Labels by file name."""
     if not path.is_file():
         raise LabError(f"labels={path} is no file.", "Say labels=folders, labels=none, or name a CSV file.")
-    raw = path.read_bytes()
+    raw = read_bytes(path, MOST_TEXT)
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))

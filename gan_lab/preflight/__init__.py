@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from gan_lab.build import Rehearsal
@@ -29,6 +28,8 @@ from gan_lab.preflight.objective import Witness, check_objective, phases
 from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
 from gan_lab.streams import stream
+from gan_lab.style import Figure
+from gan_lab.terminal import joined
 
 SHOWN = 64  # samples in a picture of images
 COMPARED = 1_000  # samples of each side in numbers and scatters
@@ -225,7 +226,7 @@ def preflight(stage: Rehearsal, run: Run) -> str:
     if any(check.failures for check, _ in results):
         told = [f"Pre-flight check failed ({check.title}): {each}" for check, _ in results for each in check.failures]
         raise LabError(
-            "\n".join(told),
+            joined(told),
             "Nothing was trained. scripts/check.py shows pictures of it; preflight=false trains all the same.",
         )
     write(results, run.preflight)
@@ -272,7 +273,7 @@ def describe(results: Sequence[Result], folder: Path) -> str:
             lines += textwrap.wrap(words, 112, initial_indent=f"    {label:<{width}}", subsequent_indent=indent)
     counts = {status: sum(check.status == status for check, _ in results) for status in MARKS}
     words = ", ".join(f"{n} × {status}" for status, n in counts.items() if n)
-    return "\n".join([*lines, "", f"{len(results)} checks: {words} ({folder / 'checks.json'})"])
+    return joined([*lines, "", f"{len(results)} checks: {words} ({folder / 'checks.json'})"])
 
 
 def _finite(value: Any) -> Any:

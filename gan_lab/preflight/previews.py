@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from gan_lab import plots
@@ -14,6 +13,7 @@ from gan_lab.data import Dataset
 from gan_lab.losses import Loss
 from gan_lab.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
 from gan_lab.preflight.objective import PLAYERS, Update
+from gan_lab.style import Figure, plain_powers
 
 NAMED = 50  # classes at most that have names in a chart
 WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
@@ -162,6 +162,7 @@ def _gradients(axes: Axes, names: Sequence[str], update: Update, limits: tuple[f
             place = axes.get_yaxis_transform()
             axes.text(0.98, row, words, transform=place, va="center", ha="right", fontsize=7, color=colour)
     axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="its largest gradient")
+    plain_powers(axes.xaxis)
     short = [
         f"{'D' if n.startswith(PLAYERS['D']) else 'G'}: {n.partition('.')[2].replace('layers.', '')}" for n in names
     ]
