@@ -66,15 +66,16 @@ def small(group: str, option: str) -> list[str]:
 
 def compose(*overrides: str) -> DictConfig:
     """train.yaml with overrides, as the command line would give it, checked."""
-    return _composed(overrides).copy()
+    return _composed(overrides)[1].copy()
 
 
 @functools.cache
-def _composed(overrides: tuple[str, ...]) -> DictConfig:
+def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
+    """The same with its references, as a run keeps it, and with what they stand for, as a training is built from it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
     settle(cfg, overrides)
-    return check(cfg)
+    return cfg, check(cfg)
 
 
 def kept_evaluators() -> str:
@@ -84,13 +85,13 @@ def kept_evaluators() -> str:
 
 def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
     """What `train.py` builds for these overrides, without a terminal; in the folder of a run, what goes on with it."""
-    cfg = compose(f"cache_dir={kept_evaluators()}", *overrides, "~callbacks.progress")
+    kept, cfg = _composed((f"cache_dir={kept_evaluators()}", *overrides, "~callbacks.progress"))
     run = Run(folder)
     if run.config.exists():
         run.claim()
     else:
-        run = Run.new(folder, OmegaConf.to_yaml(cfg))
-    return build(cfg, run), run
+        run = Run.new(folder, OmegaConf.to_yaml(kept))
+    return build(cfg.copy(), run), run
 
 
 def command(*arguments: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -243,6 +243,8 @@ def strangers(tmp_path_factory) -> Path:
             metrics = {"modes": number * 3 + seed % 2, "@evil\x9b": seed, "radius": 0.5}
             settings = {"name": EXPERIMENT, f"fla{TITLE}vour": value}
             made_up(folder / name, settings, seed, metrics, overrides=["loss=bce", "a=\n```\n# Fake"])
+    (folder / "=run00\x1b[31m" / "images").mkdir()
+    (folder / "=run00\x1b[31m" / "images" / "samples_\x9b.png").write_bytes(b"none")
     error = f"{TITLE}It blew\x9b up.\nMore of it."
     made_up(folder / "-failed\nAll is well|", {"name": EXPERIMENT, "flavour": "x"}, 9, {}, status="failed", error=error)
     odd = made_up(folder / "odd\u202e", {}, 9, {}, status=f"odd{TITLE}", steps="\x1b")
@@ -315,6 +317,9 @@ def test_an_error_that_quotes_a_name(tmp_path):
     assert done.returncode == 2
     assert "no\\x1b]0;owned\\x07\\x9b\\rfolder" in done.stderr
     assert not steering(done.stderr)
+    done = command_here("scripts/explore.py", f'run="no{TITLE}\x9b\rrun"', cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no\\x1b]0;owned\\x07\\x9b\\rrun is not a run folder" in done.stderr
     with pytest.raises(LabError, match=r"no folder .*fine\\nAll variants"):
         conclude([tmp_path / FAKED])
     made_up(tmp_path / FAKED, {}, 0, {}, status="failed", error=TITLE)

@@ -10,15 +10,15 @@ from gan_lab.data import Dataset, FlippedPart, Samples, StackedPart
 from gan_lab.errors import LabError
 
 WHOLE = 2**26  # values of a part up to which all of them count; of a larger one, samples spread evenly over it
-SPREAD = 2_000  # so many
-BLOCK = 1_000  # samples read at once
+SPREAD = 2_000  # so many, fewer of large images
+BLOCK = 2**24  # values read at once
 
 
 def digest_of(dataset: Dataset) -> str:
     """Returns 32 hexadecimal digits that differ for other data: other samples, labels, shapes, classes or order.
 
-    Of parts with more than `WHOLE` values only `SPREAD` samples count, beside all labels and what the packed file says
-    of its source. The points of a mixture don't count, for their last bits differ from one kind of processor to
+    Of parts with more than `WHOLE` values at most `SPREAD` samples count, besides all labels and what the packed file
+    says of its source. The points of a mixture don't count, for their last bits differ from one kind of processor to
     another; they follow from the configuration.
     """
     digest = hashlib.blake2b(digest_size=16)
@@ -66,10 +66,12 @@ def _add_part(digest: Any, part: Samples, values: bool) -> None:
 
 def _add_samples(digest: Any, part: Samples) -> None:
     stored_as = getattr(part, "stored", part.__getitem__)  # as bytes where images are kept as bytes
+    size = math.prod(part.shape)
     indices = torch.arange(len(part))
-    if len(part) * math.prod(part.shape) > WHOLE:
-        indices = torch.linspace(0, len(part) - 1, SPREAD, dtype=torch.float64).long().unique()
-    for block in indices.split(BLOCK):
+    if len(part) * size > WHOLE:
+        number = max(2, min(SPREAD, WHOLE // size))
+        indices = torch.linspace(0, len(part) - 1, number, dtype=torch.float64).long().unique()
+    for block in indices.split(max(1, BLOCK // size)):
         digest.update(stored_as(block).contiguous().numpy())
 
 
