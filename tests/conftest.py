@@ -69,6 +69,11 @@ def compose(*overrides: str) -> DictConfig:
     return _composed(overrides)[1].copy()
 
 
+def config_yaml(*overrides: str) -> str:
+    """The config.yaml of a run that was started with these overrides."""
+    return OmegaConf.to_yaml(_composed(overrides)[0])
+
+
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
     """The same with its references, as a run keeps it, and with what they stand for, as a training is built from it."""

@@ -89,7 +89,7 @@ def test_a_resumed_table_forgets_what_came_after_its_checkpoint(tmp_path, monkey
     before = run.metrics.read_text()
     assert before == "step,loss/g,modes\n10,3.333333,\n20,6.666667,7\n30,10,\n"
     run.checkpoint.parent.mkdir()
-    torch.save({"gan_lab": {"step": 20}, "state_dict": {}}, run.checkpoint)
+    torch.save({"gan_lab": {"step": 20}, "state_dict": {}, "optimizer_states": [], "callbacks": {}}, run.checkpoint)
     resumed = MetricsTable(run)
     resumed.save()
     assert run.metrics.read_text() == before.removesuffix("30,10,\n")

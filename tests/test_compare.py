@@ -11,8 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, command, compose
-from omegaconf import OmegaConf
+from conftest import ROOT, command, config_yaml
 
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.compare import Findings, compare, conclude, panels
@@ -34,7 +33,7 @@ RUNGS = [
 
 @functools.cache
 def config(overrides: str) -> str:
-    return OmegaConf.to_yaml(compose(*overrides.split()))
+    return config_yaml(*overrides.split())
 
 
 def made_up(folder: Path, overrides: str = "", seed: int = 0, **results: Any) -> Path:
