@@ -197,7 +197,10 @@ def test_the_gradient_method_climbs(digits, judge):
     assert torch.equal(found, gradient(judge, digits.shape, steps=15))
     start = torch.full((10, 1, 8, 8), 0.5)
     assert torch.equal(gradient(judge, digits.shape, steps=0), start)
-    assert (likely(found) > likely(start)).all()
+    already = likely(start) > math.log(0.9)  # grey looks like some digit: there is nothing to climb
+    assert already.sum() <= 1
+    assert (likely(found) > likely(start))[~already].all()
+    assert (likely(found) > math.log(0.9)).all()
     assert 0 <= found.min() < found.max() <= 1
     assert all(p.grad is None for p in judge.network.parameters())
 
