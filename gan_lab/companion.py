@@ -32,6 +32,11 @@ def main() -> None:
     except LabError as error:
         say(error, stderr=True)
         sys.exit(error.status)
+    except OSError as error:
+        if not error.filename:
+            raise
+        say(f"{error.filename}: {error.strerror}.", stderr=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
     overrides = [each for each in overrides if each.partition("=")[0] not in ("resume", "force", "trust")]
     if not overrides:
         return before
-    own = run.overrides()
+    own = _started_with(run)
     try:
         refuse_arguments(own)
         plain, changed = _composed(own), _composed([*own, *overrides])
@@ -213,9 +213,26 @@ def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
             else:
                 _remove(after, key)
     _resolve_odd(after)
+    after.trust = before.trust  # the command line's
     if not force:
         _refuse_other(run, before, after)
     return after
+
+
+def _started_with(run: Run) -> list[str]:
+    """Returns the overrides that started a run, as far as they choose among conf/'s options and values.
+
+    A stranger's could lead Hydra to YAML files of the stranger's, by its search path or by `loss=../../x`: where one
+    looks like that, none counts.
+    """
+    overrides = [line for line in run.overrides() if not line.lstrip("+~").startswith(("hydra.", "hydra/", "trust"))]
+    paths = any(".." in line or "=/" in line or "@" in line for line in overrides if _chooses_option(line))
+    return [] if paths else overrides
+
+
+def _chooses_option(override: str) -> bool:
+    group = override.partition("=")[0].lstrip("+~").partition("@")[0]
+    return group.partition("/")[0] in groups() and "." not in group
 
 
 def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:

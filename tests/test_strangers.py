@@ -20,6 +20,7 @@ from gan_lab.build import Training, build, gan_and_data
 from gan_lab.callbacks.loggers import read_table
 from gan_lab.checkpoint_file import load_plain
 from gan_lab.compare.collect import read
+from gan_lab.compare.snapshots import last_samples
 from gan_lab.config import stored
 from gan_lab.data import Dataset, FlippedPart, Part, StackedPart, images, synthetic
 from gan_lab.data.digest import digest_of
@@ -168,6 +169,46 @@ def test_what_a_run_keeps_of_the_command_line_refers_to_its_own_keys_alone(tmp_p
     assert "data_dir: there\n" in text
     assert "oc.env" not in text
     assert "${cache_dir}" in text, "so that resuming with another one changes both"
+
+
+LEADS_TO_YAML = {
+    "the search path": ["dataset=bait", "hydra.searchpath=[file://{run}/options]"],
+    "a path among the options": ["dataset={up}{run}/options/dataset/bait"],
+    "trust": ["trust=[evil]", "+callbacks.x._target_=evil.Run"],
+}
+
+
+@pytest.mark.parametrize("case", LEADS_TO_YAML)
+def test_the_overrides_of_a_strangers_run_lead_to_no_yaml_of_the_stranger(run, case):
+    """Resuming composes them anew with what the command line adds, here optim=sgd, on which the bait depends."""
+    options = run / "options"
+    for group, option, text in (
+        ("dataset", "bait", "defaults:\n  - digits\n  - /payload@_global_: ${optim}\n"),
+        ("payload", "adam", "bait: 0\n"),
+        ("payload", "sgd", 'bait: 0\n"[trust]": [evil]\ncallbacks:\n  x:\n    _target_: evil.Run\n'),
+    ):
+        (options / group).mkdir(parents=True, exist_ok=True)
+        (options / group / f"{option}.yaml").write_text(text, encoding="utf-8")
+    (run.parent / "evil.py").write_text("open('canary', 'w')\nfrom pytorch_lightning import Callback as Run\n")
+    lines = [line.format(run=run, up="../" * 20) for line in LEADS_TO_YAML[case]]
+    (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(lines), encoding="utf-8")
+    done = command_here("train.py", "resume=run", "optim=sgd", "force=true", "steps=6", cwd=run.parent)
+    assert not (run.parent / "canary").exists()
+    assert done.returncode == 0, done.stderr
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    assert config["trust"] == []
+    assert "x" not in config["callbacks"]
+    assert config["optim"]["_target_"] == "torch.optim.SGD"
+
+
+def test_a_picture_of_a_strangers_run_starts_no_other_program(run, monkeypatch):
+    """PIL gives EPS, whatever the file is called, to Ghostscript."""
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    (run / "images" / "samples_99999999.png").write_bytes(eps)
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("another program ran"))
+    image, gap = last_samples(Run(run))
+    assert image is None
+    assert "is damaged" in gap
 
 
 def test_references_are_counted_before_they_are_resolved():

@@ -10,11 +10,13 @@ from PIL import Image
 from gan_lab.compare import charts
 from gan_lab.compare.findings import Findings
 from gan_lab.errors import LabError
+from gan_lab.files import read_bytes
 from gan_lab.runs import Run
 from gan_lab.terminal import printable
 
 PANELS = 24  # so many variants have pictures
 PIXELS = 20_000_000  # of a picture that is read, at most
+MOST_BYTES = 4 * PIXELS  # of such a file
 BYTES = 200_000  # of a picture that is kept, at most: 25 of them and all else of a report stay below 9 MB
 SHEET = 500_000  # of one with all variants
 
@@ -82,7 +84,8 @@ def last_samples(run: Run) -> tuple[Image.Image | None, str]:
         return None, "no picture of samples"
     name = printable(paths[-1].name)
     try:
-        with Image.open(paths[-1]) as image:
+        content = io.BytesIO(read_bytes(paths[-1], MOST_BYTES))
+        with Image.open(content, formats=("PNG",)) as image:  # for others PIL starts other programs
             if image.width * image.height > PIXELS:
                 return None, f"{name} is too large"
             return image.convert("RGB"), ""
