@@ -21,7 +21,7 @@ from gan_lab.files import read_text
 from gan_lab.references import is_plain, refuse_odd, strings
 from gan_lab.rules import check, leaves
 from gan_lab.runs import Run, remove_empty
-from gan_lab.targets import groups, within
+from gan_lab.targets import groups, harmless_overrides, within
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
 HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
@@ -198,11 +198,11 @@ def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
     overrides = [each for each in overrides if each.partition("=")[0] not in ("resume", "force", "trust")]
     if not overrides:
         return before
-    own = _started_with(run)
+    own = harmless_overrides(run.overrides())
     try:
         refuse_arguments(own)
         plain, changed = _composed(own), _composed([*own, *overrides])
-    except (LabError, HydraException, OmegaConfBaseException):  # what started it is no longer known here
+    except (LabError, HydraException, OmegaConfBaseException, RecursionError):  # no longer known here
         plain, changed = _composed([]), _composed(overrides)
     named = [each.partition("=")[0].lstrip("+~").replace("/", ".") for each in overrides]
     after, kept = before.copy(), _flat(before)
@@ -217,22 +217,6 @@ def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
     if not force:
         _refuse_other(run, before, after)
     return after
-
-
-def _started_with(run: Run) -> list[str]:
-    """Returns the overrides that started a run, as far as they choose among conf/'s options and values.
-
-    A stranger's could lead Hydra to YAML files of the stranger's, by its search path or by `loss=../../x`: where one
-    looks like that, none counts.
-    """
-    overrides = [line for line in run.overrides() if not line.lstrip("+~").startswith(("hydra.", "hydra/", "trust"))]
-    paths = any(".." in line or "=/" in line or "@" in line for line in overrides if _chooses_option(line))
-    return [] if paths else overrides
-
-
-def _chooses_option(override: str) -> bool:
-    group = override.partition("=")[0].lstrip("+~").partition("@")[0]
-    return group.partition("/")[0] in groups() and "." not in group
 
 
 def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:

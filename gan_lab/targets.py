@@ -15,6 +15,9 @@ LAYERS = "torch.nn"
 LAYERS_DEFINED_IN = "torch.nn.modules"
 OPTIMIZERS = "torch.optim"
 
+# A key or group, and a value without references, functions or absolute paths among a group's options.
+_PLAIN_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=(?!/)[^$@()]*)?", re.DOTALL)
+
 _NAMED_IN_YAML = re.compile(r"^\s*(?:_target_|usual_norm):\s*(gan_lab\.[\w.]+)", re.MULTILINE)
 
 
@@ -31,6 +34,19 @@ def own_parts() -> frozenset[str]:
         for file in sorted((CONF / group).rglob("*.yaml")):
             found.update(_NAMED_IN_YAML.findall(file.read_text(encoding="utf-8")))
     return frozenset(found)
+
+
+def harmless_overrides(overrides: Sequence[str]) -> list[str]:
+    """Keeps the overrides that started a run, if they only choose among conf/'s options and set plain values.
+
+    A stranger's could lead Hydra to modules and YAML files of the stranger's: by its search path, by `loss=../../x`, by
+    packages (`@`), or by references, which can make one choice depend on another.
+
+    Returns:
+        All of them but those of Hydra's own and of `trust`, which only a command line has; none if one looks like that.
+    """
+    kept = [line for line in overrides if not line.strip(" \t+~").startswith(("hydra", "trust"))]
+    return kept if all(_PLAIN_OVERRIDE.fullmatch(line) and ".." not in line for line in kept) else []
 
 
 def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
