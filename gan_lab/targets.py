@@ -15,8 +15,8 @@ LAYERS = "torch.nn"
 LAYERS_DEFINED_IN = "torch.nn.modules"
 OPTIMIZERS = "torch.optim"
 
-# A key or group, and a value without references, functions or absolute paths among a group's options.
-_PLAIN_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=(?!/)[^$@()]*)?", re.DOTALL)
+# A key or group, and a value without references or functions.
+_PLAIN_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=[^$@()]*)?", re.DOTALL)
 
 _NAMED_IN_YAML = re.compile(r"^\s*(?:_target_|usual_norm):\s*(gan_lab\.[\w.]+)", re.MULTILINE)
 
@@ -46,7 +46,15 @@ def harmless_overrides(overrides: Sequence[str]) -> list[str]:
         All of them but those of Hydra's own and of `trust`, which only a command line has; none if one looks like that.
     """
     kept = [line for line in overrides if not line.strip(" \t+~").startswith(("hydra", "trust"))]
-    return kept if all(_PLAIN_OVERRIDE.fullmatch(line) and ".." not in line for line in kept) else []
+    return kept if all(_is_harmless(line) for line in kept) else []
+
+
+def _is_harmless(override: str) -> bool:
+    if not _PLAIN_OVERRIDE.fullmatch(override):
+        return False
+    key, _, value = override.lstrip("+~").partition("=")
+    leads_away = ".." in value or "=/" in override or "[/" in value or ",/" in value
+    return key.partition("/")[0] not in groups() or not leads_away
 
 
 def targets(node: Any, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
