@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -51,6 +52,7 @@ class Training:
         about: what the configuration says of the run, for its summary: seed, dataset and other parts, remedies,
             overrides.
         remedies: their settings by name, in the order in which they were named.
+        resumed: where the checkpoint lies from which it goes on, which was read already; None if it begins.
     """
 
     module: GANModule
@@ -62,6 +64,7 @@ class Training:
     about: dict[str, Any]
     remedies: dict[str, dict[str, Any]]
     team: Team
+    resumed: Path | None = None
 
 
 # Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
@@ -113,7 +116,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
     asked = cfg.logger.items() if team.leads else ()
     loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in asked]
-    trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run)
+    trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run, checkpoint)
     device = trainer.strategy.root_device
     if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
         say("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
@@ -130,7 +133,8 @@ def build(cfg: DictConfig, run: Run) -> Training:
     about = {"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()}
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), "remedy": ", ".join(remedies) or "none", **_settings(cfg)})
-    return Training(module, datamodule, trainer, callbacks, timer, stop, about, remedies, team)
+    resumed = run.checkpoint if checkpoint else None
+    return Training(module, datamodule, trainer, callbacks, timer, stop, about, remedies, team, resumed)
 
 
 class Rehearsal:
@@ -216,7 +220,7 @@ def load(
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
     cfg = stored(run, trust, data_dir, path)
-    _use_threads(cfg.threads if computing_with == "auto" else computing_with)
+    threads.use(cfg.threads if computing_with == "auto" else computing_with)
     checkpoint = run.load_checkpoint()
     dataset, module = gan_and_data(cfg)
     mend = "Put those back, or say where they lie: data.path=… for a packed file, data_dir=… for the others."
@@ -226,12 +230,6 @@ def load(
     return module, dataset
 
 
-def _use_threads(number: int | str) -> None:
-    if number == "tune":
-        raise LabError("threads=tune is for trainings.", "Say a number, or threads=auto for as many as the run had.")
-    torch.set_num_threads(1 if isinstance(number, str) else number)  # auto: no run, or one that was never built
-
-
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
     """The data that a command names, and the (first) GAN of its `run`, if it names one, which must be of the same data.
 
@@ -239,7 +237,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         LabError: if it is of others; see `load`.
     """
     if cfg.run is None:
-        _use_threads(cfg.threads)
+        threads.use(cfg.threads)
         check_targets(cfg)
         return made_of("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
@@ -272,10 +270,14 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _trainer(
-    cfg: DictConfig, callbacks: Sequence[pl.Callback], loggers: list[Logger], run: Run | None = None
+    cfg: DictConfig,
+    callbacks: Sequence[pl.Callback],
+    loggers: list[Logger],
+    run: Run | None = None,
+    checkpoint: dict[str, Any] | None = None,
 ) -> pl.Trainer:
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
-    plugins: list[Any] = [CheckpointFile(), LightningEnvironment()]  # whatever Slurm says: see `gan_lab.ranks`
+    plugins: list[Any] = [CheckpointFile(checkpoint), LightningEnvironment()]  # not Slurm's: see `gan_lab.ranks`
     if not run or options.get("devices", 1) * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
         plugins.pop()

@@ -7,6 +7,7 @@ not, and whoever walks through would never end. So everything is looked at and c
 
 import io
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from gan_lab.errors import LabError
 
 MOST_DEPTH = 50
+RNG_BYTES = 5056  # of torch's Mersenne Twister
 
 
 def read_checkpoint(path: Path, content: bytes) -> dict[str, Any]:
@@ -71,6 +73,25 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
 
 
+def refuse_odd_rng(state: Tensor) -> None:
+    """Refuses the state of a random number generator of the CPU by which torch would read beyond its 624 numbers.
+
+    Torch itself looks only at the range of `left`, how many of them are left, and `next`, the place of the next one.
+
+    Args:
+        state: `(5056,)` uint8, as `torch.Generator.get_state` returns it.
+
+    Raises:
+        LabError: if it is no state that a generator can have.
+    """
+    if state.dtype != torch.uint8 or state.shape != (RNG_BYTES,):
+        raise LabError("the state of its random numbers is of another form")
+    _, left, seeded, place = struct.unpack_from("<QiiQ", bytes(state[:24].tolist()))
+    fresh = (left, place) == (1, 0)
+    if seeded != 1 or not (fresh or (1 <= left <= 624 and left + place == 625)):
+        raise LabError("the state of its random numbers is none that a generator can have")
+
+
 class _Copier:
     """Copies nested content as a tree: what the file names several times is copied as often, as far as bounds allow.
 
@@ -92,6 +113,8 @@ class _Copier:
             return {self._key(key): self.copy(value, depth + 1) for key, value in node.items()}
         if type(node) in (list, tuple):
             return type(node)(self.copy(value, depth + 1) for value in node)
+        if type(node) is int and abs(node) >= 2**63:
+            raise LabError("it holds a number with more than 63 bits")
         if node is None or type(node) in (bool, int, float, str):
             return node
         raise LabError(f"it holds a {type(node).__name__}")

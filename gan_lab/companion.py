@@ -24,9 +24,7 @@ def main() -> None:
         training = build(stored(run, trust), run)
         training.team.start(run.folder)
         try:
-            training.trainer.fit(
-                training.module, training.datamodule, ckpt_path=run.whole_checkpoint(), weights_only=True
-            )
+            training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed, weights_only=True)
         finally:
             training.team.end()
     except LabError as error:

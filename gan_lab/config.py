@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab import folders  # noqa: F401, makes the resolvers of hydra.run.dir
 from gan_lab.errors import LabError
-from gan_lab.files import read_text
+from gan_lab.files import MOST_YAML, read_text
 from gan_lab.references import is_plain, refuse_odd, strings
 from gan_lab.rules import check, leaves
 from gan_lab.runs import Run, remove_empty
@@ -143,7 +143,7 @@ def _content(run: Run, trust: Sequence[str]) -> DictConfig:
 
 def _read(path: Path) -> DictConfig:
     try:
-        text = read_text(path)
+        text = read_text(path, MOST_YAML)
         events = list(yaml.parse(text, yaml.SafeLoader))
         if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
             raise LabError("It uses YAML aliases, which gan_lab never writes.")

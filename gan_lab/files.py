@@ -14,7 +14,9 @@ from filelock import FileLock, Timeout
 from gan_lab.errors import LabError
 from gan_lab.terminal import say
 
-MOST_TEXT = 2**26  # bytes of a configuration, a summary and their like; ours have some thousands
+MOST_TEXT = 2**26  # bytes of a summary and its like; ours have some thousands
+MOST_YAML = 2**16  # of a configuration: YAML takes a second for 10,000
+MOST_TABLE = 2**31  # of a metrics.csv
 HALF = ".half."  # files of this prefix are being written, or were when their process was killed
 
 
@@ -90,24 +92,26 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         OSError: if the system can't read it. That says nothing about the file's content: it may be whole.
         LabError: if it is no regular file, or too large.
     """
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise LabError(f"{path} is no file but a folder, pipe or device.", "Put the file itself there.")
     bound = memory_of_this_machine() if most is None else most
-    if about.st_size > bound:
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_size > bound:
+        os.close(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise LabError(f"{path} is no file but a folder, pipe or device.", "Put the file itself there.")
         raise LabError(f"{path} has {about.st_size:,} bytes; {bound:,} are the most that can be read.")
-    with path.open("rb") as file:
+    with os.fdopen(handle, "rb") as file:
         return file.read(about.st_size)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """Reads a small UTF-8 file.
 
     Raises:
         OSError, LabError: see `read_bytes`.
         UnicodeDecodeError: if it isn't UTF-8.
     """
-    return read_bytes(path, MOST_TEXT).decode("utf-8")
+    return read_bytes(path, most).decode("utf-8")
 
 
 def memory_of_this_machine() -> int:

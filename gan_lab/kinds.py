@@ -33,7 +33,9 @@ class Is:
             return value in self.among if self.among else self.kind is str
         if self.kind is str:
             return False
-        if not isinstance(value, int if self.kind is int else (int, float)) or not math.isfinite(value):
+        if not isinstance(value, int if self.kind is int else (int, float)):
+            return False
+        if (isinstance(value, int) and abs(value) >= 2**63) or not math.isfinite(value):
             return False
         return (
             (self.low is None or value >= self.low)

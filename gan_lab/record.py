@@ -145,5 +145,5 @@ class Recorder(pl.LightningModule):
     def note_failed(self, state: dict[str, Any]) -> None:
         """Takes over which members had failed when a checkpoint was made."""
         self.failed = {int(i): (int(step), str(what)) for i, (step, what) in state.get("failed", {}).items()}
-        if not self.failed.keys() <= set(range(self.replicas)):
-            raise ValueError("it has other members")
+        if not self.failed.keys() <= set(range(self.replicas)) or len(self.failed) == self.replicas:
+            raise ValueError("it has other members, or none that goes on")

@@ -23,6 +23,8 @@ PARTS = {
 }
 WAITING = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}  # of the remedies
 
+TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "precision"}  # what of Lightning's trainer is set
+
 RECIPES = {"experiment", "rung"}  # groups that only choose among the others
 
 # Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
@@ -212,6 +214,8 @@ def _check_private_keys(values: dict[str, Any]) -> None:
     in_lists = [f"{key}.{name}" for key, node in targets(values) for name in node]
     for key in [*(key for key, _ in nodes(values)), *in_lists]:
         name = key.rpartition(".")[2]
+        if name == "run" and key.startswith(("callbacks.", "logger.")):
+            raise LabError(f"{key} is the training's own.", "Leave it out.")
         if name.startswith("_") and name not in known:
             raise LabError(f"{key} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
 
@@ -234,6 +238,8 @@ def _needed() -> set[str]:
 
 def _check_parts(values: dict[str, Any]) -> None:
     """Every group of a training is there, and names what can be made as its place in a training asks for."""
+    if unknown := sorted(map(str, values["trainer"].keys() - TRAINER)) if isinstance(values["trainer"], dict) else []:
+        raise LabError(f"There is no key 'trainer.{unknown[0]}'.", f"trainer has: {', '.join(sorted(TRAINER))}.")
     for group in sorted(groups() - RECIPES):
         if not isinstance(values.get(group, {}), dict):
             raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.")

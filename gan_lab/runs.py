@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gan_lab.errors import LabError
-from gan_lab.files import HALF, atomic, damage, read_bytes, read_text, sync
+from gan_lab.files import HALF, MOST_YAML, atomic, damage, read_bytes, read_text, sync
 from gan_lab.terminal import say
 
 OUTPUTS = "outputs"  # where runs go unless told otherwise
@@ -81,6 +81,7 @@ class Run:
         if not folder or not run.config.is_file():
             name = folder or "null"
             raise LabError(f"{name} is not a run folder: no {run.config.name}.", "Name a folder below outputs/.")
+        refuse_links(run.folder)
         return run
 
     def claim(self) -> None:
@@ -90,6 +91,7 @@ class Run:
             LabError: if another process has it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.folder)
         try:
             self._lock.acquire()
         except Timeout:
@@ -117,7 +119,7 @@ class Run:
         if not kept.is_file():
             return []
         try:
-            text = read_text(kept)
+            text = read_text(kept, MOST_YAML)
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
                 return []  # Hydra writes none; they can unfold without end
             lines = yaml.safe_load(text)
@@ -219,6 +221,25 @@ class Run:
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):
             remove_empty(folder)
+
+
+FOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
+APPENDED = ("log.txt", "multirun.yaml")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuses a run's or a sweep's folder in which something that is written into leads somewhere else.
+
+    Raises:
+        LabError: naming the first one.
+    """
+    for path in (folder / name for name in (*FOLDERS, *APPENDED)):
+        odd = path.name in APPENDED and path.exists() and not path.is_file()
+        if path.is_symlink() or odd:
+            raise LabError(
+                f"{path} is a link or a pipe: what it leads to would be written over.",
+                "Put the folder or file itself there, or remove it.",
+            )
 
 
 def _is_there(path: Path) -> bool:

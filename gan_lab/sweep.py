@@ -26,8 +26,8 @@ from omegaconf import DictConfig, flag_override
 
 from gan_lab import engines, search
 from gan_lab.errors import LabError
-from gan_lab.files import atomic
-from gan_lab.runs import OUTPUTS, Run
+from gan_lab.files import atomic, read_text
+from gan_lab.runs import OUTPUTS, Run, refuse_links
 from gan_lab.terminal import printable, say, trace
 
 NAME_LENGTH = 80  # of a job's folder, at most
@@ -37,16 +37,16 @@ LOOK_EVERY = 0.5  # seconds between two looks at the jobs' fates
 class Sweep(Callback):
     """Prepares a sweep when Hydra starts one: its folder, the jobs' names, the line of progress.
 
-    Where the folder holds another sweep it ends the process itself (Hydra turns a callback's errors into warnings).
+    Where the folder holds another sweep it ends the process: Hydra turns a callback's errors into warnings.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global current
         try:
             current = Current(config)
-        except LabError as error:
+        except (LabError, OSError) as error:
             say(error, stderr=True)
-            sys.exit(error.status)
+            sys.exit(getattr(error, "status", 2))
         engines.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
             config.hydra.overrides.hydra.extend(current.for_every_job())
@@ -78,10 +78,11 @@ class Current:
             self.lock.acquire()
         except Timeout:
             raise LabError(f"{self.folder} is being swept by another process.", "Wait for it, or stop it.") from None
-        if self.about.exists() and json.loads(self.about.read_text(encoding="utf-8")) != wanted:
+        for folder in (self.folder, *sorted(self.folder.glob("*/"))):
+            refuse_links(folder)
+        if self.about.exists() and (found := _swept(self.about)) != wanted["overrides"]:
             raise LabError(
-                f"{self.folder} holds another sweep: "
-                + printable(" ".join(json.loads(self.about.read_text())["overrides"])),
+                printable(f"{self.folder} holds another sweep: {' '.join(found)}"),
                 "Go on with it by the very same command, or name another folder with hydra.sweep.dir=…",
             )
         if Run(self.folder).config.exists():
@@ -258,12 +259,30 @@ def _jobs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/job.json"))
 
 
+def _swept(about: Path) -> list[str]:
+    """Returns the overrides of the sweep that a folder holds.
+
+    Raises:
+        LabError: if its sweep.json doesn't say.
+    """
+    found = _read(about).get("overrides")
+    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
+        raise LabError(f"{about} can't be read, so what was swept there isn't known.", "Name another folder.")
+    return found
+
+
 def _read(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file holds; {} where it can't be read or holds something else than we write there."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(read_text(path))
+    except (OSError, LabError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    texts = all(isinstance(content.get(key, ""), str | None) for key in ("status", "error"))
+    dicts = all(isinstance(content.get(key, {}), dict | None) for key in ("verdict", "metrics", "objective"))
+    seconds = isinstance(content.get("seconds", 0), int | float)
+    return content if texts and dicts and seconds else {}
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
@@ -276,7 +295,6 @@ def _outcome(folder: Path) -> str:
     if error := _read(folder / "job.json").get("error"):
         return ": " + str(error).partition("\n")[0]
     summary = _read(folder / "summary.json")
-    sentence = (
-        str(summary.get("verdict", {}).get("sentence", "")).partition(". ")[0].partition(";")[0].partition(" (")[0]
-    )
+    sentence = str(summary.get("verdict", {}).get("sentence", ""))
+    sentence = sentence.partition(". ")[0].partition(";")[0].partition(" (")[0]
     return f": {sentence} ({summary.get('seconds', 0):.0f} s)" if sentence else ""

@@ -10,6 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from gan_lab.errors import LabError
+
 WORTH_A_THREAD = 1e9  # floating point operations of a matrix product, per thread: less isn't worth the waiting
 TRIAL_SECONDS, TRIAL_STEPS = 0.4, 10_000  # of a trial at most, whatever ends it first; two steps at least
 ROUNDS = 3  # of trials, each with every number in turn: a machine's load comes and goes
@@ -82,3 +84,14 @@ class Stopwatch(pl.Callback):
             self._start = time.perf_counter()
         self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
         trainer.should_stop = self.seconds > TRIAL_SECONDS
+
+
+def use(number: int | str) -> None:
+    """Lets torch compute with so many threads, outside a training; auto: no run says how many, so 1.
+
+    Raises:
+        LabError: for `tune`, which only a training can try out.
+    """
+    if number == "tune":
+        raise LabError("threads=tune is for trainings.", "Say a number, or threads=auto for as many as the run had.")
+    torch.set_num_threads(1 if isinstance(number, str) else number)

@@ -24,7 +24,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
     status, error, code = "failed", None, 1
     try:
         training.team.start(run.folder)
-        training.trainer.fit(training.module, training.datamodule, ckpt_path=run.whole_checkpoint(), weights_only=True)
+        training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed, weights_only=True)
         finished = training.module.step >= training.module.steps
         status, code = ("finished", 0) if finished else ("interrupted", 128 + (training.stop.signal or signal.SIGINT))
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt, here the second Ctrl-C

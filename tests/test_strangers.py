@@ -2,9 +2,11 @@
 
 import errno
 import io
+import json
 import os
 import shutil
 import signal
+import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ import yaml
 from conftest import command_here, compose, kept_evaluators, pack
 from torch.optim import Adam
 
+from gan_lab import sweep
 from gan_lab.build import Training, build, gan_and_data
 from gan_lab.callbacks.loggers import read_table
-from gan_lab.checkpoint_file import load_plain
+from gan_lab.checkpoint_file import load_plain, refuse_odd_rng
 from gan_lab.compare.collect import read
 from gan_lab.compare.snapshots import last_samples
 from gan_lab.config import stored
@@ -26,10 +29,10 @@ from gan_lab.data import Dataset, FlippedPart, Part, StackedPart, images, synthe
 from gan_lab.data.digest import digest_of
 from gan_lab.data.hdf5 import images as packed_images
 from gan_lab.errors import LabError
-from gan_lab.files import MOST_TEXT, read_bytes
+from gan_lab.files import MOST_YAML, read_bytes
 from gan_lab.parts import check_targets
 from gan_lab.references import refuse_odd
-from gan_lab.runs import Run
+from gan_lab.runs import APPENDED, FOLDERS, Run, refuse_links
 from gan_lab.targets import own_parts, refuse_foreign, refuse_foreign_object
 from gan_lab.training import fit
 
@@ -173,13 +176,15 @@ def test_what_a_run_keeps_of_the_command_line_refers_to_its_own_keys_alone(tmp_p
 
 LEADS_TO_YAML = {
     "the search path": ["dataset=bait", "hydra.searchpath=[file://{run}/options]"],
+    "a package": ["hydra.searchpath=[pkg://evil]"],
+    "a package, with spaces before it": ["  ++hydra.searchpath=[pkg://evil]"],
     "a path among the options": ["dataset={up}{run}/options/dataset/bait"],
     "trust": ["trust=[evil]", "+callbacks.x._target_=evil.Run"],
 }
 
 
 @pytest.mark.parametrize("case", LEADS_TO_YAML)
-def test_the_overrides_of_a_strangers_run_lead_to_no_yaml_of_the_stranger(run, case):
+def test_the_overrides_of_a_strangers_run_lead_to_no_yaml_of_the_stranger(run, monkeypatch, case):
     """Resuming composes them anew with what the command line adds, here optim=sgd, on which the bait depends."""
     options = run / "options"
     for group, option, text in (
@@ -189,6 +194,7 @@ def test_the_overrides_of_a_strangers_run_lead_to_no_yaml_of_the_stranger(run, c
     ):
         (options / group).mkdir(parents=True, exist_ok=True)
         (options / group / f"{option}.yaml").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(run.parent)
     (run.parent / "evil.py").write_text("open('canary', 'w')\nfrom pytorch_lightning import Callback as Run\n")
     lines = [line.format(run=run, up="../" * 20) for line in LEADS_TO_YAML[case]]
     (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(lines), encoding="utf-8")
@@ -360,6 +366,8 @@ ODD_ENTRIES = {
     "random numbers of another form": (("gan_lab", "torch_rng"), torch.zeros(3)),
     "optimisers that are a number": (("gan_lab", "optimizers"), 3),
     "unlogged of another form": (("gan_lab", "unlogged"), {"a": torch.zeros(3)}),
+    "a clock with two thousand bits": (("callbacks", "Timer", "time_elapsed", "train"), 2**2000),
+    "the only GAN failed": (("gan_lab", "failed"), {0: [3, "x"]}),
     "no digest of the data": (("GANDataModule", "digest"), 3),
 }
 
@@ -380,6 +388,37 @@ def test_odd_entries_are_used_or_refused(run, case):
     else:
         with pytest.raises(LabError):
             go_on(run)
+
+
+def test_the_checkpoint_that_was_checked_is_the_one_that_is_loaded(run):
+    """The file could be another one by the time that training reads it."""
+    training = go_on(run)
+    for name in ("last.ckpt", "previous.ckpt"):
+        (run / "checkpoints" / name).write_bytes(b"something else")
+    summary, status = fit(training, Run(run))
+    assert (summary["status"], summary["steps"], status) == ("finished", 6, 0)
+
+
+def _rng_state(left: int, place: int, seeded: int = 1) -> torch.Tensor:
+    content = bytearray(torch.Generator().get_state().numpy().tobytes())
+    struct.pack_into("<QiiQ", content, 0, 1, left, seeded, place)
+    return torch.frombuffer(content, dtype=torch.uint8).clone()
+
+
+def test_states_of_random_numbers_that_reach_beyond_their_array_are_refused(run):
+    rng = torch.Generator().manual_seed(3)
+    for number in (0, 1, 5, 618, 1, 623, 624, 2_000):
+        torch.randint(10, (number,), generator=rng)
+        refuse_odd_rng(rng.get_state())
+    for odd in (_rng_state(624, 624), _rng_state(1, 0, seeded=0), _rng_state(0, 625), _rng_state(300, 326)):
+        with pytest.raises(LabError, match="random numbers"):
+            refuse_odd_rng(odd)
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["gan_lab"]["latent_stream"] = _rng_state(624, 624)
+    torch.save(content, path)
+    with pytest.raises(LabError, match="random numbers"):
+        go_on(run)
 
 
 # 3. Errors of the system.
@@ -468,9 +507,71 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, alarm):
     assert read(Run(run)).status == "damaged"
 
 
+@pytest.mark.parametrize("name", [*FOLDERS, *APPENDED])
+def test_links_in_a_strangers_folder_are_not_followed(run, name):
+    """What they lead to would be written over."""
+    elsewhere = run.parent / "elsewhere"
+    if (run / name).exists():
+        shutil.move(run / name, elsewhere)
+    else:
+        elsewhere.mkdir()
+    (run / name).symlink_to(elsewhere)
+    for use in (Run(run).claim, lambda: Run.existing(run)):
+        with pytest.raises(LabError, match="is a link"):
+            use()
+
+
+SWEEP = ("-m", "loss=bce", "steps=1", "hydra.sweep.dir=sweep", f"cache_dir={kept_evaluators()}")
+
+
+@pytest.mark.parametrize(
+    "content", ["x", "[1]", "{}", '{"overrides": 5}', '{"overrides": [5]}', "[" * 100_000, "other"]
+)
+def test_a_sweep_goes_into_no_folder_whose_sweep_is_not_known(tmp_path, content):
+    (tmp_path / "sweep").mkdir()
+    text = json.dumps({"overrides": ["steps=2"]}) if content == "other" else content
+    (tmp_path / "sweep" / "sweep.json").write_text(text, encoding="utf-8")
+    done = command_here("train.py", *SWEEP, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "holds another sweep" in done.stderr if content == "other" else "can't be read" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) in ([".lock", "sweep.json"], ["sweep.json"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_sweep_waits_for_no_pipe(tmp_path, alarm):
+    (tmp_path / "sweep").mkdir()
+    os.mkfifo(tmp_path / "sweep" / "sweep.json")
+    done = command_here("train.py", *SWEEP, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "can't be read" in done.stderr
+    os.mkfifo(tmp_path / "log.txt")
+    with pytest.raises(LabError, match="a pipe"):
+        refuse_links(tmp_path)
+
+
+@pytest.mark.parametrize("content", ['{"status": ["x"]}', "[" * 100_000, '{"verdict": [1]}', '{"metrics": 3}', "3"])
+def test_odd_records_of_jobs_count_as_none(tmp_path, content):
+    (tmp_path / "job.json").write_text(content, encoding="utf-8")
+    assert sweep._read(tmp_path / "job.json") == {}
+
+
+ODD_SETTINGS = {
+    "more digits than a number has": {"steps": 10**400},
+    "an option of Lightning's trainer": {"trainer": {"accelerator": "cpu", "accumulate_grad_batches": 2}},
+    "a run for a callback": {"callbacks": {"c": {"_target_": "gan_lab.callbacks.curves.Curves", "run": {"a": 1}}}},
+}
+
+
+@pytest.mark.parametrize("case", ODD_SETTINGS)
+def test_odd_settings_are_refused(run, case):
+    change_config(run, ODD_SETTINGS[case])
+    with pytest.raises(LabError):
+        check_targets(stored(Run(run)))
+
+
 def test_large_files_are_refused_before_they_are_read(run, monkeypatch):
     with (run / "config.yaml").open("ab") as file:
-        file.truncate(MOST_TEXT + 1)  # sparse: it takes no room on the disk
+        file.truncate(MOST_YAML + 1)  # sparse: it takes no room on the disk
     with pytest.raises(LabError, match="are the most that can be read"):
         stored(Run(run))
     monkeypatch.setattr("gan_lab.files.memory_of_this_machine", lambda: 2**40)

@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lab.callbacks.finite import Finite, not_finite
-from gan_lab.checkpoint_file import read_checkpoint
-from gan_lab.errors import LabError, RunError
-from gan_lab.files import damage, read_bytes
+from gan_lab.checkpoint_file import refuse_odd_rng
+from gan_lab.errors import LabError
 from gan_lab.gan import GANModule
 from gan_lab.record import NotFiniteError
 from gan_lab.runs import Run
@@ -32,7 +31,15 @@ class CheckpointFile(TorchCheckpointIO):
     """Writes straight to the path that it is given; Lightning's own makes a copy in the system's temporary folder.
 
     Of what it reads only what is KEPT counts: Lightning's own position says nothing here.
+
+    Args:
+        checked: the checkpoint to go on from, which `check_form` has checked; the file, which could be another one by
+            then, isn't read again.
     """
+
+    def __init__(self, checked: dict[str, Any] | None = None):
+        super().__init__()
+        self.checked = checked
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         content = io.BytesIO()
@@ -40,10 +47,8 @@ class CheckpointFile(TorchCheckpointIO):
         Path(path).write_bytes(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        content = read_bytes(Path(path))
-        if reason := damage(content):
-            raise RunError(f"{path} is damaged: {reason}.")
-        found = read_checkpoint(Path(path), content)
+        found, self.checked = self.checked, None  # its memory is free once training has taken it over
+        assert found is not None, f"{path} wasn't read"
         position = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": pl.__version__, "lr_schedulers": []}
         return {**{key: found[key] for key in KEPT}, **position}
 
@@ -66,8 +71,11 @@ def check_form(
     Raises:
         LabError: where something is missing or of another form. What else a stranger's content raises has many types.
     """
-    if not isinstance(checkpoint["callbacks"], dict):
-        raise LabError("it says nothing of the callbacks")
+    state = checkpoint["gan_lab"]
+    refuse_odd_rng(state["torch_rng"])
+    if device.type == "cpu":
+        for rng in state["latent_stream"].view(module.replicas, -1):
+            refuse_odd_rng(rng)
     module.on_load_checkpoint(checkpoint)
     module.latent_streams(checkpoint["gan_lab"]["latent_stream"], device)
     networks = (module.discriminator, module.generator)

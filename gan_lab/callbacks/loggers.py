@@ -13,7 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.errors import LabError
-from gan_lab.files import atomic, read_bytes, read_text
+from gan_lab.files import MOST_TABLE, atomic, read_bytes, read_text
 from gan_lab.record import RECORDED
 from gan_lab.runs import Run
 from gan_lab.sheets import cell, csv_text
@@ -27,9 +27,6 @@ JUDGED = tuple(
         "class_accuracy",
     )
 )
-
-
-MOST_TABLE = 2**31  # bytes of a metrics.csv
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -59,7 +59,7 @@ class Record:
     def seeds(self) -> list[str]:
         """One for each of its replicas: member i is what `seed + i` gives alone."""
         replicas = number(self.summary.get("replicas", 1))
-        if not self.seed.isdecimal() or not 1 <= replicas <= MOST_REPLICAS:
+        if not self.seed.isdecimal() or len(self.seed) > 20 or not 1 <= replicas <= MOST_REPLICAS:
             return [self.seed]
         return [str(int(self.seed) + i) for i in range(int(replicas))]
 

@@ -19,6 +19,7 @@ from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import Measure, amount, change, helped, instead
 from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.errors import LabError
+from gan_lab.files import MOST_TABLE, read_bytes
 from gan_lab.runs import Run
 
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
@@ -139,7 +140,8 @@ def _tables(path: Path) -> list[pd.DataFrame]:
     One table, or with replicas one for each.
     """
     wanted = {"step", *charts.LOSSES, charts.MODES}
-    table = pd.read_csv(path, usecols=lambda name: MEMBER.sub("", name) in wanted, dtype=float)
+    content = io.BytesIO(read_bytes(path, MOST_TABLE))
+    table = pd.read_csv(content, usecols=lambda name: MEMBER.sub("", name) in wanted, dtype=float)
     table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
     if len(table) > POINTS:
         width = table["step"].max() / POINTS

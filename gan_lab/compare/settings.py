@@ -9,7 +9,7 @@ import yaml
 
 from gan_lab.compare.factors import REMEDY, resolved, text
 from gan_lab.errors import LabError
-from gan_lab.files import read_text
+from gan_lab.files import MOST_YAML, read_text
 from gan_lab.terminal import cleaned
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
@@ -34,7 +34,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         LabError: if it is no configuration of a training.
     """
     try:
-        content = read_text(path)
+        content = read_text(path, MOST_YAML)
         depth = 0
         for event in yaml.parse(content, LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
