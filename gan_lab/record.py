@@ -67,7 +67,10 @@ class Recorder(pl.LightningModule):
         """Makes the RECORDED values of what was noted."""
         if self._losses:
             losses = torch.stack(self._losses).unflatten(0, (-1, 3))
-            answers = self.loss.answer(torch.stack(self._scores)).mean(-1).unflatten(0, (-1, 2))
+            # Step by step: how a processor computes a sigmoid's last bit can depend on how many elements there are in
+            # all, and so on how many steps were gathered at once, which differs once a run was interrupted.
+            pairs = torch.stack(self._scores).unflatten(0, (-1, 2)).unbind()
+            answers = torch.stack([self.loss.answer(pair) for pair in pairs]).mean(-1)
             self.unlogged += torch.cat([losses, answers], 1).unbind()
             self._losses, self._scores = [], []
 

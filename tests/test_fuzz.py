@@ -31,6 +31,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from gan_lab.callbacks.loggers import read_table
+from gan_lab.checkpoint_file import load_plain
 from gan_lab.classifier import evaluator
 from gan_lab.data import Dataset, Part, images
 from gan_lab.errors import LabError
@@ -474,8 +475,8 @@ def refused_or_replaced(trained: Path, content: bytes, number: int) -> None:
             assert "Going back to previous.ckpt" in err.getvalue()
             assert _files(cwd) == before
         else:  # a bit that says nothing, such as the padding between the parts of the file
-            told, whole = 0, torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
-            assert str(loaded) == str(whole)
+            told = 0
+            assert str(loaded) == str(load_plain((trained / "checkpoints" / "last.ckpt").read_bytes()))
     if number % 10 == 0:
 
         def change(run: Path) -> None:
@@ -587,7 +588,6 @@ WRONG_FORMS = [
     (("optimizer_states", 1, "state", 2, "step"), torch.tensor(0.0)),  # divides by 1 - beta ** 0
     (("optimizer_states", 0, "state"), []),
     (("optimizer_states", 0), GONE),
-    (("callbacks",), [1, 2]),
     (("callbacks", "Timer", "time_elapsed", "train"), "x"),
     (("gan_lab", "latent_stream"), torch.zeros(3, dtype=torch.uint8)),
     (("gan_lab", "unlogged"), [torch.zeros(2)]),
