@@ -545,9 +545,7 @@ def test_links_in_a_strangers_folder_are_not_followed(run, name):
 SWEEP = ("-m", "loss=bce", "steps=1", "hydra.sweep.dir=sweep", f"cache_dir={kept_evaluators()}")
 
 
-@pytest.mark.parametrize(
-    "content", ["x", "[1]", "{}", '{"overrides": 5}', '{"overrides": [5]}', "[" * 100_000, "other"]
-)
+@pytest.mark.parametrize("content", ["x", '{"overrides": [5]}', "[" * 100_000, "other"])
 def test_a_sweep_goes_into_no_folder_whose_sweep_is_not_known(tmp_path, content):
     (tmp_path / "sweep").mkdir()
     text = json.dumps({"overrides": ["steps=2"]}) if content == "other" else content

@@ -14,6 +14,9 @@ import pytest
 import yaml
 from conftest import ROOT, command, command_here, kept_evaluators
 
+from gan_lab.classifier import evaluator
+from gan_lab.data import images
+
 QUICK = (
     "model.generator.hidden=[16]",
     "model.discriminator.hidden=[16]",
@@ -34,6 +37,7 @@ pytestmark = pytest.mark.xdist_group("train")  # its run is made once
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run, its process and its folder."""
+    evaluator(images.digits(), kept_evaluators())  # here: the command would say that it waits for another worker's
     cwd = tmp_path_factory.mktemp("train")
     done = command("train.py", "loss=bce", "optim=adam", "steps=60", *QUICK, cwd=cwd)
     assert done.returncode == 0, done.stderr
