@@ -5,9 +5,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lab.command import command
-from gan_lab.config import starting
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import starting
+from gan_lab.core.terminal import say
 
 
 def compare(sweep: Path) -> None:
@@ -20,7 +20,7 @@ def compare(sweep: Path) -> None:
 def main(cfg: DictConfig) -> None:
     with starting(cfg) as (cfg, run):
         # torch and Lightning: only for a configuration that is known to be good
-        from gan_lab.build import Rehearsal, build
+        from gan_lab.assembly.build import Rehearsal, build
 
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
             from gan_lab.preflight import preflight
@@ -28,8 +28,8 @@ def main(cfg: DictConfig) -> None:
             say(preflight(Rehearsal(cfg), run))
         training = build(cfg, run)
 
-    from gan_lab.summary import announce, describe
-    from gan_lab.training import fit
+    from gan_lab.commands.summary import announce, describe
+    from gan_lab.commands.train import fit
 
     say(announce(training, run))
     summary, code = fit(training, run)

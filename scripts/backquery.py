@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig
 
-from gan_lab.command import command
-from gan_lab.config import check, output_folder
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check, output_folder
+from gan_lab.core.terminal import say
 
 
 @command("backquery")
@@ -12,8 +12,8 @@ def main(cfg: DictConfig) -> None:
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
         cfg = check(cfg)
-        from gan_lab.backquery import METHODS, backquery, describe, write
-        from gan_lab.build import load_data
+        from gan_lab.assembly.build import load_data
+        from gan_lab.commands.backquery import METHODS, backquery, describe, write
 
         dataset, module = load_data(cfg)
         methods = METHODS if cfg.method == "both" else [cfg.method]

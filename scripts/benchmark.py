@@ -7,9 +7,9 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from gan_lab.command import command
-from gan_lab.config import check, output_folder, settle
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check, output_folder, settle
+from gan_lab.core.terminal import say
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
 

@@ -4,15 +4,15 @@ import sys
 
 from omegaconf import DictConfig
 
-from gan_lab.command import command
-from gan_lab.config import checking
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import checking
+from gan_lab.core.terminal import say
 
 
 @command("check")
 def main(cfg: DictConfig) -> None:
     with checking(cfg) as (cfg, folder):
-        from gan_lab.build import Rehearsal
+        from gan_lab.assembly.build import Rehearsal
         from gan_lab.preflight import describe, run_checks, worst, write
 
         results = run_checks(Rehearsal(cfg))

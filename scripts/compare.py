@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lab.command import command
-from gan_lab.config import check
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check
+from gan_lab.core.terminal import say
 
 
 @command("compare")

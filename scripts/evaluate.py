@@ -4,10 +4,10 @@ from functools import partial
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lab.command import command
-from gan_lab.config import check, stored
-from gan_lab.runs import Run
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check, stored
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import say
 
 
 @command("evaluate")
@@ -17,8 +17,8 @@ def main(cfg: DictConfig) -> None:
     before = stored(run, cfg.trust)
     features = cfg.features or before.get("features")
     cfg.metrics = OmegaConf.merge(before.metrics, cfg.metrics)
-    from gan_lab.evaluation import describe, evaluate
-    from gan_lab.parts import own_metrics
+    from gan_lab.assembly.instantiate import own_metrics
+    from gan_lab.commands.evaluate import describe, evaluate
 
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)

@@ -2,17 +2,17 @@
 
 from omegaconf import DictConfig
 
-from gan_lab.command import command
-from gan_lab.config import check
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check
+from gan_lab.core.terminal import say
 
 
 @command("explore")
 def main(cfg: DictConfig) -> None:
     cfg.a, cfg.b, cfg.normalize = str(cfg.a), str(cfg.b), str(cfg.normalize).lower()  # numbers, words, truth values
     cfg = check(cfg)
+    from gan_lab.core.run_folder import Run
     from gan_lab.explore import Request, explore
-    from gan_lab.runs import Run
 
     run = Run.existing(cfg.run)
     request = Request(**{key: cfg[key] for key in Request.__annotations__})

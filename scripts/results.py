@@ -2,9 +2,9 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lab.command import command
-from gan_lab.config import check
-from gan_lab.terminal import say
+from gan_lab.config.cli import command
+from gan_lab.config.resume import check
+from gan_lab.core.terminal import say
 
 
 @command("results")
@@ -12,7 +12,7 @@ def main(cfg: DictConfig) -> None:
     if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
         cfg.runs = [cfg.runs]
     cfg = check(cfg)
-    from gan_lab.results import write_results
+    from gan_lab.commands.results import write_results
 
     say(write_results(cfg.runs, cfg.target))
 

@@ -19,14 +19,15 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lab.build import Training, build
-from gan_lab.config import settle
-from gan_lab.data import Dataset, Part, colour, images
+from gan_lab.assembly.build import Training, build
+from gan_lab.config.resume import settle
+from gan_lab.config.schema import check
+from gan_lab.config.targets import CONF, groups
+from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
+from gan_lab.data import color, images
+from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
-from gan_lab.files import atomic
-from gan_lab.rules import check
-from gan_lab.runs import Run
-from gan_lab.targets import CONF, groups
 
 ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
@@ -163,7 +164,7 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
         return Dataset(part, part, classes=list("0123456789"))
 
     monkeypatch.setattr(images, "_mnist_like", lambda *_: few(1, 28, 28))
-    monkeypatch.setattr(colour, "_cifar_like", lambda *_: few(3, 32, 32))
+    monkeypatch.setattr(color, "_cifar_like", lambda *_: few(3, 32, 32))
     for path, side in ((LITTLE, 8), (FACES, 50)):
         if not path.is_file():
             pack(path, np.random.default_rng(0).integers(256, size=(30, side, side, 3), dtype=np.uint8))

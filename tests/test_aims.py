@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab.errors import LabError
-from gan_lab.models import blocks, mlp
-from gan_lab.remedies.aims import GDPP, FeatureMatching, ModeSeeking, TopK
+from gan_lab.core.errors import LabError
+from gan_lab.gan.networks import mlp, norms
+from gan_lab.gan.remedies.generator_losses import GDPP, FeatureMatching, ModeSeeking, TopK
 
 
 class Plain:
@@ -141,8 +141,8 @@ def test_mode_seeking_takes_images():
 @pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
 def test_gradients_reach_g_and_are_finite(aim):
     torch.manual_seed(0)
-    generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, blocks.NoNorm())
-    discriminator = mlp.Discriminator((2,), (8, 8), nn.LeakyReLU, blocks.LayerNorm()).requires_grad_(False)
+    generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, norms.NoNorm())
+    discriminator = mlp.Discriminator((2,), (8, 8), nn.LeakyReLU, norms.LayerNorm()).requires_grad_(False)
     z = torch.randn(6, 3)
     fake = generator(z)
     aim(discriminator, z, fake, fake, torch.randn(6, 2)).backward()

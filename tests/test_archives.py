@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 import pytest
 
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
 from gan_lab.pack import archives
 from gan_lab.pack.archives import natural, open_source, printable
 

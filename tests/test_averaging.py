@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab.remedies.averaging import EMA, HistoricalAveraging
+from gan_lab.gan.remedies.averaging import EMA, HistoricalAveraging
 
 
 def _set(network, *values):

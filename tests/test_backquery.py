@@ -9,15 +9,16 @@ import pytest
 import torch
 from conftest import ROOT, command_here, kept_evaluators, training
 
-from gan_lab import backquery, sigmoid
-from gan_lab.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
-from gan_lab.classifier import Classifier, Evaluator, evaluator
-from gan_lab.data import Dataset, Part, images
-from gan_lab.errors import LabError
-from gan_lab.metrics.pixels import correlations, variety
-from gan_lab.runs import Run
-from gan_lab.sigmoid import SigmoidNetwork, sigmoid_network, targets
-from gan_lab.training import fit
+from gan_lab.commands import backquery, sigmoid_classifier
+from gan_lab.commands.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
+from gan_lab.commands.sigmoid_classifier import SigmoidNetwork, sigmoid_network, targets
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.data import images
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation.classifier import Classifier, Evaluator, evaluator
+from gan_lab.evaluation.metrics.pixels import correlations, variety
 
 CACHE = f"cache_dir={kept_evaluators()}"
 FILES = {"backquery.png", "backquery.csv", "backquery.json"}
@@ -229,7 +230,7 @@ def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch,
     file.write_bytes(file.read_bytes()[:500])
     again, _ = sigmoid_network(_two(), tmp_path)
     assert f"{file} can't be read" in capsys.readouterr().err
-    monkeypatch.setattr(sigmoid, "_trained", None)  # from here on the file has to do
+    monkeypatch.setattr(sigmoid_classifier, "_trained", None)  # from here on the file has to do
     kept, accuracy = sigmoid_network(_two(), tmp_path)
     assert accuracy == 1
     assert torch.equal(first.first, again.first)
@@ -238,7 +239,7 @@ def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch,
 
 def test_other_settings_get_another_file(tmp_path, monkeypatch):
     sigmoid_network(_two(), tmp_path)
-    monkeypatch.setattr(sigmoid, "RATE", 0.2)
+    monkeypatch.setattr(sigmoid_classifier, "RATE", 0.2)
     sigmoid_network(_two(), tmp_path)
     assert len(list(tmp_path.glob("sigmoid_*.pt"))) == 2
 
@@ -273,7 +274,7 @@ def test_one_label(tmp_path):
 
 def test_beside_a_gan(run, monkeypatch, tmp_path):
     """In this process, with a shorter climb: two methods × ten labels, and the GAN's samples in the same measure."""
-    from gan_lab.build import load
+    from gan_lab.assembly.build import load
 
     monkeypatch.setattr(backquery, "STEPS", 2)
     monkeypatch.setattr(backquery, "DRAWN", 200)

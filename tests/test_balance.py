@@ -2,7 +2,7 @@
 
 import pytest
 
-from gan_lab.metrics.balance import balance
+from gan_lab.evaluation.metrics.balance import balance
 
 
 @pytest.mark.parametrize(

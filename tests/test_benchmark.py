@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from gan_lab.benchmark import contest, replicas, step, storage
 from gan_lab.benchmark.contest import Contest
-from gan_lab.data.colour import patches
+from gan_lab.data.color import patches
 
 
 class Clock:

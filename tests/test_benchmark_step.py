@@ -5,7 +5,7 @@ import torch
 from conftest import compose, small
 
 from gan_lab.benchmark import step
-from gan_lab.gan import GANModule
+from gan_lab.training.gan_module import GANModule
 
 PLAIN = [each for each in small("optim", "sgd") if not each.startswith("callbacks.")]
 

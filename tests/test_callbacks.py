@@ -12,14 +12,14 @@ from matplotlib.image import imread
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lab import plots
-from gan_lab.callbacks.loggers import MetricsTable, read_table
-from gan_lab.callbacks.verdict import Verdict
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
-from gan_lab.errors import LabError
-from gan_lab.losses import BCE, MSE, Saturating
-from gan_lab.runs import Run
-from gan_lab.training import fit
+from gan_lab.gan.losses import BCE, MSE, Saturating
+from gan_lab.plotting import plots
+from gan_lab.training.callbacks.evaluation import Verdict
+from gan_lab.training.callbacks.loggers import MetricsTable, read_table
 
 TINY = (
     "model.generator.hidden=[16]",
@@ -74,7 +74,7 @@ def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
     assert [e.step for e in events.Images("real")] == [0]
     assert "custom_scalars__config__" in tags["tensors"]
     (text,) = events.Tensors("config/text_summary")
-    assert b"_target_: gan_lab.losses.BCE" in text.tensor_proto.string_val[0]
+    assert b"_target_: gan_lab.gan.losses.BCE" in text.tensor_proto.string_val[0]
     assert "_hparams_/session_start_info" in events.summary_metadata
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gan_lab import classifier
-from gan_lab.classifier import Classifier, Evaluator, evaluator
-from gan_lab.data import Dataset, Part, StackedPart, images, synthetic
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
+from gan_lab.data import images, synthetic
+from gan_lab.data.dataset import Dataset, Part, StackedPart
+from gan_lab.evaluation import classifier
+from gan_lab.evaluation.classifier import Classifier, Evaluator, evaluator
 
 
 @pytest.fixture(scope="session")

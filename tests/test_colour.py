@@ -15,15 +15,15 @@ import torch
 from sklearn.datasets import load_sample_images
 from torchvision.datasets import CIFAR10
 
-from gan_lab.data import colour
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
+from gan_lab.data import color
 
 PHOTOS = [photo.astype(np.float64) for photo in load_sample_images().images]
 
 
 @pytest.fixture(scope="module")
 def few():
-    return colour.patches(samples=61)
+    return color.patches(samples=61)
 
 
 def _places(patch: np.ndarray, photo: np.ndarray, shrink: int) -> list[tuple[int, int]]:
@@ -61,21 +61,21 @@ def test_half_the_patches_are_of_each_photograph_and_no_two_are_equal(few):
 
 @pytest.mark.parametrize(("size", "shrink"), [(8, 12), (28, 3), (64, 1), (96, 1)])
 def test_patches_of_other_sizes(size, shrink):
-    dataset = colour.patches(size, samples=4)
+    dataset = color.patches(size, samples=4)
     assert dataset.shape == (3, size, size)
     assert _places(dataset.train.values[3].numpy(), PHOTOS[1], shrink)
 
 
 def test_patches_do_not_depend_on_the_global_stream(few):
     torch.manual_seed(5)
-    assert torch.equal(colour.patches(samples=61).train.values, few.train.values)
+    assert torch.equal(color.patches(samples=61).train.values, few.train.values)
 
 
 def test_more_patches_than_places_are_refused():
     with pytest.raises(
         LabError, match="only 357,880 places"
     ):  # 2 photographs × 332 × 545 of 96 × 96 pixels, without 4,000
-        colour.patches(samples=10**6)
+        color.patches(samples=10**6)
 
 
 # CIFAR-10. Two images a file; image n of a file has the red value 10 n in its first row.
@@ -121,7 +121,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def test_cifar10_is_downloaded_once_and_read(shipped, tmp_path):
-    dataset = colour.cifar10(str(tmp_path / "data"))
+    dataset = color.cifar10(str(tmp_path / "data"))
     assert (dataset.shape, dataset.classes) == ((3, 32, 32), list("abcdefghij"))
     assert dataset.train.labels.tolist() == [0, 9, 1, 8]
     assert dataset.heldout.labels.tolist() == [2, 7]
@@ -131,18 +131,18 @@ def test_cifar10_is_downloaded_once_and_read(shipped, tmp_path):
     assert _names(tmp_path / "data") == ["cifar-10-batches-py", "cifar-10-python.tar.gz"], "and nothing half-made"
     assert _names(tmp_path / "data" / "cifar-10-batches-py") == ["batches.meta", *NAMES]
     (shipped / CIFAR10.filename).unlink()
-    colour.cifar10(str(tmp_path / "data"))  # no network the second time
+    color.cifar10(str(tmp_path / "data"))  # no network the second time
 
 
 def test_an_archive_that_lies_there_is_used(shipped, tmp_path):
     (shipped / CIFAR10.filename).rename(tmp_path / CIFAR10.filename)
-    assert len(colour.cifar10(str(tmp_path)).train) == 4
+    assert len(color.cifar10(str(tmp_path)).train) == 4
 
 
 def test_a_download_that_fails_says_what_to_put_where(shipped, tmp_path):
     (shipped / CIFAR10.filename).write_bytes(b"not what its checksum says")
     with pytest.raises(LabError) as error:
-        colour.cifar10(str(tmp_path / "data"))
+        color.cifar10(str(tmp_path / "data"))
     for part in (str(tmp_path / "data"), CIFAR10.filename, "data_dir=", CIFAR10.url):
         assert part in str(error.value)
     assert _names(tmp_path / "data") == []
@@ -152,12 +152,12 @@ def test_a_damaged_archive_is_named(shipped, tmp_path):
     whole = (shipped / CIFAR10.filename).read_bytes()
     (tmp_path / CIFAR10.filename).write_bytes(whole[:100])
     with pytest.raises(LabError, match=f"{CIFAR10.filename} is damaged"):
-        colour.cifar10(str(tmp_path))
+        color.cifar10(str(tmp_path))
 
 
 @pytest.mark.parametrize("change", ["missing", "another's pickle"])
 def test_files_that_are_not_as_shipped_are_never_unpickled(shipped, tmp_path, change):
-    colour.cifar10(str(tmp_path))
+    color.cifar10(str(tmp_path))
     file, mark = tmp_path / "cifar-10-batches-py" / "data_batch_2", tmp_path / "was here"
     file.unlink()
     if change != "missing":
@@ -166,7 +166,7 @@ def test_files_that_are_not_as_shipped_are_never_unpickled(shipped, tmp_path, ch
         assert mark.exists(), "it would do it"
         mark.rmdir()
     with pytest.raises(LabError, match="(?s)doesn't hold CIFAR-10.*data_batch_2.*Delete the folder"):
-        colour.cifar10(str(tmp_path))
+        color.cifar10(str(tmp_path))
     assert not mark.exists()
 
 

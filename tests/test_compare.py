@@ -18,7 +18,7 @@ from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find, read, read_settings
 from gan_lab.compare.factors import factors, levels
 from gan_lab.compare.tables import describe, write
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
 
 SGD, ADAM = [1, 1, 2, 2, 4], [7, 8, 8, 9, 10]  # modes: means of 2 and 8.4, fully separate
 PLAIN = "loss=mse activation=sigmoid optim=sgd norm=none"

@@ -9,24 +9,27 @@ import torch
 from conftest import compose, kept_evaluators, training
 from matplotlib.figure import Figure
 
-from gan_lab import plots, preflight, together
-from gan_lab.build import Rehearsal, load
-from gan_lab.callbacks import verdict
-from gan_lab.callbacks.pictures import Pictures
-from gan_lab.classifier import evaluator
-from gan_lab.data import Dataset, Part, images, synthetic
+from gan_lab import preflight
+from gan_lab.assembly.build import Rehearsal, load
+from gan_lab.assembly.instantiate import build_module
+from gan_lab.commands.evaluate import describe, evaluate
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.core.rng import stream
+from gan_lab.core.run_folder import Run
+from gan_lab.data import images, synthetic
 from gan_lab.data.datamodule import Stream
-from gan_lab.errors import LabError, RunError
-from gan_lab.evaluation import describe, evaluate
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation import aggregate
+from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.metrics.modes import class_accuracy
+from gan_lab.evaluation.verdict import Judgement, judge_for
 from gan_lab.explore import Request, explore
-from gan_lab.judge import Judgement, judge_for
-from gan_lab.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, told
-from gan_lab.metrics.modes import class_accuracy
-from gan_lab.models.conditional import Given, joined, joined_shape
-from gan_lab.parts import build_module
-from gan_lab.runs import Run
-from gan_lab.streams import stream
-from gan_lab.training import fit
+from gan_lab.gan.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, told
+from gan_lab.gan.networks.conditional import Given, joined, joined_shape
+from gan_lab.plotting import plots
+from gan_lab.training.callbacks import evaluation
+from gan_lab.training.callbacks.sample_grids import Pictures
 
 TINY = (
     *("conditional=true", "batch_size=6", "latent_dim=3", "log_every=2", "logger=table", "~callbacks.curves"),
@@ -272,7 +275,7 @@ def test_the_judge_reads_what_was_asked_for():
 def digits(tmp_path_factory) -> Run:
     own = ("steps=4", "callbacks.verdict.every=2", "callbacks.verdict.samples=150", "callbacks.pictures.every=4")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verdict, "GLANCE", 100)
+        patch.setattr(evaluation, "GLANCE", 100)
         made, run = training(tmp_path_factory.mktemp("digits") / "run", *TINY, *own)
         fit(made, run)
     return run
@@ -325,7 +328,7 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
         i: Judgement({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
         for i, share in enumerate((0.5, 1.0))
     }
-    assert "On average 75% of the samples are read as the class" in together.together(two, 2, 0).verdict["sentence"]
+    assert "On average 75% of the samples are read as the class" in aggregate.together(two, 2, 0).verdict["sentence"]
 
 
 def test_the_balance_is_of_samples_with_their_own_classes(digits):
@@ -334,7 +337,7 @@ def test_the_balance_is_of_samples_with_their_own_classes(digits):
     judge, asked = judge_for(dataset, kept_evaluators()), []
     scores = module.scores
     module.scores = lambda samples, labels=None: asked.append((samples, labels)) or scores(samples, labels)
-    looking = verdict.Verdict(digits, 1, 360, str(kept_evaluators()))
+    looking = evaluation.Verdict(digits, 1, 360, str(kept_evaluators()))
     looking.judge = judge
     looking._judge(module, 0)
     (real, of_real), (fake, of_fake) = asked
@@ -347,7 +350,7 @@ def test_the_balance_is_of_samples_with_their_own_classes(digits):
 
 def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
-    looking = verdict.Verdict(digits, 1, 50, str(kept_evaluators()))
+    looking = evaluation.Verdict(digits, 1, 50, str(kept_evaluators()))
     looking.judge = judge_for(dataset, kept_evaluators())
     module.latent, module.seed = WithClass(Constant(), (0.1,) * 10), 1
     z = module.latent((2, 13), stream(module.seed, "verdict/end"))
@@ -418,7 +421,7 @@ def test_replicas_have_a_class_a_column(tmp_path, little_images):
 
 def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
-    from gan_lab.callbacks.pictures import _of_classes
+    from gan_lab.training.callbacks.sample_grids import _of_classes
 
     found = _of_classes(part, torch.tensor([0, 0, 1, 1]), stream(0, "test"))
     assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]

@@ -9,12 +9,13 @@ from conftest import OPTIONS, PARTNERS, compose, small, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from gan_lab.command import message
-from gan_lab.data import Dataset, Part, images, synthetic
-from gan_lab.errors import LabError
-from gan_lab.parts import build_module, check_targets
-from gan_lab.rules import RULES, Is, leaves, rule_of
-from gan_lab.targets import CONF
+from gan_lab.assembly.instantiate import build_module, check_targets
+from gan_lab.config.cli import message
+from gan_lab.config.schema import RULES, Is, leaves, rule_of
+from gan_lab.config.targets import CONF
+from gan_lab.core.errors import LabError
+from gan_lab.data import images, synthetic
+from gan_lab.data.dataset import Dataset, Part
 
 
 @pytest.mark.parametrize(
@@ -233,8 +234,8 @@ def test_our_own_mistakes_are_not_dressed_up_as_the_users():
 def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
     with pytest.raises(LabError, match="activation: torch.nn.LeakyReLU can't be made.*'foo'"):
         training(tmp_path / "a", "+activation.foo=1")
-    with pytest.raises(LabError, match="loss would run gan_lab.losses.Nothing, which is none of gan_lab's parts"):
-        training(tmp_path / "b", "loss._target_=gan_lab.losses.Nothing")
+    with pytest.raises(LabError, match="loss would run gan_lab.gan.losses.Nothing, which is none of gan_lab's parts"):
+        training(tmp_path / "b", "loss._target_=gan_lab.gan.losses.Nothing")
 
 
 def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():

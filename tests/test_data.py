@@ -15,9 +15,10 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-from gan_lab.data import Dataset, Part, StackedPart, images, synthetic
+from gan_lab.core.errors import LabError
+from gan_lab.data import images, synthetic
 from gan_lab.data.datamodule import CHUNK, SHUFFLED, Stream
-from gan_lab.errors import LabError
+from gan_lab.data.dataset import Dataset, Part, StackedPart
 
 
 def test_pattern1010_is_high_low_high_low():

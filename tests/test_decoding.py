@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
 from gan_lab.pack import decoding
 from gan_lab.pack.decoding import FORMATS, MOST_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
 

@@ -23,7 +23,7 @@ from conftest import ROOT, command
 from filelock import FileLock
 from test_sweep import TINY, _wait_for
 
-from gan_lab.runs import Run
+from gan_lab.core.run_folder import Run
 
 EXTRAS = {"slurm": "hydra/launcher=slurm", "ray": "hydra/launcher=ray", "optuna": "hydra/sweeper=optuna"}
 SLURM = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}

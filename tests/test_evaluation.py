@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import ROOT, command, command_here, kept_evaluators, training
 
-from gan_lab.build import load
-from gan_lab.callbacks.verdict import draw, latents
-from gan_lab.errors import LabError
-from gan_lab.runs import Run
-from gan_lab.training import fit
+from gan_lab.assembly.build import load
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.training.callbacks.evaluation import draw, latents
 
 SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
 CACHE = f"cache_dir={kept_evaluators()}"
@@ -50,7 +50,7 @@ def test_mean_and_spread_over_seeds(run):
 
 
 def test_the_spread_is_the_standard_deviation(run):
-    from gan_lab.evaluation import evaluate
+    from gan_lab.commands.evaluate import evaluate
 
     result = evaluate(run, 300, 3, 1, None, kept_evaluators())
     singles = [evaluate(run, 300, n, 1, None, kept_evaluators())["mean"]["kl_data"] * n for n in (1, 2, 3)]
@@ -69,22 +69,22 @@ def averaged(tmp_path_factory) -> Run:
 
 @pytest.mark.parametrize("ema", [True, False])
 def test_a_run_with_an_average_is_judged_with_it_or_without(averaged, ema, monkeypatch):
-    from gan_lab import evaluation
+    from gan_lab.commands import evaluate
 
     seen = []
     module, _ = load(averaged)
     z = torch.cat(list(latents(module, 50, "evaluate")))
     own, average = module.generator(z), module.averaged.network(z)
     assert not torch.allclose(own, average, atol=0.01)
-    monkeypatch.setattr(evaluation, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
-    told = evaluation.evaluate(averaged, 50, 1, 1, None, kept_evaluators(), ema=ema)
+    monkeypatch.setattr(evaluate, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
+    told = evaluate.evaluate(averaged, 50, 1, 1, None, kept_evaluators(), ema=ema)
     torch.testing.assert_close(seen[0], average if ema else own)
     assert told["weights"] == ("average" if ema else "own")
-    assert ("moving average of G's weights" in evaluation.describe(told)) == ema
+    assert ("moving average of G's weights" in evaluate.describe(told)) == ema
 
 
 def test_a_run_without_an_average_has_none_to_leave_out(run):
-    from gan_lab.evaluation import evaluate
+    from gan_lab.commands.evaluate import evaluate
 
     with pytest.raises(LabError, match="has no average of G's weights: ema=false changes nothing.\nLeave it out"):
         evaluate(run, 50, 1, 1, None, kept_evaluators(), ema=False)

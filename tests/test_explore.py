@@ -14,14 +14,14 @@ import yaml
 from conftest import ROOT, command_here, kept_evaluators, training
 from PIL import Image
 
-from gan_lab.build import load
-from gan_lab.classifier import evaluator
+from gan_lab.assembly.build import load
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
-from gan_lab.errors import LabError
+from gan_lab.evaluation.classifier import evaluator
 from gan_lab.explore import Request, _compared, animation, explore, figures
 from gan_lab.explore.reading import Reader, count
-from gan_lab.runs import Run
-from gan_lab.training import fit
 
 CACHE = f"cache_dir={kept_evaluators()}"
 BARE = ("model.generator.hidden=[]", "model.discriminator.hidden=[4]", "optim.lr=0", "steps=1", "batch_size=4")

@@ -14,16 +14,16 @@ import torch
 from conftest import ROOT, command, command_here, kept_evaluators
 from test_house import FLOORS
 
-from gan_lab import sweep
-from gan_lab.build import load
-from gan_lab.callbacks.verdict import draw
+from gan_lab.assembly.build import load
 from gan_lab.compare.factors import factors
-from gan_lab.fit import COLUMNS
-from gan_lab.judge import judge_for
-from gan_lab.metrics import NAMES, Undefined
-from gan_lab.metrics.own import Failed, measure
-from gan_lab.remedies import Remedies
-from gan_lab.runs import Run
+from gan_lab.config import sweep
+from gan_lab.config.compatibility import COLUMNS
+from gan_lab.core.run_folder import Run
+from gan_lab.evaluation.metrics.custom import Failed, measure
+from gan_lab.evaluation.metrics.registry import NAMES, Undefined
+from gan_lab.evaluation.verdict import judge_for
+from gan_lab.gan.remedies import Remedies
+from gan_lab.training.callbacks.evaluation import draw
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
@@ -231,7 +231,7 @@ def test_a_metric_of_ones_own_in_a_training_and_of_an_older_run(here):
 
 
 def test_a_metric_more_makes_no_other_variant():
-    plain = {"loss._target_": "gan_lab.losses.BCE", "seed": 0}
+    plain = {"loss._target_": "gan_lab.gan.losses.BCE", "seed": 0}
     assert factors([plain, plain | {"metrics.radius._target_": "mine.radius", "metrics.radius._partial_": True}]) == []
 
 

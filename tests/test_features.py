@@ -5,16 +5,17 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from conftest import kept_evaluators
 
-from gan_lab.data import Dataset, Part, colour, images, synthetic
-from gan_lab.errors import LabError
-from gan_lab.features import PrincipalComponents, RandomNetwork, evaluator_of, features_of
-from gan_lab.judge import judge_for
+from gan_lab.core.errors import LabError
+from gan_lab.data import color, images, synthetic
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation.feature_spaces import PrincipalComponents, RandomNetwork, evaluator_of, features_of
+from gan_lab.evaluation.verdict import judge_for
 
 
 @pytest.fixture(scope="module")
 def unlabelled() -> Dataset:
     """Patches of photographs whose labels nobody knows."""
-    dataset = colour.patches(samples=1_500)
+    dataset = color.patches(samples=1_500)
     return Dataset(Part(dataset.train.values), Part(dataset.heldout.values[::4]))
 
 

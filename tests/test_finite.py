@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import command_here, kept_evaluators, training
 
-from gan_lab.callbacks import finite
-from gan_lab.errors import RunError
-from gan_lab.losses import BCE, Relativistic
-from gan_lab.training import fit
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import RunError
+from gan_lab.gan.losses import BCE, Relativistic
+from gan_lab.training.callbacks import nan_guard
 
 TINY = (
     "model.generator.hidden=[16]",
@@ -122,7 +122,7 @@ def test_weights_that_blew_up_in_a_checkpoints_own_step_are_not_kept(tmp_path, m
 
 @pytest.mark.parametrize("kept_every", [1, 200])
 def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeypatch, kept_every):
-    monkeypatch.setattr(finite, "KEPT_EVERY", kept_every)
+    monkeypatch.setattr(nan_guard, "KEPT_EVERY", kept_every)
     for joint in ("true", "false"):
         _, _, message = _fails(tmp_path / joint, f"joint_d_update={joint}", loss=Faulty("d_fake", "gradient"))
         phase = "phases (1) and (2), D on real data and on fakes" if joint == "true" else "phase (2), D on fakes"

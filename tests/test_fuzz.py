@@ -30,14 +30,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from gan_lab.callbacks.loggers import read_table
-from gan_lab.checkpoint_file import load_plain
-from gan_lab.classifier import evaluator
-from gan_lab.data import Dataset, Part, images
-from gan_lab.errors import LabError
-from gan_lab.rules import leaves
-from gan_lab.runs import Run
-from gan_lab.targets import CONF, groups
+from gan_lab.config.schema import leaves
+from gan_lab.config.targets import CONF, groups
+from gan_lab.core.checkpoint_file import load_plain
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.data import images
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation.classifier import evaluator
+from gan_lab.training.callbacks.loggers import read_table
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="cases are timed by SIGALRM"),
@@ -281,12 +282,12 @@ FOREIGN = [
     "torch.os.mkdir",
     "torch.os.system",
     "torch.save",
-    "gan_lab.runs.Run.discard",
-    "gan_lab.runs.atomic",
+    "gan_lab.core.run_folder.Run.discard",
+    "gan_lab.core.run_folder.atomic",
     "gan_lab.data.images.os.mkdir",
     "gan_lab.data.images.Path.mkdir",
     "gan_lab.data.images.Path.touch",
-    "gan_lab.callbacks.loggers.pd.read_pickle",
+    "gan_lab.training.callbacks.loggers.pd.read_pickle",
     "pathlib.Path.touch",
     "pathlib.Path.unlink",
     "hydra.utils.instantiate",
@@ -297,7 +298,7 @@ FOREIGN = [
     "torch.nn.__builtins__",
     "torch.nn.Module.__init__.__globals__",
     "pytorch_lightning.callbacks.os",
-    "gan_lab.callbacks.verdict.time.sleep",
+    "gan_lab.training.callbacks.evaluation.time.sleep",
     "yaml.unsafe_load",
     "pickle.loads",
     "numpy.load",
@@ -306,24 +307,24 @@ FOREIGN = [
     "pytorch_lightning.Trainer",
 ]
 WRONG_KIND = [
-    "gan_lab.latent.Normal",
-    "gan_lab.latent.Latent",
-    "gan_lab.losses.BCE",
-    "gan_lab.losses.Loss",
-    "gan_lab.losses.F.relu",
-    "gan_lab.models.blocks.LayerNorm",
-    "gan_lab.models.mlp.Generator",
-    "gan_lab.models.mlp.Discriminator",
-    "gan_lab.models.conv.Generator",
-    "gan_lab.data.Dataset",
-    "gan_lab.data.Part",
-    "gan_lab.data.SHUFFLED",
-    "gan_lab.data",
+    "gan_lab.gan.latent.Normal",
+    "gan_lab.gan.latent.Latent",
+    "gan_lab.gan.losses.BCE",
+    "gan_lab.gan.losses.Loss",
+    "gan_lab.gan.losses.F.relu",
+    "gan_lab.gan.networks.norms.LayerNorm",
+    "gan_lab.gan.networks.mlp.Generator",
+    "gan_lab.gan.networks.mlp.Discriminator",
+    "gan_lab.gan.networks.conv.Generator",
+    "gan_lab.data.dataset.Dataset",
+    "gan_lab.data.dataset.Part",
+    "gan_lab.data.dataset.SHUFFLED",
+    "gan_lab.data.dataset",
     "gan_lab.data.synthetic.ring",
     "torch.nn.ReLU",
-    "gan_lab.callbacks.loggers.MetricsTable",
-    "gan_lab.callbacks.verdict.Verdict",
-    "gan_lab.callbacks.checkpoints.StopOnSignal",
+    "gan_lab.training.callbacks.loggers.MetricsTable",
+    "gan_lab.training.callbacks.evaluation.Verdict",
+    "gan_lab.training.callbacks.checkpoints.StopOnSignal",
     "torch.nn.Linear",
     "torch.nn.Module",
     "torch.nn.functional.relu",
@@ -645,7 +646,7 @@ ODD_VALUES = [
     "os.system",
     "${loss}",
 ]
-ODD_VALUES += [{"_target_": "torch.nn.ReLU"}, "gan_lab.latent.Normal", True, {"a": 1}]
+ODD_VALUES += [{"_target_": "torch.nn.ReLU"}, "gan_lab.gan.latent.Normal", True, {"a": 1}]
 
 
 def _configs(trained: Path, data: st.DataObject) -> bytes:
@@ -761,7 +762,7 @@ def test_a_damaged_evaluator_is_trained_anew_and_a_bomb_in_its_place_is_not_exec
     generator = torch.Generator().manual_seed(0)
     part = Part(torch.rand(20, 1, 8, 8, generator=generator), torch.arange(20) % 2)
     dataset = Dataset(part, part, classes=["a", "b"])
-    monkeypatch.setattr("gan_lab.classifier.EPOCHS", (1, 1))
+    monkeypatch.setattr("gan_lab.evaluation.classifier.EPOCHS", (1, 1))
     monkeypatch.chdir(tmp_path)
     trained = evaluator(dataset, tmp_path).network.state_dict()
     (file,) = tmp_path.glob("evaluator_*.pt")

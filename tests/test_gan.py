@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import compose, training
 
+from gan_lab.assembly.instantiate import build_module
 from gan_lab.data import images
-from gan_lab.parts import build_module
 
 TINY = (
     "dataset=digits",

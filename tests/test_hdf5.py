@@ -14,12 +14,13 @@ from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
-from gan_lab.build import load
-from gan_lab.data import FlippedPart, Part, datamodule, synthetic
+from gan_lab.assembly.build import load
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.data import datamodule, synthetic
 from gan_lab.data.datamodule import Stream
+from gan_lab.data.dataset import FlippedPart, Part
 from gan_lab.data.hdf5 import PackedPart, celeba, images
 from gan_lab.data.layout import FORMAT, VERSION
-from gan_lab.errors import LabError, RunError
 
 IMAGES = np.random.default_rng(0).integers(256, size=(7, 5, 4, 3), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2, 2])

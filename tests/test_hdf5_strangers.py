@@ -17,10 +17,10 @@ import pytest
 import torch
 from conftest import pack
 
-from gan_lab.data import packed, safety
+from gan_lab.core.errors import LabError
+from gan_lab.data import hdf5_safety, hdf5_writer
 from gan_lab.data.hdf5 import celeba, images
 from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_NAME, VERSION
-from gan_lab.errors import LabError
 from gan_lab.pack.archives import open_source
 
 resource = pytest.importorskip("resource")  # Windows has no limits of memory, no pipes and no fork
@@ -281,9 +281,9 @@ def test_values_have_to_end_within_the_file(tmp_path):
     path = pack(tmp_path / "a.h5", PIXELS)
     with h5py.File(path) as file:
         start = file["train/images"].id.get_offset()
-        assert safety.offset(file["train/images"], start + PIXELS.size) == start
+        assert hdf5_safety.offset(file["train/images"], start + PIXELS.size) == start
         with pytest.raises(ValueError, match="the values of /train/images are cut short"):
-            safety.offset(file["train/images"], start + PIXELS.size - 1)
+            hdf5_safety.offset(file["train/images"], start + PIXELS.size - 1)
 
 
 @pytest.mark.skipif(h5py.version.hdf5_version_tuple < (2, 0, 0), reason="older HDF5 may not tell a circle")
@@ -362,11 +362,11 @@ def test_a_file_without_a_header_has_a_version_at_least(tmp_path):
     ],
 )
 def test_the_packer_writes_nothing_that_is_refused_later(tmp_path, classes, said):
-    with packed.Rows(tmp_path / "t.h5", 1) as rows:
+    with hdf5_writer.Rows(tmp_path / "t.h5", 1) as rows:
         rows.put(0, np.zeros(IMAGE, np.uint8))
         about = {"source": "", "source_sha256": "", "settings": {}, "classes": classes}
         with pytest.raises(LabError, match=said):
-            packed.write(rows, np.arange(1), np.zeros(1, bool), ["a"], np.zeros(1, int), about, False)
+            hdf5_writer.write(rows, np.arange(1), np.zeros(1, bool), ["a"], np.zeros(1, int), about, False)
     assert not list(tmp_path.iterdir())
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import kept_evaluators
 
-from gan_lab.data import Dataset, images, synthetic
-from gan_lab.judge import Judge, judge_for, protocol_samples
-from gan_lab.streams import stream
+from gan_lab.core.rng import stream
+from gan_lab.data import images, synthetic
+from gan_lab.data.dataset import Dataset
+from gan_lab.evaluation.verdict import Judge, judge_for, protocol_samples
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,8 @@ def test_sample_sizes_are_the_protocols():
 
 
 def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_some_short(monkeypatch):
-    monkeypatch.setattr("gan_lab.judge.REFERENCE", 2_000)
-    monkeypatch.setattr("gan_lab.judge.COMPARED", 200)  # here the modes alone count
+    monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 2_000)
+    monkeypatch.setattr("gan_lab.evaluation.verdict.COMPARED", 200)  # here the modes alone count
     dataset = images.stacked_digits(samples=None)
     judge = judge_for(dataset, kept_evaluators())
     fresh = dataset.train[torch.randint(len(dataset.train), (26_000,), generator=stream(0, "test/stacked"))]
@@ -149,7 +150,7 @@ def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_som
 
 
 def test_the_shares_of_virtual_stacked_data_are_products(monkeypatch):
-    monkeypatch.setattr("gan_lab.judge.REFERENCE", 500)
+    monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 500)
     stacked = images.stacked_digits(samples=None)
     base = torch.bincount(images.digits().train.labels).double() / 1437
     shares = judge_for(stacked, kept_evaluators()).shares

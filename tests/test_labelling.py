@@ -5,7 +5,7 @@ import codecs
 import numpy as np
 import pytest
 
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
 from gan_lab.pack.archives import Member
 from gan_lab.pack.labelling import classes_of, counted, hold_out, label
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from gan_lab import latent
-from gan_lab.errors import LabError
-from gan_lab.streams import stream
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
+from gan_lab.gan import latent
 
 SHAPE = (4000, 3)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from gan_lab.losses import BCE, LSGAN, MSE, Hinge, Relativistic, RelativisticAverage, Saturating, Wasserstein
+from gan_lab.gan.losses import BCE, LSGAN, MSE, Hinge, Relativistic, RelativisticAverage, Saturating, Wasserstein
 from gan_lab.preflight import previews
 from gan_lab.preflight.inspection import Check
 from gan_lab.preflight.objective import _judge_loss

@@ -15,11 +15,12 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from gan_lab.data.synthetic import grid, ring
-from gan_lab.metrics import Undefined, neighbours
-from gan_lab.metrics.fidelity import density_coverage, frechet_distance, pairwise_ratio, precision_recall
-from gan_lab.metrics.memory import authenticity, c_t
-from gan_lab.metrics.modes import assign_modes, captured, captured_robustly, kl, mode_counts, ndb
-from gan_lab.metrics.neighbours import blocks, nearest
+from gan_lab.evaluation.metrics import neighbours
+from gan_lab.evaluation.metrics.fidelity import density_coverage, frechet_distance, pairwise_ratio, precision_recall
+from gan_lab.evaluation.metrics.memorization import authenticity, c_t
+from gan_lab.evaluation.metrics.modes import assign_modes, captured, captured_robustly, kl, mode_counts, ndb
+from gan_lab.evaluation.metrics.neighbours import blocks, nearest
+from gan_lab.evaluation.metrics.registry import Undefined
 
 CENTRES = grid(samples=1).centres
 UNIFORM = torch.full((25,), 1 / 25)

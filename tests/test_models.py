@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab.errors import LabError
-from gan_lab.models import blocks, conv, conv_book, mlp, pacgan, resnet
-from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
-from gan_lab.models.replicated import Replicated
+from gan_lab.core.errors import LabError
+from gan_lab.gan.networks import conv, conv_book, mlp, norms, pacgan, resnet
+from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.gan.networks.replicated import Replicated
 
 
 def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
-    norm = norm or blocks.NoNorm()
+    norm = norm or norms.NoNorm()
     return (
         mlp.Generator(shape, 3, bounded, hidden, nn.ReLU, norm),
         mlp.Discriminator(shape, hidden, nn.ReLU, norm),
@@ -22,14 +22,14 @@ def _mlp(norm=None, bounded=True, shape=(1, 4, 5), hidden=(6, 7)):
 
 
 def test_mlp_is_the_books_order_of_layers():
-    generator, discriminator = _mlp(blocks.LayerNorm(), shape=(1, 28, 28), hidden=(200,))
+    generator, discriminator = _mlp(norms.LayerNorm(), shape=(1, 28, 28), hidden=(200,))
     assert [type(m) for m in generator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear, nn.Sigmoid]
     assert [type(m) for m in discriminator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear]
     assert [m.in_features for m in discriminator.layers if isinstance(m, nn.Linear)] == [784, 200]
 
 
 def test_mlp_takes_replicas_before_the_batch():
-    generator, discriminator = _mlp(blocks.LayerNorm())
+    generator, discriminator = _mlp(norms.LayerNorm())
     z = torch.randn(2, 5, 3)  # K = 2, B = 5
     fake = generator(z)
     assert fake.shape == (2, 5, 1, 4, 5)
@@ -46,7 +46,7 @@ def test_bounded_generators_stay_in_the_unit_interval_and_others_do_not():
     assert free(z).min() < -1
 
 
-@pytest.mark.parametrize("norm", [blocks.NoNorm(), blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(2)])
+@pytest.mark.parametrize("norm", [norms.NoNorm(), norms.LayerNorm(), norms.BatchNorm(), norms.GroupNorm(2)])
 def test_d_can_tell_batches_apart(norm):
     """Batch norm right before the last linear layer would give every batch the same mean score: D would be blind."""
     torch.manual_seed(0)
@@ -58,7 +58,7 @@ def test_d_can_tell_batches_apart(norm):
 
 def test_layer_norm_over_one_feature_is_refused():
     with pytest.raises(LabError, match="single feature"):
-        _mlp(blocks.LayerNorm(), hidden=(1,))
+        _mlp(norms.LayerNorm(), hidden=(1,))
 
 
 def test_mlp_without_hidden_layers_is_linear():
@@ -69,8 +69,8 @@ def test_mlp_without_hidden_layers_is_linear():
 @pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3), (48, 3), (64, 3), (128, 3)])
 def test_conv_makes_and_judges_images(side, channels):
     shape = (channels, side, side)
-    generator = conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.BatchNorm())
-    discriminator = conv.Discriminator(shape, 4, nn.ReLU, blocks.BatchNorm())
+    generator = conv.Generator(shape, 5, True, 4, nn.ReLU, norms.BatchNorm())
+    discriminator = conv.Discriminator(shape, 4, nn.ReLU, norms.BatchNorm())
     images = generator(torch.randn(3, 5))
     assert images.shape == (3, *shape)
     assert images.min() >= 0
@@ -81,15 +81,15 @@ def test_conv_makes_and_judges_images(side, channels):
 @pytest.mark.parametrize("shape", [(2,), (4,), (1, 8, 8), (1, 26, 26), (1, 30, 30), (1, 28, 32), (1, 66, 66)])
 def test_conv_refuses_what_it_cannot_make(shape):
     with pytest.raises(LabError, match="model=conv"):
-        conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
+        conv.Generator(shape, 5, True, 4, nn.ReLU, norms.NoNorm())
     with pytest.raises(LabError, match="model=conv"):
-        conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
+        conv.Discriminator(shape, 4, nn.ReLU, norms.NoNorm())
 
 
 def test_conv_with_stages_is_dcgan_as_papers_have_it():
     """gf = df = 64 on 28×28: Linear 100 → 2·2·512, 5×5 kernels, sides 2, 4, 7, 14, 28; D ends in Linear 2·2·512 → 1."""
-    generator = conv.Generator((3, 28, 28), 100, True, 64, nn.ReLU, blocks.NoNorm(), stages=4)
-    discriminator = conv.Discriminator((3, 28, 28), 64, nn.LeakyReLU, blocks.NoNorm(), stages=4)
+    generator = conv.Generator((3, 28, 28), 100, True, 64, nn.ReLU, norms.NoNorm(), stages=4)
+    discriminator = conv.Discriminator((3, 28, 28), 64, nn.LeakyReLU, norms.NoNorm(), stages=4)
     kernels = 25 * (512 * 256 + 256 * 128 + 128 * 64 + 64 * 3)
     biases = 256 + 128 + 64
     assert _weights(generator) == (100 * 2048 + 2048) + kernels + biases + 3
@@ -105,9 +105,9 @@ def test_conv_with_stages_is_dcgan_as_papers_have_it():
 @pytest.mark.parametrize("shape", [(2,), (1, 16, 16), (1, 28, 32), (1, 130, 130)])
 def test_conv_with_stages_refuses_what_it_cannot_make(shape):
     with pytest.raises(LabError, match=r"model\.stages=4 takes square images of 17 to 128 pixels"):
-        conv.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm(), stages=4)
+        conv.Generator(shape, 5, True, 4, nn.ReLU, norms.NoNorm(), stages=4)
     with pytest.raises(LabError, match=r"model\.stages=4"):
-        conv.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm(), stages=4)
+        conv.Discriminator(shape, 4, nn.ReLU, norms.NoNorm(), stages=4)
 
 
 def _weights(network):
@@ -116,7 +116,7 @@ def _weights(network):
 
 def _resnet(shape=(1, 8, 8), channels=4, blocks_=1, norm=None, **options):
     torch.manual_seed(0)
-    rest = channels, blocks_, partial(nn.LeakyReLU, 0.2), norm or blocks.NoNorm()
+    rest = channels, blocks_, partial(nn.LeakyReLU, 0.2), norm or norms.NoNorm()
     return resnet.Generator(shape, 5, True, *rest), resnet.Discriminator(shape, *rest, **options)
 
 
@@ -134,16 +134,16 @@ def test_resnet_makes_and_judges_images(side, smallest):
 @pytest.mark.parametrize("shape", [(2,), (1, 7, 7), (1, 30, 30), (1, 28, 32), (1, 66, 66), (1, 256, 256)])
 def test_resnet_refuses_what_it_cannot_make(shape):
     with pytest.raises(LabError, match="model=resnet takes square images of 8 to 128 pixels"):
-        resnet.Generator(shape, 5, True, 4, 1, nn.ReLU, blocks.NoNorm())
+        resnet.Generator(shape, 5, True, 4, 1, nn.ReLU, norms.NoNorm())
     with pytest.raises(LabError, match="model=resnet takes square images of 8 to 128 pixels"):
-        resnet.Discriminator(shape, 4, 1, nn.ReLU, blocks.NoNorm())
+        resnet.Discriminator(shape, 4, 1, nn.ReLU, norms.NoNorm())
 
 
 def test_resnet_of_r3gans_size_is_r3gans():
     """32×32: eight blocks of 768 → 1536 → 1536 in groups of 16 → 768; table 9 says 20.7 million for each network."""
     with torch.device("meta"):
-        generator = resnet.Generator((3, 32, 32), 64, False, 768, 2, nn.ReLU, blocks.NoNorm())
-        discriminator = resnet.Discriminator((3, 32, 32), 768, 2, nn.ReLU, blocks.NoNorm())
+        generator = resnet.Generator((3, 32, 32), 64, False, 768, 2, nn.ReLU, norms.NoNorm())
+        discriminator = resnet.Discriminator((3, 32, 32), 768, 2, nn.ReLU, norms.NoNorm())
     block = 768 * 1536 + 1536 + 1536 * 16 * 9 + 1536 + 1536 * 768
     assert _weights(generator) == 8 * block + 64 * 768 + 768 * 16 + 3 * 768
     assert _weights(discriminator) == 8 * block + 3 * 768 + 768 * 16 + 768
@@ -173,7 +173,7 @@ def test_resnet_starts_as_if_it_had_no_blocks():
             torch.testing.assert_close(small, layer.channels(halved))
 
 
-@pytest.mark.parametrize("norm", [None, blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(8)])
+@pytest.mark.parametrize("norm", [None, norms.LayerNorm(), norms.BatchNorm(), norms.GroupNorm(8)])
 def test_gradients_reach_all_of_a_resnet(norm):
     """The last layer of a block moves first; once it has, all that comes before it does."""
     generator, discriminator = _resnet((2, 28, 28), norm=norm, batch_layer=MinibatchStddev)
@@ -190,13 +190,13 @@ def test_gradients_reach_all_of_a_resnet(norm):
 
 
 def test_a_resnet_with_spectral_norm_starts_finite():
-    generator, discriminator = _resnet(norm=blocks.SpectralNorm())
+    generator, discriminator = _resnet(norm=norms.SpectralNorm())
     assert discriminator(generator(torch.randn(4, 5))).isfinite().all()
 
 
 def test_a_pacgan_is_the_papers():
     """G: four layers of 400 with batch norm and no bias, then a linear one; D: three of 200 maxout units of 5."""
-    generator = pacgan.Generator((2,), 2, False, [400] * 4, nn.ReLU, blocks.BatchNorm())
+    generator = pacgan.Generator((2,), 2, False, [400] * 4, nn.ReLU, norms.BatchNorm())
     discriminator = pacgan.Discriminator((4,), [200] * 3, 5)  # packs of 2
     assert _weights(generator) == (2 + 3 * 400) * 400 + 4 * 2 * 400 + 400 * 2 + 2
     assert _weights(discriminator) == (4 + 1) * 1000 + 2 * (200 + 1) * 1000 + 200 + 1
@@ -244,8 +244,8 @@ def test_replicas_of_networks_that_vmap_plays(kind):
 
 def test_the_books_networks_for_faces_are_the_books():
     """Notebook 14: Linear 100 → 3·11·11, 8×8 kernels of stride 2, 256 channels; D ends in Linear 3·10·10 → 1."""
-    generator = conv_book.Generator((3, 128, 128), 100, True, 256, nn.GELU, blocks.BatchNorm())
-    discriminator = conv_book.Discriminator((3, 128, 128), 256, nn.GELU, blocks.BatchNorm())
+    generator = conv_book.Generator((3, 128, 128), 100, True, 256, nn.GELU, norms.BatchNorm())
+    discriminator = conv_book.Discriminator((3, 128, 128), 256, nn.GELU, norms.BatchNorm())
     kernel = 8 * 8
     of_g = (100 * 363 + 363) + (3 * 256 * kernel + 256) + (256 * 256 * kernel + 256) + (256 * 3 * kernel + 3)
     of_d = (3 * 256 * kernel + 256) + (256 * 256 * kernel + 256) + (256 * 3 * kernel + 3) + (300 + 1)
@@ -259,21 +259,21 @@ def test_the_books_networks_for_faces_are_the_books():
 @pytest.mark.parametrize("sides", [(50, 50), (64, 64), (128, 128), (218, 178)])
 def test_the_books_networks_make_and_judge_images(sides):
     shape = (3, *sides)
-    images = conv_book.Generator(shape, 5, True, 2, nn.ReLU, blocks.LayerNorm())(torch.randn(1, 5))
+    images = conv_book.Generator(shape, 5, True, 2, nn.ReLU, norms.LayerNorm())(torch.randn(1, 5))
     assert images.shape == (1, *shape)
-    assert conv_book.Discriminator(shape, 2, nn.ReLU, blocks.LayerNorm())(images).shape == (1,)
+    assert conv_book.Discriminator(shape, 2, nn.ReLU, norms.LayerNorm())(images).shape == (1,)
 
 
 @pytest.mark.parametrize("shape", [(2,), (3, 48, 48), (3, 129, 128)])
 def test_the_books_networks_refuse_what_they_cannot_make(shape):
     with pytest.raises(LabError, match="even and at least 50"):
-        conv_book.Generator(shape, 5, True, 4, nn.ReLU, blocks.NoNorm())
+        conv_book.Generator(shape, 5, True, 4, nn.ReLU, norms.NoNorm())
     with pytest.raises(LabError, match="even and at least 50"):
-        conv_book.Discriminator(shape, 4, nn.ReLU, blocks.NoNorm())
+        conv_book.Discriminator(shape, 4, nn.ReLU, norms.NoNorm())
 
 
 @pytest.mark.parametrize("shape", [(16,), (16, 6, 6)])
-@pytest.mark.parametrize("norm", [blocks.LayerNorm(), blocks.BatchNorm(), blocks.GroupNorm(4)])
+@pytest.mark.parametrize("norm", [norms.LayerNorm(), norms.BatchNorm(), norms.GroupNorm(4)])
 def test_norms_centre_and_scale(norm, shape):
     x = 5 + 3 * torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
     y = norm.features(shape)(x)
@@ -284,22 +284,22 @@ def test_norms_centre_and_scale(norm, shape):
 
 def test_layer_and_instance_norm_differ_in_what_they_average():
     x = torch.randn(2, 3, 8, 8) + torch.tensor([0.0, 10, 20]).view(1, 3, 1, 1)
-    per_channel = blocks.InstanceNorm().features((3, 8, 8))(x).mean((2, 3))
-    per_sample = blocks.LayerNorm().features((3, 8, 8))(x).mean((2, 3))
+    per_channel = norms.InstanceNorm().features((3, 8, 8))(x).mean((2, 3))
+    per_sample = norms.LayerNorm().features((3, 8, 8))(x).mean((2, 3))
     torch.testing.assert_close(per_channel, torch.zeros(2, 3), atol=1e-5, rtol=0)
     assert (per_sample[:, 2] > 1).all(), "layer norm keeps differences between channels"
 
 
 def test_instance_norm_refuses_vectors():
     with pytest.raises(LabError, match="norm=instance"):
-        blocks.InstanceNorm().features((10,))
+        norms.InstanceNorm().features((10,))
 
 
 def test_group_norm_refuses_groups_that_do_not_fit():
     with pytest.raises(LabError, match=r"norm\.groups=3 does not divide"):
-        blocks.GroupNorm(3).features((10,))
+        norms.GroupNorm(3).features((10,))
     with pytest.raises(LabError, match="one feature in each group"):
-        blocks.GroupNorm(10).features((10,))
+        norms.GroupNorm(10).features((10,))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind, sizes):
     layer = kind(*sizes)
     with torch.no_grad():
         layer.weight.mul_(30)
-    layer = blocks.SpectralNorm().weight(layer)
+    layer = norms.SpectralNorm().weight(layer)
     for _ in range(100):  # power iterations
         weight = layer.weight
     matrix = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
@@ -319,9 +319,9 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind, sizes):
 
 def _discriminators(**options):
     torch.manual_seed(0)
-    yield mlp.Discriminator((2,), (6, 7), nn.LeakyReLU, blocks.LayerNorm(), **options), (2,)
-    yield conv.Discriminator((1, 28, 28), 4, nn.LeakyReLU, blocks.SpectralNorm(), **options), (1, 28, 28)
-    yield resnet.Discriminator((3, 8, 8), 4, 1, nn.LeakyReLU, blocks.NoNorm(), **options), (3, 8, 8)
+    yield mlp.Discriminator((2,), (6, 7), nn.LeakyReLU, norms.LayerNorm(), **options), (2,)
+    yield conv.Discriminator((1, 28, 28), 4, nn.LeakyReLU, norms.SpectralNorm(), **options), (1, 28, 28)
+    yield resnet.Discriminator((3, 8, 8), 4, 1, nn.LeakyReLU, norms.NoNorm(), **options), (3, 8, 8)
     yield pacgan.Discriminator((2,), (6, 7), 3, **options), (2,)
 
 
@@ -339,11 +339,11 @@ def test_without_a_batch_layer_nothing_changes():
     torch.manual_seed(0)
     first, last = nn.Linear(2, 3), nn.Linear(3, 1)
     torch.manual_seed(0)
-    state = mlp.Discriminator((2,), (3,), nn.ReLU, blocks.NoNorm()).state_dict()
+    state = mlp.Discriminator((2,), (3,), nn.ReLU, norms.NoNorm()).state_dict()
     assert list(state) == ["layers.0.weight", "layers.0.bias", "layers.3.weight", "layers.3.bias"]
     assert torch.equal(state["layers.0.weight"], first.weight)
     assert torch.equal(state["layers.3.weight"], last.weight)
-    keys = list(conv.Discriminator((1, 28, 28), 4, nn.ReLU, blocks.NoNorm()).state_dict())
+    keys = list(conv.Discriminator((1, 28, 28), 4, nn.ReLU, norms.NoNorm()).state_dict())
     assert keys == [f"layers.{i}.{each}" for i in (0, 2, 6) for each in ("weight", "bias")]
 
 

@@ -22,8 +22,8 @@ from PIL import Image
 from test_archives import make_folder, make_tar, make_zip
 
 import gan_lab
-from gan_lab.data import packed
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
+from gan_lab.data import hdf5_writer
 from gan_lab.pack import Request, decoding, pack
 
 KEYS = {
@@ -170,14 +170,14 @@ def test_the_books_own_file(tmp_path):
 
 def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch):
     """5,000 names are more than an HDF5 attribute of the oldest kind holds; blocks of two images are copied."""
-    monkeypatch.setattr(packed, "BLOCK", 2 * 12)
+    monkeypatch.setattr(hdf5_writer, "BLOCK", 2 * 12)
     values = np.arange(5000) % 256
-    with packed.Rows(tmp_path / "t.h5", 5000) as rows:
+    with hdf5_writer.Rows(tmp_path / "t.h5", 5000) as rows:
         for place in reversed(range(5000)):
             rows.put(place, np.full((2, 2, 3), values[place], np.uint8))
         about = {"source": "", "source_sha256": "", "settings": {}, "classes": [f"class {n}" for n in range(5000)]}
         held = np.arange(5000) % 7 == 3
-        packed.write(rows, np.arange(5000), held, [str(n) for n in range(5000)], np.arange(5000), about, False)
+        hdf5_writer.write(rows, np.arange(5000), held, [str(n) for n in range(5000)], np.arange(5000), about, False)
     with h5py.File(tmp_path / "t.h5") as file:
         assert json.loads(file.attrs["classes"])[4999] == "class 4999"
         assert (file["train/images"][:, 0, 0, 0] == values[~held]).all()
@@ -275,7 +275,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path, small_disk, monkeypatch, 
     """Others write as well: while images are decoded (1.5 MB), or while the file is made of them."""
     source = make_zip(tmp_path / "z.zip", IMAGES)
     folder = small_disk(kib)
-    monkeypatch.setattr(packed.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))
+    monkeypatch.setattr(hdf5_writer.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, 10**9))
     with pytest.raises(LabError, match="t.h5 can't be written: No space left on device"):
         packing(source, folder / "t.h5", size=128)
     assert list(folder.iterdir()) == []
@@ -298,7 +298,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(packed.Rows, "copy", cut)
+    monkeypatch.setattr(hdf5_writer.Rows, "copy", cut)
     with pytest.raises(KeyboardInterrupt):
         packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "new" / "t.h5", workers=2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]

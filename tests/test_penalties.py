@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from gan_lab.losses import BCE, RelativisticAverage
-from gan_lab.models import blocks, mlp
-from gan_lab.models.batch_layers import MinibatchDiscrimination, MinibatchStddev
-from gan_lab.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
-from gan_lab.remedies.unrolled import Unrolled
-from gan_lab.streams import Draws
+from gan_lab.core.rng import Draws
+from gan_lab.gan.losses import BCE, RelativisticAverage
+from gan_lab.gan.networks import mlp, norms
+from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.gan.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
+from gan_lab.gan.remedies.unrolled import Unrolled
 
 ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, start=0)]
 NAMES = [type(each).__name__ for each in ALL]
@@ -151,7 +151,7 @@ def test_replicas_pay_for_themselves(penalty):
 @pytest.mark.parametrize("penalty", ALL, ids=NAMES)
 def test_gradients_reach_d_alone_and_are_finite(penalty):
     torch.manual_seed(0)
-    discriminator = mlp.Discriminator((2,), (8, 8), nn.SiLU, blocks.LayerNorm())
+    discriminator = mlp.Discriminator((2,), (8, 8), nn.SiLU, norms.LayerNorm())
     real, fake = torch.randn(6, 2), torch.randn(6, 2, requires_grad=True)
     scores = discriminator(real), discriminator(fake.detach())
     loss = sum(term.mean() for term in BCE().d(*scores)) + penalty(discriminator, real, fake, draws()).mean()
@@ -197,7 +197,7 @@ class Replicas(nn.Module):
 def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(batch_layer):
     """In float64, in which round-off can't hide a mistake."""
     torch.manual_seed(0)
-    networks = [mlp.Discriminator((2,), (6,), nn.Tanh, blocks.LayerNorm(), batch_layer).double() for _ in range(3)]
+    networks = [mlp.Discriminator((2,), (6,), nn.Tanh, norms.LayerNorm(), batch_layer).double() for _ in range(3)]
     replicas = Replicas(networks)
     real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
     for penalty in (R1(), R2(), LeCam(start=0, leading=(3,)).double()):

@@ -11,15 +11,16 @@ from conftest import compose, run_here
 from matplotlib.image import imread
 from torch import nn
 
-from gan_lab import build, preflight
-from gan_lab.build import Rehearsal
-from gan_lab.data import Dataset, Part
-from gan_lab.errors import LabError
-from gan_lab.losses import BCE
+from gan_lab import preflight
+from gan_lab.assembly import build
+from gan_lab.assembly.build import Rehearsal
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
+from gan_lab.core.run_folder import Run
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.gan.losses import BCE
 from gan_lab.preflight.inspection import check_data, check_generator, noise, right_order, survey
 from gan_lab.preflight.objective import PLAYERS, Update, check_objective
-from gan_lab.runs import Run
-from gan_lab.streams import stream
 
 TINY = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "latent_dim=3", "optim.lr=0.005")
 CHECKS = ["data", "noise", "generator", "objective"]

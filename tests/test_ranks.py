@@ -13,9 +13,9 @@ from conftest import ROOT, command, compose, small, training
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback
 
-from gan_lab.errors import LabError, RunError
-from gan_lab.ranks import PLACE, Team
-from gan_lab.training import fit
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.training.ddp import PLACE, Team
 
 QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
 CHOICES = [each for each in small("optim", "sgd") if not each.startswith("callbacks.")]
@@ -153,7 +153,9 @@ def test_two_nodes_are_two_commands(tmp_path):
     while not (tmp_path / "run" / "config.yaml").exists():
         time.sleep(0.2)
     node = {**os.environ, **place, "NODE_RANK": "1"}
-    second = subprocess.run([sys.executable, "-m", "gan_lab.companion", str(tmp_path / "run")], env=node, timeout=100)
+    second = subprocess.run(
+        [sys.executable, "-m", "gan_lab.commands.ddp_worker", str(tmp_path / "run")], env=node, timeout=100
+    )
     assert (first.wait(60), second.returncode) == (0, 0)
     assert b"in each of 2 processes" in first.stdout.read()
     alone, run = training(tmp_path / "one", *DDP, "steps=5")

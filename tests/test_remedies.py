@@ -9,13 +9,13 @@ from conftest import OPTIONS, compose, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from gan_lab.callbacks.loggers import TensorBoard
-from gan_lab.command import message
-from gan_lab.errors import LabError
-from gan_lab.fit import EXCLUSIVE
-from gan_lab.parts import gan_and_data
-from gan_lab.summary import announce
-from gan_lab.training import fit
+from gan_lab.assembly.instantiate import gan_and_data
+from gan_lab.commands.summary import announce
+from gan_lab.commands.train import fit
+from gan_lab.config.cli import message
+from gan_lab.config.compatibility import EXCLUSIVE
+from gan_lab.core.errors import LabError
+from gan_lab.training.callbacks.loggers import TensorBoard
 
 NAMES = [option for group, option in OPTIONS if group == "remedy"]
 LOSSES = [option for group, option in OPTIONS if group == "loss"]
@@ -122,14 +122,14 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
         ("remedy=[r1] +remedy.r1._partial_=true", "remedy.r1._partial_ has to be false"),
         (
-            "remedy=[r1] remedy.r1._target_=gan_lab.remedies.penalties.R3",
+            "remedy=[r1] remedy.r1._target_=gan_lab.gan.remedies.penalties.R3",
             "R3, which is none of gan_lab's parts",
         ),
         ("remedy=[lecam] remedy.lecam._partial_=false replicas=2", "remedy.lecam._partial_ has to be true"),
         ("+remedy.x._target_=os.system", "remedy.x would run os.system"),
-        ("+remedy.x._target_=gan_lab.losses.BCE", "BCE is no remedy"),
+        ("+remedy.x._target_=gan_lab.gan.losses.BCE", "BCE is no remedy"),
         ("+remedy.x._target_=torch.nn.Linear", "remedy.x: torch.nn.Linear can't be made"),
-        ("+remedy.x._target_=gan_lab.remedies.penalties.R1 +remedy.x._partial_=true", "has to be false"),
+        ("+remedy.x._target_=gan_lab.gan.remedies.penalties.R1 +remedy.x._partial_=true", "has to be false"),
         ("remedy=[n_critic] remedy.n_critic.n=3", "There is no key 'remedy.n_critic.n'"),
         ("remedy=[n_critic] n_critic=0", "n_critic=0 won't do"),
         ("remedy=[ema] remedy.ema.decay=1", "remedy.ema.decay=1 won't do: .* < 1"),

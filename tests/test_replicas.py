@@ -13,23 +13,25 @@ from conftest import OPTIONS, compose, kept_evaluators, training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from gan_lab import plots, together
-from gan_lab.build import Rehearsal, Training, load
-from gan_lab.callbacks.verdict import draw
+from gan_lab.assembly.build import Rehearsal, Training, load
+from gan_lab.assembly.instantiate import build_module
+from gan_lab.commands.evaluate import describe, evaluate
+from gan_lab.commands.train import fit
 from gan_lab.compare import compare, panels, snapshots
-from gan_lab.data import Dataset, Part, images
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.core.rng import stream
+from gan_lab.core.run_folder import Run
+from gan_lab.data import images
 from gan_lab.data.datamodule import Stream
-from gan_lab.errors import LabError, RunError
-from gan_lab.evaluation import describe, evaluate
+from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation import aggregate
+from gan_lab.evaluation.verdict import Judgement
 from gan_lab.explore import Request, explore
-from gan_lab.judge import Judgement
-from gan_lab.losses import BCE
-from gan_lab.models.replicated import Replicated
-from gan_lab.parts import build_module
-from gan_lab.plots import members
-from gan_lab.runs import Run
-from gan_lab.streams import stream
-from gan_lab.training import fit
+from gan_lab.gan.losses import BCE
+from gan_lab.gan.networks.replicated import Replicated
+from gan_lab.plotting import plots
+from gan_lab.plotting.plots import members
+from gan_lab.training.callbacks.evaluation import draw
 
 BARE = (
     "logger=table",
@@ -101,10 +103,10 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
     members = 2 if case in TOGETHER else 3
     settings = (*EXACT[case], "steps=20", "log_every=7")
     together = _fitted(tmp_path / "together", *settings, f"seed={SEED}", f"replicas={members}")
-    table = together.trainer.loggers[0]._rows
+    table = aggregate.trainer.loggers[0]._rows
     for i in range(members):
         alone = _fitted(tmp_path / f"{i}", *settings, f"seed={SEED + i}")
-        member = together.module.member(i)
+        member = aggregate.module.member(i)
         assert (member.seed, member.step) == (alone.module.seed, 20)
         for name, expected in alone.module.state_dict().items():
             torch.testing.assert_close(member.state_dict()[name], expected, rtol=0, atol=1e-8, msg=f"{i}: {name}")
@@ -113,11 +115,11 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
                 assert table[step][f"{name}/{i}"] == pytest.approx(expected, abs=1e-8)
     mean = sum(table[14][f"loss/g/{i}"] for i in range(members)) / members
     assert table[14]["loss/g"] == pytest.approx(mean, abs=1e-12)
-    assert together.module.generator.batched == (
+    assert aggregate.module.generator.batched == (
         case not in ("rmsprop batch", "mse adamw group") and "conv" not in case
     )
-    assert together.module.discriminator.batched == (
-        together.module.generator.batched and "minibatch" not in str(EXACT[case])
+    assert aggregate.module.discriminator.batched == (
+        aggregate.module.generator.batched and "minibatch" not in str(EXACT[case])
     )
 
 
@@ -134,7 +136,7 @@ def test_the_stream_gives_each_member_its_own_order_wherever_it_starts(monkeypat
         monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
     part = Part(torch.arange(7.0)[:, None])  # an epoch ends in the middle of a batch
     together = torch.cat(list(Stream(part, 3, SEED, 25, marks=[4], replicas=2)))
-    assert together.shape == (25, 2, 3, 1)
+    assert aggregate.shape == (25, 2, 3, 1)
     for i in range(2):
         assert torch.equal(together[:, i], torch.cat(list(Stream(part, 3, SEED + i, 25))))
     late = torch.cat(list(Stream(part, 3, SEED, 25, start=13, marks=[5], replicas=2)))
@@ -159,14 +161,14 @@ def test_stacked_networks_give_what_each_gives_alone(network, shape):
         torch.testing.assert_close(made[i], expected)
         expected.square().sum().backward()
         for name, parameter in alone.named_parameters():
-            torch.testing.assert_close(together.networks.get_parameter(name).grad[i], parameter.grad)
-        member = together.member(i)
+            torch.testing.assert_close(aggregate.networks.get_parameter(name).grad[i], parameter.grad)
+        member = aggregate.member(i)
         assert type(member) is type(alone)
         for name, value in alone.state_dict().items():
             torch.testing.assert_close(member.state_dict()[name], value, msg=name)
         with torch.no_grad():
             next(member.parameters()).zero_()
-    assert next(together.parameters()).abs().min() > 0, "a member is a copy"
+    assert next(aggregate.parameters()).abs().min() > 0, "a member is a copy"
 
 
 def test_no_member_beyond_the_last():
@@ -369,7 +371,7 @@ def test_the_verdict_of_all_is_the_worst_and_says_how_many():
         2: _judgement("covered", 8, copies=True, kl_data=0.1),
         4: _judgement("partial", 6, kl_data=None),
     }
-    whole = together.together(judgements, replicas=5, seed=10)
+    whole = aggregate.together(judgements, replicas=5, seed=10)
     assert {key: whole.verdict[key] for key in ("collapse", "copies", "likeness")} == {
         "collapse": "collapsed",
         "copies": True,
@@ -382,9 +384,9 @@ def test_the_verdict_of_all_is_the_worst_and_says_how_many():
     )
     assert whole.metrics == {"modes_robust": 6, "kl_data": pytest.approx(0.3)}
     assert whole.counts.tolist() == [24] * 8
-    assert together.balance(["balanced", "G is winning", "balanced"]) == "G is winning"
-    assert together.balance(["balanced", "balanced"]) == "balanced"
-    assert together.spread([{"a": 1, "b": 2}, {"a": 4, "b": None}]) == {"a": pytest.approx(4.5**0.5), "b": None}
+    assert aggregate.balance(["balanced", "G is winning", "balanced"]) == "G is winning"
+    assert aggregate.balance(["balanced", "balanced"]) == "balanced"
+    assert aggregate.spread([{"a": 1, "b": 2}, {"a": 4, "b": None}]) == {"a": pytest.approx(4.5**0.5), "b": None}
 
 
 def test_curves_have_a_band_from_the_lowest_to_the_highest_member():

@@ -25,7 +25,7 @@ from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import MEASURES, amount, sentence
-from gan_lab.runs import Run
+from gan_lab.core.run_folder import Run
 
 METRICS = ["modes", "frechet_distance", "pairwise_ratio", "collapsed"]
 VOID = {"meta", "img", "br", "circle", "line", "input", "link"}

@@ -13,12 +13,12 @@ from conftest import ROOT, command
 from PIL import Image
 from test_compare import ADAM, SGD, made_up
 
+from gan_lab.commands.published import BENCHMARKS
+from gan_lab.commands.results import write_results
 from gan_lab.compare import origin
 from gan_lab.compare.collect import find, read
 from gan_lab.compare.snapshots import BYTES
-from gan_lab.errors import LabError
-from gan_lab.published import BENCHMARKS
-from gan_lab.results import write_results
+from gan_lab.core.errors import LabError
 
 RING = "dataset=ring"
 ENVIRONMENT = dict(python="3.11.7", torch="2.14.1", device="cpu", threads=1, git="0123abc")
@@ -239,5 +239,5 @@ def test_the_command(tmp_path):
 
 
 def test_writing_results_needs_neither_torch_nor_hydra():
-    code = "import sys, gan_lab.results; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    code = "import sys, gan_lab.commands.results; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
 
-from gan_lab.callbacks import verdict
-from gan_lab.callbacks.checkpoints import Checkpoint
-from gan_lab.errors import LabError
-from gan_lab.fit import EXCLUSIVE
-from gan_lab.runs import Run
-from gan_lab.targets import CONF
-from gan_lab.training import fit
+from gan_lab.commands.train import fit
+from gan_lab.config.compatibility import EXCLUSIVE
+from gan_lab.config.targets import CONF
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.training.callbacks import evaluation
+from gan_lab.training.callbacks.checkpoints import Checkpoint
 
 SHORT = (
     "logger=table",
@@ -92,7 +92,7 @@ PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, little_images):
     """Few samples, and pictures in words: what is compared is whether they are equal."""
-    monkeypatch.setattr(verdict, "GLANCE", 100)
+    monkeypatch.setattr(evaluation, "GLANCE", 100)
     monkeypatch.setattr(Figure, "savefig", _describe)
 
 
@@ -325,7 +325,7 @@ def test_other_settings_are_refused_with_what_differs(copied, capsys):
     told = capsys.readouterr().err.splitlines()
     assert "was trained with other settings:" in told[0]
     assert "  optim.lr: 0.01 → 0.5" in told
-    assert "  loss._target_: gan_lab.losses.BCE → gan_lab.losses.MSE" in told
+    assert "  loss._target_: gan_lab.gan.losses.BCE → gan_lab.gan.losses.MSE" in told
     assert "force=true" in told[-1]
     assert _bytes(copied) == before
 
@@ -334,7 +334,7 @@ def test_another_remedy_is_refused_with_what_differs_or_forced_where_the_checkpo
     before = _bytes(copied)
     assert run_here("train.py", f"resume={copied.folder}", "remedy=[r1,ema]") == 2
     told = capsys.readouterr().err.splitlines()
-    assert "  remedy.r1._target_: not set → gan_lab.remedies.penalties.R1" in told
+    assert "  remedy.r1._target_: not set → gan_lab.gan.remedies.penalties.R1" in told
     assert "  remedy.ema.decay: not set → 0.999" in told
     assert run_here("train.py", f"resume={copied.folder}", "remedy=[ema]", "force=true") == 2, (
         "there is no average to go on with"

@@ -4,9 +4,9 @@ import errno
 
 import pytest
 
-from gan_lab.errors import LabError
-from gan_lab.files import atomic
-from gan_lab.runs import Run
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
 
 
 def test_a_folder_holds_one_run(tmp_path):

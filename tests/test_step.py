@@ -9,9 +9,9 @@ import torch
 from conftest import compose, training
 from torch.nn.functional import leaky_relu, linear, relu, softplus
 
-from gan_lab.parts import build_module
-from gan_lab.remedies.views import DiffAugment
-from gan_lab.streams import Draws, stream
+from gan_lab.assembly.instantiate import build_module
+from gan_lab.core.rng import Draws, stream
+from gan_lab.gan.remedies.input_transforms import DiffAugment
 
 SEED, B, LR, STEPS, SLOPE = 3, 8, 0.1, 4, 0.3
 TINY = (

@@ -9,12 +9,12 @@ import torch
 from conftest import ROOT, command, kept_evaluators, training
 from pytorch_lightning import Callback
 
-from gan_lab import classifier
+from gan_lab.commands.train import fit
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.core.io import damage
+from gan_lab.core.run_folder import Run
 from gan_lab.data import images
-from gan_lab.errors import LabError, RunError
-from gan_lab.files import damage
-from gan_lab.runs import Run
-from gan_lab.training import fit
+from gan_lab.evaluation import classifier
 
 SMALL = (
     "model.generator.hidden=[16]",

@@ -19,23 +19,24 @@ import yaml
 from conftest import command_here, compose, kept_evaluators, pack
 from torch.optim import Adam
 
-from gan_lab import sweep
-from gan_lab.build import Training, build, gan_and_data
-from gan_lab.callbacks.loggers import read_table
-from gan_lab.checkpoint_file import load_plain, refuse_odd_rng
+from gan_lab.assembly.build import Training, build, gan_and_data
+from gan_lab.assembly.instantiate import check_targets
+from gan_lab.commands.train import fit
 from gan_lab.compare.collect import read
 from gan_lab.compare.snapshots import last_samples
-from gan_lab.config import stored
-from gan_lab.data import Dataset, FlippedPart, Part, StackedPart, images, synthetic
+from gan_lab.config import sweep
+from gan_lab.config.references import refuse_odd
+from gan_lab.config.resume import stored
+from gan_lab.config.targets import harmless_overrides, own_parts, refuse_foreign, refuse_foreign_object
+from gan_lab.core.checkpoint_file import load_plain, refuse_odd_rng
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MOST_YAML, read_bytes
+from gan_lab.core.run_folder import APPENDED, FOLDERS, Run, refuse_links
+from gan_lab.data import images, synthetic
+from gan_lab.data.dataset import Dataset, FlippedPart, Part, StackedPart
 from gan_lab.data.digest import digest_of
 from gan_lab.data.hdf5 import images as packed_images
-from gan_lab.errors import LabError
-from gan_lab.files import MOST_YAML, read_bytes
-from gan_lab.parts import check_targets
-from gan_lab.references import refuse_odd
-from gan_lab.runs import APPENDED, FOLDERS, Run, refuse_links
-from gan_lab.targets import harmless_overrides, own_parts, refuse_foreign, refuse_foreign_object
-from gan_lab.training import fit
+from gan_lab.training.callbacks.loggers import read_table
 
 pytestmark = pytest.mark.xdist_group("strangers")  # its run is made once
 
@@ -100,7 +101,9 @@ RUNS_CODE = {
     "a helper of gan_lab that downloads": {
         "dataset": {"_target_": "gan_lab.data.images.download_url", "url": "http://localhost/", "root": "canary"}
     },
-    "a helper of gan_lab that writes": {"loss": {"_target_": "gan_lab.data.packed.Rows", "target": "x", "count": 1}},
+    "a helper of gan_lab that writes": {
+        "loss": {"_target_": "gan_lab.data.hdf5_writer.Rows", "target": "x", "count": 1}
+    },
     "a callback of Lightning's that writes": {
         "callbacks": {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "canary"}}
     },
@@ -110,10 +113,12 @@ RUNS_CODE = {
     "an escaped reference, which becomes one when it is read again": {"data_dir": "\\${oc.env:HOME}"},
     "the environment in a text": {"data_dir": "${oc.env:HOME}/x"},
     "a reference to Hydra": {"data_dir": "${hydra:runtime.cwd}"},
-    "a target among nested settings": {"loss": {"_target_": "gan_lab.losses.BCE", "x": [{"_target_": "os.getcwd"}]}},
+    "a target among nested settings": {
+        "loss": {"_target_": "gan_lab.gan.losses.BCE", "x": [{"_target_": "os.getcwd"}]}
+    },
     "a rung that isn't a name": {"rung": ["os.system"]},
     "an experiment that isn't a name": {"experiment": {"a": "b"}},
-    "a key of Hydra's own": {"loss": {"_target_": "gan_lab.losses.BCE", "_recursive_": False}},
+    "a key of Hydra's own": {"loss": {"_target_": "gan_lab.gan.losses.BCE", "_recursive_": False}},
     "references that double": {f"a{i}": {"x": f"${{a{i + 1}}}", "y": f"${{a{i + 1}}}"} for i in range(60)},
     "references in a circle": {"data_dir": "${cache_dir}", "cache_dir": "${data_dir}"},
 }
@@ -248,9 +253,15 @@ def test_references_are_counted_before_they_are_resolved():
 
 
 def test_only_parts_that_options_name_and_torchs_layers_and_optimisers_may_be_called():
-    for known in ("gan_lab.losses.BCE", "gan_lab.data.images.mnist", "torch.nn.ELU", "torch.optim.Adam"):
+    for known in ("gan_lab.gan.losses.BCE", "gan_lab.data.images.mnist", "torch.nn.ELU", "torch.optim.Adam"):
         refuse_foreign("x", known, [])
-    for foreign in ("gan_lab.losses", "gan_lab.sweep.Sweep", "gan_lab.files.atomic", "torch.load", "torch.hub.load"):
+    for foreign in (
+        "gan_lab.gan.losses",
+        "gan_lab.config.sweep.Sweep",
+        "gan_lab.core.io.atomic",
+        "torch.load",
+        "torch.hub.load",
+    ):
         with pytest.raises(LabError, match="would run"):
             refuse_foreign("x", foreign, [])
     for name, found in (("torch.nn.F", os.system), ("torch.nn.X", torch.nn.init.zeros_), ("torch.optim.X", Path)):
@@ -258,7 +269,7 @@ def test_only_parts_that_options_name_and_torchs_layers_and_optimisers_may_be_ca
             refuse_foreign_object("x", name, found, [])
     refuse_foreign_object("x", "torch.optim.Adam", Adam, [])
     refuse_foreign_object("x", "mine.run", os.system, ["mine"])
-    assert "gan_lab.sweep.Sweep" not in own_parts()
+    assert "gan_lab.config.sweep.Sweep" not in own_parts()
 
 
 # 2. Checkpoints.
@@ -460,7 +471,7 @@ def _failing(name: str, number: int) -> Callable[[Path, int | None], bytes]:
 )
 def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(run, monkeypatch, number, name):
     before = snapshot(run)
-    monkeypatch.setattr("gan_lab.runs.read_bytes", _failing("last.ckpt", number))
+    monkeypatch.setattr("gan_lab.core.run_folder.read_bytes", _failing("last.ckpt", number))
     done = command_here(*COMMANDS[name], cwd=run.parent)
     assert done.returncode == 2
     assert os.strerror(number) in done.stderr
@@ -494,7 +505,7 @@ def test_a_cached_evaluator_that_cannot_be_read_is_not_trained_anew(run, monkeyp
     def read(path: Path, most: int | None = None) -> bytes:
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("gan_lab.classifier.read_bytes", read)
+    monkeypatch.setattr("gan_lab.evaluation.classifier.read_bytes", read)
     done = command_here(*COMMANDS["evaluate"], cwd=run.parent)
     assert done.returncode == 2
     assert "Input/output error" in done.stderr
@@ -577,7 +588,9 @@ def test_odd_records_of_jobs_count_as_none(tmp_path, content):
 ODD_SETTINGS = {
     "more digits than a number has": {"steps": 10**400},
     "an option of Lightning's trainer": {"trainer": {"accelerator": "cpu", "accumulate_grad_batches": 2}},
-    "a run for a callback": {"callbacks": {"c": {"_target_": "gan_lab.callbacks.curves.Curves", "run": {"a": 1}}}},
+    "a run for a callback": {
+        "callbacks": {"c": {"_target_": "gan_lab.training.callbacks.loss_curves.Curves", "run": {"a": 1}}}
+    },
 }
 
 
@@ -593,7 +606,7 @@ def test_large_files_are_refused_before_they_are_read(run, monkeypatch):
         file.truncate(MOST_YAML + 1)  # sparse: it takes no room on the disk
     with pytest.raises(LabError, match="are the most that can be read"):
         stored(Run(run))
-    monkeypatch.setattr("gan_lab.files.memory_of_this_machine", lambda: 2**40)
+    monkeypatch.setattr("gan_lab.core.io.memory_of_this_machine", lambda: 2**40)
     with (run / "checkpoints" / "last.ckpt").open("ab") as file:
         file.truncate(2**40 + 1)
     with pytest.raises(LabError, match="are the most that can be read"):

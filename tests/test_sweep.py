@@ -16,8 +16,8 @@ from conftest import ROOT, command, compose, kept_evaluators
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
-from gan_lab.sweep import job_folder
-from gan_lab.targets import CONF
+from gan_lab.config.sweep import job_folder
+from gan_lab.config.targets import CONF
 
 pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once
 

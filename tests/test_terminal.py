@@ -20,20 +20,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gan_lab import backquery, plots, preflight, sweep, terminal
-from gan_lab.callbacks.loggers import MetricsTable, TensorBoard, read_table
+from gan_lab import preflight
+from gan_lab.commands import backquery
+from gan_lab.commands.evaluate import describe
+from gan_lab.commands.results import write_results
+from gan_lab.commands.summary import announce
+from gan_lab.commands.summary import describe as describe_run
+from gan_lab.commands.train import fit
 from gan_lab.compare import conclude
-from gan_lab.errors import LabError
-from gan_lab.evaluation import describe
+from gan_lab.config import sweep
+from gan_lab.core import terminal
+from gan_lab.core.csv_table import cell, csv_text
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import cleaned, printable, say
+from gan_lab.plotting import plots
+from gan_lab.plotting.style import plain_powers
 from gan_lab.preflight.inspection import Check
-from gan_lab.results import write_results
-from gan_lab.runs import Run
-from gan_lab.sheets import cell, csv_text
-from gan_lab.style import plain_powers
-from gan_lab.summary import announce
-from gan_lab.summary import describe as describe_run
-from gan_lab.terminal import cleaned, printable, say
-from gan_lab.training import fit
+from gan_lab.training.callbacks.loggers import MetricsTable, TensorBoard, read_table
 
 FORMULA = "=cmd|' /C calc'!A0"
 TITLE = "\x1b]0;owned\x07"
@@ -218,7 +222,7 @@ def test_only_one_place_writes_csv_and_only_one_makes_figures():
 
 # The commands.
 
-CONFIG = {"loss": {"_target_": "gan_lab.losses.BCE"}, "optim": {"_target_": "torch.optim.Adam"}, "seed": 0}
+CONFIG = {"loss": {"_target_": "gan_lab.gan.losses.BCE"}, "optim": {"_target_": "torch.optim.Adam"}, "seed": 0}
 CONFIG |= {"dataset": {"_target_": "gan_lab.data.images.digits"}, "steps": 100}
 
 
@@ -305,7 +309,7 @@ def test_results_of_one_strangers_run(tmp_path):
 
 
 def test_a_picture_in_markdown_keeps_its_text(strangers):
-    from gan_lab.results import Section
+    from gan_lab.commands.results import Section
 
     section = Section("x", [], None, {})
     line = section.picture("samples", b"", "of a](http://evil/x.png)![b")[0]

@@ -14,22 +14,24 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from torch import nn
 
-from gan_lab import build, engines, threads
-from gan_lab.errors import LabError
-from gan_lab.rules import Is
-from gan_lab.runs import Run
-from gan_lab.training import fit
+from gan_lab.assembly import build
+from gan_lab.commands.train import fit
+from gan_lab.config import launchers
+from gan_lab.config.schema import Is
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.training import cpu_threads
 
 
 def test_the_typical_product_is_the_mean_weighted_by_its_operations():
     networks = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5))
     first, second = 2 * 64 * 10 * 20, 2 * 64 * 20 * 5
     expected = (first**2 + second**2) / (first + second)
-    assert threads.typical_product(networks, torch.zeros(2, 10), 64) == pytest.approx(expected)
+    assert cpu_threads.typical_product(networks, torch.zeros(2, 10), 64) == pytest.approx(expected)
     kernel = nn.Conv2d(3, 8, 4, stride=2, padding=1)  # 14 × 14 places, each 3·4·4 products for 8 outputs
     images = nn.Sequential(nn.Unflatten(1, (3, 28, 28)), kernel)
-    assert threads.typical_product(images, torch.zeros(2, 3 * 28 * 28), 64) == 2 * 64 * 14 * 14 * 3 * 4 * 4 * 8
-    assert threads.typical_product(nn.ReLU(), torch.zeros(2, 10), 64) == 0
+    assert cpu_threads.typical_product(images, torch.zeros(2, 3 * 28 * 28), 64) == 2 * 64 * 14 * 14 * 3 * 4 * 4 * 8
+    assert cpu_threads.typical_product(nn.ReLU(), torch.zeros(2, 10), 64) == 0
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,7 @@ def test_the_typical_product_is_the_mean_weighted_by_its_operations():
     [(0, 8, 1), (1.9e9, 8, 1), (2e9, 8, 2), (3.9e9, 8, 2), (4e9, 8, 4), (4e9, 3, 2), (1e12, 1, 1), (1e12, 6, 4)],
 )
 def test_a_thread_for_each_thousand_million_operations_as_far_as_there_are_cores(flops, cores, expected):
-    assert threads.for_product(flops, lambda: cores) == expected
+    assert cpu_threads.for_product(flops, lambda: cores) == expected
 
 
 @pytest.mark.parametrize("option", ["default", *(option for group, option in OPTIONS if group == "experiment")])
@@ -67,10 +69,10 @@ def test_trials_find_the_fastest_and_one_slow_moment_changes_nothing(monkeypatch
     seconds = {1: [3, 3, 3], 2: [2, 9, 2], 4: [2, 2, 2.5], 8: [1, 4, 4]}
     monkeypatch.setattr(torch, "set_num_threads", lambda n: trial.append(n))
     trial: list[int] = []
-    assert threads.fastest(lambda: seconds[trial[-1]].pop(0), [4, 1, 8, 2]) == 2
+    assert cpu_threads.fastest(lambda: seconds[trial[-1]].pop(0), [4, 1, 8, 2]) == 2
     assert trial == [1, 2, 4, 8] * 3
-    assert threads.candidates(1) == [1]
-    assert threads.candidates(11) == [1, 2, 4, 8]
+    assert cpu_threads.candidates(1) == [1]
+    assert cpu_threads.candidates(11) == [1, 2, 4, 8]
 
 
 def test_trials_leave_the_training_as_it_is(tmp_path, monkeypatch):
@@ -82,8 +84,8 @@ def test_trials_leave_the_training_as_it_is(tmp_path, monkeypatch):
         tried.extend([seconds(), seconds(), *numbers])
         return 1
 
-    monkeypatch.setattr(threads, "fastest", fastest)
-    monkeypatch.setattr(threads, "TRIAL_SECONDS", 0.01)
+    monkeypatch.setattr(cpu_threads, "fastest", fastest)
+    monkeypatch.setattr(cpu_threads, "TRIAL_SECONDS", 0.01)
     monkeypatch.setattr(build, "cores", lambda: 3)
     fit(*training(tmp_path / "tuned", *overrides, "threads=tune"))
     assert tried[2:] == [1, 2]
@@ -98,7 +100,7 @@ def _train(monkeypatch, *overrides: str) -> None:
 
 def test_a_run_keeps_to_its_number_on_any_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(threads, "WORTH_A_THREAD", 1e3)
+    monkeypatch.setattr(cpu_threads, "WORTH_A_THREAD", 1e3)
     monkeypatch.setattr(build, "cores", lambda: 2)
     try:
         run = Run(tmp_path / "run")
@@ -138,9 +140,9 @@ def test_jobs_side_by_side_share_the_cores(monkeypatch, launcher, expected):
     monkeypatch.setattr(HydraConfig.instance(), "cfg", OmegaConf.create({"hydra": {}}))
     job = SimpleNamespace(mode=RunMode.MULTIRUN, launcher=OmegaConf.create(launcher))
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: job))
-    assert engines.cores() == expected
+    assert launchers.cores() == expected
     job.mode = RunMode.RUN
-    assert engines.cores() == 12
+    assert launchers.cores() == 12
 
 
 def test_what_threads_may_be():

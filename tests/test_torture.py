@@ -10,7 +10,7 @@ import pytest
 import torch
 from torture import CONFIGURATIONS, Torture, Trainer, differences, main
 
-from gan_lab.runs import Run
+from gan_lab.core.run_folder import Run
 
 pytestmark = pytest.mark.xdist_group("torture")  # its uninterrupted run is made once
 

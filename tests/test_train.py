@@ -14,8 +14,8 @@ import pytest
 import yaml
 from conftest import ROOT, command, command_here, kept_evaluators
 
-from gan_lab.classifier import evaluator
 from gan_lab.data import images
+from gan_lab.evaluation.classifier import evaluator
 
 QUICK = (
     "model.generator.hidden=[16]",
@@ -96,7 +96,7 @@ def test_config_is_the_composed_one(finished):
     _, folder, _ = finished
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["steps"] == 60
-    assert config["loss"]["_target_"] == "gan_lab.losses.BCE"
+    assert config["loss"]["_target_"] == "gan_lab.gan.losses.BCE"
 
 
 @pytest.mark.slow  # test_resume has its parts in this process
@@ -107,7 +107,7 @@ def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
     assert "is finished" in again.stderr
     other = command("train.py", f"resume={folder}", "loss=mse", cwd=cwd)
     assert other.returncode == 2
-    assert "loss._target_: gan_lab.losses.BCE → gan_lab.losses.MSE" in other.stderr
+    assert "loss._target_: gan_lab.gan.losses.BCE → gan_lab.gan.losses.MSE" in other.stderr
     assert "force=true" in other.stderr
     more = command("train.py", f"resume={folder}", "steps=80", cwd=cwd)
     assert more.returncode == 0, more.stderr
@@ -160,7 +160,7 @@ def test_mistakes_leave_a_message_and_nothing_else(tmp_path, mistake, told):
 def test_typos_are_answered_before_torch_is_imported():
     """So that they are answered at once. Asserts the cause, not the seconds."""
     heavy = {"torch", "pytorch_lightning", "matplotlib", "pandas", "numpy"}
-    probe = f"import sys, gan_lab.command, gan_lab.config; print(sorted({heavy} & set(sys.modules)))"
+    probe = f"import sys, gan_lab.config.cli, gan_lab.config.resume; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lab.errors import LabError
-from gan_lab.losses import BCE, LSGAN, Relativistic, Wasserstein
-from gan_lab.models import blocks, mlp
-from gan_lab.remedies.unrolled import Unrolled
+from gan_lab.core.errors import LabError
+from gan_lab.gan.losses import BCE, LSGAN, Relativistic, Wasserstein
+from gan_lab.gan.networks import mlp, norms
+from gan_lab.gan.remedies.unrolled import Unrolled
 
 
 class Weight(nn.Module):
@@ -41,7 +41,7 @@ def test_steps_of_least_squares(k, weight, slope):
 
 def test_k_0_is_the_present_d():
     torch.manual_seed(0)
-    discriminator = mlp.Discriminator((2,), (8,), nn.Tanh, blocks.NoNorm())
+    discriminator = mlp.Discriminator((2,), (8,), nn.Tanh, norms.NoNorm())
     real, fake = torch.randn(2, 5, 2)
     assert torch.equal(Unrolled(0)(discriminator, BCE(), real, fake)(fake), discriminator(fake))
 
@@ -49,7 +49,7 @@ def test_k_0_is_the_present_d():
 def test_a_step_is_the_optimisers():
     """Three steps of torch's own SGD on a copy lead to the same D."""
     torch.manual_seed(0)
-    discriminator = mlp.Discriminator((2,), (8, 8), nn.Tanh, blocks.LayerNorm())
+    discriminator = mlp.Discriminator((2,), (8, 8), nn.Tanh, norms.LayerNorm())
     real, fake = torch.randn(2, 5, 2)
     later = Unrolled(3, lr=0.3)(discriminator, Relativistic(), real, fake)
     trained = copy.deepcopy(discriminator)
@@ -69,11 +69,11 @@ def test_replicas_step_by_themselves():
     assert later(torch.ones_like(real)).tolist() == [pytest.approx([0.9, 0.9]), pytest.approx([0.2, 0.2])]
 
 
-@pytest.mark.parametrize("norm", [blocks.BatchNorm(), blocks.SpectralNorm(), blocks.LayerNorm()])
+@pytest.mark.parametrize("norm", [norms.BatchNorm(), norms.SpectralNorm(), norms.LayerNorm()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_frozen_d_stays_as_it_is_and_g_learns(norm, dtype):
     torch.manual_seed(0)
-    generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, blocks.NoNorm()).to(dtype)
+    generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, norms.NoNorm()).to(dtype)
     discriminator = mlp.Discriminator((2,), (8, 8), nn.Tanh, norm).to(dtype).requires_grad_(False)
     before = copy.deepcopy(discriminator.state_dict())
     fake = generator(torch.randn(6, 3, dtype=dtype))

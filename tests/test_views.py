@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gan_lab.errors import LabError
-from gan_lab.remedies.views import DiffAugment, InstanceNoise, Pack, sample_axes
-from gan_lab.streams import Draws
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import Draws
+from gan_lab.gan.remedies.input_transforms import DiffAugment, InstanceNoise, Pack, sample_axes
 
 
 def draws(seed=0):

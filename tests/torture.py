@@ -27,10 +27,10 @@ import torch
 from conftest import ROOT, kept_evaluators
 from tqdm import tqdm
 
-from gan_lab.classifier import evaluator
+from gan_lab.core.io import HALF
+from gan_lab.core.run_folder import Run
 from gan_lab.data import images
-from gan_lab.files import HALF
-from gan_lab.runs import Run
+from gan_lab.evaluation.classifier import evaluator
 
 # Tiny networks and a checkpoint every few steps, so that many kills fall into what lies between two of them.
 COMMON = (

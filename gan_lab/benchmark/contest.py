@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from gan_lab.files import atomic
-from gan_lab.style import Figure, plain_powers
-from gan_lab.summary import environment
+from gan_lab.commands.summary import environment
+from gan_lab.core.io import atomic
+from gan_lab.plotting.style import Figure, plain_powers
 
 SECONDS = 0.1  # a contestant's turn takes about so long, or longer if its least work does
 PACKAGES = ("numpy", "h5py", "pillow", "torchvision")

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gan_lab.runs import Run
-from gan_lab.terminal import say
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import say
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 CLOCK = (

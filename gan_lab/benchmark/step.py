@@ -21,11 +21,11 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lab.assembly.build import build
+from gan_lab.assembly.instantiate import gan_and_data
 from gan_lab.benchmark.contest import Contest
-from gan_lab.build import build
-from gan_lab.gan import GANModule
-from gan_lab.parts import gan_and_data
-from gan_lab.runs import Run
+from gan_lab.core.run_folder import Run
+from gan_lab.training.gan_module import GANModule
 
 WARM_UP = 40
 MANY = 256  # samples in a batch, where one may choose

@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab.benchmark.contest import Contest
-from gan_lab.data.colour import patches
+from gan_lab.core.rng import stream
+from gan_lab.data.color import patches
 from gan_lab.data.hdf5 import PackedPart, images
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.pack import Request, pack
-from gan_lab.streams import stream
 
 SIZE = 64  # pixels of a side
 BATCH = 64

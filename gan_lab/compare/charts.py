@@ -15,8 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from gan_lab.style import Figure
-from gan_lab.terminal import printable
+from gan_lab.core.terminal import printable
+from gan_lab.plotting.style import Figure
 
 BLUE, SKY, RED, GREY = "#0072B2", "#56B4E9", "#D55E00", "#666666"
 LOSSES = {  # column of metrics.csv → name, colour, line

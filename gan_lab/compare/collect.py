@@ -11,10 +11,10 @@ from typing import Any
 
 from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
 from gan_lab.compare.settings import ForeignError, read_settings
-from gan_lab.errors import LabError
-from gan_lab.files import read_text
-from gan_lab.runs import Run
-from gan_lab.terminal import cleaned, printable
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import read_text
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import cleaned, printable
 
 MOST_REPLICAS = 1024
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run

@@ -22,9 +22,9 @@ from gan_lab.compare.questions import Variant, design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import MEASURES, Measure, sentence
 from gan_lab.compare.tables import describe, write
-from gan_lab.errors import LabError
-from gan_lab.runs import Run
-from gan_lab.terminal import printable
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import printable
 
 ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
 INTERACTIONS = 4

@@ -58,7 +58,7 @@ def text(value: Any) -> str:
 
 
 def part_name(target: str) -> str:
-    """A class in a word: torch.optim.Adam is Adam, NoNorm none, gan_lab.models.mlp.Generator mlp."""
+    """A class in a word: torch.optim.Adam is Adam, NoNorm none, gan_lab.gan.networks.mlp.Generator mlp."""
     *modules, name = target.split(".")
     if name in ("Generator", "Discriminator") and modules:
         return modules[-1]

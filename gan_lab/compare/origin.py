@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gan_lab.compare.collect import Record
-from gan_lab.terminal import cleaned
+from gan_lab.core.terminal import cleaned
 
 # Overrides that say where things lie on one machine, or how it works there; they alter no number.
 PLACES = {"name", "data_dir", "cache_dir", "data.path", "threads", "workers", "trust", "force", "resume"}

@@ -18,9 +18,9 @@ from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import Measure, amount, change, helped, instead
 from gan_lab.compare.snapshots import small_png, snapshots
-from gan_lab.errors import LabError
-from gan_lab.files import MOST_TABLE, read_bytes
-from gan_lab.runs import Run
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MOST_TABLE, read_bytes
+from gan_lab.core.run_folder import Run
 
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most

@@ -17,8 +17,8 @@ from gan_lab.compare.findings import Findings
 from gan_lab.compare.panels import Link
 from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
 from gan_lab.compare.snapshots import PANELS
-from gan_lab.files import atomic
-from gan_lab.terminal import printable
+from gan_lab.core.io import atomic
+from gan_lab.core.terminal import printable
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SENTENCES = 12  # more of a metric are folded

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from gan_lab.compare.factors import REMEDY, resolved, text
-from gan_lab.errors import LabError
-from gan_lab.files import MOST_YAML, read_text
-from gan_lab.terminal import cleaned
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MOST_YAML, read_text
+from gan_lab.core.terminal import cleaned
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

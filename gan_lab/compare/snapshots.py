@@ -9,10 +9,10 @@ from PIL import Image
 
 from gan_lab.compare import charts
 from gan_lab.compare.findings import Findings
-from gan_lab.errors import LabError
-from gan_lab.files import read_bytes
-from gan_lab.runs import Run
-from gan_lab.terminal import printable
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import read_bytes
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import printable
 
 PANELS = 24  # so many variants have pictures
 PIXELS = 20_000_000  # of a picture that is read, at most

@@ -12,9 +12,9 @@ from gan_lab.compare.collect import INCOMPARABLE
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.sentences import amount, mean, sentence, share
-from gan_lab.files import atomic
-from gan_lab.sheets import write_csv
-from gan_lab.terminal import joined, printable
+from gan_lab.core.csv_table import write_csv
+from gan_lab.core.io import atomic
+from gan_lab.core.terminal import joined, printable
 
 WIDTH = 100
 ROWS = 100  # variants in the terminal's table

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from gan_lab.data import SHUFFLED, Dataset, Samples
-from gan_lab.errors import LabError
-from gan_lab.streams import stream
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
+from gan_lab.data.dataset import SHUFFLED, Dataset, Samples
 
 Chunk = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
 

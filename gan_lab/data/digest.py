@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from gan_lab.data import Dataset, FlippedPart, Samples, StackedPart
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
+from gan_lab.data.dataset import Dataset, FlippedPart, Samples, StackedPart
 
 WHOLE = 2**26  # values of a part up to which all of them count; of a larger one, samples spread evenly over it
 SPREAD = 2_000  # so many, fewer of large images
@@ -32,7 +32,7 @@ def refuse_other_data(checkpoint: dict[str, Any], digest: str, folder: object, m
     """Refuses data that aren't those of a checkpoint.
 
     Args:
-        checkpoint: as `gan_lab.runs.Run.load_checkpoint` returns it; `GANDataModule` has put the digest there.
+        checkpoint: as `gan_lab.core.run_folder.Run.load_checkpoint` returns it; `GANDataModule` has put the digest there.
         digest: of the data at hand.
         folder: the run's, for the message.
 

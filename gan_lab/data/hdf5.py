@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lab.data import Dataset, FlippedPart, Labelled, Part, Samples, safety
+from gan_lab.core.errors import LabError, RunError
+from gan_lab.data import hdf5_safety
+from gan_lab.data.dataset import Dataset, FlippedPart, Labelled, Part, Samples
 from gan_lab.data.packed_file import PACK, again, by, class_names, dataset, header, image_shape, labels_of, opened
-from gan_lab.errors import LabError, RunError
 
 BLOCK = 2**24  # bytes read in one go while a part is put into memory
 
@@ -93,7 +94,7 @@ class PackedPart(Labelled):
         found = dataset(file, group, "images")
         if found is None:
             raise LabError(f"{path} has no {self.name}.", again())
-        self._chunked, self._gzip = safety.storage(found)  # before its shape
+        self._chunked, self._gzip = hdf5_safety.storage(found)  # before its shape
         self._n, height, width, channels = image_shape(self.path, group, found)
         self.shape = channels, height, width
         self._size = height * width * channels
@@ -140,7 +141,7 @@ class PackedPart(Labelled):
             if os.preadv(source.fileno(), [row.data], self._offset + index * self._size) != self._size:
                 raise OSError("it is cut short")
         elif self._chunked:
-            pixels = safety.chunk(source, (index, 0, 0, 0), self._size, self._gzip)
+            pixels = hdf5_safety.chunk(source, (index, 0, 0, 0), self._size, self._gzip)
             row.reshape(-1)[:] = np.frombuffer(pixels, np.uint8)
         else:
             row[:] = source[index]
@@ -187,5 +188,5 @@ class PackedPart(Labelled):
             if self._n > size:  # each chunk takes a byte and more
                 raise LabError(f"{self.path}: there are fewer than {self._n:,} images in {self.name}.", again())
             return None
-        start = safety.offset(found, size)
+        start = hdf5_safety.offset(found, size)
         return start if hasattr(os, "preadv") else None  # Windows has no preadv

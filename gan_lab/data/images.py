@@ -13,9 +13,9 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
-from gan_lab.data import Dataset, Part, Samples, StackedPart
-from gan_lab.errors import LabError
-from gan_lab.streams import stream
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
+from gan_lab.data.dataset import Dataset, Part, Samples, StackedPart
 
 STACKED_HELDOUT = 10_000
 MOST = 10**6  # images in a file: more than any of MNIST's kind has

@@ -10,18 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lab.data import safety
-from gan_lab.data.layout import (
-    FORMAT,
-    MOST_CLASSES,
-    MOST_CLASSES_TEXT,
-    MOST_IMAGES,
-    MOST_NAME,
-    MOST_PIXELS,
-    VERSION,
-)
-from gan_lab.errors import LabError
-from gan_lab.terminal import printable
+from gan_lab.core.errors import LabError
+from gan_lab.core.terminal import printable
+from gan_lab.data import hdf5_safety
+from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_CLASSES_TEXT, MOST_IMAGES, MOST_NAME, MOST_PIXELS, VERSION
 
 PACK = "python scripts/pack.py source=<zip or folder> target=<file.h5>"
 
@@ -42,12 +34,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
             path.open("rb").close()  # says so if it can't be read at all
             raise LabError(f"{path} is not an HDF5 file.", f"data.path names what was packed by {PACK}")
         with h5py.File(path) as file:
-            if safety.text(file, "format") != FORMAT:
+            if hdf5_safety.text(file, "format") != FORMAT:
                 raise LabError(
                     f"{path} is HDF5, but not as gan_lab packs images.",
                     f"Pack it, be it as the book makes them: python scripts/pack.py source={path} target=<file.h5>",
                 )
-            version = safety.number(file, "format_version")
+            version = hdf5_safety.number(file, "format_version")
             if version is None or version < 1:
                 raise LabError(f"{path} doesn't say which version of its format it has.", again())
             if version < VERSION:
@@ -77,8 +69,8 @@ def dataset(file: h5py.File, group: str, name: str) -> h5py.Dataset | None:
     Raises:
         ValueError: if there is a link on the way.
     """
-    folder = safety.child(file, group)
-    found = safety.child(folder, name) if isinstance(folder, h5py.Group) else None
+    folder = hdf5_safety.child(file, group)
+    found = hdf5_safety.child(folder, name) if isinstance(folder, h5py.Group) else None
     return found if isinstance(found, h5py.Dataset) else None
 
 
@@ -88,7 +80,7 @@ def header(file: h5py.File) -> str:
     Raises:
         ValueError: if one of them isn't a short text.
     """
-    texts = [safety.text(file, name) for name in ("source_sha256", "settings")]
+    texts = [hdf5_safety.text(file, name) for name in ("source_sha256", "settings")]
     return "\n".join([str(VERSION), *texts])
 
 
@@ -98,7 +90,7 @@ def class_names(file: h5py.File) -> list[str]:
     Raises:
         ValueError: if they aren't a list of short texts, as JSON.
     """
-    names = json.loads(safety.text(file, "classes", MOST_CLASSES_TEXT) or "[]")
+    names = json.loads(hdf5_safety.text(file, "classes", MOST_CLASSES_TEXT) or "[]")
     if not isinstance(names, list) or len(names) > MOST_CLASSES:
         raise ValueError(f"its classes aren't a list of at most {MOST_CLASSES:,}")
     if not all(isinstance(name, str) and len(name) <= MOST_NAME for name in names):
@@ -140,12 +132,12 @@ def labels_of(path: Path, file: h5py.File, group: str, count: int, classes: int)
     found = dataset(file, group, "labels")
     if found is None:
         return None
-    chunked, _ = safety.storage(found)
+    chunked, _ = hdf5_safety.storage(found)
     whole = isinstance(found.id.get_type(), h5py.h5t.TypeIntegerID)
     if not whole or found.shape != (count,) or chunked:
         what = f"{found.dtype} of {by(found.shape or ())}{', in chunks' * chunked}"
         raise LabError(f"{path}: {name} is {what}, not int64 of {count:,}, one for each image.", again())
-    safety.offset(found, path.stat().st_size)
+    hdf5_safety.offset(found, path.stat().st_size)
     values = np.empty(count, np.int64)
     found.read_direct(values)
     low, high = int(values.min()), int(values.max())

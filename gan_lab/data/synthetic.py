@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from gan_lab.data import Dataset, Part
-from gan_lab.streams import stream
+from gan_lab.core.rng import stream
+from gan_lab.data.dataset import Dataset, Part
 
 HELDOUT = 10_000
 

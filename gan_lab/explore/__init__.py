@@ -15,18 +15,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan_lab.build import load
-from gan_lab.callbacks.pictures import in_rows
-from gan_lab.errors import LabError
+from gan_lab.assembly.build import load
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import joined, printable
 from gan_lab.explore import exhibits
 from gan_lab.explore.reading import Count, Reader, count
 from gan_lab.explore.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
 from gan_lab.explore.vectors import Vectors, Wanted
-from gan_lab.gan import GANModule
-from gan_lab.latent import WithClass, beside_class, closed_walk, normalise, usual_length
-from gan_lab.runs import Run
-from gan_lab.streams import stream
-from gan_lab.terminal import joined, printable
+from gan_lab.gan.latent import WithClass, beside_class, closed_walk, normalise, usual_length
+from gan_lab.training.callbacks.sample_grids import in_rows
+from gan_lab.training.gan_module import GANModule
 
 FRESH = 1_000  # samples that say how often a class comes up anyway
 LISTED = 30  # rows at most that are printed one by one
@@ -46,7 +46,7 @@ def explore(
     Args:
         data_dir, path: where the data lie (`path`: a packed file), None for where the run had them.
         cache_dir: where evaluator networks are kept.
-        trust: see `gan_lab.build.load`.
+        trust: see `gan_lab.assembly.build.load`.
 
     Returns:
         What was found, in words, and the files. The same request gives the same files; another one gives others.

@@ -8,10 +8,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from gan_lab import plots
-from gan_lab.data import Dataset
+from gan_lab.data.dataset import Dataset
 from gan_lab.explore import figures
-from gan_lab.style import Figure
+from gan_lab.plotting import plots
+from gan_lab.plotting.style import Figure
 
 SIDE = 280  # pixels of a frame's picture
 CAPTION = 44  # pixels below it

@@ -11,13 +11,13 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from gan_lab.core.csv_table import csv_text
+from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
 from gan_lab.explore import figures
 from gan_lab.explore.animation import frames, gif
 from gan_lab.explore.reading import Count, Reader
-from gan_lab.files import atomic
-from gan_lab.runs import Run
-from gan_lab.sheets import csv_text
-from gan_lab.style import Figure
+from gan_lab.plotting.style import Figure
 
 SHOWN = {"grid": 90, "interpolate": 90, "walk": 12}  # rows of a picture, at most
 PAIRS = 6  # of pairs

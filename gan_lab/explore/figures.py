@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_lab import plots
-from gan_lab.data import Dataset
-from gan_lab.style import Figure
+from gan_lab.data.dataset import Dataset
+from gan_lab.plotting import plots
+from gan_lab.plotting.style import Figure
 
 
 def as_images(samples: Tensor) -> Tensor:

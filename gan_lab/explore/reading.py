@@ -9,10 +9,10 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from gan_lab.classifier import evaluator
-from gan_lab.data import Dataset
-from gan_lab.errors import LabError
-from gan_lab.metrics.modes import assign_modes
+from gan_lab.core.errors import LabError
+from gan_lab.data.dataset import Dataset
+from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.metrics.modes import assign_modes
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LISTED = 30  # of more classes a message names the first and the last

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
 from gan_lab.explore.reading import Reader
 from gan_lab.explore.vectors import Wanted
-from gan_lab.latent import linear, slerp
+from gan_lab.gan.latent import linear, slerp
 
 SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "add": ("a + b", torch.add),
@@ -23,7 +23,7 @@ LONGEST = 100  # vectors of a walk, or in a row, at most
 
 
 class Request(NamedTuple):
-    """What is asked for; the keys of conf/explore.yaml, bounded by gan_lab.rules."""
+    """What is asked for; the keys of conf/explore.yaml, bounded by gan_lab.config.schema."""
 
     op: str
     a: str

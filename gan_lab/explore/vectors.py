@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gan_lab.errors import LabError
+from gan_lab.core.errors import LabError
+from gan_lab.core.rng import stream
 from gan_lab.explore.reading import Reader
-from gan_lab.gan import GANModule
-from gan_lab.latent import told
-from gan_lab.streams import stream
+from gan_lab.gan.latent import told
+from gan_lab.training.gan_module import GANModule
 
 BATCH = 500  # vectors tried, or fed to G, at once
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from gan_lab.data.packed import Rows, megabytes, write
-from gan_lab.errors import LabError, refused_by_storage
+from gan_lab.core.errors import LabError, refused_by_storage
+from gan_lab.core.terminal import joined, printable
+from gan_lab.data.hdf5_writer import Rows, megabytes, write
 from gan_lab.pack.archives import Member, Source, natural, open_source
 from gan_lab.pack.decoding import SUFFIXES, Content, Form, decode_with
 from gan_lab.pack.labelling import classes_of, counted, hold_out, label
-from gan_lab.terminal import joined, printable
 
 BLOCK = 32  # images, at most, that a worker gets at once,
 BLOCK_BYTES = 2**23  # and about so many bytes
@@ -25,7 +25,7 @@ LISTED = 5  # bad images and kinds of other files that the report names
 
 
 class Request(NamedTuple):
-    """What is asked for; the keys of conf/pack.yaml, bounded by gan_lab.rules."""
+    """What is asked for; the keys of conf/pack.yaml, bounded by gan_lab.config.schema."""
 
     source: str
     target: str

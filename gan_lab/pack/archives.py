@@ -22,11 +22,11 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import h5py
 import numpy as np
 
-from gan_lab.data import safety
+from gan_lab.core.errors import LabError
+from gan_lab.core.terminal import printable
+from gan_lab.data import hdf5_safety
 from gan_lab.data.layout import FORMAT, MOST_PIXELS
-from gan_lab.errors import LabError
 from gan_lab.pack.decoding import MOST_BYTES, SUFFIXES
-from gan_lab.terminal import printable
 
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
@@ -244,7 +244,7 @@ class _Book(Source):
             raise LabError(
                 f"source={self.path} is packed already.", f"python train.py dataset=images data.path={self.path}"
             )
-        for name, dataset in safety.datasets(self.file):
+        for name, dataset in hdf5_safety.datasets(self.file):
             plan = dataset.id.get_create_plist()
             if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
                 self._leave_link()
@@ -255,12 +255,12 @@ class _Book(Source):
 
     def _is_packed(self) -> bool:
         try:
-            return safety.text(self.file, "format") == FORMAT
+            return hdf5_safety.text(self.file, "format") == FORMAT
         except ValueError:  # someone else's attribute
             return False
 
     def _content(self, handle: str) -> np.ndarray:
-        return safety.whole(self.file[handle], 3 * MOST_PIXELS, self.size)
+        return hdf5_safety.whole(self.file[handle], 3 * MOST_PIXELS, self.size)
 
     def close(self) -> None:
         if hasattr(self, "file"):

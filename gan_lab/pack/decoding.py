@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from gan_lab.core.errors import LabError
 from gan_lab.data.layout import MOST_PIXELS
-from gan_lab.errors import LabError
 
 MOST_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
 

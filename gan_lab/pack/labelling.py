@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from gan_lab.errors import LabError
-from gan_lab.files import MOST_TEXT, read_bytes
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MOST_TEXT, read_bytes
+from gan_lab.core.terminal import printable
 from gan_lab.pack.archives import Member, natural
-from gan_lab.terminal import printable
 
 
 def label(members: Sequence[Member], by: str) -> tuple[list[Member], list[str] | None, list[str]]:

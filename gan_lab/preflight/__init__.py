@@ -16,20 +16,20 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from gan_lab.build import Rehearsal
-from gan_lab.callbacks.progress import Progress
-from gan_lab.data import choose
-from gan_lab.errors import LabError
-from gan_lab.files import atomic
-from gan_lab.gan import GANModule
+from gan_lab.assembly.build import Rehearsal
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import atomic
+from gan_lab.core.rng import stream
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import joined
+from gan_lab.data.dataset import choose
+from gan_lab.plotting.style import Figure
 from gan_lab.preflight import previews
 from gan_lab.preflight.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
 from gan_lab.preflight.objective import Witness, check_objective, phases
-from gan_lab.record import NotFiniteError
-from gan_lab.runs import Run
-from gan_lab.streams import stream
-from gan_lab.style import Figure
-from gan_lab.terminal import joined
+from gan_lab.training.callbacks.progress import Progress
+from gan_lab.training.gan_module import GANModule
+from gan_lab.training.step_log import NotFiniteError
 
 SHOWN = 64  # samples in a picture of images
 COMPARED = 1_000  # samples of each side in numbers and scatters

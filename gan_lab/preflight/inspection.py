@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_lab.data import Dataset, Samples, choose
-from gan_lab.streams import stream
+from gan_lab.core.rng import stream
+from gan_lab.data.dataset import Dataset, Samples, choose
 
 LOOKED = 100_000  # samples looked at, at most
 BATCH = 1_000  # of them at once

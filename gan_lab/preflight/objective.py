@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.gan import GANModule
-from gan_lab.losses import Loss
+from gan_lab.gan.losses import Loss
 from gan_lab.preflight.inspection import Check, joined
+from gan_lab.training.gan_module import GANModule
 
 PLAYERS = {"D": "discriminator", "G": "generator"}
 # What each remedy of the notes takes the place of (S12).

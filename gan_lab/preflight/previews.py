@@ -8,12 +8,12 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from gan_lab import plots
-from gan_lab.data import Dataset
-from gan_lab.losses import Loss
-from gan_lab.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
+from gan_lab.data.dataset import Dataset
+from gan_lab.gan.losses import Loss
+from gan_lab.plotting import plots
+from gan_lab.plotting.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
+from gan_lab.plotting.style import Figure, plain_powers
 from gan_lab.preflight.objective import PLAYERS, Update
-from gan_lab.style import Figure, plain_powers
 
 NAMED = 50  # classes at most that have names in a chart
 WHITE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
