@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from gan_lab.config.cli import command
-from gan_lab.config.resume import starting
+from gan_lab.config.resume import open_run
 from gan_lab.core.terminal import say
 
 
@@ -18,14 +18,14 @@ def compare(sweep: Path) -> None:
 
 @command("train", after_sweep=compare)
 def main(cfg: DictConfig) -> None:
-    with starting(cfg) as (cfg, run):
+    with open_run(cfg) as (cfg, run):
         # torch and Lightning: only for a configuration that is known to be good
-        from gan_lab.assembly.build import Rehearsal, build
+        from gan_lab.assembly.build import DryRun, build
 
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
             from gan_lab.preflight import preflight
 
-            say(preflight(Rehearsal(cfg), run))
+            say(preflight(DryRun(cfg), run))
         training = build(cfg, run)
 
     from gan_lab.commands.summary import announce, describe

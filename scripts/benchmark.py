@@ -8,7 +8,7 @@ from hydra import compose
 from omegaconf import DictConfig
 
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check, output_folder, settle
+from gan_lab.config.resume import check, output_folder, resolve_defaults
 from gan_lab.core.terminal import say
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
@@ -16,7 +16,7 @@ ALL = ("step", "replicas", "storage", "startup", "sweep")
 
 def training(*overrides: str) -> DictConfig:
     cfg = compose("train", list(overrides))
-    settle(cfg, overrides)
+    resolve_defaults(cfg, overrides)
     return check(cfg)
 
 

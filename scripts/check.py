@@ -12,10 +12,10 @@ from gan_lab.core.terminal import say
 @command("check")
 def main(cfg: DictConfig) -> None:
     with checking(cfg) as (cfg, folder):
-        from gan_lab.assembly.build import Rehearsal
+        from gan_lab.assembly.build import DryRun
         from gan_lab.preflight import describe, run_checks, worst, write
 
-        results = run_checks(Rehearsal(cfg))
+        results = run_checks(DryRun(cfg))
         write(results, folder)
     say(describe(results, folder))
     if worst(results) == "failure":

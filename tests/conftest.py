@@ -20,7 +20,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.assembly.build import Training, build
-from gan_lab.config.resume import settle
+from gan_lab.config.resume import resolve_defaults
 from gan_lab.config.schema import check
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.io import atomic
@@ -80,18 +80,18 @@ def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
     """The same with its references, as a run keeps it, and with what they stand for, as a training is built from it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
-    settle(cfg, overrides)
+    resolve_defaults(cfg, overrides)
     return cfg, check(cfg)
 
 
-def kept_evaluators() -> str:
+def classifier_cache() -> str:
     """A cache_dir that the tests share, so that each evaluator is trained once."""
     return str(ROOT / ".cache" / "tests")
 
 
 def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
     """What `train.py` builds for these overrides, without a terminal; in the folder of a run, what goes on with it."""
-    kept, cfg = _composed((f"cache_dir={kept_evaluators()}", *overrides, "~callbacks.progress"))
+    kept, cfg = _composed((f"cache_dir={classifier_cache()}", *overrides, "~callbacks.progress"))
     run = Run(folder)
     if run.config.exists():
         run.claim()

@@ -19,8 +19,8 @@ class Plain:
         return x
 
 
-def judged(aim, fake, real=None, z=None):
-    return aim(Plain(), z, fake, fake, real)
+def judged(generator_loss, fake, real=None, z=None):
+    return generator_loss(Plain(), z, fake, fake, real)
 
 
 def test_mode_seeking_is_the_ratio_of_mean_distances():
@@ -50,8 +50,8 @@ def test_mode_seeking_looks_at_what_g_made_not_at_what_d_is_shown():
 def test_feature_matching_is_the_squared_distance_of_means():
     fake, real = torch.tensor([[0.0, 0], [2, 4]]), torch.tensor([[4.0, 0], [4, 2], [4, 1]])
     assert judged(FeatureMatching(2), fake, real).item() == pytest.approx(2 * (3**2 + 1**2))
-    assert FeatureMatching.replaces
-    assert not any(aim.replaces for aim in (ModeSeeking, GDPP))
+    assert FeatureMatching.replaces_adversarial
+    assert not any(generator_loss.replaces_adversarial for generator_loss in (ModeSeeking, GDPP))
 
 
 def _kernel(c, pair):
@@ -92,14 +92,14 @@ def test_gdpp_of_any_batches_whatever_the_eigenvectors_signs():
 def test_gdpps_gradient_is_that_of_differences():
     generator = torch.Generator().manual_seed(0)
     fake, real = torch.randn(2, 4, 6, dtype=torch.float64, generator=generator)
-    aim = GDPP(1e4)  # so that both terms count
+    generator_loss = GDPP(1e4)  # so that both terms count
     fake.requires_grad_()
-    (gradient,) = torch.autograd.grad(judged(aim, fake, real), fake)
+    (gradient,) = torch.autograd.grad(judged(generator_loss, fake, real), fake)
     for place in ((0, 0), (1, 3), (3, 5)):
         step = torch.zeros_like(fake)
         step[place] = 1e-5
         with torch.no_grad():
-            difference = (judged(aim, fake + step, real) - judged(aim, fake - step, real)) / 2e-5
+            difference = (judged(generator_loss, fake + step, real) - judged(generator_loss, fake - step, real)) / 2e-5
         assert gradient[place].item() == pytest.approx(difference.item(), rel=1e-3)
 
 
@@ -122,13 +122,13 @@ def test_gdpp_survives_equal_eigenvalues(kind):
 
 @pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_value_for_each_replica(aim, dtype):
+def test_a_value_for_each_replica(generator_loss, dtype):
     torch.manual_seed(0)
     z, fake, real = torch.randn(3, 4, 6, 5, dtype=dtype)
-    values = aim(Plain(), z, fake, fake, real)
+    values = generator_loss(Plain(), z, fake, fake, real)
     assert values.shape == (4,)
     assert values.dtype == dtype
-    alone = torch.stack([aim(Plain(), z[i], fake[i], fake[i], real[i]) for i in range(4)])
+    alone = torch.stack([generator_loss(Plain(), z[i], fake[i], fake[i], real[i]) for i in range(4)])
     torch.testing.assert_close(values, alone)
 
 
@@ -139,13 +139,13 @@ def test_mode_seeking_takes_images():
 
 
 @pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
-def test_gradients_reach_g_and_are_finite(aim):
+def test_gradients_reach_g_and_are_finite(generator_loss):
     torch.manual_seed(0)
     generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, norms.NoNorm())
     discriminator = mlp.Discriminator((2,), (8, 8), nn.LeakyReLU, norms.LayerNorm()).requires_grad_(False)
     z = torch.randn(6, 3)
     fake = generator(z)
-    aim(discriminator, z, fake, fake, torch.randn(6, 2)).backward()
+    generator_loss(discriminator, z, fake, fake, torch.randn(6, 2)).backward()
     for p in list(generator.parameters())[:-1]:  # moving all samples alike changes no distance
         assert p.grad.isfinite().all()
         assert p.grad.any()
@@ -153,7 +153,7 @@ def test_gradients_reach_g_and_are_finite(aim):
 
 def test_top_k_keeps_what_fools_d_best():
     values = torch.tensor([[4.0, 1, 3, 2], [5, 8, 7, 6]], requires_grad=True)
-    top = TopK(share=0.25, steps=100)
+    top = TopK(fraction=0.25, steps=100)
     assert torch.equal(top.select(values, 0), values)
     assert sorted(top.select(values, 50)[0].tolist()) == [1, 2], "4 · 0.25^½ = 2"
     assert top.select(values, 100).tolist() == [[1], [5]]

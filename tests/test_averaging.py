@@ -37,15 +37,15 @@ def test_batch_statistics_of_an_average_are_its_own():
     averaged.update()  # the weight is 3
     assert averaged.network[1].running_mean.item() == network[1].running_mean.item() > 50
     batches = torch.tensor([[[i], [i + 2.0]] for i in range(16)])  # means 1 … 16, variances 2
-    averaged.settle(lambda i: batches[i])
+    averaged.recalibrate_batch_norm(lambda i: batches[i])
     assert averaged.network[1].running_mean.item() == pytest.approx(3 * 8.5)
     assert averaged.network[1].running_var.item() == pytest.approx(9 * 2)
     assert averaged.network[1].momentum == 0.1
     assert not averaged.network.training
-    averaged.settle(lambda i: 1 / 0)  # once a step is enough
+    averaged.recalibrate_batch_norm(lambda i: 1 / 0)  # once a step is enough
     averaged.update()
     with pytest.raises(ZeroDivisionError):
-        averaged.settle(lambda i: 1 / 0)
+        averaged.recalibrate_batch_norm(lambda i: 1 / 0)
 
 
 def test_spectral_norm_of_an_average_is_its_own():
@@ -63,7 +63,7 @@ def test_spectral_norm_of_an_average_is_its_own():
     before = network.weight.detach().clone()
     averaged.update()
     assert torch.linalg.matrix_norm(averaged.network.eval().weight, 2) > 2
-    averaged.settle(lambda i: torch.ones(1, 2))
+    averaged.recalibrate_batch_norm(lambda i: torch.ones(1, 2))
     assert torch.linalg.matrix_norm(averaged.network.weight, 2).item() == pytest.approx(1, abs=1e-3)
     torch.testing.assert_close(network.eval().weight, before, msg="G's is as it was")
 

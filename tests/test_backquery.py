@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, command_here, kept_evaluators, training
+from conftest import ROOT, classifier_cache, command_here, training
 
 from gan_lab.commands import backquery, sigmoid_classifier
 from gan_lab.commands.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
@@ -17,10 +17,10 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.data.dataset import Dataset, Part
-from gan_lab.evaluation.classifier import Classifier, Evaluator, evaluator
+from gan_lab.evaluation.classifier import Classifier, LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.pixels import correlations, variety
 
-CACHE = f"cache_dir={kept_evaluators()}"
+CACHE = f"cache_dir={classifier_cache()}"
 FILES = {"backquery.png", "backquery.csv", "backquery.json"}
 
 
@@ -30,8 +30,8 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def judge(digits) -> Evaluator:
-    return evaluator(digits, kept_evaluators())
+def classifier(digits) -> LabelClassifier:
+    return label_classifier(digits, classifier_cache())
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +106,12 @@ def test_variety_is_the_mean_distance_of_all_pairs():
     assert variety(corners[:1]) == (None, 0)
 
 
-def _sure_of(label: int) -> Evaluator:
+def _sure_of(label: int) -> LabelClassifier:
     """Reads every image as that one of two classes, with three quarters of confidence."""
     network = Classifier((1, 8, 8), 2)
     network.head.weight.data.zero_()
     network.head.bias.data = torch.tensor([0.0, 0.0]).index_fill(0, torch.tensor(label), math.log(3))
-    return Evaluator(network, 2, 0.9)
+    return LabelClassifier(network, 2, 0.9)
 
 
 def test_measured_against_the_right_means():
@@ -165,14 +165,14 @@ def test_unknown_labels(label):
 
 def test_the_networks_ideals_are_averages(digits):
     """The inverse method on 8×8 digits: each image is likest its own class's mean, for nine labels of ten at least."""
-    network, accuracy = sigmoid_network(digits, kept_evaluators())
+    network, accuracy = sigmoid_network(digits, classifier_cache())
     assert accuracy > 0.85
     _check_averages(digits, network)
 
 
 def test_the_networks_ideals_are_averages_on_mnist(mnist_dir):
     dataset = images.mnist(mnist_dir)
-    network, accuracy = sigmoid_network(dataset, kept_evaluators())
+    network, accuracy = sigmoid_network(dataset, classifier_cache())
     assert accuracy > 0.85
     _check_averages(dataset, network)
 
@@ -188,38 +188,38 @@ def _check_averages(dataset: Dataset, network: SigmoidNetwork) -> None:
     assert found.max() <= 0.99 + 1e-6
 
 
-def test_the_gradient_method_climbs(digits, judge):
+def test_the_gradient_method_climbs(digits, classifier):
     def likely(x):
-        return judge.network(x).log_softmax(1).diagonal()
+        return classifier.network(x).log_softmax(1).diagonal()
 
     torch.manual_seed(1)
-    found = gradient(judge, digits.shape, steps=15)
+    found = gradient(classifier, digits.shape, steps=15)
     torch.manual_seed(2)
-    assert torch.equal(found, gradient(judge, digits.shape, steps=15))
+    assert torch.equal(found, gradient(classifier, digits.shape, steps=15))
     start = torch.full((10, 1, 8, 8), 0.5)
-    assert torch.equal(gradient(judge, digits.shape, steps=0), start)
+    assert torch.equal(gradient(classifier, digits.shape, steps=0), start)
     already = likely(start) > math.log(0.9)  # grey looks like some digit: there is nothing to climb
     assert already.sum() <= 1
     assert (likely(found) > likely(start))[~already].all()
     assert (likely(found) > math.log(0.9)).all()
     assert 0 <= found.min() < found.max() <= 1
-    assert all(p.grad is None for p in judge.network.parameters())
+    assert all(p.grad is None for p in classifier.network.parameters())
 
 
-def test_images_stay_in_their_range(judge):
-    far = gradient(judge, (1, 8, 8), steps=12)  # 12 steps of 0.05 pass the bounds from 0.5
+def test_images_stay_in_their_range(classifier):
+    far = gradient(classifier, (1, 8, 8), steps=12)  # 12 steps of 0.05 pass the bounds from 0.5
     assert far.min() == 0 or far.max() == 1
     assert far.min() >= 0
     assert far.max() <= 1
 
 
-def test_regularised_images_are_smoother(judge, monkeypatch):
+def test_regularised_images_are_smoother(classifier, monkeypatch):
     def roughness(x):
         return (x.diff(dim=-1).abs().mean() + x.diff(dim=-2).abs().mean()).item()
 
-    smooth = gradient(judge, (1, 8, 8), steps=15)
+    smooth = gradient(classifier, (1, 8, 8), steps=15)
     monkeypatch.setattr(backquery, "VARIATION", 0.0)
-    assert roughness(smooth) < roughness(gradient(judge, (1, 8, 8), steps=15))
+    assert roughness(smooth) < roughness(gradient(classifier, (1, 8, 8), steps=15))
 
 
 def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch, capsys):
@@ -279,21 +279,21 @@ def test_beside_a_gan(run, monkeypatch, tmp_path):
     monkeypatch.setattr(backquery, "STEPS", 2)
     monkeypatch.setattr(backquery, "DRAWN", 200)
     module, dataset = load(run)
-    found = backquery.backquery(dataset, "all", backquery.METHODS, kept_evaluators(), module)
+    found = backquery.backquery(dataset, "all", backquery.METHODS, classifier_cache(), module)
     assert [(row["label"], row["method"]) for row in found.rows] == [
         (n, method) for n in range(10) for method in ("inverse", "gradient")
     ]
     assert sum(len(each) for each in found.samples) == 200
-    judge = evaluator(dataset, kept_evaluators())
+    classifier = label_classifier(dataset, classifier_cache())
     for row, samples in zip(found.rows[::2], found.samples, strict=True):
-        assert (judge.labels(samples) == row["label"]).all()
+        assert (classifier.labels(samples) == row["label"]).all()
         n = min(len(samples), backquery.COMPARED)
         assert row["gan_pairs"] == n * (n - 1) // 2
         assert (row["gan_variety"] is None) == (n < 2)
         assert row["data_pairs"] == 4950
         own = correlations(found.images["inverse"][row["label"], None], found.means[row["label"], None])
         assert row["correlation"] == pytest.approx(own.item())
-    alone = backquery.backquery(dataset, "3", ["inverse"], kept_evaluators())
+    alone = backquery.backquery(dataset, "3", ["inverse"], classifier_cache())
     assert torch.equal(alone.images["inverse"][0], found.images["inverse"][3]), "whichever labels are asked for"
     assert {path.name for path in backquery.write(found, tmp_path, {})} == FILES
     assert "GAN" in backquery.describe(found)

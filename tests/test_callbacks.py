@@ -18,7 +18,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
 from gan_lab.gan.losses import BCE, MSE, Saturating
 from gan_lab.plotting import plots
-from gan_lab.training.callbacks.evaluation import Verdict
+from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.loggers import MetricsTable, read_table
 
 TINY = (
@@ -145,8 +145,8 @@ def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
     small = ("steps=300", "log_every=5", "callbacks.verdict.samples=300")
     made, run = training(tmp_path / "run", "norm=batch", "optim_g.lr=0", *small)
     before = {}
-    judge = next(each for each in made.callbacks if isinstance(each, Verdict))
-    measure = judge._balance
+    evaluator = next(each for each in made.callbacks if isinstance(each, Evaluation))
+    measure = evaluator._balance
 
     def watched(module, *made):
         before.update({name: tensor.clone() for name, tensor in module.state_dict().items()})
@@ -154,7 +154,7 @@ def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
         assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
         return found
 
-    judge._balance = watched
+    evaluator._balance = watched
     summary, _ = fit(made, run)
     assert before
     for kind in ("real", "fake"):
@@ -171,7 +171,7 @@ def test_a_collapse_during_training_is_dated(tmp_path):
             module.sample = lambda z: (one if module.step >= 5 else real)[torch.arange(len(z)) % 145]
 
     made, run = training(tmp_path / "run", *TINY, "steps=8")
-    made.datamodule.marks = [*made.datamodule.marks, 1]
+    made.datamodule.boundaries = [*made.datamodule.boundaries, 1]
     made.trainer.callbacks.insert(0, Collapse())
     summary, _ = fit(made, run)
     assert summary["verdict"]["collapse"] == "collapsed"

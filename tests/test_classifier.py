@@ -11,7 +11,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part, StackedPart
 from gan_lab.evaluation import classifier
-from gan_lab.evaluation.classifier import Classifier, Evaluator, evaluator
+from gan_lab.evaluation.classifier import Classifier, LabelClassifier, label_classifier
 
 
 @pytest.fixture(scope="session")
@@ -20,8 +20,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def digits(cache) -> Evaluator:
-    return evaluator(images.digits(), cache)
+def digits(cache) -> LabelClassifier:
+    return label_classifier(images.digits(), cache)
 
 
 def _few(n: int = 100, classes: int = 4, size: int = 8) -> Dataset:
@@ -50,14 +50,14 @@ def test_digits_are_read(digits):
 @pytest.mark.slow
 def test_mnist_is_read(mnist_dir, cache):
     dataset = images.mnist(mnist_dir)
-    judge = evaluator(dataset, cache)
-    assert judge.accuracy >= 0.97
+    classifier = label_classifier(dataset, cache)
+    assert classifier.accuracy >= 0.97
     pictures = dataset.heldout[torch.arange(10_000)]
     start = time.perf_counter()
-    judge.labels(pictures)
+    classifier.labels(pictures)
     assert time.perf_counter() - start < 10, "about 0.3 s when measured"
-    stacked = evaluator(images.stacked_mnist(mnist_dir), cache)
-    assert stacked.accuracy == pytest.approx(judge.accuracy**3, abs=0.01)
+    stacked = label_classifier(images.stacked_mnist(mnist_dir), cache)
+    assert stacked.accuracy == pytest.approx(classifier.accuracy**3, abs=0.01)
 
 
 def test_features_tell_classes_apart(digits):
@@ -81,15 +81,15 @@ def test_features_do_not_depend_on_the_batch(digits):
 def test_stacked_images_are_read_channel_by_channel(digits, cache, monkeypatch):
     monkeypatch.setattr(classifier, "_trained", _no_training)  # the base's network does it
     dataset = images.stacked_digits()
-    judge = evaluator(dataset, cache)
+    stacked = label_classifier(dataset, cache)
     samples, indices = dataset.heldout[torch.arange(500)], torch.arange(500)
-    labels = judge.labels(samples)
+    labels = stacked.labels(samples)
     by_hand = [digits.labels(samples[:, channel, None]) for channel in range(3)]
     assert torch.equal(labels, 100 * by_hand[0] + 10 * by_hand[1] + by_hand[2])
     assert (labels == dataset.heldout.labels_of(indices)).float().mean() >= 0.97**3
-    assert judge.accuracy >= 0.97**3
-    assert judge.classes == 1000
-    features = judge.features(samples)
+    assert stacked.accuracy >= 0.97**3
+    assert stacked.classes == 1000
+    features = stacked.features(samples)
     assert features.shape == (500, 3 * classifier.FEATURES)
     torch.testing.assert_close(features[:, 64:128], digits.features(samples[:, 1, None]))
 
@@ -98,20 +98,20 @@ def test_stacked_accuracy_counts_a_sample_right_only_if_all_channels_are(tmp_pat
     """fabricated: of twenty held-out images two are labelled wrongly; 0.9³ of all their triples are right."""
     base = _few()
     base.heldout.labels[:2] = (base.heldout.labels[:2] + 1) % 4
-    assert evaluator(base, tmp_path).accuracy == pytest.approx(0.9)
+    assert label_classifier(base, tmp_path).accuracy == pytest.approx(0.9)
     names = [str(n) for n in range(1000)]
     stacked = Dataset(StackedPart(base.train), StackedPart(base.heldout), classes=names, base=base)
-    assert evaluator(stacked, tmp_path).accuracy == pytest.approx(0.9**3)
+    assert label_classifier(stacked, tmp_path).accuracy == pytest.approx(0.9**3)
     assert len(list(tmp_path.glob("*.pt"))) == 1, "one network for both"
 
 
 def test_trained_once(tmp_path, monkeypatch):
-    first = evaluator(_few(), tmp_path / "deep" / "cache")
+    first = label_classifier(_few(), tmp_path / "deep" / "cache")
     (file,) = (tmp_path / "deep" / "cache").glob("*.pt")
     assert file.name.startswith("evaluator_")
     assert torch.load(file, weights_only=True).keys() == {"state_dict", "accuracy"}
     monkeypatch.setattr(classifier, "_trained", _no_training)
-    second = evaluator(_few(), tmp_path / "deep" / "cache")
+    second = label_classifier(_few(), tmp_path / "deep" / "cache")
     values = torch.rand(5, 1, 8, 8)
     assert torch.equal(first.features(values), second.features(values))
     assert first.accuracy == second.accuracy
@@ -136,9 +136,9 @@ def test_other_data_or_settings_get_another_file(monkeypatch, change):
 
 def test_same_bits_twice_whatever_the_global_stream(tmp_path):
     torch.manual_seed(1)
-    first = evaluator(_few(), tmp_path / "1").network.state_dict()
+    first = label_classifier(_few(), tmp_path / "1").network.state_dict()
     torch.manual_seed(2)
-    second = evaluator(_few(), tmp_path / "2").network.state_dict()
+    second = label_classifier(_few(), tmp_path / "2").network.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -148,15 +148,15 @@ def test_other_random_numbers_stay_as_they_were(tmp_path):
 
     torch.manual_seed(7)  # not what an evaluator, or another test, may have left
     before = states()
-    evaluator(_few(), tmp_path)  # trained
+    label_classifier(_few(), tmp_path)  # trained
     assert states() == before
-    evaluator(_few(), tmp_path)  # read
+    label_classifier(_few(), tmp_path)  # read
     assert states() == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "other network", "other content", "a number"])
 def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
-    whole = evaluator(_few(), tmp_path)
+    whole = label_classifier(_few(), tmp_path)
     (file,) = tmp_path.glob("*.pt")
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:1000])
@@ -166,7 +166,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
         torch.save({"state_dict": Classifier((1, 28, 28), 3).state_dict(), "accuracy": 1.0}, file)
     else:
         torch.save({} if damage == "other content" else 3, file)
-    again = evaluator(_few(), tmp_path)
+    again = label_classifier(_few(), tmp_path)
     note = capsys.readouterr().err
     assert str(file) in note
     assert note.count("\n") == 1
@@ -177,7 +177,7 @@ def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert evaluator(_few(), tmp_path / "file").accuracy == 1
+    assert label_classifier(_few(), tmp_path / "file").accuracy == 1
     assert "can't be kept" in capsys.readouterr().err
 
 
@@ -190,7 +190,7 @@ def test_images_of_any_size_and_colour(side):
 
 
 def test_larger_images_are_learnt(tmp_path):
-    assert evaluator(_few(size=32), tmp_path).accuracy == 1
+    assert label_classifier(_few(size=32), tmp_path).accuracy == 1
 
 
 def test_gradients_reach_the_image_but_not_the_network(digits):
@@ -219,5 +219,5 @@ def test_without_labelled_images_there_is_no_evaluator(tmp_path, kind):
         "vectors": synthetic.ring(samples=10),
     }[kind]
     with pytest.raises(LabError, match="images with labels"):
-        evaluator(dataset, tmp_path)
+        label_classifier(dataset, tmp_path)
     assert not list(tmp_path.glob("*.pt"))

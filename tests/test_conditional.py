@@ -6,30 +6,30 @@ import math
 import pandas as pd
 import pytest
 import torch
-from conftest import compose, kept_evaluators, training
+from conftest import classifier_cache, compose, training
 from matplotlib.figure import Figure
 
 from gan_lab import preflight
-from gan_lab.assembly.build import Rehearsal, load
+from gan_lab.assembly.build import DryRun, load
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.commands.evaluate import describe, evaluate
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import LabError, RunError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
-from gan_lab.data.datamodule import Stream
+from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation import aggregate
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.evaluation.metrics.modes import class_accuracy
-from gan_lab.evaluation.verdict import Judgement, judge_for
+from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for
 from gan_lab.explore import Request, explore
-from gan_lab.gan.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, told
-from gan_lab.gan.networks.conditional import Given, joined, joined_shape
+from gan_lab.gan.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, with_labels
+from gan_lab.gan.networks.conditional import ConditionalDiscriminator, joined, joined_shape
 from gan_lab.plotting import plots
 from gan_lab.training.callbacks import evaluation
-from gan_lab.training.callbacks.sample_grids import Pictures
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 
 TINY = (
     *("conditional=true", "batch_size=6", "latent_dim=3", "log_every=2", "logger=table", "~callbacks.curves"),
@@ -65,21 +65,21 @@ def test_d_is_asked_about_samples_of_known_classes():
         def features(self, x):
             return 2 * x
 
-    judge = Given(Sums(), torch.tensor([[0.0, 1], [1, 0]]), flat=True)
+    conditional = ConditionalDiscriminator(Sums(), torch.tensor([[0.0, 1], [1, 0]]), flat=True)
     samples = torch.tensor([[1.0, 2], [3, 4]])
-    assert judge(samples).tolist() == [103, 17]
-    assert judge.features(samples).tolist() == [[2, 4, 0, 2], [6, 8, 2, 0]]
+    assert conditional(samples).tolist() == [103, 17]
+    assert conditional.features(samples).tolist() == [[2, 4, 0, 2], [6, 8, 2, 0]]
 
 
 def test_latent_vectors_end_in_a_class():
-    z = WithClass(Uniform(0, 1), (0.25, 0.0, 0.75))((4_000, 5), stream(0, "test"))
-    assert torch.equal(z[:, :2], Uniform(0, 1)((4_000, 2), stream(0, "test"))), "the rest is what it is without"
+    z = WithClass(Uniform(0, 1), (0.25, 0.0, 0.75))((4_000, 5), make_generator(0, "test"))
+    assert torch.equal(z[:, :2], Uniform(0, 1)((4_000, 2), make_generator(0, "test"))), "the rest is what it is without"
     counts = z[:, 2:].sum(0).tolist()
     assert counts[1] == 0
     assert sum(counts) == 4_000
     assert counts[0] == pytest.approx(1_000, abs=4 * math.sqrt(4_000 * 0.25 * 0.75))
     assert set(z[:, 2:].flatten().tolist()) == {0, 1}
-    assert told(z[:2], torch.tensor([1, 2]), 3).tolist() == [
+    assert with_labels(z[:2], torch.tensor([1, 2]), 3).tolist() == [
         [*z[0, :2].tolist(), 0, 1, 0],
         [*z[1, :2].tolist(), 0, 0, 1],
     ]
@@ -118,9 +118,9 @@ class Numbers(Part):
 def test_labels_are_those_of_the_samples(monkeypatch, options, drawn):
     if drawn:
         monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
-    part, marks = Numbers(7), [4]
-    plain = list(Stream(part, 4, 0, 13, marks=marks, **options))
-    chunks = list(Stream(part, 4, 0, 13, marks=marks, labels=part, **options))
+    part, boundaries = Numbers(7), [4]
+    plain = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, **options))
+    chunks = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, labels=part, **options))
     assert len(plain) == len(chunks)
     for alone, (samples, labels) in zip(plain, chunks, strict=True):
         assert torch.equal(samples, alone), "the same samples as without"
@@ -136,7 +136,7 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
         module._rank, module._ranks = rank, ranks
         module._latent_streams = module.latent_streams(None, torch.device("cpu"))
         share = slice(rank, None, ranks)
-        _, labels = next(iter(Stream(dataset.train, 6, 0, 1, share=share, labels=dataset.train)))
+        _, labels = next(iter(BatchStream(dataset.train, 6, 0, 1, share=share, labels=dataset.train)))
         return labels[0], module.draw(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
 
     labels, z = asked(0, 1)
@@ -202,7 +202,7 @@ def test_it_trains(tmp_path, little_images, overrides):
     assert {"generator", "discriminator"} <= moved
     member, classes = made.module.member(made.module.replicas - 1), made.module.classes
     assert classes == len(made.datamodule.dataset.classes)
-    samples = member.sample(member.latent((5, member.latent_dim), stream(0, "test")))
+    samples = member.sample(member.latent((5, member.latent_dim), make_generator(0, "test")))
     assert samples.shape == (5, *made.datamodule.dataset.shape)
     labels = torch.arange(5)
     answers = member.scores(samples, labels)
@@ -216,7 +216,7 @@ def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
     settings = ("batch_size=128", "optim.lr=0.005", "steps=300", "callbacks.verdict.samples=500", "~callbacks.pictures")
     made, run = training(tmp_path / "run", *TINY, *own, *settings)
     fit(made, run)
-    z = made.module.latent((500, made.module.latent_dim), stream(1, "test"))
+    z = made.module.latent((500, made.module.latent_dim), make_generator(1, "test"))
     nearest = torch.cdist(made.module.sample(z), made.datamodule.dataset.centres).argmin(1)
     assert (nearest == made.module.labels_of(z)).float().mean() > 0.5
 
@@ -239,7 +239,7 @@ def test_the_four_checks_pass(monkeypatch):
     monkeypatch.setattr(preflight, "LEAST_STEPS", 100)
     monkeypatch.setattr(preflight, "MOST_STEPS", 300)
     own = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "optim.lr=0.005", "batch_size=64")
-    checks = {check.name: check for check, _ in preflight.run_checks(Rehearsal(compose(*TINY, *own)))}
+    checks = {check.name: check for check, _ in preflight.run_checks(DryRun(compose(*TINY, *own)))}
     assert {check.status for check in checks.values()} == {"pass"}
     assert checks["noise"].numbers["right_order"] > 0.99
     assert checks["objective"].numbers["weights"] == {
@@ -257,15 +257,15 @@ def test_class_accuracy_by_hand():
 
 def test_the_judge_reads_what_was_asked_for():
     ring = synthetic.ring(samples=3_000)
-    judge = judge_for(ring, kept_evaluators())
+    conditional = evaluator_for(ring, classifier_cache())
     points = ring.centres[[0, 1, 2, 3, 4]] + torch.tensor([[0.0, 0], [0, 0], [0, 0], [0.1, 0], [torch.nan, 0]])
     asked = torch.tensor([0, 1, 7, 3, 4])  # right, right, wrong, 10σ off, not finite
-    metrics, _, counts = judge.count_modes(points, asked)
+    metrics, _, counts = conditional.count_modes(points, asked)
     assert metrics["class_accuracy"] == pytest.approx(2 / 5)
     assert counts.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert "class_accuracy" not in judge.count_modes(points)[0]
-    assert judge.count_modes(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
-    result = judge.judge(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
+    assert "class_accuracy" not in conditional.count_modes(points)[0]
+    assert conditional.count_modes(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
+    result = conditional.evaluate(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
     share = (ring.heldout.labels[:400] == ring.heldout.labels[:400].roll(100)).float().mean().item()
     assert result.metrics["class_accuracy"] == pytest.approx(share, abs=0.02)
     assert f"{result.metrics['class_accuracy']:.0%} of the samples are read as the class" in result.verdict["sentence"]
@@ -284,8 +284,8 @@ def digits(tmp_path_factory) -> Run:
 def _asked_and_read(run: Run, purpose: str, number: int, member: int = 0) -> float:
     """The share that the evaluator gives the class asked for, on the same latent vectors."""
     module = load(run)[0].member(member)
-    z = module.latent((number, module.latent_dim), stream(module.seed, purpose))
-    read = evaluator(images.digits(), kept_evaluators()).labels(module.generator.eval()(z).detach())
+    z = module.latent((number, module.latent_dim), make_generator(module.seed, purpose))
+    read = label_classifier(images.digits(), classifier_cache()).labels(module.generator.eval()(z).detach())
     return (read == z[:, -10:].argmax(1)).double().mean().item()
 
 
@@ -302,7 +302,7 @@ def test_a_run_reports_it(digits):
 
 
 def test_evaluate_reports_it(digits):
-    result = evaluate(digits, 150, 1, 1, None, kept_evaluators())
+    result = evaluate(digits, 150, 1, 1, None, classifier_cache())
     assert result["mean"]["class_accuracy"] == pytest.approx(_asked_and_read(digits, "evaluate", 150))
     assert "class_accuracy" in describe(result)
     assert json.loads((digits.folder / "evaluation.json").read_text())["mean"]["class_accuracy"] is not None
@@ -325,35 +325,35 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
     assert summary["metrics"]["class_accuracy"] == pytest.approx(sum(found) / 2)
     words = {"collapse": "covered", "copies": False, "likeness": "good"}
     two = {
-        i: Judgement({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
+        i: EvaluationResult({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
         for i, share in enumerate((0.5, 1.0))
     }
-    assert "On average 75% of the samples are read as the class" in aggregate.together(two, 2, 0).verdict["sentence"]
+    assert "On average 75% of the samples are read as the class" in aggregate.combine(two, 2, 0).verdict["sentence"]
 
 
 def test_the_balance_is_of_samples_with_their_own_classes(digits):
     """D is asked about held-out samples and fakes each told their class: recomputed from the networks."""
     module, dataset = load(digits)
-    judge, asked = judge_for(dataset, kept_evaluators()), []
+    conditional, asked = evaluator_for(dataset, classifier_cache()), []
     scores = module.scores
     module.scores = lambda samples, labels=None: asked.append((samples, labels)) or scores(samples, labels)
-    looking = evaluation.Verdict(digits, 1, 360, str(kept_evaluators()))
-    looking.judge = judge
+    looking = evaluation.Evaluation(digits, 1, 360, str(classifier_cache()))
+    looking.conditional = conditional
     looking._judge(module, 0)
     (real, of_real), (fake, of_fake) = asked
     for sample, label in zip(real[:20], of_real[:20], strict=True):
         assert label in dataset.heldout.labels[(dataset.heldout.values.float() == sample).flatten(1).all(1)]
-    z = module.latent((360, module.latent_dim), stream(module.seed, "verdict/end"))
+    z = module.latent((360, module.latent_dim), make_generator(module.seed, "verdict/end"))
     assert torch.equal(of_fake, z[:, -10:].argmax(1)[: len(fake)])
     torch.testing.assert_close(fake, module.sample(z)[: len(fake)])
 
 
 def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
-    looking = evaluation.Verdict(digits, 1, 50, str(kept_evaluators()))
-    looking.judge = judge_for(dataset, kept_evaluators())
+    looking = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
+    looking.conditional = evaluator_for(dataset, classifier_cache())
     module.latent, module.seed = WithClass(Constant(), (0.1,) * 10), 1
-    z = module.latent((2, 13), stream(module.seed, "verdict/end"))
+    z = module.latent((2, 13), make_generator(module.seed, "verdict/end"))
     assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
     looking._judge(module, 0)
     sentence = looking.members[0][0].verdict["sentence"]
@@ -363,10 +363,10 @@ def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
 # Pictures
 
 
-def _looking(tmp_path, *overrides: str) -> tuple[Pictures, list[Figure], Dataset]:
+def _looking(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Dataset]:
     """The pictures' callback after a training of one step, and what it drew."""
     made, run = training(tmp_path / "run", *TINY, *overrides, "steps=1", "~callbacks.verdict")
-    pictures, drawn = next(each for each in made.callbacks if isinstance(each, Pictures)), []
+    pictures, drawn = next(each for each in made.callbacks if isinstance(each, SampleGrids)), []
     pictures._save = lambda figure, _: drawn.append(figure)
     fit(made, run)
     assert len(drawn) == 2
@@ -423,7 +423,7 @@ def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
     from gan_lab.training.callbacks.sample_grids import _of_classes
 
-    found = _of_classes(part, torch.tensor([0, 0, 1, 1]), stream(0, "test"))
+    found = _of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
     assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
     grid = plots.tile(found, classes=torch.tensor([0, 0, 1, 1]))
     assert grid.shape == (3, 19, 19)
@@ -455,7 +455,7 @@ ASKED = dict(op="grid", a="1", b="2", by="seed", n=3, mode="linear", normalize="
 
 def _explored(run: Run, **asked) -> tuple[str, pd.DataFrame, torch.Tensor]:
     """What an experiment says, its table, and the vectors in it."""
-    said = explore(run, Request(**{**ASKED, "seed": 0, "tries": 2_000, **asked}), 1, None, kept_evaluators())
+    said = explore(run, Request(**{**ASKED, "seed": 0, "tries": 2_000, **asked}), 1, None, classifier_cache())
     (file,) = [line.strip() for line in said.splitlines() if line.endswith(".csv") and "_counts" not in line]
     rows = pd.read_csv(file)
     return said, rows, torch.tensor(rows.filter(regex="^z_").to_numpy(), dtype=torch.float32)
@@ -473,7 +473,7 @@ def test_a_grid_of_vectors_has_a_row_a_class(ring):
     assert rows["number"].tolist() == [5, 6, 7] * 8
     assert rows["reading"].tolist() == [name for name in names for _ in range(3)]
     assert _classes(z) == [label for label in range(8) for _ in range(3)]
-    noise = torch.cat([Normal()((1, 2), stream(number, "explore")) for number in (5, 6, 7)])
+    noise = torch.cat([Normal()((1, 2), make_generator(number, "explore")) for number in (5, 6, 7)])
     torch.testing.assert_close(z[:, :2], noise.repeat(8, 1)), "what these numbers are without classes"
     assert "3 vectors, from vector 5 on, each asking for every class, a row a class" in said
     with pytest.raises(LabError, match="n=101 is too long a row"):

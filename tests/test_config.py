@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from gan_lab.assembly.instantiate import build_module, check_targets
 from gan_lab.config.cli import message
-from gan_lab.config.schema import RULES, Is, leaves, rule_of
+from gan_lab.config.schema import RULES, ValueSpec, leaves, rule_of
 from gan_lab.config.targets import CONF
 from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
@@ -39,7 +39,7 @@ def test_every_recipe_trains_a_step(tmp_path, little_images, group, option):
     assert run.metrics.is_file()
 
 
-SAME = {"usual", "leaky_relu_dcgan"}  # another option's class once more
+SAME = {"auto", "leaky_relu_dcgan"}  # another option's class once more
 NORMS, ACTIVATIONS = (
     [option for group, option in OPTIONS if group == name and option not in SAME] for name in ("norm", "activation")
 )
@@ -163,12 +163,16 @@ def test_every_option_comes_up_once():
 @pytest.mark.parametrize(
     ("rule", "good", "bad"),
     [
-        (Is(int, low=1), [1, 10**9], [0, -1, 1.0, "1", True, None, [1]]),
-        (Is(float, low=0, below=1), [0, 0.0, 0.999], [1, -0.1, "0.5", False, None, float("nan")]),
-        (Is(bool), [True, False], [0, 1, "true", None]),
-        (Is(str, none=True), ["", "x", None], [1, False, ["x"]]),
-        (Is(list, low=1), [[], [3], [200, 100]], [[0], [1.5], 200, "[1]", None]),
-        (Is(list, low=0, below=1, length=2, entries=float), [[0.5, 0.999], [0, 0]], [[0.5], [0.5, 1], [0.1, 0.2, 0.3]]),
+        (ValueSpec(int, low=1), [1, 10**9], [0, -1, 1.0, "1", True, None, [1]]),
+        (ValueSpec(float, low=0, below=1), [0, 0.0, 0.999], [1, -0.1, "0.5", False, None, float("nan")]),
+        (ValueSpec(bool), [True, False], [0, 1, "true", None]),
+        (ValueSpec(str, none=True), ["", "x", None], [1, False, ["x"]]),
+        (ValueSpec(list, low=1), [[], [3], [200, 100]], [[0], [1.5], 200, "[1]", None]),
+        (
+            ValueSpec(list, low=0, below=1, length=2, entries=float),
+            [[0.5, 0.999], [0, 0]],
+            [[0.5], [0.5, 1], [0.1, 0.2, 0.3]],
+        ),
     ],
 )
 def test_rules(rule, good, bad):

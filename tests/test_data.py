@@ -17,7 +17,7 @@ from torchvision.datasets import MNIST
 
 from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
-from gan_lab.data.datamodule import CHUNK, SHUFFLED, Stream
+from gan_lab.data.datamodule import CHUNK, SHUFFLED, BatchStream
 from gan_lab.data.dataset import Dataset, Part, StackedPart
 
 
@@ -186,12 +186,12 @@ def test_a_download_that_fails_says_what_to_put_where(server, tmp_path):
 NUMBERS = Part(torch.arange(10, dtype=torch.float32)[:, None])
 
 
-def _batches(stream: Stream) -> list[list[int]]:
+def _batches(stream: BatchStream) -> list[list[int]]:
     return [batch.flatten().int().tolist() for chunk in stream for batch in chunk]
 
 
 def test_every_epoch_sees_every_sample_once_in_a_new_order():
-    batches = _batches(Stream(NUMBERS, batch_size=4, seed=0, steps=10))  # 40 samples: 4 epochs
+    batches = _batches(BatchStream(NUMBERS, batch_size=4, seed=0, steps=10))  # 40 samples: 4 epochs
     assert [len(batch) for batch in batches] == [4] * 10
     seen = [number for batch in batches for number in batch]
     epochs = [seen[i : i + 10] for i in range(0, 40, 10)]
@@ -201,24 +201,24 @@ def test_every_epoch_sees_every_sample_once_in_a_new_order():
 
 def test_an_epoch_of_many_samples_sees_each_once_too():
     numbers = Part(torch.arange(100_000, dtype=torch.int32)[:, None])
-    assert torch.cat(list(Stream(numbers, 1000, seed=0, steps=100))).unique().numel() == 100_000
+    assert torch.cat(list(BatchStream(numbers, 1000, seed=0, steps=100))).unique().numel() == 100_000
 
 
 def test_a_stream_that_starts_in_the_middle_goes_on_as_the_whole_one():
-    whole = _batches(Stream(NUMBERS, 4, seed=3, steps=25))
+    whole = _batches(BatchStream(NUMBERS, 4, seed=3, steps=25))
     for start in (1, 7, 13, 24):
-        assert _batches(Stream(NUMBERS, 4, seed=3, steps=25, start=start)) == whole[start:]
-    assert _batches(Stream(NUMBERS, 4, seed=4, steps=25)) != whole
+        assert _batches(BatchStream(NUMBERS, 4, seed=3, steps=25, start=start)) == whole[start:]
+    assert _batches(BatchStream(NUMBERS, 4, seed=4, steps=25)) != whole
 
 
 def test_batches_larger_than_the_data():
-    batches = _batches(Stream(NUMBERS, 25, seed=0, steps=2))
+    batches = _batches(BatchStream(NUMBERS, 25, seed=0, steps=2))
     assert torch.tensor(batches).flatten().bincount().tolist() == [5] * 10
 
 
 def test_chunks_end_at_marks_and_at_the_end():
     ends, step = [], 0
-    for chunk in Stream(NUMBERS, 1, seed=0, steps=47, marks=[20, 15]):
+    for chunk in BatchStream(NUMBERS, 1, seed=0, steps=47, boundaries=[20, 15]):
         step += len(chunk)
         assert len(chunk) <= CHUNK
         ends.append(step)
@@ -336,11 +336,11 @@ class Endless:
 
 def test_a_stream_of_very_many_samples_draws_them():
     assert len(Endless()) > SHUFFLED
-    whole = torch.cat(list(Stream(Endless(), 4, seed=3, steps=2500)))
+    whole = torch.cat(list(BatchStream(Endless(), 4, seed=3, steps=2500)))
     for start in (1, 7, 13):
-        part = torch.cat(list(Stream(Endless(), 4, seed=3, steps=40, start=start, marks=[6])))
+        part = torch.cat(list(BatchStream(Endless(), 4, seed=3, steps=40, start=start, boundaries=[6])))
         assert torch.equal(part, whole[start:40])
-    assert not torch.equal(whole[:40], torch.cat(list(Stream(Endless(), 4, seed=4, steps=40))))
+    assert not torch.equal(whole[:40], torch.cat(list(BatchStream(Endless(), 4, seed=4, steps=40))))
     places = whole.flatten().double() / len(Endless())
     counts = torch.histc(places, 10, 0, 1)
     assert (counts - 1000).abs().max() < 150, "uniform"
@@ -351,11 +351,11 @@ def test_chunks_of_large_batches_are_short():
     """A batch of 64 images of 3×64×64 is 3.1 MB as float32: one a chunk; of 3×32×32 five fit into 4 MiB."""
     for side, wanted in ((64, 1), (32, 5), (8, CHUNK)):
         part = Part(torch.zeros(100, 3, side, side, dtype=torch.uint8))
-        assert next(size for _, size in Stream(part, 64, seed=0, steps=40).spans()) == wanted
+        assert next(size for _, size in BatchStream(part, 64, seed=0, steps=40).spans()) == wanted
 
 
 def test_a_stream_of_all_triples():
-    chunk = next(iter(Stream(images.stacked_digits(None).train, 16, seed=0, steps=20)))
+    chunk = next(iter(BatchStream(images.stacked_digits(None).train, 16, seed=0, steps=20)))
     assert chunk.shape == (CHUNK, 16, 3, 8, 8)
 
 

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, command, command_here, kept_evaluators, mnist_folder
+from conftest import ROOT, classifier_cache, command, command_here, mnist_folder
 
 README, TOUR, KOREAN = ROOT / "README.md", ROOT / "docs" / "tour.md", ROOT / "docs" / "tour.ko.md"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^[^\n]*<<'EOF'\n.*?^EOF$|^[^\n]+$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^()\s]+)\)")
 
-CACHE = f"cache_dir={kept_evaluators()}"
+CACHE = f"cache_dir={classifier_cache()}"
 SHORTER = {  # what is said at the end of a script's command, so that it takes seconds
     "train.py": ("steps=20", "batch_size=8", "callbacks.verdict.samples=300", CACHE),
     "scripts/backquery.py": (CACHE,),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, command_here, kept_evaluators, training
+from conftest import ROOT, classifier_cache, command, command_here, training
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.train import fit
@@ -15,7 +15,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.training.callbacks.evaluation import draw, latents
 
 SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
-CACHE = f"cache_dir={kept_evaluators()}"
+CACHE = f"cache_dir={classifier_cache()}"
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_mean_and_spread_over_seeds(run):
 def test_the_spread_is_the_standard_deviation(run):
     from gan_lab.commands.evaluate import evaluate
 
-    result = evaluate(run, 300, 3, 1, None, kept_evaluators())
-    singles = [evaluate(run, 300, n, 1, None, kept_evaluators())["mean"]["kl_data"] * n for n in (1, 2, 3)]
+    result = evaluate(run, 300, 3, 1, None, classifier_cache())
+    singles = [evaluate(run, 300, n, 1, None, classifier_cache())["mean"]["kl_data"] * n for n in (1, 2, 3)]
     each = [singles[0], singles[1] - singles[0], singles[2] - singles[1]]
     assert result["spread"]["kl_data"] == pytest.approx(statistics.stdev(each), rel=1e-6)
 
@@ -77,7 +77,7 @@ def test_a_run_with_an_average_is_judged_with_it_or_without(averaged, ema, monke
     own, average = module.generator(z), module.averaged.network(z)
     assert not torch.allclose(own, average, atol=0.01)
     monkeypatch.setattr(evaluate, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
-    told = evaluate.evaluate(averaged, 50, 1, 1, None, kept_evaluators(), ema=ema)
+    told = evaluate.evaluate(averaged, 50, 1, 1, None, classifier_cache(), ema=ema)
     torch.testing.assert_close(seen[0], average if ema else own)
     assert told["weights"] == ("average" if ema else "own")
     assert ("moving average of G's weights" in evaluate.describe(told)) == ema
@@ -87,8 +87,8 @@ def test_a_run_without_an_average_has_none_to_leave_out(run):
     from gan_lab.commands.evaluate import evaluate
 
     with pytest.raises(LabError, match="has no average of G's weights: ema=false changes nothing.\nLeave it out"):
-        evaluate(run, 50, 1, 1, None, kept_evaluators(), ema=False)
-    assert evaluate(run, 50, 1, 1, None, kept_evaluators())["weights"] == "own"
+        evaluate(run, 50, 1, 1, None, classifier_cache(), ema=False)
+    assert evaluate(run, 50, 1, 1, None, classifier_cache())["weights"] == "own"
 
 
 def test_loading_gives_the_trained_generator(run):

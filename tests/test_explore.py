@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, command_here, kept_evaluators, training
+from conftest import ROOT, classifier_cache, command_here, training
 from PIL import Image
 
 from gan_lab.assembly.build import load
@@ -19,11 +19,11 @@ from gan_lab.commands.train import fit
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.explore import Request, _compared, animation, explore, figures
 from gan_lab.explore.reading import Reader, count
 
-CACHE = f"cache_dir={kept_evaluators()}"
+CACHE = f"cache_dir={classifier_cache()}"
 BARE = ("model.generator.hidden=[]", "model.discriminator.hidden=[4]", "optim.lr=0", "steps=1", "batch_size=4")
 QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves", "logger=table")
 
@@ -76,7 +76,7 @@ DEFAULTS |= {key: str(DEFAULTS[key]).lower() for key in ("a", "b", "normalize")}
 def ask(run: Run, **asked) -> tuple[str, dict[str, Path]]:
     """What an experiment says, and its files by their ending."""
     request = Request(**{key: asked.get(key, DEFAULTS[key]) for key in Request._fields})
-    said = explore(run, request, 1, None, kept_evaluators())
+    said = explore(run, request, 1, None, classifier_cache())
     files = [Path(line.strip()) for line in said.partition("Written:\n")[2].splitlines()]
     assert all(file.parent == run.explore and file.is_file() for file in files)
     stem = files[0].stem
@@ -275,7 +275,7 @@ def test_the_table_repeats_the_experiment(ring, digits):
     assert torch.equal(module.sample(z(rows)), x(rows))
     rows = table(digits, op="interpolate", a="five", b="three")
     module, dataset = load(digits)
-    labels, confidences = evaluator(dataset, kept_evaluators()).readings(module.sample(z(rows)))
+    labels, confidences = label_classifier(dataset, classifier_cache()).readings(module.sample(z(rows)))
     assert labels.tolist() == rows["reading"].tolist()
     assert confidences.tolist() == pytest.approx(rows["confidence"].tolist(), abs=1e-5)
 
@@ -320,7 +320,7 @@ def test_what_is_read_as_nothing():
     assert labels.tolist() == [0, -1, -1, 6, -1]
     assert confidences.tolist() == [1, 0, 0, 1, 0]
     assert Reader(dataset, "")(points[2:3])[0].tolist() == [-1]
-    reader = Reader(images.digits(), kept_evaluators())
+    reader = Reader(images.digits(), classifier_cache())
     real = reader.dataset.heldout[torch.arange(4)]
     broken = real.clone()
     broken[1, 0, 3, 3] = float("inf")
@@ -331,8 +331,8 @@ def test_what_is_read_as_nothing():
 def test_stacked_readings_multiply_the_channels():
     dataset = images.stacked_digits(samples=50)
     colours = dataset.heldout[torch.arange(3)]
-    labels, confidences = evaluator(dataset, kept_evaluators()).readings(colours)
-    single = evaluator(dataset.base, kept_evaluators())
+    labels, confidences = label_classifier(dataset, classifier_cache()).readings(colours)
+    single = label_classifier(dataset.base, classifier_cache())
     for colour, label, sure in zip(colours, labels.tolist(), confidences.tolist(), strict=True):
         digit, share = single.readings(colour.unsqueeze(1))
         assert label == digit[0] * 100 + digit[1] * 10 + digit[2]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, command, command_here, kept_evaluators
+from conftest import ROOT, classifier_cache, command, command_here
 from test_house import FLOORS
 
 from gan_lab.assembly.build import load
@@ -21,7 +21,7 @@ from gan_lab.config.compatibility import COLUMNS
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation.metrics.custom import Failed, measure
 from gan_lab.evaluation.metrics.registry import NAMES, Undefined
-from gan_lab.evaluation.verdict import judge_for
+from gan_lab.evaluation.verdict import evaluator_for
 from gan_lab.gan.remedies import Remedies
 from gan_lab.training.callbacks.evaluation import draw
 
@@ -36,7 +36,7 @@ TINY = (
     "~callbacks.curves",
     "~callbacks.progress",
     "logger=table",
-    f"cache_dir={kept_evaluators()}",
+    f"cache_dir={classifier_cache()}",
 )
 SHORT = ("batch_size=8", "steps=2")
 RING = ("dataset=ring", "dataset.samples=300", *SHORT)
@@ -376,6 +376,6 @@ def test_a_judge_measures_by_equal_numbers():
 
     seen = []
     own = {"odd": lambda samples, real: seen.append((len(samples), len(real))) or 1}
-    judge = judge_for(synthetic.ring(samples=5_000), Path(kept_evaluators()), own=own)
-    judge.judge(torch.rand(300, 2))
+    evaluator = evaluator_for(synthetic.ring(samples=5_000), Path(classifier_cache()), own=own)
+    evaluator.evaluate(torch.rand(300, 2))
     assert sorted(seen) == [(300, 300), (2_500, 2_500)]

@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from conftest import kept_evaluators
+from conftest import classifier_cache
 
 from gan_lab.core.errors import LabError
 from gan_lab.data import color, images, synthetic
 from gan_lab.data.dataset import Dataset, Part
-from gan_lab.evaluation.feature_spaces import PrincipalComponents, RandomNetwork, evaluator_of, features_of
-from gan_lab.evaluation.verdict import judge_for
+from gan_lab.evaluation.feature_spaces import PrincipalComponents, RandomNetwork, classifier_for, features_of
+from gan_lab.evaluation.verdict import evaluator_for
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +20,8 @@ def unlabelled() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def judge(unlabelled):
-    return judge_for(unlabelled, kept_evaluators())
+def evaluator(unlabelled):
+    return evaluator_for(unlabelled, classifier_cache())
 
 
 def test_the_random_network_is_a_convolution_by_hand():
@@ -56,9 +56,9 @@ def test_principal_components_find_the_direction_that_varies():
     assert "16 principal components of 300" in space.name
 
 
-def test_images_without_labels_get_a_verdict(judge, unlabelled):
+def test_images_without_labels_get_a_verdict(evaluator, unlabelled):
     real = unlabelled.heldout[torch.arange(1_000)]
-    fresh = judge.judge(real)
+    fresh = evaluator.evaluate(real)
     assert (fresh.verdict["collapse"], fresh.verdict["likeness"], fresh.verdict["copies"]) == ("covered", "good", False)
     assert "random convolutional network" in fresh.features
     assert "random convolutional network" in fresh.verdict["sentence"]
@@ -67,7 +67,7 @@ def test_images_without_labels_get_a_verdict(judge, unlabelled):
 
 
 @pytest.mark.parametrize("case", ["few", "one photograph", "noise", "plain colours", "blends", "stripes"])
-def test_what_is_wrong_with_images_without_labels_is_seen(judge, unlabelled, case):
+def test_what_is_wrong_with_images_without_labels_is_seen(evaluator, unlabelled, case):
     real = unlabelled.heldout[torch.arange(len(unlabelled.heldout))]
     flowers = real[500:]
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +80,7 @@ def test_what_is_wrong_with_images_without_labels_is_seen(judge, unlabelled, cas
         "blends": (real[:500] + flowers) / 2,
         "stripes": (real + stripes).clamp(0, 1),
     }[case]
-    result = judge.judge(spoilt)
+    result = evaluator.evaluate(spoilt)
     fine = (result.verdict["collapse"], result.verdict["likeness"]) == ("covered", "good")
     assert not fine, result.verdict["sentence"]
     if case == "few":
@@ -89,7 +89,7 @@ def test_what_is_wrong_with_images_without_labels_is_seen(judge, unlabelled, cas
 
 def test_which_data_allow_which_space(unlabelled):
     digits = images.digits()
-    network = evaluator_of(digits, kept_evaluators())
+    network = classifier_for(digits, classifier_cache())
     assert "evaluator" in features_of(digits, network, None).name
     assert "random" in features_of(digits, network, "random").name
     with pytest.raises(LabError, match="features=evaluator needs images with labels"):
@@ -99,7 +99,7 @@ def test_which_data_allow_which_space(unlabelled):
 
 
 def test_labels_are_read_by_the_evaluator_whatever_the_space():
-    judge = judge_for(images.digits(), kept_evaluators(), "pca")
-    result = judge.judge(judge.dataset.heldout[torch.arange(300)])
+    evaluator = evaluator_for(images.digits(), classifier_cache(), "pca")
+    result = evaluator.evaluate(evaluator.dataset.heldout[torch.arange(300)])
     assert result.metrics["modes"] == 10
     assert "principal components" in result.features

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
-from conftest import command_here, kept_evaluators, training
+from conftest import classifier_cache, command_here, training
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
@@ -135,7 +135,7 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
         ("remedy=[r1] remedy.r1.gamma=1e39", "in phases (1) and (2), D on real data and on fakes, the gradient of d"),
         ("remedy=[unrolled] remedy.unrolled.lr=1e39", "in phase (3), G, looking ahead, D's score on real data holds"),
         ("remedy=[feature_matching] remedy.feature_matching.weight=1e39", "in phase (3), G, the gradient of generator"),
-        ("remedy=[lecam] remedy.lecam.weight=1e39 remedy.lecam.start=0", "in phases (1) and (2)"),
+        ("remedy=[lecam] remedy.lecam.weight=1e39 remedy.lecam.warmup_steps=0", "in phases (1) and (2)"),
     ],
 )
 def test_what_a_remedy_breaks_is_found_in_its_phase(tmp_path, chosen, told):
@@ -180,7 +180,7 @@ def test_data_that_hold_nan_are_blamed(tmp_path):
 
 def test_a_blow_up_ends_the_command_with_status_1_and_a_message(tmp_path):
     overrides = ("steps=300", "optim=sgd", "optim.lr=1e30", "loss=mse")
-    done = command_here("train.py", *overrides, *TINY[:2], f"cache_dir={kept_evaluators()}", cwd=tmp_path)
+    done = command_here("train.py", *overrides, *TINY[:2], f"cache_dir={classifier_cache()}", cwd=tmp_path)
     assert done.returncode == 1, done.stderr
     assert "The numbers blew up at step" in done.stderr
     assert "Traceback" not in done.stderr

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import yaml
-from conftest import ROOT, compose, kept_evaluators
+from conftest import ROOT, classifier_cache, compose
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -37,7 +37,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.data.dataset import Dataset, Part
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.training.callbacks.loggers import read_table
 
 pytestmark = [
@@ -48,7 +48,7 @@ SECONDS = 60  # a case may take
 TINY = [
     *("steps=2", "batch_size=4", "latent_dim=2", "model.generator.hidden=[4]", "model.discriminator.hidden=[4]"),
     *("dataset=pattern1010", "dataset.samples=64", "logger=table", "callbacks.verdict.samples=50", "seed=1"),
-    *("~callbacks.pictures", "~callbacks.curves", "~callbacks.progress", f"cache_dir={kept_evaluators()}"),
+    *("~callbacks.pictures", "~callbacks.curves", "~callbacks.progress", f"cache_dir={classifier_cache()}"),
 ]
 # Cases per test: known beforehand, so that a test can see to their sum although each may run in another process.
 CASES = {
@@ -323,7 +323,7 @@ WRONG_KIND = [
     "gan_lab.data.synthetic.ring",
     "torch.nn.ReLU",
     "gan_lab.training.callbacks.loggers.MetricsTable",
-    "gan_lab.training.callbacks.evaluation.Verdict",
+    "gan_lab.training.callbacks.evaluation.Evaluation",
     "gan_lab.training.callbacks.checkpoints.StopOnSignal",
     "torch.nn.Linear",
     "torch.nn.Module",
@@ -383,9 +383,24 @@ def test_any_argument_trains_or_is_refused(arguments):
 
 REMEDIES = [file.stem for file in sorted((CONF / "remedy").glob("*.yaml"))]
 OF_REMEDIES = [
-    *("remedy.*.gamma", "remedy.*.weight", "remedy.*.decay", "remedy.*.steps", "remedy.*.share", "remedy.*._partial_"),
-    *("remedy.*.k", "remedy.*.lr", "remedy.*.m", "remedy.*.group", "remedy.*.real", "remedy.*.std", "remedy.*.most"),
-    *("remedy.*.start", "remedy.*.kernels", "remedy.*.dims", "remedy.*", "n_critic", "n_generator", "conditional"),
+    *(
+        "remedy.*.gamma",
+        "remedy.*.weight",
+        "remedy.*.decay",
+        "remedy.*.steps",
+        "remedy.*.fraction",
+        "remedy.*._partial_",
+    ),
+    *("remedy.*.k", "remedy.*.lr", "remedy.*.m", "remedy.*.group", "remedy.*.real", "remedy.*.std", "remedy.*.max_auc"),
+    *(
+        "remedy.*.warmup_steps",
+        "remedy.*.kernels",
+        "remedy.*.dims",
+        "remedy.*",
+        "n_critic",
+        "n_generator",
+        "conditional",
+    ),
     *("joint_d_update", "replicas", "batch_size", "latent_dim"),
 ]
 CHOICES = ["loss=relativistic", "loss=hinge", "loss=wasserstein", "norm=batch", "norm=spectral", "dataset=ring"]
@@ -764,13 +779,13 @@ def test_a_damaged_evaluator_is_trained_anew_and_a_bomb_in_its_place_is_not_exec
     dataset = Dataset(part, part, classes=["a", "b"])
     monkeypatch.setattr("gan_lab.evaluation.classifier.EPOCHS", (1, 1))
     monkeypatch.chdir(tmp_path)
-    trained = evaluator(dataset, tmp_path).network.state_dict()
+    trained = label_classifier(dataset, tmp_path).network.state_dict()
     (file,) = tmp_path.glob("evaluator_*.pt")
     whole = file.read_bytes()
     middle = len(whole) // 2
     for content in (whole[:middle], b"", flip(whole, [8 * middle]), *BOMBS[:3])[: CASES["cache"]]:
         file.write_bytes(content)
-        again = evaluator(dataset, tmp_path).network.state_dict()
+        again = label_classifier(dataset, tmp_path).network.state_dict()
         assert "is trained anew" in capsys.readouterr().err
         assert all(torch.equal(again[name], trained[name]) for name in trained)
         assert not list(tmp_path.glob("canary*"))

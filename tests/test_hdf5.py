@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from gan_lab.assembly.build import load
 from gan_lab.core.errors import LabError, RunError
 from gan_lab.data import datamodule, synthetic
-from gan_lab.data.datamodule import Stream
+from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import FlippedPart, Part
 from gan_lab.data.hdf5 import PackedPart, celeba, images
 from gan_lab.data.layout import FORMAT, VERSION
@@ -98,8 +98,8 @@ def test_flipping_adds_the_mirror_image_of_each_to_the_train_part_alone(tmp_path
 
 def test_flips_depend_on_seed_and_step_alone_and_an_epoch_has_both():
     numbers = FlippedPart(Part(torch.arange(16.0).reshape(8, 1, 1, 2)))
-    whole = torch.cat(list(Stream(numbers, 4, seed=0, steps=20)))
-    assert torch.equal(torch.cat(list(Stream(numbers, 4, seed=0, steps=20, start=7))), whole[7:])
+    whole = torch.cat(list(BatchStream(numbers, 4, seed=0, steps=20)))
+    assert torch.equal(torch.cat(list(BatchStream(numbers, 4, seed=0, steps=20, start=7))), whole[7:])
     seen = whole[:4].reshape(16, 2).tolist()  # an epoch: 16 samples in 4 steps
     assert sorted(seen) == sorted([[i, i + 1] for i in range(0, 16, 2)] + [[i + 1, i] for i in range(0, 16, 2)])
 
@@ -121,8 +121,8 @@ def test_workers_give_the_same_batches(tmp_path, monkeypatch, start, options):
     part = images(str(pack(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
     monkeypatch.setattr(datamodule, "DataLoader", partial(DataLoader, multiprocessing_context=start))
     state = torch.random.get_rng_state()
-    expected = list(Stream(part, 3, seed=1, steps=43, start=4, marks=[20]))
-    chunks = list(Stream(part, 3, seed=1, steps=43, start=4, marks=[20], workers=2))
+    expected = list(BatchStream(part, 3, seed=1, steps=43, start=4, boundaries=[20]))
+    chunks = list(BatchStream(part, 3, seed=1, steps=43, start=4, boundaries=[20], workers=2))
     assert [len(chunk) for chunk in chunks] == [16, 20, 3]
     assert all(torch.equal(a, b) for a, b in zip(chunks, expected, strict=True))
     assert torch.equal(torch.random.get_rng_state(), state), "nothing else's random numbers change"
@@ -130,8 +130,8 @@ def test_workers_give_the_same_batches(tmp_path, monkeypatch, start, options):
 
 def test_data_in_memory_take_workers_too():
     part = synthetic.ring(samples=50).train
-    chunks = list(Stream(part, 8, seed=0, steps=12, workers=1))
-    assert all(torch.equal(a, b) for a, b in zip(chunks, Stream(part, 8, seed=0, steps=12), strict=True))
+    chunks = list(BatchStream(part, 8, seed=0, steps=12, workers=1))
+    assert all(torch.equal(a, b) for a, b in zip(chunks, BatchStream(part, 8, seed=0, steps=12), strict=True))
 
 
 # What can be wrong with a file.
@@ -227,7 +227,7 @@ def test_a_file_that_shrinks_while_it_is_read_ends_the_run(tmp_path, workers):
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
     with pytest.raises(RunError) as error:
-        list(Stream(part, 7, seed=0, steps=1, workers=workers))
+        list(BatchStream(part, 7, seed=0, steps=1, workers=workers))
     assert str(error.value) == f"{path}: train/images can't be read: it is cut short."
 
 
@@ -277,8 +277,8 @@ def test_a_run_is_loaded_with_its_file_in_another_place_or_with_a_configuration_
 PEAK = """
 import sys, torch
 from conftest import compose
-from gan_lab.build import Rehearsal
-rehearsal = Rehearsal(compose("dataset=images", f"data.path={sys.argv[1]}", "model.generator.hidden=[8]",
+from gan_lab.build import DryRun
+rehearsal = DryRun(compose("dataset=images", f"data.path={sys.argv[1]}", "model.generator.hidden=[8]",
                               "model.discriminator.hidden=[8]", "batch_size=64"))
 rehearsal.play(rehearsal.module(), 300)
 print(len(rehearsal.dataset.train), [l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM")][0])

@@ -2,40 +2,40 @@
 
 import pytest
 import torch
-from conftest import kept_evaluators
+from conftest import classifier_cache
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.verdict import Judge, judge_for, protocol_samples
+from gan_lab.evaluation.verdict import VerdictEvaluator, evaluator_for, protocol_samples
 
 
 @pytest.fixture(scope="module")
-def grid() -> Judge:
-    return judge_for(synthetic.grid(samples=5_000), kept_evaluators())
+def grid() -> VerdictEvaluator:
+    return evaluator_for(synthetic.grid(samples=5_000), classifier_cache())
 
 
 @pytest.fixture(scope="module")
-def digits() -> Judge:
-    return judge_for(images.digits(), kept_evaluators())
+def digits() -> VerdictEvaluator:
+    return evaluator_for(images.digits(), classifier_cache())
 
 
-def _points(judge: Judge, number: int, modes, purpose: str = "test/points") -> torch.Tensor:
+def _points(evaluator: VerdictEvaluator, number: int, modes, purpose: str = "test/points") -> torch.Tensor:
     """Fresh points of the mixture, from the given modes only."""
-    generator, modes = stream(0, purpose), torch.tensor(list(modes))
-    centres = judge.dataset.centres[modes[torch.randint(len(modes), (number,), generator=generator)]]
-    return centres + judge.dataset.std * torch.randn(number, 2, generator=generator)
+    generator, modes = make_generator(0, purpose), torch.tensor(list(modes))
+    centres = evaluator.dataset.centres[modes[torch.randint(len(modes), (number,), generator=generator)]]
+    return centres + evaluator.dataset.std * torch.randn(number, 2, generator=generator)
 
 
-def _word(judge: Judge, samples: torch.Tensor) -> tuple[str, bool, str]:
-    verdict = judge.judge(samples).verdict
+def _word(evaluator: VerdictEvaluator, samples: torch.Tensor) -> tuple[str, bool, str]:
+    verdict = evaluator.evaluate(samples).verdict
     return verdict["collapse"], verdict["copies"], verdict["likeness"]
 
 
 def test_in_the_plane(grid):
     train = grid.dataset.train.values
     fresh = _points(grid, 2_500, range(25))
-    junk = torch.rand(1_250, 2, generator=stream(0, "test/junk")) * 10 - 5
+    junk = torch.rand(1_250, 2, generator=make_generator(0, "test/junk")) * 10 - 5
     assert _word(grid, fresh) == ("covered", False, "good")
     assert _word(grid, grid.dataset.heldout.values[-2_500:]) == ("covered", False, "good")
     assert _word(grid, _points(grid, 2_500, [7])) == ("collapsed", False, "good")
@@ -49,17 +49,17 @@ def test_in_the_plane(grid):
 
 
 def test_junk_makes_no_mode(grid):
-    result = grid.judge(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=stream(0, "test/far")))
+    result = grid.evaluator(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=make_generator(0, "test/far")))
     assert result.metrics["modes_robust"] == 0
     assert "0 made at half their due or more;" in result.verdict["sentence"].replace(".", ";"), "and none is named"
     assert "only" not in result.verdict["sentence"]
 
 
 def test_the_sentence_names_what_is_made_and_what_is_missing(grid):
-    one = grid.judge(_points(grid, 2_500, [24])).verdict["sentence"]
+    one = grid.evaluator(_points(grid, 2_500, [24])).verdict["sentence"]
     assert "1 of 25 modes seen in 2,500 samples" in one
     assert "(only (4, 4))" in one
-    most = grid.judge(_points(grid, 2_500, range(1, 25))).verdict["sentence"]
+    most = grid.evaluator(_points(grid, 2_500, range(1, 25))).verdict["sentence"]
     assert "(too few (-4, -4))" in most
 
 
@@ -70,31 +70,31 @@ def test_on_real_images(digits):
     assert not _word(digits, fresh)[1]
     assert _word(digits, fresh)[2] == "good"
     fives = dataset.heldout.values[dataset.heldout.labels == 5]
-    result = digits.judge(fives.repeat(20, 1, 1, 1))
+    result = digits.evaluator(fives.repeat(20, 1, 1, 1))
     assert result.verdict["collapse"] == "collapsed"
     assert result.counts.argmax() == 5
     assert result.metrics["modes_robust"] == 1
     assert "(only 5)" in result.verdict["sentence"]
     assert _word(digits, dataset.train.values[:360])[1], "copies of training images"
-    noise = torch.rand(500, 1, 8, 8, generator=stream(0, "test/noise"))
+    noise = torch.rand(500, 1, 8, 8, generator=make_generator(0, "test/noise"))
     assert _word(digits, noise)[2] == "poor"
     mean = dataset.train.values.mean(0, keepdim=True).repeat(500, 1, 1, 1)
     assert _word(digits, mean)[0] == "collapsed", "S2: a blurred average"
 
 
 def test_fresh_data_stand_beside(digits, grid):
-    for judge in (digits, grid):
-        assert judge.real["coverage"] > 0.75
-        assert abs(judge.real["ct"]) < 4
-        assert 0.3 < judge.real["authenticity"] < 0.8
+    for evaluator in (digits, grid):
+        assert evaluator.real["coverage"] > 0.75
+        assert abs(evaluator.real["ct"]) < 4
+        assert 0.3 < evaluator.real["authenticity"] < 0.8
     assert grid.real["high_quality"] == pytest.approx(0.989, abs=0.006)
 
 
 @pytest.mark.parametrize("case", ["constant", "nan", "some nan", "infinite", "three", "one"])
 @pytest.mark.parametrize("which", ["grid", "digits"])
 def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
-    judge = request.getfixturevalue(which)
-    samples = judge.dataset.heldout.values[:3_000].clone()
+    evaluator = request.getfixturevalue(which)
+    samples = evaluator.dataset.heldout.values[:3_000].clone()
     if case == "constant":
         samples[:] = samples[0].clone()
     elif case == "some nan":
@@ -103,7 +103,7 @@ def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
         samples[:] = float("nan") if case == "nan" else float("inf")
     else:
         samples = samples[: 3 if case == "three" else 1]
-    result = judge.judge(samples)
+    result = evaluator.evaluate(samples)
     for name, value in result.metrics.items():
         assert (value is None) == (name in result.undefined), name
         assert value is None or torch.isfinite(torch.tensor(float(value))), name
@@ -117,12 +117,12 @@ def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
 
 def test_data_without_labels_are_judged_by_coverage_and_bins():
     dataset = synthetic.pattern1010(3_000)
-    judge = judge_for(dataset, kept_evaluators())
-    fresh = judge.judge(dataset.heldout.values[5_000:7_500])
+    evaluator = evaluator_for(dataset, classifier_cache())
+    fresh = evaluator.evaluate(dataset.heldout.values[5_000:7_500])
     assert fresh.verdict["collapse"] == "covered"
     assert fresh.metrics["ndb"] < 0.15
     assert "modes" not in fresh.metrics
-    one = judge.judge(torch.tensor([[0.9, 0.1, 0.9, 0.1]]).repeat(2_500, 1))
+    one = evaluator.evaluate(torch.tensor([[0.9, 0.1, 0.9, 0.1]]).repeat(2_500, 1))
     assert one.verdict["collapse"] == "collapsed"
     assert one.metrics["ndb"] > 0.5
 
@@ -137,23 +137,23 @@ def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_som
     monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 2_000)
     monkeypatch.setattr("gan_lab.evaluation.verdict.COMPARED", 200)  # here the modes alone count
     dataset = images.stacked_digits(samples=None)
-    judge = judge_for(dataset, kept_evaluators())
-    fresh = dataset.train[torch.randint(len(dataset.train), (26_000,), generator=stream(0, "test/stacked"))]
-    result = judge.judge(fresh)
+    evaluator = evaluator_for(dataset, classifier_cache())
+    fresh = dataset.train[torch.randint(len(dataset.train), (26_000,), generator=make_generator(0, "test/stacked"))]
+    result = evaluator.evaluate(fresh)
     assert result.metrics["modes"] == 1_000
     assert 985 <= result.metrics["modes_robust"] <= 1_000
     assert 0.015 < result.metrics["kl_uniform"] < 0.025, "the sampling floor of real stacked digits"
     assert result.verdict["collapse"] == "covered"
-    labels = judge.evaluator.labels(fresh)
-    assert judge.judge(fresh[labels < 950]).verdict["collapse"] == "partial"
-    assert judge.judge(fresh[labels < 400]).verdict["collapse"] == "collapsed"
+    labels = evaluator.label_classifier.labels(fresh)
+    assert evaluator.evaluate(fresh[labels < 950]).verdict["collapse"] == "partial"
+    assert evaluator.evaluate(fresh[labels < 400]).verdict["collapse"] == "collapsed"
 
 
 def test_the_shares_of_virtual_stacked_data_are_products(monkeypatch):
     monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 500)
     stacked = images.stacked_digits(samples=None)
     base = torch.bincount(images.digits().train.labels).double() / 1437
-    shares = judge_for(stacked, kept_evaluators()).shares
+    shares = evaluator_for(stacked, classifier_cache()).shares
     assert shares.sum().item() == pytest.approx(1)
     assert shares[472].item() == pytest.approx((base[4] * base[7] * base[2]).item())
 

@@ -6,36 +6,36 @@ import pytest
 import torch
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.gan import latent
 
 SHAPE = (4000, 3)
 
 
 def test_normal():
-    z = latent.Normal()(SHAPE, stream(0, "test"))
+    z = latent.Normal()(SHAPE, make_generator(0, "test"))
     assert z.shape == SHAPE
     assert z.mean().item() == pytest.approx(0, abs=4 / 12000**0.5)
     assert z.std().item() == pytest.approx(1, abs=0.03)
 
 
 def test_uniform_fills_its_interval():
-    z = latent.Uniform(-2, 3)(SHAPE, stream(0, "test"))
+    z = latent.Uniform(-2, 3)(SHAPE, make_generator(0, "test"))
     assert z.min().item() == pytest.approx(-2, abs=0.01)
     assert z.max().item() == pytest.approx(3, abs=0.01)
     assert z.mean().item() == pytest.approx(0.5, abs=4 * (25 / 12 / 12000) ** 0.5)
 
 
 def test_constant():
-    assert latent.Constant(0.5)((2, 1), stream(0, "test")).tolist() == [[0.5], [0.5]]
+    assert latent.Constant(0.5)((2, 1), make_generator(0, "test")).tolist() == [[0.5], [0.5]]
 
 
 def test_streams_depend_on_seed_purpose_and_index_and_on_nothing_else():
     torch.manual_seed(1)
-    first = torch.rand(5, generator=stream(7, "a", 2))
+    first = torch.rand(5, generator=make_generator(7, "a", 2))
     torch.rand(99)
-    assert torch.equal(first, torch.rand(5, generator=stream(7, "a", 2)))
-    for other in (stream(8, "a", 2), stream(7, "b", 2), stream(7, "a", 3)):
+    assert torch.equal(first, torch.rand(5, generator=make_generator(7, "a", 2)))
+    for other in (make_generator(8, "a", 2), make_generator(7, "b", 2), make_generator(7, "a", 3)):
         assert not torch.equal(first, torch.rand(5, generator=other))
 
 
@@ -43,8 +43,8 @@ def test_drawing_leaves_the_global_stream_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    latent.Normal()((10, 2), stream(0, "x"))
-    latent.Uniform()((10, 2), stream(0, "x"))
+    latent.Normal()((10, 2), make_generator(0, "x"))
+    latent.Uniform()((10, 2), make_generator(0, "x"))
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -67,7 +67,7 @@ def test_the_arc_between_orthogonal_vectors():
 
 
 def test_the_arc_keeps_the_length_and_its_ends_are_exact():
-    a, b = latent.Normal()((2, 50), stream(0, "test"))
+    a, b = latent.Normal()((2, 50), make_generator(0, "test"))
     b = b * (a.norm() / b.norm())
     found = latent.slerp(a, b, torch.linspace(0, 1, 7))
     assert torch.equal(found[[0, -1]], torch.stack([a, b]))
@@ -111,7 +111,7 @@ def test_in_one_dimension_there_is_no_way_around():
 def test_normalised_vectors_have_the_length_and_keep_the_direction():
     z = torch.tensor([[3.0, 4.0], [-0.3, 0.4], [0.0, 0.0]])
     assert latent.normalise(z, 10).tolist() == [pytest.approx([6, 8]), pytest.approx([-6, 8]), [0, 0]]
-    many = latent.normalise(latent.Normal()((200, 32), stream(0, "test")), math.sqrt(32)).double().norm(dim=1)
+    many = latent.normalise(latent.Normal()((200, 32), make_generator(0, "test")), math.sqrt(32)).double().norm(dim=1)
     assert many.tolist() == pytest.approx([math.sqrt(32)] * 200, rel=1e-6)
 
 
@@ -126,7 +126,7 @@ def test_normalised_vectors_have_the_length_and_keep_the_direction():
 )
 def test_the_usual_length(distribution, length):
     assert latent.usual_length(distribution, 12) == pytest.approx(length)
-    drawn = distribution((20_000, 12), stream(0, "test"))
+    drawn = distribution((20_000, 12), make_generator(0, "test"))
     assert drawn.norm(dim=1).square().mean().sqrt().item() == pytest.approx(length, rel=0.01)
 
 

@@ -99,16 +99,16 @@ def test_paired_losses_refuse_one_side_alone(loss):
 )
 def test_equilibrium_is_the_loss_of_an_undecided_discriminator(loss, ideal, neutral):
     """S10. The optimum of D for equal densities is 1/2 everywhere: no other constant answer has a lower loss."""
-    assert loss.equilibrium == pytest.approx(ideal)
+    assert loss.loss_at_optimum == pytest.approx(ideal)
     scores = torch.linspace(-4, 4, 801, dtype=torch.float64)
     total = loss.d_real(scores) + loss.d_fake(scores)
     best = scores[total.argmin()]
     assert best.item() == pytest.approx(neutral, abs=1e-9)
     assert total.min().item() == pytest.approx(2 * ideal)
-    assert loss.answer(best).item() == pytest.approx(loss.neutral_answer)
-    assert loss.neutral_answer == 0.5
-    assert loss.g(best).item() == pytest.approx(loss.equilibrium_g)
-    assert loss.equilibrium_g == pytest.approx(-LN2 if isinstance(loss, Saturating) else ideal)
+    assert loss.answer(best).item() == pytest.approx(loss.d_output_at_optimum)
+    assert loss.d_output_at_optimum == 0.5
+    assert loss.g(best).item() == pytest.approx(loss.g_loss_at_optimum)
+    assert loss.g_loss_at_optimum == pytest.approx(-LN2 if isinstance(loss, Saturating) else ideal)
 
 
 @pytest.mark.parametrize(("loss", "ideal", "ideal_g"), [(PAIRED[0], LN2 / 2, LN2), (PAIRED[1], LN2, 2 * LN2)])
@@ -118,8 +118,8 @@ def test_equilibrium_of_paired_losses_is_that_of_equal_scores_of_any_level(loss,
         for term in loss.d(scores, scores):
             assert term.tolist() == pytest.approx([ideal] * 4)
         assert loss.g(scores, scores).tolist() == pytest.approx([ideal_g] * 4)
-    assert (loss.equilibrium, loss.equilibrium_g) == pytest.approx((ideal, ideal_g))
-    assert loss.neutral_answer is None
+    assert (loss.loss_at_optimum, loss.g_loss_at_optimum) == pytest.approx((ideal, ideal_g))
+    assert loss.d_output_at_optimum is None
 
 
 @pytest.mark.parametrize(("loss", "total", "where"), [(Hinge(), 2, 1), (Wasserstein(), 0, 4)])
@@ -129,7 +129,7 @@ def test_hinge_and_wasserstein_have_an_ideal_sum_but_no_ideal_terms(loss, total,
     terms = torch.stack(loss.d(scores, scores))
     assert terms.sum(0).tolist() == pytest.approx([total] * 9)
     assert terms[0].max() - terms[0].min() == 2 * where
-    assert loss.equilibrium is loss.equilibrium_g is loss.neutral_answer is None
+    assert loss.loss_at_optimum is loss.g_loss_at_optimum is loss.d_output_at_optimum is None
 
 
 @pytest.mark.parametrize("loss", SINGLE)
@@ -183,15 +183,19 @@ def test_the_preflight_judges_and_draws_every_loss(loss):
     _judge_loss(check, loss)
     assert not check.failures
     assert check.facts["ideal loss"].startswith(
-        "this loss has none" if loss.equilibrium is None else "at D = 0.5" if not loss.paired else "at any equal scores"
+        "this loss has none"
+        if loss.loss_at_optimum is None
+        else "at D = 0.5"
+        if not loss.paired
+        else "at any equal scores"
     )
     axes = Figure().subplots()
     previews._loss_over_answers(axes, loss)
     curves = [line.get_ydata() for line in axes.get_lines()]
     if loss.paired:  # in the middle both scores are 0
-        assert curves[0][100] == pytest.approx(2 * loss.equilibrium)
+        assert curves[0][100] == pytest.approx(2 * loss.loss_at_optimum)
     else:
-        assert len(curves) == 2 + (loss.equilibrium is not None)
+        assert len(curves) == 2 + (loss.loss_at_optimum is not None)
 
 
 class Misstated(Relativistic):

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from gan_lab.core.rng import Draws
+from gan_lab.core.rng import StepRNG
 from gan_lab.gan.losses import BCE, RelativisticAverage
 from gan_lab.gan.networks import mlp, norms
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.gan.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
 from gan_lab.gan.remedies.unrolled import Unrolled
 
-ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, start=0)]
+ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, warmup_steps=0)]
 NAMES = [type(each).__name__ for each in ALL]
 
 
@@ -35,7 +35,7 @@ def half_square(x):
 
 
 def draws():
-    return Draws([0], (), "test", 0, torch.device("cpu"))
+    return StepRNG([0], (), "test", 0, torch.device("cpu"))
 
 
 def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
@@ -96,7 +96,7 @@ def test_dragan_measures_each_replicas_spread():
 
 def test_lecam_holds_scores_to_moving_averages():
     """First call: averages are the means, 2 and −1. Second: ½·2 + ½·4 = 3, ½·(−1) + ½·1 = 0."""
-    lecam = LeCam(weight=0.1, decay=0.5, start=1)
+    lecam = LeCam(weight=0.1, decay=0.5, warmup_steps=1)
     first, second = (
         (torch.tensor([[1.0], [3.0]]), torch.tensor([[-2.0], [0.0]])),
         (
@@ -116,10 +116,10 @@ def test_lecam_holds_scores_to_moving_averages():
 
 def test_lecam_goes_on_from_a_checkpoint():
     real, fake = torch.randn(2, 3, 4, 2)  # three replicas
-    lecam, linear = LeCam(start=1, leading=(3,)), Linear([1.0, 2.0])
+    lecam, linear = LeCam(warmup_steps=1, leading=(3,)), Linear([1.0, 2.0])
     for _ in range(3):
         lecam(linear, real, fake, draws())
-    resumed = LeCam(start=1, leading=(3,))
+    resumed = LeCam(warmup_steps=1, leading=(3,))
     resumed.load_state_dict(lecam.state_dict())
     assert torch.equal(resumed(linear, 2 * real, fake, draws()), lecam(linear, 2 * real, fake, draws()))
     assert resumed.real_mean.shape == (3,)
@@ -176,7 +176,7 @@ def test_draws_are_the_streams(penalty):
     real, fake = torch.randn(2, 5, 2)
     first, again = (penalty(half_square, real, fake, draws()) for _ in range(2))
     assert torch.equal(first, again)
-    assert not torch.equal(first, penalty(half_square, real, fake, Draws([1], (), "test", 0, torch.device("cpu"))))
+    assert not torch.equal(first, penalty(half_square, real, fake, StepRNG([1], (), "test", 0, torch.device("cpu"))))
 
 
 class Replicas(nn.Module):
@@ -200,10 +200,10 @@ def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(batch_layer):
     networks = [mlp.Discriminator((2,), (6,), nn.Tanh, norms.LayerNorm(), batch_layer).double() for _ in range(3)]
     replicas = Replicas(networks)
     real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
-    for penalty in (R1(), R2(), LeCam(start=0, leading=(3,)).double()):
+    for penalty in (R1(), R2(), LeCam(warmup_steps=0, leading=(3,)).double()):
         values = penalty(replicas, real, fake, draws())
         for i, network in enumerate(networks):
-            own = LeCam(start=0).double() if isinstance(penalty, LeCam) else penalty
+            own = LeCam(warmup_steps=0).double() if isinstance(penalty, LeCam) else penalty
             torch.testing.assert_close(values[i], own(network, real[i], fake[i], draws()))
     for loss in (BCE(), RelativisticAverage()):
         later = Unrolled(3, lr=0.2)(replicas, loss, real, fake)(fake)

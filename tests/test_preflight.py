@@ -13,9 +13,9 @@ from torch import nn
 
 from gan_lab import preflight
 from gan_lab.assembly import build
-from gan_lab.assembly.build import Rehearsal
+from gan_lab.assembly.build import DryRun
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.gan.losses import BCE
@@ -33,7 +33,7 @@ def quick(monkeypatch):
 
 
 def _checks(*overrides: str) -> dict[str, preflight.Check]:
-    return {check.name: check for check, _ in preflight.run_checks(Rehearsal(compose(*overrides)))}
+    return {check.name: check for check, _ in preflight.run_checks(DryRun(compose(*overrides)))}
 
 
 # Good configurations
@@ -99,7 +99,7 @@ def test_one_update_for_both_phases_and_norms_with_memory(norm):
             "loss=wasserstein remedy=[wgan_gp,pac] n_critic=2 n_generator=2 norm=none",
             ["(1+2) D on real and fakes", "(1+2) D on real and fakes, turn 2", "(3) G", "(3) G, turn 2"],
         ),
-        ("remedy=[balance,lecam] remedy.balance.most=0.5", ["(1+2) D on real and fakes", "(3) G"]),
+        ("remedy=[balance,lecam] remedy.balance.max_auc=0.5", ["(1+2) D on real and fakes", "(3) G"]),
         ("remedy=[unrolled,minibatch_stddev] conditional=true", ["(1) D on real", "(2) D on fakes", "(3) G"]),
     ],
 )
@@ -123,7 +123,7 @@ def same() -> Dataset:
 
 
 def torn() -> Dataset:
-    values = torch.rand(100, 1, 8, 8, generator=stream(0, "torn"))
+    values = torch.rand(100, 1, 8, 8, generator=make_generator(0, "torn"))
     values[7, 0, 3, 3] = torch.nan
     return Dataset(Part(values), Part(values[50:]))
 
@@ -240,7 +240,7 @@ def test_what_is_broken_fails_the_right_check_and_no_other(overrides, failing):
 
 def test_the_other_network_reached_in_a_turn_that_is_not_its_own_fails():
     """As a G that phase (2) reaches: by hand, for the step that this project has doesn't do it."""
-    stage = Rehearsal(compose(*TINY, "model.generator.hidden=[]", "model.discriminator.hidden=[]"))
+    stage = DryRun(compose(*TINY, "model.generator.hidden=[]", "model.discriminator.hidden=[]"))
     module = stage.module()
     weights = {player: [f"{player}.layers.0.{name}" for name in ("weight", "bias")] for player in PLAYERS.values()}
     d, g = weights["discriminator"], weights["generator"]
@@ -282,7 +282,7 @@ def test_a_survey_by_hand():
 
 
 def test_flaws_of_data_are_told():
-    values = torch.rand(200, 1, 4, 4, generator=stream(0, "flaws"))
+    values = torch.rand(200, 1, 4, 4, generator=make_generator(0, "flaws"))
     values[:20] = values[20]
     values[30:33] = 0.0
     labels = torch.tensor([0] * 190 + [1] * 10)
@@ -305,7 +305,7 @@ def test_flaws_of_data_are_told():
 def test_a_generator_that_hardly_looks_at_z_is_a_warning():
     dataset = same_but_varied()
     generator = Maker((1, 8, 8), 3, True, "sigmoid")
-    z = torch.randn(100, 3, generator=stream(0, "z"))
+    z = torch.randn(100, 3, generator=make_generator(0, "z"))
     train = survey(dataset.train, 0)
     with torch.no_grad():
         assert check_generator(generator, generator(z), z, dataset, train, 0).status == "pass"
@@ -315,17 +315,17 @@ def test_a_generator_that_hardly_looks_at_z_is_a_warning():
 
 
 def same_but_varied() -> Dataset:
-    part = Part(torch.rand(100, 1, 8, 8, generator=stream(0, "varied")))
+    part = Part(torch.rand(100, 1, 8, 8, generator=make_generator(0, "varied")))
     return Dataset(part, part)
 
 
 def test_noise_fills_the_range():
     train = survey(Part(torch.tensor([[-2.0, 5.0], [2.0, 6.0]])), 0)
-    drawn = noise(5000, train, False, stream(0, "test"))
+    drawn = noise(5000, train, False, make_generator(0, "test"))
     assert drawn.min(0).values.tolist() == pytest.approx([-2, 5], abs=0.01)
     assert drawn.max(0).values.tolist() == pytest.approx([2, 6], abs=0.01)
     assert drawn.mean(0).tolist() == pytest.approx([0, 5.5], abs=0.05)
-    assert noise(5000, train, True, stream(0, "test")).aminmax() == pytest.approx((0, 1), abs=0.01)
+    assert noise(5000, train, True, make_generator(0, "test")).aminmax() == pytest.approx((0, 1), abs=0.01)
 
 
 # The commands

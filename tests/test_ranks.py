@@ -15,7 +15,7 @@ from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import LabError, RunError
-from gan_lab.training.ddp import PLACE, Team
+from gan_lab.training.ddp import PLACE, ProcessGroup
 
 QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
 CHOICES = [each for each in small("optim", "sgd") if not each.startswith("callbacks.")]
@@ -32,7 +32,11 @@ REMEDIES = ("remedy=[r1,r2,ema,label_smoothing,historical_averaging,decay]", "re
 
 @pytest.mark.parametrize(
     "chosen",
-    [(), pytest.param(REMEDIES, marks=pytest.mark.slow), pytest.param(("conditional=true",), marks=pytest.mark.slow)],
+    [
+        (),
+        pytest.param(REMEDIES, marks=pytest.mark.slow),
+        pytest.param(("conditional=true",), marks=pytest.mark.slow),
+    ],
     ids=["plain", "remedies", "conditional"],
 )
 def test_two_processes_train_what_one_does(tmp_path, chosen):
@@ -76,15 +80,15 @@ def test_what_several_processes_cannot_do_is_refused(overrides, told):
 
 def test_who_starts_processes(monkeypatch):
     with pytest.raises(LabError, match="MASTER_ADDR"):
-        Team(2, nodes=2)
+        ProcessGroup(2, nodes=2)
     monkeypatch.setenv("NODE_RANK", "1")
     with pytest.raises(LabError, match=r"python -m gan_lab\.companion"):
-        Team(2)
+        ProcessGroup(2)
     monkeypatch.delenv("NODE_RANK")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     with pytest.raises(LabError, match="without torchrun"):
-        Team(2)
-    assert Team().leads
+        ProcessGroup(2)
+    assert ProcessGroup().leads
     assert "LOCAL_RANK" not in os.environ
 
 

@@ -133,7 +133,7 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("remedy=[n_critic] remedy.n_critic.n=3", "There is no key 'remedy.n_critic.n'"),
         ("remedy=[n_critic] n_critic=0", "n_critic=0 won't do"),
         ("remedy=[ema] remedy.ema.decay=1", "remedy.ema.decay=1 won't do: .* < 1"),
-        ("remedy=[decay] remedy.decay.share=0", "remedy.decay.share=0 won't do"),
+        ("remedy=[decay] remedy.decay.fraction=0", "remedy.decay.fraction=0 won't do"),
         ("remedy=[diffaugment] remedy.diffaugment.policy=color", "a list of some of color, translation, cutout"),
         ("remedy=[diffaugment] dataset=ring", "DiffAugment changes images .* shape \\(2,\\).\nUse instance noise"),
         ("remedy=[label_smoothing] loss=hinge", "Hinge has none.\nTake loss=bce"),

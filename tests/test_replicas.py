@@ -9,23 +9,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import OPTIONS, compose, kept_evaluators, training
+from conftest import OPTIONS, classifier_cache, compose, training
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from gan_lab.assembly.build import Rehearsal, Training, load
+from gan_lab.assembly.build import DryRun, Training, load
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.commands.evaluate import describe, evaluate
 from gan_lab.commands.train import fit
 from gan_lab.compare import compare, panels, snapshots
 from gan_lab.core.errors import LabError, RunError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
-from gan_lab.data.datamodule import Stream
+from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation import aggregate
-from gan_lab.evaluation.verdict import Judgement
+from gan_lab.evaluation.verdict import EvaluationResult
 from gan_lab.explore import Request, explore
 from gan_lab.gan.losses import BCE
 from gan_lab.gan.networks.replicated import Replicated
@@ -79,11 +79,11 @@ EXACT = {
 TOGETHER = {  # several a case: each costs some trainings
     "loss=hinge": ("remedy=[r1,ema,decay]",),
     "loss=wasserstein": ("remedy=[wgan_gp,n_critic,historical_averaging]", "n_critic=2", "dataset.samples=60"),
-    "loss=relativistic": ("remedy=[dragan,lecam,ttur,instance_noise]", "remedy.lecam.start=5", "n_generator=2"),
+    "loss=relativistic": ("remedy=[dragan,lecam,ttur,instance_noise]", "remedy.lecam.warmup_steps=5", "n_generator=2"),
     "loss=relativistic_average": ("remedy=[unrolled,mode_seeking,pac,r2]", "remedy.unrolled.k=2"),
     "loss=lsgan": ("remedy=[feature_matching,gdpp]", "latent_dim=2"),
     "loss=saturating": ("remedy=[label_smoothing,top_k]", "conditional=true"),
-    "loss=mse": ("remedy=[minibatch_discrimination,lecam]", "remedy.lecam.start=0"),
+    "loss=mse": ("remedy=[minibatch_discrimination,lecam]", "remedy.lecam.warmup_steps=0"),
     "loss=bce": ("remedy=[minibatch_stddev,dragan,historical_averaging]", "conditional=true"),
 }
 EXACT |= {case: (*MLP, case, *others) for case, others in TOGETHER.items()}
@@ -103,10 +103,10 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
     members = 2 if case in TOGETHER else 3
     settings = (*EXACT[case], "steps=20", "log_every=7")
     together = _fitted(tmp_path / "together", *settings, f"seed={SEED}", f"replicas={members}")
-    table = aggregate.trainer.loggers[0]._rows
+    table = together.trainer.loggers[0]._rows
     for i in range(members):
         alone = _fitted(tmp_path / f"{i}", *settings, f"seed={SEED + i}")
-        member = aggregate.module.member(i)
+        member = together.module.member(i)
         assert (member.seed, member.step) == (alone.module.seed, 20)
         for name, expected in alone.module.state_dict().items():
             torch.testing.assert_close(member.state_dict()[name], expected, rtol=0, atol=1e-8, msg=f"{i}: {name}")
@@ -115,11 +115,11 @@ def test_each_member_is_the_gan_that_its_seed_gives_alone(tmp_path, doubles, cas
                 assert table[step][f"{name}/{i}"] == pytest.approx(expected, abs=1e-8)
     mean = sum(table[14][f"loss/g/{i}"] for i in range(members)) / members
     assert table[14]["loss/g"] == pytest.approx(mean, abs=1e-12)
-    assert aggregate.module.generator.batched == (
+    assert together.module.generator.batched == (
         case not in ("rmsprop batch", "mse adamw group") and "conv" not in case
     )
-    assert aggregate.module.discriminator.batched == (
-        aggregate.module.generator.batched and "minibatch" not in str(EXACT[case])
+    assert together.module.discriminator.batched == (
+        together.module.generator.batched and "minibatch" not in str(EXACT[case])
     )
 
 
@@ -135,11 +135,11 @@ def test_the_stream_gives_each_member_its_own_order_wherever_it_starts(monkeypat
     if drawn:
         monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
     part = Part(torch.arange(7.0)[:, None])  # an epoch ends in the middle of a batch
-    together = torch.cat(list(Stream(part, 3, SEED, 25, marks=[4], replicas=2)))
-    assert aggregate.shape == (25, 2, 3, 1)
+    together = torch.cat(list(BatchStream(part, 3, SEED, 25, boundaries=[4], replicas=2)))
+    assert together.shape == (25, 2, 3, 1)
     for i in range(2):
-        assert torch.equal(together[:, i], torch.cat(list(Stream(part, 3, SEED + i, 25))))
-    late = torch.cat(list(Stream(part, 3, SEED, 25, start=13, marks=[5], replicas=2)))
+        assert torch.equal(together[:, i], torch.cat(list(BatchStream(part, 3, SEED + i, 25))))
+    late = torch.cat(list(BatchStream(part, 3, SEED, 25, start=13, boundaries=[5], replicas=2)))
     assert torch.equal(late, together[13:])
 
 
@@ -161,14 +161,14 @@ def test_stacked_networks_give_what_each_gives_alone(network, shape):
         torch.testing.assert_close(made[i], expected)
         expected.square().sum().backward()
         for name, parameter in alone.named_parameters():
-            torch.testing.assert_close(aggregate.networks.get_parameter(name).grad[i], parameter.grad)
-        member = aggregate.member(i)
+            torch.testing.assert_close(together.networks.get_parameter(name).grad[i], parameter.grad)
+        member = together.member(i)
         assert type(member) is type(alone)
         for name, value in alone.state_dict().items():
             torch.testing.assert_close(member.state_dict()[name], value, msg=name)
         with torch.no_grad():
             next(member.parameters()).zero_()
-    assert next(aggregate.parameters()).abs().min() > 0, "a member is a copy"
+    assert next(together.parameters()).abs().min() > 0, "a member is a copy"
 
 
 def test_no_member_beyond_the_last():
@@ -247,7 +247,7 @@ def test_a_member_that_blows_up_is_told_and_frozen_and_the_others_go_on(tmp_path
 
 @pytest.mark.parametrize("by", ["value", "gradient"])
 def test_a_member_that_blows_up_keeps_its_averages_to_itself(tmp_path, by):
-    chosen = ("remedy=[ema,lecam,historical_averaging]", "remedy.ema.decay=0.8", "remedy.lecam.start=5")
+    chosen = ("remedy=[ema,lecam,historical_averaging]", "remedy.ema.decay=0.8", "remedy.lecam.warmup_steps=5")
     trained = []
     for name in ("sound", "broken"):
         made, run = training(tmp_path / name, *SMALL, *chosen)
@@ -359,9 +359,11 @@ def test_tensorboard_shows_the_mean_alone(judged):
     assert value == pytest.approx(row[["loss/g/0", "loss/g/1", "loss/g/2"]].mean(), rel=1e-5)
 
 
-def _judgement(collapse: str, modes: int, copies: bool = False, likeness: str = "good", **metrics) -> Judgement:
+def _judgement(collapse: str, modes: int, copies: bool = False, likeness: str = "good", **metrics) -> EvaluationResult:
     verdict = {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": "…"}
-    return Judgement({"modes_robust": modes, **metrics}, {}, {}, torch.tensor([modes] * 8), verdict, "their own values")
+    return EvaluationResult(
+        {"modes_robust": modes, **metrics}, {}, {}, torch.tensor([modes] * 8), verdict, "their own values"
+    )
 
 
 def test_the_verdict_of_all_is_the_worst_and_says_how_many():
@@ -371,7 +373,7 @@ def test_the_verdict_of_all_is_the_worst_and_says_how_many():
         2: _judgement("covered", 8, copies=True, kl_data=0.1),
         4: _judgement("partial", 6, kl_data=None),
     }
-    whole = aggregate.together(judgements, replicas=5, seed=10)
+    whole = aggregate.combine(judgements, replicas=5, seed=10)
     assert {key: whole.verdict[key] for key in ("collapse", "copies", "likeness")} == {
         "collapse": "collapsed",
         "copies": True,
@@ -424,7 +426,7 @@ def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_al
     made, run = training(tmp_path / "run", *settings, "replicas=2", "~callbacks.verdict", f"seed={SEED}")
     fit(made, run)
     alone = build_module(compose(*settings, f"seed={SEED + 1}"), made.datamodule.dataset)
-    z = alone.latent((6, 3), stream(SEED + 1, "pictures/latent"))
+    z = alone.latent((6, 3), make_generator(SEED + 1, "pictures/latent"))
     torch.testing.assert_close(drawn[0][1], alone.sample(z))
     assert sorted(path.name for path in run.images.glob("*map*")) == ["heatmap_0.png", "heatmap_1.png"]
 
@@ -452,8 +454,8 @@ def test_mixed_precision(tmp_path, little_images, model, capsys):
 
 
 def test_evaluate_judges_all_members_or_one(judged):
-    every = evaluate(judged, 200, 2, 1, None, kept_evaluators())
-    ones = [evaluate(judged, 200, 2, 1, None, kept_evaluators(), member=i) for i in range(3)]
+    every = evaluate(judged, 200, 2, 1, None, classifier_cache())
+    ones = [evaluate(judged, 200, 2, 1, None, classifier_cache(), member=i) for i in range(3)]
     assert (every["members"], ones[2]["members"]) == ([0, 1, 2], [2])
     values = [one["mean"]["coverage"] for one in ones]
     assert every["mean"]["coverage"] == pytest.approx(statistics.fmean(values))
@@ -461,19 +463,19 @@ def test_evaluate_judges_all_members_or_one(judged):
     assert len(every["verdicts"]) == 6
     assert "member 2: " in describe(every)
     with pytest.raises(LabError, match="no member 3"):
-        evaluate(judged, 200, 1, 1, None, kept_evaluators(), member=3)
+        evaluate(judged, 200, 1, 1, None, classifier_cache(), member=3)
 
 
 def test_explore_looks_at_the_member_that_is_named(judged):
     ask = {"op": "grid", "a": "1", "b": "2", "by": "seed", "n": 4, "mode": "linear", "normalize": "false"}
     ask |= {"pairs": 1, "confidence": 0.9, "seed": 0, "tries": 10}
-    first, third = (explore(judged, Request(**ask, member=m), 1, None, kept_evaluators()) for m in (None, 2))
+    first, third = (explore(judged, Request(**ask, member=m), 1, None, classifier_cache()) for m in (None, 2))
     assert "member 0" in first
     assert "member 2" in third
     tables = [pd.read_csv(path) for path in sorted(judged.explore.glob("*.csv"))]
     assert len(tables) == 2, "neither overwrites the other"
     with pytest.raises(LabError, match="no member 3"):
-        explore(judged, Request(**ask, member=3), 1, None, kept_evaluators())
+        explore(judged, Request(**ask, member=3), 1, None, classifier_cache())
 
 
 def test_a_comparison_counts_members_as_runs_of_their_seeds(judged, tmp_path):
@@ -496,7 +498,7 @@ def test_a_comparison_counts_members_as_runs_of_their_seeds(judged, tmp_path):
 
 
 def test_the_checks_before_a_training_look_at_the_first_member():
-    stage = Rehearsal(compose(*BARE, *MLP, "replicas=3", f"seed={SEED}"))
+    stage = DryRun(compose(*BARE, *MLP, "replicas=3", f"seed={SEED}"))
     alone = build_module(compose(*BARE, *MLP, f"seed={SEED}"), stage.dataset)
     assert _same(stage.module(), alone)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, ROOT, command, kept_evaluators, run_here, small, training
+from conftest import OPTIONS, ROOT, classifier_cache, command, run_here, small, training
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
@@ -74,7 +74,7 @@ CASES |= {
     if case not in DEFAULTS and case[0] != "remedy" and not _presets(*case)
 }
 CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _gathered())}
-SOON = {"lecam": "remedy.lecam.start=3", "ema": "remedy.ema.decay=0.8", "balance": "remedy.balance.most=0.5"}
+SOON = {"lecam": "remedy.lecam.warmup_steps=3", "ema": "remedy.ema.decay=0.8", "balance": "remedy.balance.max_auc=0.5"}
 CASES = {case: [*settings, *(soon for name, soon in SOON.items() if name in case)] for case, settings in CASES.items()}
 CASES |= {
     each: [*CASES["loss=mse"], each]
@@ -121,7 +121,7 @@ class SnapshotAt(Callback):
 def _killed(folder: Path, at: int, *overrides: str) -> tuple[Run, Run]:
     """A run as a kill at that step left it, and the same run that nothing has interrupted."""
     made, whole = training(folder / "whole", *SHORT, *overrides)
-    made.datamodule.marks = [*made.datamodule.marks, at]
+    made.datamodule.boundaries = [*made.datamodule.boundaries, at]
     made.trainer.callbacks.append(SnapshotAt(at, whole, folder / "killed"))
     fit(made, whole)
     return Run(folder / "killed"), whole
@@ -214,7 +214,7 @@ def test_a_signal_stops_a_run_in_good_order_and_it_goes_on_as_if_nothing_had_hap
     fit(made, whole)
     before = signal.getsignal(number)
     made, stopped = training(tmp_path / "stopped", *SHORT, *overrides)
-    made.datamodule.marks = [*made.datamodule.marks, 7]
+    made.datamodule.boundaries = [*made.datamodule.boundaries, 7]
     made.trainer.callbacks.insert(0, RaiseAt(7, number))
     summary, code = fit(made, stopped)
     assert (summary["status"], summary["steps"], code) == ("interrupted", 7, 128 + number)
@@ -281,7 +281,7 @@ def test_two_damaged_checkpoints_are_told_with_the_way_out(tmp_path):
 
 # With other settings, by train.py itself: it alone knows what was said on the command line.
 
-STARTED = (*SHORT, *PATTERN, "optim.lr=0.01", f"cache_dir={kept_evaluators()}", "callbacks.pictures.every=100")
+STARTED = (*SHORT, *PATTERN, "optim.lr=0.01", f"cache_dir={classifier_cache()}", "callbacks.pictures.every=100")
 
 
 @contextmanager

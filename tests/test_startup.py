@@ -1,11 +1,11 @@
 """What the benchmark of start-up and memory measures is what it says."""
 
 import pytest
-from conftest import kept_evaluators
+from conftest import classifier_cache
 
 from gan_lab.benchmark.startup import measure_memory, measure_startup
 
-HERE = (f"cache_dir={kept_evaluators()}", "logger=table")
+HERE = (f"cache_dir={classifier_cache()}", "logger=table")
 
 
 @pytest.mark.slow
@@ -18,6 +18,6 @@ def test_seconds_are_told_for_each_and_the_first_step_needs_the_imports():
 
 @pytest.mark.slow
 def test_digits_train_in_150_mib_beside_torch_and_lightning():
-    used = measure_memory(("steps=200", f"cache_dir={kept_evaluators()}"))
+    used = measure_memory(("steps=200", f"cache_dir={classifier_cache()}"))
     assert used["training"] - used["imports"] == pytest.approx(used["beyond"])
     assert 0 < used["beyond"] <= 150

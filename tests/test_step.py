@@ -10,7 +10,7 @@ from conftest import compose, training
 from torch.nn.functional import leaky_relu, linear, relu, softplus
 
 from gan_lab.assembly.instantiate import build_module
-from gan_lab.core.rng import Draws, stream
+from gan_lab.core.rng import StepRNG, make_generator
 from gan_lab.gan.remedies.input_transforms import DiffAugment
 
 SEED, B, LR, STEPS, SLOPE = 3, 8, 0.1, 4, 0.3
@@ -43,10 +43,10 @@ class Loop:
 
     def __init__(self, made, before):
         self.d, self.g = before.discriminator, before.generator
-        part, order = made.datamodule.dataset.train, torch.randperm(40, generator=stream(SEED, "order", 0))
-        epochs = [order, *(torch.randperm(40, generator=stream(SEED, "order", epoch)) for epoch in (1, 2, 3))]
+        part, order = made.datamodule.dataset.train, torch.randperm(40, generator=make_generator(SEED, "order", 0))
+        epochs = [order, *(torch.randperm(40, generator=make_generator(SEED, "order", epoch)) for epoch in (1, 2, 3))]
         self.batches = part[torch.cat(epochs)].split(B)
-        self.latents, self.rows, self.lr = stream(SEED, "latent"), [], LR
+        self.latents, self.rows, self.lr = make_generator(SEED, "latent"), [], LR
 
     def z(self):
         return torch.randn(B, 3, generator=self.latents)
@@ -130,7 +130,7 @@ def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
     loop = Loop(made, before)
 
     def pay(real, fake):
-        drawn = stream(SEED, "remedies", len(loop.rows))
+        drawn = make_generator(SEED, "remedies", len(loop.rows))
         share = torch.rand(B, 1, generator=drawn)
         around = real + real.std(correction=0) / 2 * torch.rand(B, 2, generator=drawn)
         between = share * real + (1 - share) * fake
@@ -185,7 +185,7 @@ def test_random_remedies_draw_anew_in_every_turn(tmp_path):
 
     def pay(real, fake):
         turn = next(turns)  # each step's last turn has its first number: 1, 0; 3, 2; …
-        share = torch.rand(B, 1, generator=stream(SEED, "remedies", turn if turn % 2 else turn - 2))
+        share = torch.rand(B, 1, generator=make_generator(SEED, "remedies", turn if turn % 2 else turn - 2))
         return 10 * (loop.slopes(share * real + (1 - share) * fake).sqrt() - 1).square().mean()
 
     loop.play(loop.of_d, loop.of_g, n_critic=2, pay=pay)
@@ -256,7 +256,7 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
 
 
 def test_g_learns_from_its_best_samples_alone(tmp_path):
-    made, before = _trained(tmp_path / "run", "remedy=[top_k]", "remedy.top_k.share=0.25", "remedy.top_k.steps=2")
+    made, before = _trained(tmp_path / "run", "remedy=[top_k]", "remedy.top_k.fraction=0.25", "remedy.top_k.steps=2")
     loop = Loop(made, before)
 
     def of_g(z, made, shown, real):
@@ -285,7 +285,7 @@ def test_both_networks_are_held_to_their_past(tmp_path):
 
 
 def test_d_waits_in_exactly_the_turns_in_which_it_wins(tmp_path):
-    chosen = ("remedy=[balance,r1]", "remedy.balance.most=0.6", "n_critic=2", "optim_g.lr=1")
+    chosen = ("remedy=[balance,r1]", "remedy.balance.max_auc=0.6", "n_critic=2", "optim_g.lr=1")
     made, before = _trained(tmp_path / "run", *chosen, steps=8)
     loop, waited = Loop(made, before), []
 
@@ -308,7 +308,7 @@ def test_d_waits_in_exactly_the_turns_in_which_it_wins(tmp_path):
 
 
 def test_lecam_moves_its_averages_before_it_counts(tmp_path):
-    chosen = ("remedy=[lecam]", "remedy.lecam.start=2", "remedy.lecam.decay=0.6", "remedy.lecam.weight=2")
+    chosen = ("remedy=[lecam]", "remedy.lecam.warmup_steps=2", "remedy.lecam.decay=0.6", "remedy.lecam.weight=2")
     made, before = _trained(tmp_path / "run", *chosen, steps=5)
     loop, means = Loop(made, before), [0.0, 0.0]
 
@@ -368,7 +368,7 @@ def test_real_samples_fakes_and_gs_samples_are_shown_with_noise_and_in_packs(tmp
 
     def show(x, t, turn):
         std = max(0.0, 0.5 * (1 - t / 3))
-        noise = torch.randn(B, 2, generator=drawn.setdefault(t, stream(SEED, "remedies", t)))
+        noise = torch.randn(B, 2, generator=drawn.setdefault(t, make_generator(SEED, "remedies", t)))
         noisy = x + std * noise
         return torch.stack([noisy[4 * i : 4 * i + 4].flatten() for i in range(2)])
 
@@ -384,9 +384,9 @@ def test_images_are_changed_alike_wherever_d_sees_them(tmp_path):
     made.module.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
     made.module.generator.register_forward_hook(lambda *args: made_by_g.append(args[2].detach().clone()))
     made.trainer.fit(made.module, made.datamodule)
-    order = torch.randperm(1437, generator=stream(SEED, "order", 0))
+    order = torch.randperm(1437, generator=make_generator(SEED, "order", 0))
     plain = [made.datamodule.dataset.train[order[:B]], *made_by_g]
-    draws = Draws([SEED], (), "remedies", 0, torch.device("cpu"))
+    draws = StepRNG([SEED], (), "remedies", 0, torch.device("cpu"))
     assert len(seen) == len(plain) == 4
     for shown, samples in zip(seen, plain, strict=True):
         torch.testing.assert_close(shown, DiffAugment()(samples, 0, draws))
@@ -415,7 +415,7 @@ def _rates(made):
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, share):
     keep = [each for each in PLAIN if each != "~callbacks.checkpoint"]
-    settings = [*keep, "optim_g.lr=0.02", "remedy=[decay]", f"remedy.decay.share={share}", "joint_d_update=true"]
+    settings = [*keep, "optim_g.lr=0.02", "remedy=[decay]", f"remedy.decay.fraction={share}", "joint_d_update=true"]
     made, run = training(tmp_path / "run", *settings, "steps=8", "callbacks.checkpoint.every=3")
     made.datamodule.steps, first = 5, _rates(made)  # its data end early: it is stopped at step 5
     made.trainer.fit(made.module, made.datamodule)
@@ -447,7 +447,7 @@ def test_a_class_is_told_wherever_d_is_asked(tmp_path):
     loop = Loop(made, before)
     assert build_module(compose(*PLAIN, "conditional=true"), made.datamodule.dataset).latent_dim == 3 + 8
     part = made.datamodule.dataset.train
-    order = torch.randperm(40, generator=stream(SEED, "order", 0))
+    order = torch.randperm(40, generator=make_generator(SEED, "order", 0))
     for t in range(STEPS):
         chosen = order[t * B : t * B + B]
         real, told = part[chosen], torch.eye(8)[part.labels[chosen]]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, kept_evaluators, training
+from conftest import ROOT, classifier_cache, command, training
 from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import LabError, RunError
-from gan_lab.core.io import damage
+from gan_lab.core.io import corruption
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.evaluation import classifier
@@ -22,7 +22,7 @@ SMALL = (
     "batch_size=8",
     "callbacks.verdict.samples=500",
 )
-SMALL = (*SMALL, f"cache_dir={kept_evaluators()}")
+SMALL = (*SMALL, f"cache_dir={classifier_cache()}")
 
 
 @pytest.mark.parametrize("kib", [76, pytest.param(300, marks=pytest.mark.slow)])
@@ -112,13 +112,13 @@ def test_one_process_at_a_time_trains_a_run(tmp_path):
 
 
 def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
-    made = classifier.evaluator(images.digits(), kept_evaluators())
-    (whole,) = Path(kept_evaluators()).glob(f"evaluator_{classifier.key_of(images.digits())}.pt")
+    made = classifier.label_classifier(images.digits(), classifier_cache())
+    (whole,) = Path(classifier_cache()).glob(f"evaluator_{classifier.key_of(images.digits())}.pt")
     path = tmp_path / whole.name
     other = f"""
 import pathlib, shutil, time
-from gan_lab.files import alone
-with alone(pathlib.Path({str(path)!r}), "making it") as waited:
+from gan_lab.files import file_lock
+with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)
     shutil.copy({str(whole)!r}, {str(path)!r})
@@ -127,7 +127,7 @@ with alone(pathlib.Path({str(path)!r}), "making it") as waited:
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "False"
     monkeypatch.setattr(classifier, "_trained", lambda *_: pytest.fail("trained a second time"))
-    assert classifier.evaluator(images.digits(), tmp_path).accuracy == made.accuracy
+    assert classifier.label_classifier(images.digits(), tmp_path).accuracy == made.accuracy
     assert "Waiting for another process, which is training the evaluator" in capsys.readouterr().err
     process.wait(timeout=30)
 
@@ -136,18 +136,18 @@ def test_a_read_only_cache_is_no_hindrance(tmp_path, small_disk, monkeypatch, ca
     monkeypatch.setattr(classifier, "SAMPLES_SEEN", 2_000)
     monkeypatch.setattr(classifier, "EPOCHS", (1, 1))
     folder = small_disk(100, "ro")
-    assert classifier.evaluator(images.digits(), folder / "cache").accuracy > 0
+    assert classifier.label_classifier(images.digits(), folder / "cache").accuracy > 0
     assert "can't be kept" in capsys.readouterr().err
 
 
 def test_damage_is_told_by_the_checksums(tmp_path):
     file = tmp_path / "file.pt"
     torch.save({"weight": torch.arange(1000.0)}, file)
-    assert damage(file.read_bytes()) is None
+    assert corruption(file.read_bytes()) is None
     whole = file.read_bytes()
     place = whole.index(torch.arange(1000.0).numpy().tobytes()) + 2000
     file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     torch.load(file, weights_only=True)  # torch itself doesn't notice
-    assert "checksum" in damage(file.read_bytes())
+    assert "checksum" in corruption(file.read_bytes())
     file.write_bytes(whole[:-1])
-    assert damage(file.read_bytes()) is not None
+    assert corruption(file.read_bytes()) is not None

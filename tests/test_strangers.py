@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import command_here, compose, kept_evaluators, pack
+from conftest import classifier_cache, command_here, compose, pack
 from torch.optim import Adam
 
 from gan_lab.assembly.build import Training, build, gan_and_data
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.xdist_group("strangers")  # its run is made once
 TINY = (
     *("steps=4", "batch_size=4", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "log_every=2"),
     *("callbacks.checkpoint.every=2", "callbacks.verdict.samples=50", "callbacks.verdict.every=4", "logger=table"),
-    *("callbacks.pictures.every=4", f"cache_dir={kept_evaluators()}", "~callbacks.progress"),
+    *("callbacks.pictures.every=4", f"cache_dir={classifier_cache()}", "~callbacks.progress"),
 )
 
 
@@ -65,9 +65,9 @@ def run(trained, tmp_path) -> Path:
 
 COMMANDS = {
     "resume": ("train.py", "resume=run", "steps=6"),
-    "evaluate": ("scripts/evaluate.py", "run=run", "samples=50", "seeds=1", f"cache_dir={kept_evaluators()}"),
-    "explore": ("scripts/explore.py", "run=run", "op=grid", "n=2", f"cache_dir={kept_evaluators()}"),
-    "backquery": ("scripts/backquery.py", "run=run", "dataset=digits", "label=5", f"cache_dir={kept_evaluators()}"),
+    "evaluate": ("scripts/evaluate.py", "run=run", "samples=50", "seeds=1", f"cache_dir={classifier_cache()}"),
+    "explore": ("scripts/explore.py", "run=run", "op=grid", "n=2", f"cache_dir={classifier_cache()}"),
+    "backquery": ("scripts/backquery.py", "run=run", "dataset=digits", "label=5", f"cache_dir={classifier_cache()}"),
 }
 
 
@@ -553,7 +553,7 @@ def test_links_in_a_strangers_folder_are_not_followed(run, name):
             use()
 
 
-SWEEP = ("-m", "loss=bce", "steps=1", "hydra.sweep.dir=sweep", f"cache_dir={kept_evaluators()}")
+SWEEP = ("-m", "loss=bce", "steps=1", "hydra.sweep.dir=sweep", f"cache_dir={classifier_cache()}")
 
 
 @pytest.mark.parametrize("content", ["x", '{"overrides": [5]}', "[" * 100_000, "other"])
@@ -589,7 +589,7 @@ ODD_SETTINGS = {
     "more digits than a number has": {"steps": 10**400},
     "an option of Lightning's trainer": {"trainer": {"accelerator": "cpu", "accumulate_grad_batches": 2}},
     "a run for a callback": {
-        "callbacks": {"c": {"_target_": "gan_lab.training.callbacks.loss_curves.Curves", "run": {"a": 1}}}
+        "callbacks": {"c": {"_target_": "gan_lab.training.callbacks.loss_curves.LossCurves", "run": {"a": 1}}}
     },
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import pytest
-from conftest import ROOT, command, compose, kept_evaluators
+from conftest import ROOT, classifier_cache, command, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
@@ -28,7 +28,7 @@ TINY = (
     "callbacks.verdict.samples=300",
     "callbacks.pictures.images=9",
     "logger=table",
-    f"cache_dir={kept_evaluators()}",
+    f"cache_dir={classifier_cache()}",
 )
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from gan_lab.assembly import build
 from gan_lab.commands.train import fit
 from gan_lab.config import launchers
-from gan_lab.config.schema import Is
+from gan_lab.config.schema import ValueSpec
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.training import cpu_threads
@@ -46,7 +46,7 @@ def test_a_thread_for_each_thousand_million_operations_as_far_as_there_are_cores
 def test_small_networks_get_one(little_images, monkeypatch, option):
     monkeypatch.setattr(build, "cores", lambda: 64)
     cfg = compose(f"experiment={option}", *PARTNERS.get(option, ())) if option != "default" else compose()
-    build.Rehearsal(cfg)
+    build.DryRun(cfg)
     assert cfg.threads == 1
 
 
@@ -59,7 +59,7 @@ def test_large_ones_get_more_whatever_was_drawn_before(little_images, monkeypatc
     ]
     cfg = compose(*wide)
     try:
-        build.Rehearsal(cfg)
+        build.DryRun(cfg)
         assert (cfg.threads, torch.get_num_threads()) == (2, 2)  # most of it in products of 2·512·2048² = 4.3e9
     finally:
         torch.set_num_threads(1)
@@ -146,6 +146,6 @@ def test_jobs_side_by_side_share_the_cores(monkeypatch, launcher, expected):
 
 
 def test_what_threads_may_be():
-    rule = Is(int, low=1, high=8, among=("auto", "tune"))
+    rule = ValueSpec(int, low=1, high=8, among=("auto", "tune"))
     assert [rule.fits(each) for each in (1, "auto", "tune", 0, "fast", 9, True, None, 1.5)] == [True] * 3 + [False] * 6
     assert str(rule) == "a whole number ≥ 1 and ≤ 8 or auto or tune"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, command, command_here, kept_evaluators
+from conftest import ROOT, classifier_cache, command, command_here
 
 from gan_lab.data import images
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 
 QUICK = (
     "model.generator.hidden=[16]",
@@ -23,7 +23,7 @@ QUICK = (
     "batch_size=8",
     "callbacks.pictures.images=9",
     "callbacks.verdict.samples=500",
-    f"cache_dir={kept_evaluators()}",
+    f"cache_dir={classifier_cache()}",
 )
 
 
@@ -37,7 +37,9 @@ pytestmark = pytest.mark.xdist_group("train")  # its run is made once
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run, its process and its folder."""
-    evaluator(images.digits(), kept_evaluators())  # here: the command would say that it waits for another worker's
+    label_classifier(
+        images.digits(), classifier_cache()
+    )  # here: the command would say that it waits for another worker's
     cwd = tmp_path_factory.mktemp("train")
     done = command("train.py", "loss=bce", "optim=adam", "steps=60", *QUICK, cwd=cwd)
     assert done.returncode == 0, done.stderr
@@ -220,7 +222,7 @@ def test_mnist(tmp_path, mnist_dir):
         "model.channels=8",
         "steps=3",
         "callbacks.verdict.samples=500",
-        f"cache_dir={kept_evaluators()}",
+        f"cache_dir={classifier_cache()}",
     )
     done = command("train.py", "dataset=mnist", f"data_dir={mnist_dir}", *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

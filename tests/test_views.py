@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import Draws
+from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.input_transforms import DiffAugment, InstanceNoise, Pack, sample_axes
 
 
 def draws(seed=0):
-    return Draws([seed], (), "test", 0, torch.device("cpu"))
+    return StepRNG([seed], (), "test", 0, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("shape", "axes"), [((7, 2), 1), ((3, 7, 2), 1), ((7, 1, 28, 28), 3), ((3, 7, 1, 28, 28), 3)])

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import ROOT, kept_evaluators
+from conftest import ROOT, classifier_cache
 from tqdm import tqdm
 
-from gan_lab.core.io import HALF
+from gan_lab.core.io import TMP_PREFIX
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 
 # Tiny networks and a checkpoint every few steps, so that many kills fall into what lies between two of them.
 COMMON = (
@@ -52,8 +52,8 @@ CONFIGURATIONS = (
     ("steps=500", *MLP, "dataset=pattern1010", "optim=rmsprop", "norm=spectral", "latent=uniform"),
     ("steps=400", *MLP, "dataset=stacked_digits", "dataset.samples=1000", "optim=adamw", "norm=batch"),
     ("steps=500", *MLP, "dataset=grid", "optim_d=sgd", "norm=group", "activation=gelu", "joint_d_update=true"),
-    ("steps=300", *MLP, "replicas=3", "remedy=[ema,lecam]", "remedy.lecam.start=50"),
-    ("steps=400", *MLP, "remedy=[ema,historical_averaging,balance]", "remedy.balance.most=0.8"),
+    ("steps=300", *MLP, "replicas=3", "remedy=[ema,lecam]", "remedy.lecam.warmup_steps=50"),
+    ("steps=400", *MLP, "remedy=[ema,historical_averaging,balance]", "remedy.balance.max_auc=0.8"),
     ("steps=400", *MLP, "conditional=true", "remedy=[instance_noise]"),
     ("steps=300", *MLP, "dataset=stacked_digits", "dataset.samples=1000", "remedy=[pac]", "workers=2"),
     ("steps=100", *CONV, "norm=batch", "remedy=[diffaugment]"),
@@ -75,7 +75,7 @@ def differences(run: Run, expected: Run) -> list[str]:
     )
     found += [f"{name}: only in one" for name in sorted(pictures.keys() ^ others.keys())]
     found += [name for name in sorted(pictures.keys() & others.keys()) if pictures[name] != others[name]]
-    return found + [f"{path.name}: left behind" for path in run.folder.rglob(f"{HALF}*")]
+    return found + [f"{path.name}: left behind" for path in run.folder.rglob(f"{TMP_PREFIX}*")]
 
 
 def _files(run: Run) -> list[Path]:
@@ -161,7 +161,7 @@ class Trainer:
 
     def _where(self) -> str:
         run, steps = self.run, int(next(each for each in self.overrides if each.startswith("steps="))[6:])
-        halves = {path.parent.name for path in run.folder.rglob(f"{HALF}*")}
+        halves = {path.parent.name for path in run.folder.rglob(f"{TMP_PREFIX}*")}
         if not run.config.is_file():
             return "start-up, before there was a run"
         if run.checkpoint.parent.name in halves:
@@ -197,7 +197,7 @@ class Torture:
 
     def prepare(self, which: int) -> None:
         """Trains a configuration without interruption."""
-        evaluator(images.digits(), kept_evaluators())  # its training isn't part of a life
+        label_classifier(images.digits(), classifier_cache())  # its training isn't part of a life
         trainer = Trainer(self.folder / f"whole_{which}", self._overrides(which))
         started = time.monotonic()
         trainer.finish()
@@ -236,7 +236,7 @@ class Torture:
         return {"number": number, "configuration": which, "kills": kills, "differences": found}
 
     def _overrides(self, which: int) -> tuple[str, ...]:
-        return (*self.configurations[which], f"cache_dir={kept_evaluators()}")
+        return (*self.configurations[which], f"cache_dir={classifier_cache()}")
 
 
 def main() -> int:

@@ -30,9 +30,9 @@ from gan_lab.data.dataset import Dataset
 from gan_lab.data.digest import digest_of, refuse_other_data
 from gan_lab.training import cpu_threads
 from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, fill
-from gan_lab.training.callbacks.evaluation import Verdict
-from gan_lab.training.callbacks.nan_guard import Finite
-from gan_lab.training.ddp import Team
+from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.nan_guard import NaNGuard
+from gan_lab.training.ddp import ProcessGroup
 from gan_lab.training.gan_module import GANModule
 
 MACHINE = ("threads", "devices", "num_nodes", "workers", "compile")
@@ -63,7 +63,7 @@ class Training:
     stop: StopOnSignal
     about: dict[str, Any]
     remedies: dict[str, dict[str, Any]]
-    team: Team
+    team: ProcessGroup
     resumed: Path | None = None
 
 
@@ -95,7 +95,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     dataset, module = gan_and_data(cfg)
     digest = digest_of(dataset)
     own = own_metrics(cfg, dataset)
-    team = Team(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
+    team = ProcessGroup(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
     if checkpoint and team.leads and not cfg.force:
         mend = "Put those back, or start a new run. force=true makes it go on with the new ones."
         refuse_other_data(checkpoint, digest, run.folder, mend)
@@ -106,23 +106,23 @@ def build(cfg: DictConfig, run: Run) -> Training:
         for network in (module.generator, module.discriminator):
             network.compile()
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
-    for verdict in (callback for callback in callbacks if isinstance(callback, Verdict)):
+    for verdict in (callback for callback in callbacks if isinstance(callback, Evaluation)):
         verdict.own = own
-    marks = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
+    boundaries = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     workers = cfg.get("workers", 0)  # runs of older versions have none
-    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, marks, workers, digest)
+    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, boundaries, workers, digest)
     timer, stop = Timer(), StopOnSignal()
     if not team.leads:  # one process shows and writes; keeping is done together
         callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
     asked = cfg.logger.items() if team.leads else ()
     loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in asked]
-    trainer = _trainer(cfg, [timer, stop, Finite(), *callbacks], loggers, run, checkpoint)
+    trainer = _trainer(cfg, [timer, stop, NaNGuard(), *callbacks], loggers, run, checkpoint)
     device = trainer.strategy.root_device
     if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
         say("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
     if checkpoint:
         try:
-            check_form(checkpoint, module, [timer, *callbacks], (*module.lead, *dataset.shape), device)
+            check_form(checkpoint, module, [timer, *callbacks], (*module.replica_dims, *dataset.shape), device)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
             raise LabError(
@@ -137,7 +137,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     return Training(module, datamodule, trainer, callbacks, timer, stop, about, remedies, team, resumed)
 
 
-class Rehearsal:
+class DryRun:
     """What a training by this configuration would be made of, for trials before it: the training itself is untouched.
 
     Attributes:
@@ -164,11 +164,13 @@ class Rehearsal:
     def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
         """Lets a module train for so many steps, as the training would begin; a row of its log is due at every step."""
         module.steps, module.log_every = steps, 1
-        _play(self._cfg, self.dataset, module, *callbacks, marks=[1])
+        _play(self._cfg, self.dataset, module, *callbacks, boundaries=[1])
 
 
-def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback, marks: Sequence[int]) -> None:
-    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, marks)
+def _play(
+    cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback, boundaries: Sequence[int]
+) -> None:
+    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, boundaries)
     try:
         _trainer(cfg, callbacks, []).fit(module, data)
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt
@@ -178,7 +180,7 @@ def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.C
 def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
     """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
     if cfg.threads == "auto":
-        z = torch.zeros(*module.lead, 2 * module.remedies.pack, module.latent_dim)
+        z = torch.zeros(*module.replica_dims, 2 * module.remedies.pack, module.latent_dim)
         module.eval()  # changes nothing: no statistics, no dropout
         share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
         product = cpu_threads.typical_product(
@@ -198,7 +200,7 @@ def _tuned(cfg: DictConfig, dataset: Dataset) -> int:
     def seconds() -> float:
         module, watch = build_module(cfg, dataset), cpu_threads.Stopwatch()
         module.steps = module.log_every = cpu_threads.TRIAL_STEPS
-        _play(cfg, dataset, module, watch, marks=[1])
+        _play(cfg, dataset, module, watch, boundaries=[1])
         return watch.seconds / watch.steps
 
     return cpu_threads.fastest(seconds, cpu_threads.candidates(cores()))

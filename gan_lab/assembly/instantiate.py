@@ -19,19 +19,19 @@ from torch.nn.functional import one_hot
 from gan_lab.config.references import refuse_unresolved
 from gan_lab.config.targets import is_known, refuse_foreign, refuse_foreign_object, targets
 from gan_lab.core.errors import LabError, out_of_memory
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.metrics.custom import Failed, Metric, measure
 from gan_lab.evaluation.metrics.registry import Undefined
 from gan_lab.gan.latent import WithClass
 from gan_lab.gan.losses import Loss, Smoothed
 from gan_lab.gan.networks import mlp
-from gan_lab.gan.networks.conditional import Given, joined_shape
+from gan_lab.gan.networks.conditional import ConditionalDiscriminator, joined_shape
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies import Remedies
-from gan_lab.gan.remedies.generator_losses import Aim
-from gan_lab.gan.remedies.input_transforms import View
+from gan_lab.gan.remedies.generator_losses import GeneratorLoss
+from gan_lab.gan.remedies.input_transforms import InputTransform
 from gan_lab.gan.remedies.penalties import LeCam, Penalty
 from gan_lab.training.callbacks.checkpoints import memory_of_a_step
 from gan_lab.training.gan_module import GANModule
@@ -83,7 +83,9 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
         counts = dataset.train.label_counts(len(dataset.classes))
         classes, latent = len(dataset.classes), WithClass(latent, tuple((counts.double() / counts.sum()).tolist()))
     flat = len(dataset.shape) == 1 or _is(cfg.model.discriminator, mlp.Discriminator)
-    views = [made_of(f"remedy.{name}", node, View) for name, node in _remedies(cfg) if _is(node, View)]
+    input_transforms = [
+        made_of(f"remedy.{name}", node, InputTransform) for name, node in _remedies(cfg) if _is(node, InputTransform)
+    ]
     rest: dict[str, Any] = {
         "latent": latent,
         "latent_dim": cfg.latent_dim + classes,
@@ -94,7 +96,7 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
         **{key: cfg[key] for key in ("steps", "seed", "log_every", "joint_d_update", "n_critic", "n_generator")},
     }
     shown = dataset.shape
-    for view in sorted(views, key=lambda view: view.order):
+    for view in sorted(input_transforms, key=lambda view: view.order):
         shown = view.shown_shape(shown)
     asked = {"shape": dataset.shape, "latent_dim": cfg.latent_dim + classes, "bounded": dataset.bounded}
     judged = joined_shape(shown, classes, flat) if classes else shown
@@ -119,10 +121,10 @@ def _is(node: DictConfig, *kinds: type) -> bool:
     return isinstance(made, type) and issubclass(made, kinds)
 
 
-def _made_remedies(cfg: DictConfig, lead: Sequence[int]) -> Remedies:
+def _made_remedies(cfg: DictConfig, replica_dims: Sequence[int]) -> Remedies:
     """What the step plays: the loss and the networks have taken theirs."""
     taken = (Smoothed, MinibatchStddev, MinibatchDiscrimination)
-    known: dict[str, Any] = {"leading": lead}
+    known: dict[str, Any] = {"leading": replica_dims}
     own = [(f"remedy.{name}", node) for name, node in _remedies(cfg) if not _is(node, *taken)]
     return Remedies.of(made_of(key, node, **(known if _is(node, LeCam) else {})) for key, node in own)
 
@@ -187,7 +189,7 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
     labels = dataset.train.labels_of(first) if module.classes else None
     d = [lambda: loss.d(scores, scores)[0], lambda: loss.d(scores, scores)[1]]
     trials: list[tuple[str, Callable[[], Tensor], tuple[int, ...]]] = [
-        ("latent", lambda: module.latent((2, module.latent_dim), stream(0, "trial")), (2, module.latent_dim)),
+        ("latent", lambda: module.latent((2, module.latent_dim), make_generator(0, "trial")), (2, module.latent_dim)),
         ("model.generator", lambda: module.generator(torch.zeros(2, module.latent_dim)), (2, *dataset.shape)),
         ("model.discriminator", lambda: module.judged(dataset.train[first], labels), (2,)),
         *((f"loss.{term}", trial, (2,)) for term, trial in zip(("d_real", "d_fake"), d, strict=True)),
@@ -217,20 +219,20 @@ def _trials_of_remedies(
     module: GANModule, real: Tensor, labels: Tensor | None
 ) -> Iterator[tuple[str, Callable[[], Tensor], tuple[int, ...]]]:
     """Each penalty and aim asked once, as a step asks it; a penalty gives a value for each score, an aim one."""
-    remedies, judge, draws = module.remedies, module.discriminator, module.draws(0, "trial")
+    remedies, critic, draws = module.remedies, module.discriminator, module.draws(0, "trial")
     if labels is not None:
-        judge = Given(judge, one_hot(labels, module.classes).to(real.dtype), module.flat)
+        critic = ConditionalDiscriminator(critic, one_hot(labels, module.classes).to(real.dtype), module.flat)
 
     @torch.enable_grad()
-    def asked(remedy: Penalty | Aim) -> Tensor:
+    def asked(remedy: Penalty | GeneratorLoss) -> Tensor:
         z = torch.zeros(len(real), module.latent_dim)
         made = module.generator(z)
-        shown_fake, shown_real = (remedies.show(samples, 0, draws) for samples in (made, real))
+        shown_fake, shown_real = (remedies.transform(samples, 0, draws) for samples in (made, real))
         if isinstance(remedy, Penalty):
-            return remedy(judge, shown_real, shown_fake.detach(), draws)
-        return remedy(judge, z, made, shown_fake, shown_real)  # type: ignore[arg-type]
+            return remedy(critic, shown_real, shown_fake.detach(), draws)
+        return remedy(critic, z, made, shown_fake, shown_real)  # type: ignore[arg-type]
 
-    several: tuple[Penalty | Aim, ...] = (*remedies.penalties, *remedies.aims)
+    several: tuple[Penalty | GeneratorLoss, ...] = (*remedies.penalties, *remedies.generator_losses)
     for each in several:
         shape = (len(real) // remedies.pack,) if isinstance(each, Penalty) else ()
         yield f"remedy: {type(each).__name__}", partial(asked, each), shape
@@ -245,7 +247,7 @@ def _try_together(module: GANModule) -> None:
     """
     trial = copy.deepcopy(module)
     n = 2 * module.remedies.pack
-    z = torch.zeros(*module.lead, n, module.latent_dim)
+    z = torch.zeros(*module.replica_dims, n, module.latent_dim)
     try:
         trial.judged(trial.generator(z), module.labels_of(z))
     except Exception as error:

@@ -112,7 +112,7 @@ def ours(cfg: DictConfig, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(_Screen()):
         run = Run.new(f"{folder}/run", "")
         training, watch = build(cfg, run), _Watch(steps, lambda module: module.step)
-        training.datamodule.marks = [*training.datamodule.marks, WARM_UP]
+        training.datamodule.boundaries = [*training.datamodule.boundaries, WARM_UP]
         training.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
         training.trainer.fit(training.module, training.datamodule)
         run.release()

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from gan_lab.benchmark.contest import Contest
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.color import patches
 from gan_lab.data.hdf5 import PackedPart, images
 from gan_lab.data.layout import FORMAT, VERSION
@@ -42,7 +42,7 @@ def contests(folder: Path, asked: Any, _: Any) -> tuple[list[Contest], dict[str,
     pixels = patches(SIZE, number).train.values.movedim(1, -1).contiguous().numpy()  # type: ignore[attr-defined]
     sizes = _written(folder, pixels)
     one, many, floats = _readers(folder, pixels)
-    draws = torch.randint(number, (DRAWS,), generator=stream(0, "benchmark"))
+    draws = torch.randint(number, (DRAWS,), generator=make_generator(0, "benchmark"))
     numbers, batches = draws.tolist(), draws.split(BATCH)
     tensors = list(draws.split(1))
 

@@ -19,10 +19,10 @@ from gan_lab.commands.sigmoid_classifier import OFF, ON, SigmoidNetwork, sigmoid
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.terminal import joined
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.classifier import Evaluator, evaluator
+from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.pixels import correlations, variety
 from gan_lab.plotting import plots
 from gan_lab.training.callbacks.evaluation import draw
@@ -83,17 +83,17 @@ def rescaled(values: Tensor) -> Tensor:
     return OFF + (ON - OFF) * torch.where(high > low, share, 0.5)
 
 
-def gradient(judge: Evaluator, shape: tuple[int, ...], steps: int = STEPS) -> Tensor:
+def gradient(classifier: LabelClassifier, shape: tuple[int, ...], steps: int = STEPS) -> Tensor:
     """For each class the image that the evaluator likes best, `(classes, *shape)` in [0, 1].
 
     Adam climbs log p(class | image) − 1 · mean x² − 4 · (mean |vertical difference| + mean |horizontal difference|)
     for a fixed number of steps from a grey of 0.5, clamped after each: without the regulariser (Mahendran and Vedaldi
     2015) the image is noise. Nothing is random.
     """
-    x = torch.full((judge.classes, *shape), START, requires_grad=True)
+    x = torch.full((classifier.classes, *shape), START, requires_grad=True)
     optimiser = torch.optim.Adam([x], RATE)
     for _ in range(steps):
-        likely = judge.network(x).log_softmax(1).diagonal().sum()
+        likely = classifier.network(x).log_softmax(1).diagonal().sum()
         variation = sum(x.diff(dim=axis).abs().mean((1, 2, 3)).sum() for axis in (-2, -1))
         brightness = x.square().mean((1, 2, 3)).sum()
         optimiser.zero_grad()
@@ -122,7 +122,7 @@ def chosen(label: str, classes: Sequence[str]) -> list[int]:
 
 
 def measure(
-    answers: Sequence[Tensor], label: int, means: Tensor, judge: Evaluator, classes: Sequence[str]
+    answers: Sequence[Tensor], label: int, means: Tensor, classifier: LabelClassifier, classes: Sequence[str]
 ) -> dict[str, Any]:
     """What several answers `(C, H, W)` to one label are like.
 
@@ -136,7 +136,7 @@ def measure(
     """
     r = correlations(answers[0][None], means)[0].nan_to_num(-torch.inf)
     rest = r.index_fill(0, torch.tensor(label), -torch.inf)
-    confidence, read_as = judge.network(answers[0][None]).softmax(1)[0].max(0)
+    confidence, read_as = classifier.network(answers[0][None]).softmax(1)[0].max(0)
     distance, pairs = variety(torch.stack(list(answers)))
     return {
         "same_bits": all(torch.equal(answers[0], answer) for answer in answers),
@@ -165,30 +165,30 @@ def backquery(
     """
     of_class = _indices(dataset)
     labels = chosen(label, dataset.classes)
-    judge = evaluator(dataset, cache_dir)
+    classifier = label_classifier(dataset, cache_dir)
     means = torch.stack([dataset.train[indices].mean(0) for indices in of_class])
-    about: dict[str, Any] = {"evaluator_accuracy": judge.accuracy}
+    about: dict[str, Any] = {"evaluator_accuracy": classifier.accuracy}
     answers: dict[str, list[Tensor]] = {}  # each of all classes, whichever are asked for: the same bits then, too
     if "inverse" in methods:
         network, about["sigmoid_network_accuracy"] = sigmoid_network(dataset, cache_dir)
-        asked = targets(torch.arange(judge.classes), judge.classes)
+        asked = targets(torch.arange(classifier.classes), classifier.classes)
         answers["inverse"] = [inverse(network, asked).view_as(means) for _ in range(REPEATS)]
     if "gradient" in methods:
         repeats = tqdm(range(REPEATS), desc="climbing to the evaluator's ideals", disable=None)
-        answers["gradient"] = [gradient(judge, dataset.shape) for _ in repeats]
+        answers["gradient"] = [gradient(classifier, dataset.shape) for _ in repeats]
         about["gradient"] = {
             "start": START, "steps": STEPS, "rate": RATE, "brightness": BRIGHTNESS, "variation": VARIATION
         }  # fmt: skip
-    samples = _samples(module, judge, labels) if module else None
+    samples = _samples(module, classifier, labels) if module else None
     rows = []
     for place, n in enumerate(labels):
-        some = torch.randperm(len(of_class[n]), generator=stream(0, "backquery/data"))[:COMPARED]
+        some = torch.randperm(len(of_class[n]), generator=make_generator(0, "backquery/data"))[:COMPARED]
         beside = {"data": dataset.train[of_class[n][some]]}
         beside |= {"gan": samples[place][:COMPARED]} if samples else {}
         spread = {name: variety(images) for name, images in beside.items()}
         for method, each in answers.items():
             row = {"label": n, "class": dataset.classes[n], "method": method}
-            row |= measure([images[n] for images in each], n, means, judge, dataset.classes)
+            row |= measure([images[n] for images in each], n, means, classifier, dataset.classes)
             rows.append(row | {f"{name}_variety": value for name, (value, _) in spread.items()})
             rows[-1] |= {f"{name}_pairs": pairs for name, (_, pairs) in spread.items()}
     images = {method: each[0][labels] for method, each in answers.items()}
@@ -208,11 +208,11 @@ def _indices(dataset: Dataset) -> list[Tensor]:
     return found
 
 
-def _samples(module: GANModule, judge: Evaluator, labels: Sequence[int]) -> list[Tensor]:
+def _samples(module: GANModule, classifier: LabelClassifier, labels: Sequence[int]) -> list[Tensor]:
     """The GAN's samples that the evaluator reads as each label, of DRAWN ones."""
     drawn = draw(module, DRAWN, "backquery")
     drawn = drawn[drawn.flatten(1).isfinite().all(1)]
-    read = judge.labels(drawn) if len(drawn) else torch.zeros(0)
+    read = classifier.labels(drawn) if len(drawn) else torch.zeros(0)
     return [drawn[read == n] for n in labels]
 
 

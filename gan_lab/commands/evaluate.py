@@ -11,7 +11,7 @@ from gan_lab.core.terminal import joined
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import Metric
-from gan_lab.evaluation.verdict import Judge, Judgement, Metrics, judge_for, protocol_samples
+from gan_lab.evaluation.verdict import EvaluationResult, Metrics, VerdictEvaluator, evaluator_for, protocol_samples
 from gan_lab.training.callbacks.evaluation import asked, draw
 from gan_lab.training.gan_module import GANModule
 
@@ -53,33 +53,33 @@ def evaluate(
     module, dataset = load(run, data_dir, trust, path, threads)
     if not ema:
         _leave_out_average(module, run)
-    judge = judge_for(dataset, Path(cache_dir), features, own(dataset))
+    evaluator = evaluator_for(dataset, Path(cache_dir), features, own(dataset))
     number = samples or protocol_samples(dataset)
     chosen = module.members() if member is None else [(member, module.member(member))]
-    judgements = {i: [_judgement(judge, each, number, seed) for seed in range(seeds)] for i, each in chosen}
+    judgements = {i: [_judgement(evaluator, each, number, seed) for seed in range(seeds)] for i, each in chosen}
     rows = [_defined(each) for each in judgements.values()]
     values = [aggregate.mean(each) for each in rows] if len(rows) > 1 else rows[0]
-    every = [(i, judgement) for i, each in judgements.items() for judgement in each]
+    every = [(i, result) for i, each in judgements.items() for result in each]
     evaluation = {
         "run": str(run.folder),
         "step": module.step,
         "samples": number,
         "seeds": seeds,
-        "features": judge.features.name,
+        "features": evaluator.features.name,
         "weights": "own" if module.averaged is None else "average",
         "members": list(judgements),
         "mean": aggregate.mean(values),
         "spread": aggregate.spread(values),
         "real_data": every[0][1].real,
-        "undefined": {name: reason for _, judgement in every for name, reason in judgement.undefined.items()},
-        "verdicts": [{"member": i, **judgement.verdict} for i, judgement in every],
+        "undefined": {name: reason for _, result in every for name, reason in result.undefined.items()},
+        "verdicts": [{"member": i, **result.verdict} for i, result in every],
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
 
 
-def _judgement(judge: Judge, module: GANModule, number: int, seed: int) -> Judgement:
-    return judge.judge(draw(module, number, "evaluate", seed), asked(module, number, "evaluate", seed))
+def _judgement(evaluator: VerdictEvaluator, module: GANModule, number: int, seed: int) -> EvaluationResult:
+    return evaluator.evaluate(draw(module, number, "evaluate", seed), asked(module, number, "evaluate", seed))
 
 
 def _leave_out_average(module: GANModule, run: Run) -> None:
@@ -88,9 +88,9 @@ def _leave_out_average(module: GANModule, run: Run) -> None:
     module.averaged = None
 
 
-def _defined(judgements: Sequence[Judgement]) -> list[Metrics]:
+def _defined(judgements: Sequence[EvaluationResult]) -> list[Metrics]:
     """The metrics of each, without those that one of them doesn't define."""
-    undefined = {name for judgement in judgements for name in judgement.undefined}
+    undefined = {name for result in judgements for name in result.undefined}
     return [{name: value for name, value in j.metrics.items() if name not in undefined} for j in judgements]
 
 

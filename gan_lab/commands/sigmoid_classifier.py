@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import accuracy_of, classes_of, kept, key_of, refuse_without_labels
 
@@ -36,7 +36,7 @@ class SigmoidNetwork(nn.Module):
 
     def __init__(self, pixels: int, classes: int, hidden: int = HIDDEN):
         super().__init__()
-        generator = stream(0, "sigmoid network/weights")
+        generator = make_generator(0, "sigmoid network/weights")
         first = torch.randn(hidden, pixels, generator=generator)
         second = torch.randn(classes, hidden, generator=generator)
         self.first, self.second = nn.Parameter(first / pixels**0.5), nn.Parameter(second / hidden**0.5)
@@ -71,7 +71,7 @@ def _trained(dataset: Dataset) -> SigmoidNetwork:
     network, part = SigmoidNetwork(math.prod(dataset.shape), classes_of(dataset)), dataset.train
     epochs = min(max(round(SAMPLES_SEEN / len(part)), EPOCHS[0]), EPOCHS[1])
     optimiser = torch.optim.SGD(network.parameters(), RATE)
-    generator = stream(0, "sigmoid network")
+    generator = make_generator(0, "sigmoid network")
     steps = epochs * -(-len(part) // TRAIN_BATCH)
     with tqdm(total=steps, desc="training the sigmoid network (once per dataset)", disable=None) as bar:
         for _ in range(epochs):

@@ -18,7 +18,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import joined, printable
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
-from gan_lab.training.callbacks.evaluation import Verdict
+from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.gan_module import GANModule
 
 
@@ -33,24 +33,24 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     """
     module, row = training.module, training.module.last_row
     seconds = training.timer.time_elapsed("train")
-    judged = next((c for c in training.callbacks if isinstance(c, Verdict) and c.judgement), None)
+    judged = next((c for c in training.callbacks if isinstance(c, Evaluation) and c.result), None)
     verdict: dict[str, Any] = {}
     scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
     if module.loss.probability and scores["real"] is not None and scores["fake"] is not None:
         verdict["balance"] = balance(scores["real"], scores["fake"])
     measured: dict[str, Any] = {}
-    if judged is not None and judged.judgement is not None:
-        judgement, level = judged.judgement, dict(judged.balance)
-        verdict |= judgement.verdict | ({"balance": level.pop("balance")} if level else {})
+    if judged is not None and judged.result is not None:
+        result, level = judged.result, dict(judged.balance)
+        verdict |= result.verdict | ({"balance": level.pop("balance")} if level else {})
         measured = {
-            "metrics": {**judgement.metrics, **level},
-            "undefined": judgement.undefined,
-            "real_data": judgement.real,
-            "labels": judgement.counts.tolist(),
-            "features": judgement.features,
+            "metrics": {**result.metrics, **level},
+            "undefined": result.undefined,
+            "real_data": result.real,
+            "labels": result.counts.tolist(),
+            "features": result.features,
             "measuring_seconds": round(judged.seconds, 3),
         }
-    if module.lead:
+    if module.replica_dims:
         measured |= _members(module, judged)
     return {
         "status": status,
@@ -62,8 +62,8 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         **training.about,
         "losses": {
             **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
-            "equilibrium": module.loss.equilibrium,
-            "equilibrium_g": module.loss.equilibrium_g,
+            "equilibrium": module.loss.loss_at_optimum,
+            "equilibrium_g": module.loss.g_loss_at_optimum,
             "averaged_over_steps": module.row_steps,
         },
         "scores": scores,
@@ -76,14 +76,14 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     }
 
 
-def _members(module: GANModule, judged: Verdict | None) -> dict[str, Any]:
+def _members(module: GANModule, judged: Evaluation | None) -> dict[str, Any]:
     """Each member's metrics, with its seed and, if it blew up, the error; their spread; each member's verdict."""
     metrics, verdicts, numbers = [], [], []
     for i in range(module.replicas):
-        judgement, level = judged.members.get(i, (None, {})) if judged else (None, {})
+        result, level = judged.members.get(i, (None, {})) if judged else (None, {})
         words = {"balance": level["balance"]} if level else {}
-        verdicts.append({**judgement.verdict, **words} if judgement else {})
-        own = {**(judgement.metrics if judgement else {}), **{key: level[key] for key in level if key != "balance"}}
+        verdicts.append({**result.verdict, **words} if result else {})
+        own = {**(result.metrics if result else {}), **{key: level[key] for key in level if key != "balance"}}
         if i in module.failed:
             step, what = module.failed[i]
             own = {"error": f"The numbers blew up at step {step:,}: {what}."}
@@ -102,7 +102,7 @@ def announce(training: Training, run: Run) -> str:
     size = f"{module.steps:,} steps of {training.datamodule.batch_size}, {threads} thread{'s' * (threads > 1)}"
     turns = {"n_critic": module.n_critic, "n_generator": module.n_generator}
     size += "".join(f", {name}={n}" for name, n in turns.items() if n > 1)
-    size += f", {module.replicas} replicas" if module.lead else ""
+    size += f", {module.replicas} replicas" if module.replica_dims else ""
     size += f" in each of {training.team.size} processes" if training.team.size > 1 else ""
     remedies = ", ".join(_told(name, own, module.steps) for name, own in training.remedies.items())
     against = f" with {remedies}" if remedies else ""

@@ -29,7 +29,7 @@ from gan_lab.core.terminal import printable
 ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
 INTERACTIONS = 4
 MOST_PAIRS, MOST_EFFECTS = 5_000, 35_000  # what takes a minute
-CONDITIONS = {"samples", "modes_total", "compared", "evaluator_accuracy", "finite"}  # numbers, but no results
+NOT_COMPARED = {"samples", "modes_total", "compared", "evaluator_accuracy", "finite"}  # numbers, but no results
 WORDS = ("collapse", "copies", "likeness", "balance")  # the verdict
 
 
@@ -185,7 +185,7 @@ def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, s
 def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Which metrics the answer is about, and all that are compared, those first."""
     known = list(runs.columns[list(runs.columns).index("collapsed") + 1 :])
-    known = [name for name in known if name not in CONDITIONS and runs[name].notna().any()]
+    known = [name for name in known if name not in NOT_COMPARED and runs[name].notna().any()]
     known.sort(key=lambda name: (*MEASURES, name).index(name))
     varied = [name for name in known if runs[name].nunique() > 1]
     asked = [*(["modes"] if "modes" in known else []), *(["coverage"] if "coverage" in varied else [])]

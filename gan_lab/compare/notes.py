@@ -14,7 +14,7 @@ from gan_lab.compare.questions import Variant
 
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
-CONDITIONS = {
+CONDITION_WORDS = {
     "samples": "samples judged per run",
     "evaluator_accuracy": "accuracy of the evaluator",
     "modes_total": "modes",
@@ -31,7 +31,7 @@ def _conditions(record: Record) -> dict[str, str]:
     found = {group: record.part(group) for group in GROUPS} | {"remedy": record.remedies()}
     found |= {"steps": _words(record.steps)}
     found |= {key: _words(resolved(record.settings, key)) for key in KEYS}
-    found |= {words: _words(record.metrics.get(metric)) for metric, words in CONDITIONS.items()}
+    found |= {words: _words(record.metrics.get(metric)) for metric, words in CONDITION_WORDS.items()}
     return found | {name: _words(environment(record).get(name)) for name in ("device", "threads", "torch")}
 
 

@@ -23,7 +23,7 @@ class ForeignError(LabError):
 
 def read_settings(path: Path) -> dict[str, Any]:
     """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
-    but for what `norm=usual` stands for. Texts are `printable`: they become names and sentences.
+    but for what `norm=auto` stands for. Texts are `printable`: they become names and sentences.
 
     `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
     it (remedy.ttur.optim_d.lr), and is referred to where it was.
@@ -47,8 +47,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is no configuration of a training")
     settings = {**_defaults(), **cleaned(dict(_flat(node)))}
-    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=usual says what the model says,
-    settings.pop("model.usual_norm", None)  # which is no question of its own
+    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=auto says what the model says,
+    settings.pop("model.auto_norm", None)  # which is no question of its own
     remedies = node.get(REMEDY) or "none"
     names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
     names = cleaned(names)

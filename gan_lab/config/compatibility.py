@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gan_lab.config.types import Is
+from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
 from gan_lab.evaluation.metrics.registry import NAMES
 from gan_lab.gan.networks import shape_checks
@@ -22,13 +22,13 @@ SHAPES = {
 
 
 # Optimisers that treat each number by itself, so that the members of a replicated run don't touch each other.
-ELEMENTWISE = {
+ELEMENTWISE_ACTIVATIONS = {
     f"torch.optim.{name}"
     for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 }
 
-SEED = Is(int, low=0, high=2**32 - 1)
-COUNT = Is(int, low=1, high=10**9)
+SEED = ValueSpec(int, low=0, high=2**32 - 1)
+COUNT = ValueSpec(int, low=1, high=10**9)
 
 
 def check_fit(values: dict[str, Any]) -> None:
@@ -162,7 +162,7 @@ def _check_replicas(values: dict[str, Any], norm: str) -> None:
         raise LabError(f"norm=spectral can't work with replicas={replicas}: its power iteration is for one.", way_out)
     for role in ("optim", "optim_d", "optim_g"):
         target = values[role].get("_target_")
-        if target and target not in ELEMENTWISE:
+        if target and target not in ELEMENTWISE_ACTIVATIONS:
             raise LabError(f"{role}: {target} would mix the members of replicas={replicas}.", way_out)
 
 

@@ -33,7 +33,7 @@ SINCE |= {"remedy": {}, "metrics": {}}
 
 
 @contextmanager
-def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
+def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """Checks a command's configuration and gives it, resolved, with the run's folder, which no other process has.
 
     If starting fails, nothing of it is left. With `resume` the configuration is the run's own, and the folder keeps
@@ -45,7 +45,7 @@ def starting(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     hydra_cfg = HydraConfig.get()
     overrides = hydra_cfg.overrides.task
     job = Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
-    settle(cfg, overrides)
+    resolve_defaults(cfg, overrides)
     if job and job.config.exists():  # an interrupted sweep goes on
         cfg.resume = str(job.folder)
     if not cfg.resume:
@@ -100,7 +100,7 @@ def checking(cfg: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
     with output_folder() as folder:
         if cfg.resume:
             raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
-        settle(cfg, HydraConfig.get().overrides.task)
+        resolve_defaults(cfg, HydraConfig.get().overrides.task)
         resolved = check(cfg)
         _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
         yield resolved, folder
@@ -229,8 +229,8 @@ def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
     return after
 
 
-def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Puts what `norm=usual` stands for with this model in its place, which a run keeps to, leaves out what an
+def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Puts what `norm=auto` stands for with this model in its place, which a run keeps to, leaves out what an
     experiment says of remedies that aren't chosen, and resolves references to anything but other keys.
 
     Raises:
@@ -240,7 +240,7 @@ def settle(cfg: DictConfig, overrides: Sequence[str]) -> None:
         try:
             cfg.norm._target_ = cfg.norm._target_
         except OmegaConfBaseException as error:
-            raise LabError("This model doesn't say what its usual_norm is.", "Say norm=layer, for example.") from error
+            raise LabError("This model doesn't say what its auto_norm is.", "Say norm=layer, for example.") from error
     remedies = cfg.get("remedy")
     for name, node in list(remedies.items()) if OmegaConf.is_dict(remedies) else []:
         if OmegaConf.is_dict(node) and node and "_target_" not in node:

@@ -18,7 +18,7 @@ OPTIMIZERS = "torch.optim"
 # A key or group, and a value without references or functions.
 _PLAIN_OVERRIDE = re.compile(r"[+~]{0,2}[A-Za-z_][\w./]*(=[^$@()]*)?", re.DOTALL)
 
-_NAMED_IN_YAML = re.compile(r"^\s*(?:_target_|usual_norm):\s*(gan_lab\.[\w.]+)", re.MULTILINE)
+_NAMED_IN_YAML = re.compile(r"^\s*(?:_target_|auto_norm):\s*(gan_lab\.[\w.]+)", re.MULTILINE)
 
 
 def groups() -> set[str]:

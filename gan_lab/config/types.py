@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Is:
+class ValueSpec:
     """What a value has to be: a `kind`, within bounds for numbers; for lists `entries` of such a kind.
 
     `among`: the texts there are; of a number those that may stand in its place; of a list its entries.
@@ -25,7 +25,7 @@ class Is:
         if value is None:
             return self.none
         if self.kind is list:
-            entry = Is(self.entries, self.low, self.high, self.below, among=self.among)
+            entry = ValueSpec(self.entries, self.low, self.high, self.below, among=self.among)
             return isinstance(value, list) and self.length in (None, len(value)) and all(map(entry.fits, value))
         if self.kind is bool or isinstance(value, bool):
             return isinstance(value, bool) and self.kind is bool

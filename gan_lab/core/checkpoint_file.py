@@ -25,7 +25,7 @@ def read_checkpoint(path: Path, content: bytes) -> dict[str, Any]:
 
     Args:
         path: for messages only.
-        content: of the file, checked by `gan_lab.core.io.damage`: what is checked is what is loaded.
+        content: of the file, checked by `gan_lab.core.io.corruption`: what is checked is what is loaded.
 
     Returns:
         What it holds, in dicts, lists and tuples of their own and tensors that own their memory, on the CPU.

@@ -17,7 +17,7 @@ from gan_lab.core.terminal import say
 MOST_TEXT = 2**26  # bytes of a summary and its like; ours have some thousands
 MOST_YAML = 2**16  # of a configuration: YAML takes a second for 10,000
 MOST_TABLE = 2**31  # of a metrics.csv
-HALF = ".half."  # files of this prefix are being written, or were when their process was killed
+TMP_PREFIX = ".half."  # files of this prefix are being written, or were when their process was killed
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{HALF}{path.stem}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.stem}.", suffix=path.suffix)
         os.close(handle)
         half = Path(name)
         try:
@@ -47,7 +47,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(path: Path, doing: str) -> Iterator[bool]:
+def file_lock(path: Path, doing: str) -> Iterator[bool]:
     """Lets one process at a time do what makes `path`, and tells whether it had to wait for one that did.
 
     Where no lock can be had (a read-only folder, say) all go on.
@@ -122,7 +122,7 @@ def memory_of_this_machine() -> int:
         return 2**40
 
 
-def damage(content: bytes) -> str | None:
+def corruption(content: bytes) -> str | None:
     """Says what is wrong with a file that torch saved, by the checksums that are in it; None if it is whole.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 
-def stream(seed: int, purpose: str, index: int = 0, device: str | torch.device = "cpu") -> torch.Generator:
+def make_generator(seed: int, purpose: str, index: int = 0, device: str | torch.device = "cpu") -> torch.Generator:
     """A fresh generator that depends on nothing but its arguments.
 
     Args:
@@ -27,7 +27,7 @@ def stream(seed: int, purpose: str, index: int = 0, device: str | torch.device =
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))  # manual_seed takes 63 bits
 
 
-class Draws:
+class StepRNG:
     """Random numbers for one step of K GANs: a shape's leading K says whose they are, `[i]` are what GAN i alone draws.
 
     They follow from seed, purpose and step: nothing has to be kept to go on later.
@@ -37,9 +37,11 @@ class Draws:
         lead: the axes before a batch, `(K,)`, or `()` for one GAN.
     """
 
-    def __init__(self, seeds: Sequence[int], lead: Sequence[int], purpose: str, step: int, device: torch.device):
-        self.lead, self.device = tuple(lead), device
-        self._make = lambda: [stream(seed, purpose, step, device) for seed in seeds]
+    def __init__(
+        self, seeds: Sequence[int], replica_dims: Sequence[int], purpose: str, step: int, device: torch.device
+    ):
+        self.replica_dims, self.device = tuple(replica_dims), device
+        self._make = lambda: [make_generator(seed, purpose, step, device) for seed in seeds]
 
     @functools.cached_property
     def _streams(self) -> list[torch.Generator]:
@@ -59,9 +61,9 @@ class Draws:
 
     def by(self, draw: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
         """What a function draws of that shape."""
-        own = tuple(shape)[len(self.lead) :]
+        own = tuple(shape)[len(self.replica_dims) :]
         drawn = [draw(own, each) for each in self._streams]
-        return torch.stack(drawn) if self.lead else drawn[0]
+        return torch.stack(drawn) if self.replica_dims else drawn[0]
 
     def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
         return self.by(lambda own, generator: draw(own, generator=generator, device=self.device, **options), shape)

@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import HALF, MOST_YAML, atomic, damage, read_bytes, read_text, sync
+from gan_lab.core.io import MOST_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import say
 
 OUTPUTS = "outputs"  # where runs go unless told otherwise
@@ -98,7 +98,7 @@ class Run:
             raise LabError(
                 f"{self.folder} is being trained by another process.", "Wait until that has ended, or stop it."
             ) from None
-        for half in self.folder.rglob(f"{HALF}*"):  # of a process that was killed
+        for half in self.folder.rglob(f"{TMP_PREFIX}*"):  # of a process that was killed
             half.unlink(missing_ok=True)
 
     def release(self) -> None:
@@ -166,7 +166,7 @@ class Run:
         with atomic(self.checkpoint) as half:
             yield half
             sync(half)
-            if self.checkpoint.exists() and damage(read_bytes(self.checkpoint)) is None:
+            if self.checkpoint.exists() and corruption(read_bytes(self.checkpoint)) is None:
                 os.replace(self.checkpoint, self.previous_checkpoint)
 
     def whole_checkpoint(self) -> Path | None:
@@ -186,7 +186,7 @@ class Run:
             if not _is_there(path):
                 continue
             content = read_bytes(path)
-            reason = damage(content)
+            reason = corruption(content)
             if reason is None:
                 if reasons:
                     say(f"{reasons[0]} Going back to {path.name}, the one before it.", stderr=True)

@@ -15,7 +15,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_url
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part
 
 PHOTOS = ["china", "flower"]  # 427 × 640 pixels each
@@ -60,7 +60,7 @@ def _cut(photo: Tensor, name: str, counts: list[int], size: int, shrink: int) ->
     if sum(counts) > rows * columns:
         most = 2 * rows * columns - HELDOUT
         raise LabError(f"dataset.samples: the photographs have only {most:,} places.", "Take fewer samples.")
-    places = torch.randperm(rows * columns, generator=stream(0, f"patches/{name}"))[: sum(counts)]
+    places = torch.randperm(rows * columns, generator=make_generator(0, f"patches/{name}"))[: sum(counts)]
     found = view[:, places // columns, places % columns].movedim(0, 1).contiguous()
     return list(found.split(counts))
 

@@ -12,16 +12,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import SHUFFLED, Dataset, Samples
 
-Chunk = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
+StepBlock = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
 
 CHUNK = 20  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
 LARGE = 2**22  # bytes of a chunk beyond which it has fewer
 
 
-class Stream:
+class BatchStream:
     """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each; of several replicas
     `(S, K, B, *shape)`, where member i sees what the stream of `seed + i` gives.
 
@@ -45,7 +45,7 @@ class Stream:
         seed: int,
         steps: int,
         start: int = 0,
-        marks: Sequence[int] = (),
+        boundaries: Sequence[int] = (),
         workers: int = 0,
         replicas: int = 1,
         share: slice = slice(None),
@@ -54,15 +54,15 @@ class Stream:
     ):
         self.part, self.batch_size = part, batch_size
         self.seeds = range(seed, seed + replicas)
-        self.steps, self.start, self.marks, self.workers = steps, start, marks, workers
+        self.steps, self.start, self.boundaries, self.workers = steps, start, boundaries, workers
         self.share, self.n_critic, self.labels = share, n_critic, labels
         self._orders: dict[int, Tensor] = {}
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[StepBlock]:
         if not self.workers:
             yield from map(self.__getitem__, self.spans())
             return
-        ahead: DataLoader[Chunk] = DataLoader(
+        ahead: DataLoader[StepBlock] = DataLoader(
             self,  # type: ignore[arg-type]
             batch_size=None,
             sampler=self.spans(),
@@ -76,11 +76,11 @@ class Stream:
             kind = type(error)
             raise kind(str(error).partition(f"{kind.__module__}.{kind.__name__}: ")[2].strip()) from error
 
-    def __getitem__(self, span: tuple[int, int]) -> Chunk:
+    def __getitem__(self, span: tuple[int, int]) -> StepBlock:
         """The chunk of so many steps after a step."""
         step, size = (steps * self.n_critic for steps in span)
-        lead = (len(self.seeds),) if len(self.seeds) > 1 else ()
-        own = self.indices(step, size).view(size, *lead, self.batch_size)[..., self.share]
+        replica_dims = (len(self.seeds),) if len(self.seeds) > 1 else ()
+        own = self.indices(step, size).view(size, *replica_dims, self.batch_size)[..., self.share]
         samples = self.part[own.flatten()].unflatten(0, own.shape)
         return samples if self.labels is None else (samples, self.labels.labels_of(own.flatten()).view(own.shape))
 
@@ -89,7 +89,7 @@ class Stream:
         step, own = self.start, 4 * math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
         most = max(1, min(CHUNK, LARGE // own))
         while step < self.steps:
-            size = min(most, self.steps - step, *(mark - step % mark for mark in self.marks))
+            size = min(most, self.steps - step, *(boundary - step % boundary for boundary in self.boundaries))
             yield step, size
             step += size
 
@@ -104,10 +104,10 @@ class Stream:
         return torch.cat(seen, dim=1).unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
 
     def _drawn(self, seed: int, step: int) -> Tensor:
-        return torch.randint(len(self.part), (self.batch_size,), generator=stream(seed, "draw", step))
+        return torch.randint(len(self.part), (self.batch_size,), generator=make_generator(seed, "draw", step))
 
     def _order(self, epoch: int) -> Tensor:  # (K, N)
-        generators = [stream(seed, "order", epoch) for seed in self.seeds]
+        generators = [make_generator(seed, "order", epoch) for seed in self.seeds]
         return torch.stack([torch.randperm(len(self.part), generator=each) for each in generators])
 
 
@@ -130,20 +130,20 @@ class GANDataModule(pl.LightningDataModule):
         batch_size: int,
         seed: int,
         steps: int,
-        marks: Sequence[int] = (),
+        boundaries: Sequence[int] = (),
         workers: int = 0,
         digest: str = "",
     ):
         super().__init__()
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.steps, self.marks, self.workers = steps, marks, workers
+        self.steps, self.boundaries, self.workers = steps, boundaries, workers
         self.digest = digest
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint says of the data; `gan_lab.data.digest.refuse_other_data` reads it."""
         return {"digest": self.digest}
 
-    def train_dataloader(self) -> Stream:
+    def train_dataloader(self) -> BatchStream:
         module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
         part, device = self.dataset.train, self.trainer.strategy.root_device  # type: ignore[union-attr]
         if device.type != "cpu" and not self.workers:
@@ -151,5 +151,5 @@ class GANDataModule(pl.LightningDataModule):
                 part = part.on(device)
         share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
         labels = self.dataset.train if module.classes else None
-        where = (self.batch_size, self.seed, self.steps, module.step, self.marks)
-        return Stream(part, *where, self.workers, module.replicas, share, module.n_critic, labels)
+        where = (self.batch_size, self.seed, self.steps, module.step, self.boundaries)
+        return BatchStream(part, *where, self.workers, module.replicas, share, module.n_critic, labels)

@@ -14,7 +14,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part, Samples, StackedPart
 
 STACKED_HELDOUT = 10_000
@@ -72,7 +72,7 @@ def _stacked(base: Dataset, samples: int | None, name: str) -> Dataset:
         assert isinstance(source, Part)
         if n is None:
             return StackedPart(source)
-        return StackedPart(source, torch.randint(len(source), (n, 3), generator=stream(0, f"{name}/{purpose}")))
+        return StackedPart(source, torch.randint(len(source), (n, 3), generator=make_generator(0, f"{name}/{purpose}")))
 
     train, heldout = part(base.train, samples, "train"), part(base.heldout, STACKED_HELDOUT, "heldout")
     return Dataset(train, heldout, classes=[f"{n:03d}" for n in range(1000)], base=base)

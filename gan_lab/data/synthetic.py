@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part
 
 HELDOUT = 10_000
@@ -19,7 +19,7 @@ def pattern1010(samples: int = 10_000) -> Dataset:
     """The book's pattern of 4 numbers: high, low, high, low; high in [0.8, 1), low in [0, 0.2) (notebook 06)."""
 
     def part(n: int, purpose: str) -> Part:
-        low = torch.rand(n, 4, generator=stream(0, purpose)) * 0.2
+        low = torch.rand(n, 4, generator=make_generator(0, purpose)) * 0.2
         return Part(low + torch.tensor([0.8, 0, 0.8, 0]))
 
     return Dataset(part(samples, "pattern1010/train"), part(HELDOUT, "pattern1010/heldout"))
@@ -41,7 +41,7 @@ def _mixture(centres: Tensor, std: float, samples: int, name: str) -> Dataset:
     """A balanced mixture of round Gaussians; a point's label is the number of its centre."""
 
     def part(n: int, purpose: str) -> Part:
-        generator = stream(0, purpose)
+        generator = make_generator(0, purpose)
         labels = torch.randint(len(centres), (n,), generator=generator)
         return Part(centres[labels] + std * torch.randn(n, 2, generator=generator), labels)
 

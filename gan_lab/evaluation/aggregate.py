@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gan_lab.evaluation.verdict import Judgement, Metrics
+from gan_lab.evaluation.verdict import EvaluationResult, Metrics
 
 WORST = {
     "collapse": ("collapsed", "partial", "covered"),
@@ -40,7 +40,7 @@ def balance(words: Sequence[str]) -> str:
     return Counter([word for word in words if word != "balanced"] or words).most_common(1)[0][0]
 
 
-def together(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> Judgement:
+def combine(judgements: Mapping[int, EvaluationResult], replicas: int, seed: int) -> EvaluationResult:
     """One judgement of all members: mean metrics, counts of all, the worst of each word, and a sentence with how many.
 
     Args:
@@ -56,7 +56,7 @@ def together(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> J
         for key, words in WORST.items()
     }
     verdict["sentence"] = _sentence(judgements, replicas, seed)
-    return Judgement(
+    return EvaluationResult(
         metrics,
         {name: reason for name, reason in undefined.items() if metrics[name] is None},
         of[0].real,
@@ -66,10 +66,10 @@ def together(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> J
     )
 
 
-def _sentence(judgements: Mapping[int, Judgement], replicas: int, seed: int) -> str:
+def _sentence(judgements: Mapping[int, EvaluationResult], replicas: int, seed: int) -> str:
     members: dict[str, list[int]] = {word: [] for word in reversed(WORST["collapse"])}  # type: ignore[misc]
-    for i, judgement in judgements.items():
-        members[judgement.verdict["collapse"]].append(i)
+    for i, result in judgements.items():
+        members[result.verdict["collapse"]].append(i)
     members["blown up"] = [i for i in range(replicas) if i not in judgements]
     told: list[str] = []
     for word, which in members.items():

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from gan_lab.core.checkpoint_file import load_plain
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import alone, atomic, damage, read_bytes
-from gan_lab.core.rng import stream
+from gan_lab.core.io import atomic, corruption, file_lock, read_bytes
+from gan_lab.core.rng import make_generator
 from gan_lab.core.terminal import say
 from gan_lab.data.dataset import Dataset, Samples, stacked_labels
 
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
-class Evaluator:
+class LabelClassifier:
     """What judges images on the CPU: which class each shows, and features in which images can be compared.
 
     Attributes:
@@ -103,7 +103,7 @@ class Evaluator:
         return torch.cat([function(batch) for batch in read.split(BATCH)])
 
 
-def evaluator(dataset: Dataset, cache_dir: str | Path) -> Evaluator:
+def label_classifier(dataset: Dataset, cache_dir: str | Path) -> LabelClassifier:
     """The evaluator of a dataset: trained once, then read from `<cache_dir>/evaluator_<key>.pt`.
 
     The key stands for the data and the training's settings. A file that can't be read is made anew. Training draws from
@@ -118,14 +118,14 @@ def evaluator(dataset: Dataset, cache_dir: str | Path) -> Evaluator:
 
     def train() -> tuple[Classifier, float]:
         network = _trained(base)
-        return network, accuracy_of(Evaluator(network, classes_of(base), 0).labels, base.heldout)
+        return network, accuracy_of(LabelClassifier(network, classes_of(base), 0).labels, base.heldout)
 
     network, accuracy = kept(path, _untrained(base), train, "evaluator")
     if dataset.base is None:
-        return Evaluator(network, classes_of(base), accuracy)
-    judge = Evaluator(network, len(dataset.classes), 0, stacked=True)
-    judge.accuracy = accuracy_of(judge.labels, dataset.heldout)
-    return judge
+        return LabelClassifier(network, classes_of(base), accuracy)
+    classifier = LabelClassifier(network, len(dataset.classes), 0, stacked=True)
+    classifier.accuracy = accuracy_of(classifier.labels, dataset.heldout)
+    return classifier
 
 
 def refuse_without_labels(dataset: Dataset) -> None:
@@ -157,7 +157,7 @@ def kept(path: Path, network: Network, train: Callable[[], tuple[Network, float]
     """A trained network and its accuracy: as the file has them, else trained, by one process at a time, and kept."""
     accuracy = _read(path, network, name)
     if accuracy is None:
-        with alone(path, f"training the {name} of these data") as waited:
+        with file_lock(path, f"training the {name} of these data") as waited:
             accuracy = _read(path, network, name) if waited else None
             if accuracy is None:
                 network, accuracy = train()
@@ -175,7 +175,7 @@ def _read(path: Path, network: nn.Module, name: str = "evaluator") -> float | No
         return None
     content = read_bytes(path)
     try:
-        if reason := damage(content):
+        if reason := corruption(content):
             raise ValueError(reason)
         loaded = load_plain(content)
         accuracy = float(loaded["accuracy"])
@@ -211,7 +211,7 @@ def _trained(dataset: Dataset) -> Classifier:
     steps = len(part) // size  # the rest of an epoch is left out
     optimiser = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * steps)
-    generator = stream(0, "evaluator")
+    generator = make_generator(0, "evaluator")
     with tqdm(total=epochs * steps, desc="training the evaluator (once per dataset)", disable=None) as bar:
         for _ in range(epochs):
             for indices in torch.randperm(len(part), generator=generator)[: steps * size].split(size):

@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, choose
-from gan_lab.evaluation.classifier import Evaluator, evaluator
+from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 
 BATCH = 100
 WIDTH = 16  # filters a scale of the random network
@@ -27,7 +27,7 @@ class Features(Protocol):
     def __call__(self, samples: Tensor) -> Tensor: ...
 
 
-class Values:
+class PixelFeatures:
     """The samples themselves: for points, whose distances need no network."""
 
     name = "their own values"
@@ -36,12 +36,12 @@ class Values:
         return samples.flatten(1)
 
 
-class Learnt:
+class ClassifierFeatures:
     """An evaluator's last hidden layer; the network has learnt to tell these data's classes apart."""
 
     name = "an evaluator trained on the labels"
 
-    def __init__(self, network: Evaluator):
+    def __init__(self, network: LabelClassifier):
         self.network = network
 
     def __call__(self, samples: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class RandomNetwork:
     def __init__(self, shape: tuple[int, ...]):
         channels, *sides = shape
         self.filters: list[Tensor] = []
-        generator = stream(0, "features/random")
+        generator = make_generator(0, "features/random")
         while not self.filters or min(sides) > 4:
             scale = math.sqrt(2 / (channels * 16))  # He et al. 2015: keeps the responses' size from layer to layer
             self.filters.append(torch.randn(WIDTH, channels, 4, 4, generator=generator) * scale)
@@ -89,7 +89,7 @@ class PrincipalComponents:
     """
 
     def __init__(self, dataset: Dataset):
-        images = dataset.train[choose(dataset.train, FITTED, stream(0, "features/pca"))].flatten(1)
+        images = dataset.train[choose(dataset.train, FITTED, make_generator(0, "features/pca"))].flatten(1)
         number = min(COMPONENTS, *images.shape)
         self._pca = PCA(number, svd_solver="randomized", random_state=0).fit(images.numpy())
         self.name = f"the first {number} principal components of {len(images):,} training images"
@@ -99,13 +99,13 @@ class PrincipalComponents:
         return torch.cat([torch.from_numpy(self._pca.transform(batch.numpy())).float() for batch in batches])
 
 
-def evaluator_of(dataset: Dataset, cache_dir: Path) -> Evaluator | None:
+def classifier_for(dataset: Dataset, cache_dir: Path) -> LabelClassifier | None:
     """The evaluator of labelled images; None for other data."""
     labelled = len(dataset.shape) == 3 and dataset.classes
-    return evaluator(dataset, cache_dir) if labelled else None
+    return label_classifier(dataset, cache_dir) if labelled else None
 
 
-def features_of(dataset: Dataset, network: Evaluator | None, asked: str | None) -> Features:
+def features_of(dataset: Dataset, network: LabelClassifier | None, asked: str | None) -> Features:
     """The space that is asked for.
 
     Args:
@@ -119,11 +119,11 @@ def features_of(dataset: Dataset, network: Evaluator | None, asked: str | None) 
     if len(dataset.shape) != 3:
         if asked:
             raise LabError(f"features={asked} is for images.", "Leave it out: points are compared by their own values.")
-        return Values()
+        return PixelFeatures()
     if asked == "evaluator" and network is None:
         raise LabError(
             "features=evaluator needs images with labels; this dataset has none.", "Take features=random or pca."
         )
     if asked == "pca":
         return PrincipalComponents(dataset)
-    return Learnt(network) if network and asked != "random" else RandomNetwork(dataset.shape)
+    return ClassifierFeatures(network) if network and asked != "random" else RandomNetwork(dataset.shape)

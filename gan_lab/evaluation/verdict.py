@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import SHUFFLED, Dataset, choose
-from gan_lab.evaluation.classifier import Evaluator
-from gan_lab.evaluation.feature_spaces import Features, evaluator_of, features_of
+from gan_lab.evaluation.classifier import LabelClassifier
+from gan_lab.evaluation.feature_spaces import Features, classifier_for, features_of
 from gan_lab.evaluation.metrics import fidelity, memorization, modes
 from gan_lab.evaluation.metrics.custom import Metric, measure
 from gan_lab.evaluation.metrics.neighbours import nearest
@@ -39,7 +39,7 @@ Metrics = dict[str, float | int | None]
 
 
 @dataclass
-class Judgement:
+class EvaluationResult:
     """What was measured and what it means.
 
     Attributes:
@@ -64,9 +64,9 @@ def protocol_samples(dataset: Dataset) -> int:
     return 26_000 if len(dataset.classes) >= 1000 else 10_000 if len(dataset.shape) == 3 else 2_500
 
 
-def judge_for(
+def evaluator_for(
     dataset: Dataset, cache_dir: Path, features: str | None = None, own: Mapping[str, Metric] | None = None
-) -> "Judge":
+) -> "VerdictEvaluator":
     """The judge of a dataset, with its evaluator (trained and kept in `cache_dir`) for labelled images.
 
     Args:
@@ -76,11 +76,11 @@ def judge_for(
     Raises:
         LabError: if these data don't allow that space.
     """
-    network = evaluator_of(dataset, cache_dir)
-    return Judge(dataset, network, features_of(dataset, network, features), own)
+    network = classifier_for(dataset, cache_dir)
+    return VerdictEvaluator(dataset, network, features_of(dataset, network, features), own)
 
 
-class Judge:
+class VerdictEvaluator:
     """Measures samples against one dataset.
 
     Real data stand beside as what half of the held-out samples score against the other half, where a metric needs both.
@@ -95,17 +95,19 @@ class Judge:
     def __init__(
         self,
         dataset: Dataset,
-        evaluator: Evaluator | None,
+        label_classifier: LabelClassifier | None,
         features: Features,
         own: Mapping[str, Metric] | None = None,
     ):
-        self.dataset, self.evaluator, self.features, self.own = dataset, evaluator, features, own or {}
+        self.dataset, self.label_classifier, self.features, self.own = dataset, label_classifier, features, own or {}
         self.compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), COMPARED)
         counts = dataset.train.label_counts(len(dataset.classes)) if dataset.classes else torch.zeros(0)
         self.shares = counts.double() / counts.sum()
-        self._originals = choose(dataset.train, REFERENCE if len(dataset.shape) == 3 else SHUFFLED, stream(0, "judge"))
+        self._originals = choose(
+            dataset.train, REFERENCE if len(dataset.shape) == 3 else SHUFFLED, make_generator(0, "judge")
+        )
         self.train = torch.cat([self.features(dataset.train[indices]) for indices in self._originals.split(BATCH)])
-        self._heldout = choose(dataset.heldout, self.compared, stream(0, "judge/heldout"))
+        self._heldout = choose(dataset.heldout, self.compared, make_generator(0, "judge/heldout"))
         self.heldout_samples = dataset.heldout[self._heldout]
         self.heldout = self.features(self.heldout_samples)
 
@@ -147,8 +149,8 @@ class Judge:
             metrics["high_quality"] = good.sum().item() / len(samples)
             labels[whole] = torch.where(good, nearest_mode, -1)
         elif len(finite):
-            assert self.evaluator is not None
-            labels[whole] = self.evaluator.labels(finite)
+            assert self.label_classifier is not None
+            labels[whole] = self.label_classifier.labels(finite)
         if asked is not None:
             metrics["class_accuracy"] = modes.class_accuracy(labels, asked)
         counts = modes.mode_counts(labels, total)
@@ -164,7 +166,7 @@ class Judge:
         )
         return metrics | more, undefined | reasons, counts
 
-    def judge(self, samples: Tensor, asked: Tensor | None = None) -> Judgement:
+    def evaluate(self, samples: Tensor, asked: Tensor | None = None) -> EvaluationResult:
         """Everything, of samples `(n, *shape)`; see `count_modes`."""
         metrics, undefined, counts = self.count_modes(samples, asked)
         finite = samples[torch.isfinite(samples.flatten(1)).all(1)][: self.compared]
@@ -175,12 +177,12 @@ class Judge:
         if not len(counts):
             bins, unbinned = _attempts({("ndb", "js"): lambda: modes.ndb(fake, self.train)})
             metrics, reasons = metrics | bins, reasons | unbinned
-        if self.evaluator:
-            metrics["evaluator_accuracy"] = self.evaluator.accuracy
+        if self.label_classifier:
+            metrics["evaluator_accuracy"] = self.label_classifier.accuracy
         own, unmeasured = self._own(finite)
         metrics, reasons = metrics | own, reasons | unmeasured
         verdict = self._verdict(metrics, counts)
-        return Judgement(metrics, undefined | reasons, self.real, counts, verdict, self.features.name)
+        return EvaluationResult(metrics, undefined | reasons, self.real, counts, verdict, self.features.name)
 
     def _compare(self, fake: Tensor, heldout: Tensor, suspects: Tensor) -> tuple[Metrics, dict[str, str]]:
         """Fidelity and variety of `fake`; whether `suspects` are nearer to the training data than `heldout` are."""

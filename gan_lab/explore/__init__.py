@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gan_lab.assembly.build import load
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import joined, printable
 from gan_lab.explore import exhibits
@@ -68,7 +68,7 @@ def explore(
     if show.rows:
         which = "every class" if len(show.rows) == show.classes else f"the first {len(show.rows)} classes"
         what = f"{request.n} vectors, from vector {a.number} on, each asking for {which}, a row a class"
-    at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.lead else "")
+    at = f"step {module.step:,}" + (f", member {request.member or 0}" if together.replica_dims else "")
     show.title = printable(f"{what}. {run.folder.absolute().name}, {at}")
     lines = [f"{run.folder}, {at}. {what}.", *notes]
     if len(show.names) <= LISTED:
@@ -206,7 +206,9 @@ def _counts(request: Request, a: Wanted, b: Wanted, vectors: Vectors, show: exhi
     wanted = [label for label in dict.fromkeys((a.label, b.label)) if label is not None]
     names = [vectors.reader.name(label) for label in wanted]
     module = vectors.module
-    fresh = vectors.asking(module.latent((FRESH, module.latent_dim), stream(request.seed, "explore/fresh")), a.label)
+    fresh = vectors.asking(
+        module.latent((FRESH, module.latent_dim), make_generator(request.seed, "explore/fresh")), a.label
+    )
     read = {
         name: (show.labels[column :: show.columns], show.confidences[column :: show.columns])
         for column, name in enumerate(show.names[: show.columns])
@@ -215,7 +217,7 @@ def _counts(request: Request, a: Wanted, b: Wanted, vectors: Vectors, show: exhi
     read["fresh vectors"] = vectors.reader(vectors.sample(fresh))
     return {
         name: (
-            count(labels, confidences if vectors.reader.evaluator else None, wanted, names),
+            count(labels, confidences if vectors.reader.label_classifier else None, wanted, names),
             Counter(label for label in labels.tolist() if label not in wanted),
         )
         for name, (labels, confidences) in read.items()
@@ -240,9 +242,11 @@ def _told(request: Request, a: Wanted, b: Wanted, counts: Counts, reader: Reader
     *results, (fresh, _) = counts.values()
     for name, (each, _) in zip(counts, results, strict=False):
         lines.append(f"  {_compared(name, each[-2], fresh[-2])}")
-    if reader.evaluator:
+    if reader.label_classifier:
         real = len(reader.dataset.heldout)
-        lines.append(f"  The evaluator reads {reader.evaluator.accuracy:.1%} of {real:,} held-out real images rightly.")
+        lines.append(
+            f"  The evaluator reads {reader.label_classifier.accuracy:.1%} of {real:,} held-out real images rightly."
+        )
     return lines
 
 

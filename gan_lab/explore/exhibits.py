@@ -70,7 +70,7 @@ class Exhibit:
 
 def readings(show: Exhibit, reader: Reader) -> list[str]:
     """Each sample in a few words: its class and how sure that is, or, where samples can't be read, its numbers."""
-    if reader.evaluator:
+    if reader.label_classifier:
         return [
             f"{reader.name(label)} ({sure:.0%})" if label >= 0 else reader.unread
             for label, sure in zip(show.labels.tolist(), show.confidences.tolist(), strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_lab.core.errors import LabError
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.classifier import evaluator
+from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.evaluation.metrics.modes import assign_modes
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -28,14 +28,14 @@ class Reader:
 
     def __init__(self, dataset: Dataset, cache_dir: str | Path):
         images = len(dataset.shape) == 3 and bool(dataset.classes)
-        self.dataset, self.evaluator = dataset, evaluator(dataset, cache_dir) if images else None
+        self.dataset, self.label_classifier = dataset, label_classifier(dataset, cache_dir) if images else None
         self.able = images or dataset.centres is not None
         self.unread = "no number" if images else "no mode"
 
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Classes and confidences of samples `(N, *shape)`.
 
-        Of images the evaluator's likeliest class and its probability, see `Evaluator.readings`; of points the nearest
+        Of images the evaluator's likeliest class and its probability, see `LabelClassifier.readings`; of points the nearest
         centre, with confidence 1, if they lie within 3σ of it.
 
         Returns:
@@ -46,8 +46,8 @@ class Reader:
         finite = samples.flatten(1).isfinite().all(1)
         if not (self.able and finite.any()):
             return labels, confidences
-        if self.evaluator:
-            labels[finite], confidences[finite] = self.evaluator.readings(samples[finite])
+        if self.label_classifier:
+            labels[finite], confidences[finite] = self.label_classifier.readings(samples[finite])
             return labels, confidences
         assert self.dataset.centres is not None
         assert self.dataset.std is not None

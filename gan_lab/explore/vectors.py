@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.explore.reading import Reader
-from gan_lab.gan.latent import told
+from gan_lab.gan.latent import with_labels
 from gan_lab.training.gan_module import GANModule
 
 BATCH = 500  # vectors tried, or fed to G, at once
@@ -51,7 +51,7 @@ class Vectors:
             labels: of a conditional GAN, the class that each (or all) is to ask for; None: as drawn.
         """
         shape = (1, self.module.latent_dim)
-        drawn = [self.module.latent(shape, stream(number, "explore")) for number in numbers]
+        drawn = [self.module.latent(shape, make_generator(number, "explore")) for number in numbers]
         own = labels if isinstance(labels, Sequence) else [labels] * len(drawn)
         return torch.cat([self.asking(z, label) for z, label in zip(drawn, own, strict=True)])
 
@@ -59,7 +59,7 @@ class Vectors:
         """Vectors that ask for a class if they can; None: as they are."""
         if not self.module.classes or label is None:
             return z
-        return told(z, torch.full(z.shape[:-1], label), self.module.classes)
+        return with_labels(z, torch.full(z.shape[:-1], label), self.module.classes)
 
     def sample(self, z: Tensor) -> Tensor:
         """Samples `(n, *shape)` of `z`, on the CPU."""

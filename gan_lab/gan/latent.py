@@ -79,7 +79,7 @@ class WithClass:
         return torch.cat([z, one_hot(labels, len(self.shares)).to(z.dtype)], -1)
 
 
-def told(z: Tensor, labels: Tensor, classes: int) -> Tensor:
+def with_labels(z: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Latent vectors `(…, d)` that ask for the classes `labels` `(…)`: the last numbers, so many as there are classes,
     become one-hot, the rest stays."""
     return torch.cat([z[..., :-classes], one_hot(labels, classes).to(z.dtype)], -1)

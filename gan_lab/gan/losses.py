@@ -20,13 +20,13 @@ class Loss(Protocol):
     paired: bool
     """Whether D's terms compare a real batch with a fake one. Then there is only `d`, in one update, and `g` needs
     both scores; `d_real` and `d_fake` alone raise NotImplementedError."""
-    equilibrium: float | None
+    loss_at_optimum: float | None
     """The value of D's term on real, and of that on fakes, when D can't tell them apart; None where there is none."""
-    equilibrium_g: float | None
+    g_loss_at_optimum: float | None
     """The value of `g` then; None where there is none."""
     ceiling: float | None
     """The largest value the terms can take, None where they are unbounded: the top of the loss chart."""
-    neutral_answer: float | None
+    d_output_at_optimum: float | None
     """D's answer when it can't tell real from fake; None where its level is arbitrary."""
     probability: bool
     """Whether an answer is one: 1 is 'real', 0 is 'fake'."""
@@ -63,23 +63,23 @@ class _Single:
         return self.d_real(real_scores), self.d_fake(fake_scores)
 
 
-class _Levelled(_Single):
+class _ProbabilityLoss(_Single):
     """Losses with targets: 1 for real, 0 for fake; G wants its fakes called real.
 
     At the optimum D answers 0.5 everywhere (Goodfellow et al. 2014, proposition 1): the ideal value of every term
     follows from the score of that answer instead of being typed in (S10).
     """
 
-    neutral_answer = 0.5
+    d_output_at_optimum = 0.5
     neutral_score = 0.0
     probability = True
 
     @property
-    def equilibrium(self) -> float:
+    def loss_at_optimum(self) -> float:
         return self.d_real(torch.tensor(self.neutral_score)).item()
 
     @property
-    def equilibrium_g(self) -> float:
+    def g_loss_at_optimum(self) -> float:
         return self.g(torch.tensor(self.neutral_score)).item()
 
     def answer(self, scores: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class _Levelled(_Single):
         return self.d_real(fake_scores)
 
 
-class MSE(_Levelled):
+class MSE(_ProbabilityLoss):
     """Mean squared error of the probability: (σ(s) − target)², ideal value 0.25. The book's first loss."""
 
     ceiling = 1.0
@@ -101,7 +101,7 @@ class MSE(_Levelled):
         return scores.sigmoid() ** 2
 
 
-class BCE(_Levelled):
+class BCE(_ProbabilityLoss):
     """Binary cross-entropy: −ln σ(s) on real, −ln(1 − σ(s)) on fakes, ideal value ln 2 ≈ 0.693.
 
     G's term is the non-saturating one, −ln σ(D(G(z))) (Goodfellow et al. 2014, section 3). Written with softplus, which
@@ -126,7 +126,7 @@ class Saturating(BCE):
         return -softplus(fake_scores)
 
 
-class LSGAN(_Levelled):
+class LSGAN(_ProbabilityLoss):
     """Least squares on the raw score: ½(r − 1)², ½f², G: ½(f − 1)² (Mao et al. 2017, arXiv:1611.04076, a = 0,
     b = c = 1). No sigmoid: the score is the answer, ideally ½ with the value 1/8; it may leave [0, 1]."""
 
@@ -143,19 +143,19 @@ class LSGAN(_Levelled):
         return scores**2 / 2
 
 
-class _Unlevelled(_Single):
+class _CriticLoss(_Single):
     """Losses whose D says which is more real, not how real: no value of a single term is ideal."""
 
-    neutral_answer = None
+    d_output_at_optimum = None
     probability = False
-    equilibrium: float | None = None
-    equilibrium_g: float | None = None
+    loss_at_optimum: float | None = None
+    g_loss_at_optimum: float | None = None
 
     def answer(self, scores: Tensor) -> Tensor:
         return scores
 
 
-class Hinge(_Unlevelled):
+class Hinge(_CriticLoss):
     """Margins: relu(1 − r), relu(1 + f), G: −f (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018,
     arXiv:1802.05957).
 
@@ -173,7 +173,7 @@ class Hinge(_Unlevelled):
         return -fake_scores
 
 
-class Wasserstein(_Unlevelled):
+class Wasserstein(_CriticLoss):
     """The critic's: −r, f, G: −f (Arjovsky et al. 2017, arXiv:1701.07875); D must be kept Lipschitz, by `WGANGP` or
     norm=spectral.
 
@@ -196,7 +196,7 @@ class _Paired:
 
     paired = True
     ceiling: float | None = None
-    neutral_answer = None
+    d_output_at_optimum = None
     probability = False
 
     def answer(self, scores: Tensor) -> Tensor:
@@ -221,8 +221,8 @@ class Relativistic(_Paired):
     G's ln 2. Sample i is paired with fake i.
     """
 
-    equilibrium = math.log(2) / 2
-    equilibrium_g = math.log(2)
+    loss_at_optimum = math.log(2) / 2
+    g_loss_at_optimum = math.log(2)
 
     def d(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
         half = softplus(fake_scores - real_scores) / 2
@@ -237,8 +237,8 @@ class RelativisticAverage(_Paired):
     and softplus(f − r̄), G the same with the roles exchanged, both terms of it (RaSGAN, Jolicoeur-Martineau 2019,
     arXiv:1807.00734). D's terms are ideally ln 2 each, G's sum of two is 2 ln 2."""
 
-    equilibrium = math.log(2)
-    equilibrium_g = 2 * math.log(2)
+    loss_at_optimum = math.log(2)
+    g_loss_at_optimum = 2 * math.log(2)
 
     def d(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
         real_mean, fake_mean = real_scores.mean(-1, keepdim=True), fake_scores.mean(-1, keepdim=True)
@@ -263,7 +263,7 @@ class Smoothed(_Single):
     """
 
     probability = True
-    equilibrium = None
+    loss_at_optimum = None
 
     def __init__(self, loss: Loss, real: float = 0.9):
         if not loss.probability:
@@ -272,8 +272,8 @@ class Smoothed(_Single):
                 "Take loss=bce or loss=mse, or leave label_smoothing out.",
             )
         self.loss, self.real, self.ceiling = loss, real, loss.ceiling
-        self.neutral_answer = real / 2
-        self.equilibrium_g = loss.g(torch.logit(torch.tensor(real / 2))).item()
+        self.d_output_at_optimum = real / 2
+        self.g_loss_at_optimum = loss.g(torch.logit(torch.tensor(real / 2))).item()
 
     def answer(self, scores: Tensor) -> Tensor:
         return self.loss.answer(scores)

@@ -250,7 +250,7 @@ def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
         _draw_curves(axes, table, ylim=(bottom, top), ticks=[t for t in ticks if t <= top] if bottom == 0 else None)
         _draw_bands(axes, metrics, columns)
         axes.set(title=f"{player}'s loss", ylabel="loss")
-        _draw_ideal(axes, loss.equilibrium if player == "D" else loss.equilibrium_g)
+        _draw_ideal(axes, loss.loss_at_optimum if player == "D" else loss.g_loss_at_optimum)
         _legend(axes)
     return figure
 
@@ -265,7 +265,7 @@ def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
     _draw_bands(axes, metrics, list(names))
     scale = "1: real, 0: fake" if loss.probability else "higher: more real"
     axes.set(title=f"D's mean answer ({scale})", ylabel="mean answer")
-    _draw_ideal(axes, loss.neutral_answer)
+    _draw_ideal(axes, loss.d_output_at_optimum)
     _legend(axes)
     return figure
 

@@ -16,17 +16,17 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from gan_lab.assembly.build import Rehearsal
+from gan_lab.assembly.build import DryRun
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import joined
 from gan_lab.data.dataset import choose
 from gan_lab.plotting.style import Figure
 from gan_lab.preflight import previews
 from gan_lab.preflight.inspection import Check, Survey, check_data, check_generator, noise, right_order, survey
-from gan_lab.preflight.objective import Witness, check_objective, phases
+from gan_lab.preflight.objective import OptimizerProbe, check_objective, phases
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
@@ -54,14 +54,14 @@ class Noise(nn.Module):
     def __init__(self, train: Survey, bounded: bool, seed: int):
         super().__init__()
         self.train_survey, self.bounded = train, bounded
-        self.drawn = stream(seed, "preflight/noise")
+        self.drawn = make_generator(seed, "preflight/noise")
         self.still = nn.Parameter(torch.zeros(()))
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim) → (B, *shape)
         return noise(len(z), self.train_survey, self.bounded, self.drawn).to(z.device) + 0 * self.still
 
 
-class Lesson(pl.Callback):
+class DiscriminatorProbe(pl.Callback):
     """Keeps D's losses, step by step, and ends its training when it tells real samples from noise clearly.
 
     Args:
@@ -100,7 +100,7 @@ class Lesson(pl.Callback):
         return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
 
 
-def run_checks(stage: Rehearsal) -> list[Result]:
+def run_checks(stage: DryRun) -> list[Result]:
     """All four, with a picture each; networks are trained, but none of the training's own."""
     train = survey(stage.dataset.train, stage.seed)
     return [
@@ -111,25 +111,25 @@ def run_checks(stage: Rehearsal) -> list[Result]:
     ]
 
 
-def _data(stage: Rehearsal, train: Survey) -> Result:
+def _data(stage: DryRun, train: Survey) -> Result:
     check = check_data(stage.dataset, train, stage.batch_size, stage.seed)
     return check, previews.data(_real(stage), stage.dataset)
 
 
-def _real(stage: Rehearsal) -> Tensor:
+def _real(stage: DryRun) -> Tensor:
     train = stage.dataset.train
     number = COMPARED if stage.dataset.shape == (2,) else SHOWN
-    return train[choose(train, number, stream(stage.seed, "preflight/real"))]
+    return train[choose(train, number, make_generator(stage.seed, "preflight/real"))]
 
 
-def _against_noise(stage: Rehearsal, train: Survey) -> Result:
+def _against_noise(stage: DryRun, train: Survey) -> Result:
     """Check 2 (S7): the training's own step, with noise in the place of G."""
     dataset, seed = stage.dataset, stage.seed
     check = Check("noise", "D against noise")
-    chosen, module = choose(dataset.heldout, COMPARED, stream(seed, "preflight/heldout")), _learning(stage)
+    chosen, module = choose(dataset.heldout, COMPARED, make_generator(seed, "preflight/heldout")), _learning(stage)
     real, labels = dataset.heldout[chosen], dataset.heldout.labels_of(chosen) if module.classes else None
-    fake = noise(len(real), train, dataset.bounded, stream(seed, "preflight/heldout noise"))
-    lesson = Lesson(real, fake, labels)
+    fake = noise(len(real), train, dataset.bounded, make_generator(seed, "preflight/heldout noise"))
+    lesson = DiscriminatorProbe(real, fake, labels)
     module.generator = Noise(train, dataset.bounded, seed)
     before, _ = lesson.look(module)
     most = max(MOST_STEPS, MOST_SINGLE // stage.batch_size)
@@ -179,7 +179,7 @@ def _judge_separation(check: Check, trouble: str | None, moved: int, order: floa
         )
 
 
-def _played(stage: Rehearsal, module: GANModule, steps: int, *callbacks: pl.Callback) -> str | None:
+def _played(stage: DryRun, module: GANModule, steps: int, *callbacks: pl.Callback) -> str | None:
     """Plays steps of the training; what stopped it, in words, if it is a fault of the configuration."""
     try:
         stage.play(module, steps, *callbacks)
@@ -192,31 +192,31 @@ def _played(stage: Rehearsal, module: GANModule, steps: int, *callbacks: pl.Call
     return None
 
 
-def _untrained_generator(stage: Rehearsal, train: Survey) -> Result:
+def _untrained_generator(stage: DryRun, train: Survey) -> Result:
     module, dataset = stage.module(), stage.dataset
-    z = module.latent((COMPARED, module.latent_dim), stream(stage.seed, "preflight/latent"))
+    z = module.latent((COMPARED, module.latent_dim), make_generator(stage.seed, "preflight/latent"))
     fake = module.sample(z).float()
     check = check_generator(module.generator, fake, z, dataset, train, stage.seed)
     return check, previews.generator(fake, z, _real(stage), dataset, (check.numbers["spread"], train.spread))
 
 
-def _learning(stage: Rehearsal) -> GANModule:
+def _learning(stage: DryRun) -> GANModule:
     """The GAN, whose D is to show what it learns: it doesn't wait, even if it wins."""
     module = stage.module()
     module.remedies = dataclasses.replace(module.remedies, balance=None)
     return module
 
 
-def _objective(stage: Rehearsal) -> Result:
+def _objective(stage: DryRun) -> Result:
     """Check 4: one step, played by the training's own code."""
     module = _learning(stage)
-    witness = Witness(module)
+    witness = OptimizerProbe(module)
     trouble = _played(stage, module, 1)
     check = check_objective(module, witness.updates, trouble, stage.parts)
     return check, previews.objective(witness.updates, phases(module), module.loss)
 
 
-def preflight(stage: Rehearsal, run: Run) -> str:
+def preflight(stage: DryRun, run: Run) -> str:
     """Checks what a run is about to train, and keeps what was seen in the run folder; what to print.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Samples, choose
 
 LOOKED = 100_000  # samples looked at, at most
@@ -85,7 +85,7 @@ class Survey:
 
 def survey(part: Samples, seed: int) -> Survey:
     """Looks at all samples, or at `LOOKED` of them at random."""
-    chosen = choose(part, LOOKED, stream(seed, "preflight/survey"))
+    chosen = choose(part, LOOKED, make_generator(seed, "preflight/survey"))
     low, high = torch.full(part.shape, torch.inf), torch.full(part.shape, -torch.inf)
     sums, squares = torch.zeros(part.shape, dtype=torch.float64), torch.zeros(part.shape, dtype=torch.float64)
     origin, broken, constant, hashes = None, 0, 0, set[int]()
@@ -264,7 +264,7 @@ def _range(values: Tensor) -> tuple[float, float]:
 @torch.no_grad()
 def _reach(generator: nn.Module, z: Tensor, fake: Tensor, seed: int) -> tuple[float, float]:
     """Between which values a generator's outputs stay, whatever its weights: tried out with wild ones, on a copy."""
-    copied, random = copy.deepcopy(generator).eval(), stream(seed, "preflight/reach")
+    copied, random = copy.deepcopy(generator).eval(), make_generator(seed, "preflight/reach")
     kept = [p.detach().clone() for p in copied.parameters()]
     outputs = [fake]
     for _ in range(8):

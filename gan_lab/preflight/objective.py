@@ -31,7 +31,7 @@ class Update:
     moved: set[str]
 
 
-class Witness:
+class OptimizerProbe:
     """Watches a module's optimisers: hooks tell what is there before each of their steps, and what has changed."""
 
     def __init__(self, module: GANModule):
@@ -83,7 +83,7 @@ def check_objective(module: GANModule, updates: list[Update], trouble: str | Non
     _judge_owners(check, module)
     wrong: dict[str, tuple[list[str], list[str]]] = {}  # what: where it belongs, in which phases it was seen
     for (phase, player), update in zip(phases(module), updates, strict=False):
-        level_free = module.joint and player == "D" and module.loss.neutral_answer is None
+        level_free = module.joint and player == "D" and module.loss.d_output_at_optimum is None
         for told, what in _judge_update(check, phase, player, update, level_free):
             wrong.setdefault(what, (told, []))[1].append(phase)
     for what, (told, seen) in wrong.items():
@@ -174,19 +174,19 @@ def _judge_loss(check: Check, loss: Loss) -> None:
     scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # as many batches of one sample
     terms = torch.stack([*loss.d(scores, scores), loss.g(scores, scores), loss.answer(scores)])[..., 0]
     d_real, d_fake, g, answer = terms[:, (terms[0] + terms[1]).argmin()].tolist()
-    ideal, ideal_g = loss.equilibrium, loss.equilibrium_g
+    ideal, ideal_g = loss.loss_at_optimum, loss.g_loss_at_optimum
     check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "g": g}
     check.numbers |= {"equilibrium": ideal, "equilibrium_g": ideal_g}
     if ideal is None or ideal_g is None:
         check.facts["ideal loss"] = "this loss has none: its value doesn't tell how well D and G are matched"
         return
-    neutral = answer if loss.neutral_answer is None else loss.neutral_answer  # a level of its own, or any
-    where = "at any equal scores" if loss.neutral_answer is None else f"at D = {answer:.4g}"
+    neutral = answer if loss.d_output_at_optimum is None else loss.d_output_at_optimum  # a level of its own, or any
+    where = "at any equal scores" if loss.d_output_at_optimum is None else f"at D = {answer:.4g}"
     found = f"{d_real:.4f} on real, {d_fake:.4f} on fakes, {g:.4f} for G"
     stated = f"{ideal:.4f} for D, {ideal_g:.4f} for G"
     check.facts["ideal loss"] = f"{where} it is {found}; stated as ideal: {stated}"
     if max(abs(d_real - ideal), abs(d_fake - ideal), abs(g - ideal_g), abs(answer - neutral)) > 1e-5:
         check.failures.append(
             f"Where D can't tell real from fake ({where}), the loss is {found}, but it states {stated} as ideal"
-            f"{'' if loss.neutral_answer is None else f' (at D = {neutral:.4g})'}: its charts would show a wrong line."
+            f"{'' if loss.d_output_at_optimum is None else f' (at D = {neutral:.4g})'}: its charts would show a wrong line."
         )

@@ -68,11 +68,11 @@ def against_noise(
         ("loss/d_fake", "on noise", FAKE_COLOUR),
     ):
         curve.plot(table.index + 1, table[column], ".", color=colour, alpha=0.35, markersize=4, label=name)
-    if loss.equilibrium is not None:
-        curve.axhline(loss.equilibrium, color=IDEAL_COLOUR, linestyle="--", linewidth=1)
-        place = {"xy": (1, loss.equilibrium), "xycoords": ("axes fraction", "data")}
+    if loss.loss_at_optimum is not None:
+        curve.axhline(loss.loss_at_optimum, color=IDEAL_COLOUR, linestyle="--", linewidth=1)
+        place = {"xy": (1, loss.loss_at_optimum), "xycoords": ("axes fraction", "data")}
         curve.annotate(
-            f"can't tell them apart: {loss.equilibrium:.3g}",
+            f"can't tell them apart: {loss.loss_at_optimum:.3g}",
             **place,
             ha="right",
             va="center",
@@ -80,7 +80,7 @@ def against_noise(
             bbox=WHITE,
         )
     curve.set(title=f"D's loss (noise: {noise})", xlabel="step", ylabel="loss (0: D is always right)")
-    if loss.equilibrium is not None:
+    if loss.loss_at_optimum is not None:
         curve.set_ylim(0, None)
     curve.grid(alpha=0.4)
     curve.legend(loc="upper right", markerscale=2)
@@ -182,11 +182,11 @@ def _loss_over_answers(axes: Axes, loss: Loss) -> None:
     answers = loss.answer(scores)
     axes.plot(answers, loss.d_real(scores), color=REAL_COLOUR, label="on a real sample")
     axes.plot(answers, loss.d_fake(scores), color=FAKE_COLOUR, label="on a fake")
-    if loss.equilibrium is not None and loss.neutral_answer is not None:
-        axes.plot(loss.neutral_answer, loss.equilibrium, "o", color="black", zorder=3)
+    if loss.loss_at_optimum is not None and loss.d_output_at_optimum is not None:
+        axes.plot(loss.d_output_at_optimum, loss.loss_at_optimum, "o", color="black", zorder=3)
         axes.annotate(
-            f"ideal: D can't tell\nanswer {loss.neutral_answer:g}, loss {loss.equilibrium:.3g}",
-            (loss.neutral_answer, loss.equilibrium),
+            f"ideal: D can't tell\nanswer {loss.d_output_at_optimum:g}, loss {loss.loss_at_optimum:.3g}",
+            (loss.d_output_at_optimum, loss.loss_at_optimum),
             xytext=(0, 40),
             textcoords="offset points",
             ha="center",

@@ -27,7 +27,7 @@ LEADER = "GAN_LAB_COMPANION"  # in the environment of a process that helps: the 
 PLACE = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # by which Lightning knows who is who
 
 
-class Team:
+class ProcessGroup:
     """The processes of one training on this node; this one is the first of them, or the only one there is.
 
     Args:

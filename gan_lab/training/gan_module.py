@@ -10,11 +10,11 @@ from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import Draws, stream
-from gan_lab.data.datamodule import Chunk
+from gan_lab.core.rng import StepRNG, make_generator
+from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.latent import Latent
 from gan_lab.gan.losses import Loss
-from gan_lab.gan.networks.conditional import Given
+from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies import Remedies
 from gan_lab.training.step_log import Recorder
@@ -85,7 +85,7 @@ class GANModule(Recorder):
         self.remedies, self.classes, self.flat = remedies, classes, flat
         self.averaged = remedies.ema.of(generator) if remedies.ema else None
         players = (discriminator, generator) if remedies.historical else ()
-        self.pulls = nn.ModuleList(remedies.historical.of(each, self.lead) for each in players)  # type: ignore[union-attr]
+        self.anchors = nn.ModuleList(remedies.historical.of(each, self.replica_dims) for each in players)  # type: ignore[union-attr]
         self.kept = nn.ModuleList(each for each in remedies.penalties if isinstance(each, nn.Module))
         self._weights_of_d = list(discriminator.parameters())
         self._latent_state: Tensor | None = None
@@ -93,7 +93,7 @@ class GANModule(Recorder):
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         return [self.optim_d(self.discriminator.parameters()), self.optim_g(self.generator.parameters())], []
 
-    def training_step(self, chunk: Chunk) -> None:
+    def training_step(self, chunk: StepBlock) -> None:
         generator, discriminator, loss, remedies = self.generator, self.discriminator, self.loss, self.remedies
         opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         batches, labels = (chunk, [None] * len(chunk)) if isinstance(chunk, Tensor) else chunk
@@ -102,64 +102,64 @@ class GANModule(Recorder):
                 remedies.decay.apply(self.step, opt_d, opt_g)
             draws = self.draws(self.step * self.n_critic + turn % self.n_critic)
             told = None if label is None else one_hot(label, self.classes).to(batch.dtype)
-            judge = discriminator if told is None else Given(discriminator, told, self.flat)
-            size = batch.shape[len(self.lead)]
+            critic = discriminator if told is None else ConditionalDiscriminator(discriminator, told, self.flat)
+            size = batch.shape[len(self.replica_dims)]
 
             # (1) D sees real data, target 1: the error updates D.
-            real = remedies.show(batch, self.step, draws)
-            real_scores = judge(real)
+            real = remedies.transform(batch, self.step, draws)
+            real_scores = critic(real)
             if not self.joint:
-                d_real = self._learn(opt_d, loss.d_real(real_scores).mean(-1))
+                d_real = self._optimize(opt_d, loss.d_real(real_scores).mean(-1))
 
             # (2) D sees G's fakes, target 0: the error updates D. G made them without a graph, so nothing reaches it.
             with torch.no_grad():
-                fake = remedies.show(generator(self.draw(size, told)), self.step, draws)
-            fake_scores = judge(fake)
+                fake = remedies.transform(generator(self.draw(size, told)), self.step, draws)
+            fake_scores = critic(fake)
             if not self.joint:
-                d_fake = self._learn(opt_d, loss.d_fake(fake_scores).mean(-1))
+                d_fake = self._optimize(opt_d, loss.d_fake(fake_scores).mean(-1))
             else:
                 d_real, d_fake = (term.mean(-1) for term in loss.d(real_scores, fake_scores))
-                if not remedies.balance or remedies.balance.lets_learn(real_scores, fake_scores):
-                    paid = [penalty(judge, real, fake, draws).mean(-1) for penalty in remedies.penalties]
-                    self._learn(opt_d, sum([*paid, *(pull() for pull in self.pulls[:1])], d_real + d_fake))
+                if not remedies.balance or remedies.balance.should_update(real_scores, fake_scores):
+                    paid = [penalty(critic, real, fake, draws).mean(-1) for penalty in remedies.penalties]
+                    self._optimize(opt_d, sum([*paid, *(anchor() for anchor in self.anchors[:1])], d_real + d_fake))
             if turn % self.n_critic:
                 continue  # D's turn again
 
             # (3) D, frozen, judges fresh fakes, target 1: the error passes through D and updates only G.
-            self._freeze(True)
+            self._set_requires_grad(True)
             for _ in range(self.n_generator):
                 z = self.draw(size, told)
-                made = generator(z)
-                shown = remedies.show(made, self.step, draws)
-                later = remedies.unrolled(judge, loss, real, shown) if remedies.unrolled else judge
-                values = loss.g(later(shown), later(real) if loss.paired else None)
-                g = self._wanted(values, judge, z, made, shown, real)
-                self._learn(opt_g, g + sum(pull() for pull in self.pulls[1:]))
-            self._freeze(False)
+                fake_samples = generator(z)
+                d_input = remedies.transform(fake_samples, self.step, draws)
+                unrolled_critic = remedies.unrolled(critic, loss, real, d_input) if remedies.unrolled else critic
+                values = loss.g(unrolled_critic(d_input), unrolled_critic(real) if loss.paired else None)
+                g = self._generator_loss(values, critic, z, fake_samples, d_input, real)
+                self._optimize(opt_g, g + sum(anchor() for anchor in self.anchors[1:]))
+            self._set_requires_grad(False)
             if self.averaged is not None:
                 self.averaged.update()
             self.record(real_scores, fake_scores, d_real, d_fake, g)
         self.end_chunk(len(batches) // self.n_critic)
 
-    def _wanted(self, values: Tensor, *seen: Any) -> Tensor:
+    def _generator_loss(self, values: Tensor, *seen: Any) -> Tensor:
         """What G pays `(…)`: the mean of its loss's values `(…, B)`, and what its aims say of what they have seen."""
         if self.remedies.top_k:
             values = self.remedies.top_k.select(values, self.step)
         own = values.mean(-1)
-        for aim in self.remedies.aims:
-            own = aim(*seen) + (0 if aim.replaces else own)
+        for generator_loss in self.remedies.generator_losses:
+            own = generator_loss(*seen) + (0 if generator_loss.replaces_adversarial else own)
         return own
 
-    def _learn(self, optimizer: Optimizer, loss: Tensor) -> Tensor:
+    def _optimize(self, optimizer: Optimizer, loss: Tensor) -> Tensor:
         """One update by the sum of the members' losses `(…)`, which it gives back."""
-        self.manual_backward(loss.sum() if self.lead else loss)
+        self.manual_backward(loss.sum() if self.replica_dims else loss)
         optimizer.step()
         for group in optimizer.param_groups:  # zero_grad, without what it does for profilers
             for parameter in group["params"]:
                 parameter.grad = None
         return loss
 
-    def _freeze(self, frozen: bool) -> None:
+    def _set_requires_grad(self, frozen: bool) -> None:
         """Whether D's weights get no gradients; Module.requires_grad_ looks through all of its layers each time."""
         for parameter in self._weights_of_d:
             parameter.requires_grad = not frozen
@@ -169,10 +169,10 @@ class GANModule(Recorder):
         self.trainer.strategy.pre_backward(loss)  # what several processes agree on first
         loss.backward()
 
-    def draws(self, number: int, purpose: str = "remedies") -> Draws:
+    def draws(self, number: int, purpose: str = "remedies") -> StepRNG:
         """What remedies draw in D's turn of that number."""
         seeds = range(self.seed, self.seed + self.replicas)
-        return Draws(seeds, self.lead, purpose, number, self.device)
+        return StepRNG(seeds, self.replica_dims, purpose, number, self.device)
 
     def draw(self, n: int, told: Tensor | None = None) -> Tensor:
         """The training stream's next n latent vectors, `(…, n, latent_dim)`; of several processes each draws all.
@@ -181,7 +181,7 @@ class GANModule(Recorder):
             told: the classes `(…, n, classes)`, one-hot, that they shall have.
         """
         drawn = [self.latent((n * self._ranks, self.latent_dim), each) for each in self._latent_streams]
-        z = torch.stack(drawn) if self.lead else drawn[0][self._rank :: self._ranks]
+        z = torch.stack(drawn) if self.replica_dims else drawn[0][self._rank :: self._ranks]
         return z if told is None else torch.cat([z[..., : -self.classes], told], -1)
 
     @torch.no_grad()
@@ -192,11 +192,11 @@ class GANModule(Recorder):
         Changes nothing that training sees.
         """
         generator = self.generator if self.averaged is None else self.averaged.network
-        was_training, settling = generator.training, (*self.lead, SETTLING_BATCH, self.latent_dim)
+        was_training, settling = generator.training, (*self.replica_dims, SETTLING_BATCH, self.latent_dim)
         generator.eval()
         try:
             if self.averaged is not None:
-                self.averaged.settle(lambda i: self.draws(i, "ema").by(self.latent, settling))
+                self.averaged.recalibrate_batch_norm(lambda i: self.draws(i, "ema").by(self.latent, settling))
             return generator(z.to(self.device))
         finally:
             generator.train(was_training)
@@ -221,11 +221,11 @@ class GANModule(Recorder):
 
     def judged(self, samples: Tensor, labels: Tensor | None = None, discriminator: nn.Module | None = None) -> Tensor:
         """Scores of samples `(…, B, *shape)` as D, or a copy of it, is shown them; draws are none of the training's."""
-        judge, samples = discriminator or self.discriminator, samples.to(self.device)
+        critic, samples = discriminator or self.discriminator, samples.to(self.device)
         if self.classes and labels is not None:
             told = one_hot(labels.to(self.device), self.classes).to(samples.dtype)
-            judge = Given(judge, told, self.flat)
-        return judge(self.remedies.show(samples, self.step, self.draws(self.step, "scores")))
+            critic = ConditionalDiscriminator(critic, told, self.flat)
+        return critic(self.remedies.transform(samples, self.step, self.draws(self.step, "scores")))
 
     def labels_of(self, z: Tensor) -> Tensor | None:
         """The classes `(…)` that latent vectors `(…, latent_dim)` ask for; None without classes."""
@@ -238,7 +238,7 @@ class GANModule(Recorder):
             LabError: if there is no such member.
         """
         if not 0 <= i < self.replicas:
-            among = f"0 to {self.replicas - 1}" if self.lead else "0 alone"
+            among = f"0 to {self.replicas - 1}" if self.replica_dims else "0 alone"
             raise LabError(f"There is no member {i}: the run has replicas={self.replicas}.", f"Name one of {among}.")
         if not (isinstance(self.generator, Replicated) and isinstance(self.discriminator, Replicated)):
             return self
@@ -246,7 +246,7 @@ class GANModule(Recorder):
         rest: dict[str, Any] = {name: getattr(self, name) for name in known.split()}
         rest |= {"joint_d_update": self.joint, "remedies": copy.deepcopy(self.remedies)}
         alone = GANModule(self.generator.member(i), self.discriminator.member(i), seed=self.seed + i, **rest)
-        for own, whole in zip([*alone.pulls, *alone.kept], [*self.pulls, *self.kept], strict=True):
+        for own, whole in zip([*alone.anchors, *alone.kept], [*self.anchors, *self.kept], strict=True):
             for name, buffer in whole.named_buffers():
                 setattr(own, name, (buffer if name == "calls" else buffer[i]).clone())
         if self.averaged is None:
@@ -269,7 +269,7 @@ class GANModule(Recorder):
 
     def latent_streams(self, state: Tensor | None, device: torch.device) -> list[torch.Generator]:
         """Each member's stream of latent vectors, from its beginning or as a checkpoint has it."""
-        streams = [stream(self.seed + i, "latent", device=device) for i in range(self.replicas)]
+        streams = [make_generator(self.seed + i, "latent", device=device) for i in range(self.replicas)]
         if state is not None:
             for each, own in zip(streams, state.view(self.replicas, -1), strict=True):
                 each.set_state(own.clone())  # torch crashes on a view

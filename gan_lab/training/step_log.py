@@ -47,7 +47,7 @@ class Recorder(pl.LightningModule):
     def __init__(self, steps: int, log_every: int, replicas: int):
         super().__init__()
         self.steps, self.log_every, self.replicas = steps, log_every, replicas
-        self.lead = (replicas,) if replicas > 1 else ()
+        self.replica_dims = (replicas,) if replicas > 1 else ()
         self.failed: dict[int, tuple[int, str]] = {}
         self.step = 0
         self.last_row: dict[str, float] = {}
@@ -91,7 +91,7 @@ class Recorder(pl.LightningModule):
 
     def _row(self, means: Tensor) -> dict[str, float]:
         """A row of the log, and `last_row` of it; of replicas their mean, and behind it `<name>/<i>` for each."""
-        if not self.lead:
+        if not self.replica_dims:
             self.last_row = dict(zip(RECORDED, means.tolist(), strict=True))
             return self.last_row
         means[:, list(self.failed)] = torch.nan
@@ -115,7 +115,7 @@ class Recorder(pl.LightningModule):
         """
         self.failed[member] = (step, what)
         if len(self.failed) == self.replicas:
-            raise NotFiniteError(step, f"{what}{', in the last of the replicas' if self.lead else ''}")
+            raise NotFiniteError(step, f"{what}{', in the last of the replicas' if self.replica_dims else ''}")
 
     def stacked(self) -> dict[str, Tensor]:
         """The tensors of `state_dict` of which each replica has its own, behind a leading axis K."""
@@ -142,7 +142,7 @@ class Recorder(pl.LightningModule):
         self.step, self.row_steps = int(state["step"]), int(state["row_steps"])
         self._losses, self._scores = [], []
         self.last_row = {name: float(state["last_row"][name]) for name in RECORDED if state["last_row"]}
-        self.unlogged = [values.float().view(len(RECORDED), *self.lead) for values in state["unlogged"]]
+        self.unlogged = [values.float().view(len(RECORDED), *self.replica_dims) for values in state["unlogged"]]
         self.note_failed(state)
 
     def note_failed(self, state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.evaluation.metrics.neighbours import blocks, finite, nearest
 from gan_lab.evaluation.metrics.registry import Undefined
 
@@ -102,7 +102,7 @@ def _covered(queries: Tensor, owners: Tensor, k: int) -> float:
 
 
 def _spread(values: Tensor, pairs: int, seed: int) -> float:
-    generator = stream(seed, "metrics/pairs")
+    generator = make_generator(seed, "metrics/pairs")
     first = torch.randint(len(values), (pairs,), generator=generator)
     step = torch.randint(1, len(values), (pairs,), generator=generator)  # never back to the same sample
     second = (first + step) % len(values)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Given(nn.Module):
+class ConditionalDiscriminator(nn.Module):
     """D asked about samples of known classes.
 
     Args:

@@ -15,7 +15,7 @@ from torch.nn.functional import layer_norm
 from gan_lab.gan.networks import mlp
 
 CONTAINERS = (nn.Sequential, mlp.Generator, mlp.Discriminator)  # whose forward takes any axes before the batch
-ELEMENTWISE = (
+ELEMENTWISE_LAYERS = (
     *(nn.Identity, nn.Sigmoid, nn.Tanh, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU),
     *(nn.Mish, nn.Softplus, nn.Softsign, nn.Softshrink, nn.Hardshrink, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish),
     *(nn.Tanhshrink, nn.Threshold, nn.LogSigmoid),
@@ -74,7 +74,7 @@ class Replicated(nn.Module):
 
 def _fully_connected(network: nn.Module) -> bool:
     """Whether a leading axis passes through all of its layers once the linear ones know of it."""
-    plain = (*CONTAINERS, *ELEMENTWISE, nn.Linear)
+    plain = (*CONTAINERS, *ELEMENTWISE_LAYERS, nn.Linear)
     return all(
         type(layer) in plain or (type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1)
         for layer in network.modules()

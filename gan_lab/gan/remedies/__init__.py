@@ -7,14 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import Draws
+from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.averaging import EMA, HistoricalAveraging
-from gan_lab.gan.remedies.generator_losses import Aim, TopK
-from gan_lab.gan.remedies.input_transforms import Pack, View
+from gan_lab.gan.remedies.generator_losses import GeneratorLoss, TopK
+from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
 from gan_lab.gan.remedies.lr_decay import CosineDecay
 from gan_lab.gan.remedies.penalties import Penalty
 from gan_lab.gan.remedies.unrolled import Unrolled
-from gan_lab.gan.remedies.update_gate import Balance
+from gan_lab.gan.remedies.update_gate import UpdateGate
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Remedies:
         decay: learning rates fall.
     """
 
-    views: tuple[View, ...] = ()
+    input_transforms: tuple[InputTransform, ...] = ()
     penalties: tuple[Penalty, ...] = ()
-    aims: tuple[Aim, ...] = ()
+    generator_losses: tuple[GeneratorLoss, ...] = ()
     top_k: TopK | None = None
     unrolled: Unrolled | None = None
-    balance: Balance | None = None
+    balance: UpdateGate | None = None
     ema: EMA | None = None
     historical: HistoricalAveraging | None = None
     decay: CosineDecay | None = None
@@ -50,8 +50,8 @@ class Remedies:
         Raises:
             LabError: for what is none.
         """
-        several: dict[type, list[Any]] = {View: [], Penalty: [], Aim: []}
-        single = {TopK: "top_k", Unrolled: "unrolled", Balance: "balance", EMA: "ema", CosineDecay: "decay"}
+        several: dict[type, list[Any]] = {InputTransform: [], Penalty: [], GeneratorLoss: []}
+        single = {TopK: "top_k", Unrolled: "unrolled", UpdateGate: "balance", EMA: "ema", CosineDecay: "decay"}
         single[HistoricalAveraging] = "historical"
         own: dict[str, Any] = {}
         for remedy in remedies:
@@ -62,17 +62,19 @@ class Remedies:
             else:
                 names = ", ".join(kind.__name__ for kind in (*several, *single))
                 raise LabError(f"{type(remedy).__name__} is no remedy.", f"It has to be derived from one: {names}.")
-        views, penalties, aims = map(tuple, several.values())
-        aims = tuple(sorted(aims, key=lambda aim: not aim.replaces))  # what replaces must not take the others away
-        return cls(tuple(sorted(views, key=lambda view: view.order)), penalties, aims, **own)
+        input_transforms, penalties, generator_losses = map(tuple, several.values())
+        generator_losses = tuple(
+            sorted(generator_losses, key=lambda loss: not loss.replaces_adversarial)
+        )  # what replaces must not take the others away
+        return cls(tuple(sorted(input_transforms, key=lambda view: view.order)), penalties, generator_losses, **own)
 
     @property
     def pack(self) -> int:
         """How many samples D judges by one score."""
-        return next((view.m for view in self.views if isinstance(view, Pack)), 1)
+        return next((view.m for view in self.input_transforms if isinstance(view, Pack)), 1)
 
-    def show(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
+    def transform(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
         """What D is shown of samples `(…, B, *shape)`."""
-        for view in self.views:
+        for view in self.input_transforms:
             samples = view(samples, step, draws)
         return samples

@@ -31,7 +31,7 @@ class Averaged(nn.Module):
     """The average of a network's weights, from those that it has now onwards.
 
     Buffers are copied, not averaged; running batch statistics and spectral norm's vectors, which belong to other
-    weights, are found anew before the average is used: see `settle`.
+    weights, are found anew before the average is used: see `recalibrate_batch_norm`.
 
     Attributes:
         network: has the averaged weights.
@@ -55,7 +55,7 @@ class Averaged(nn.Module):
         self._settled = False
 
     @torch.no_grad()
-    def settle(self, draw: Callable[[int], Tensor]) -> None:
+    def recalibrate_batch_norm(self, draw: Callable[[int], Tensor]) -> None:
         """Counts running batch statistics anew, once a step at most, from batches that the average makes; spectral
         norm's power iteration goes on meanwhile.
 
@@ -88,11 +88,11 @@ class HistoricalAveraging:
     def __init__(self, weight: float = 1.0):
         self.weight = weight
 
-    def of(self, network: nn.Module, lead: Sequence[int]) -> "Pull":
-        return Pull(network, self.weight, lead)
+    def of(self, network: nn.Module, replica_dims: Sequence[int]) -> "WeightAnchor":
+        return WeightAnchor(network, self.weight, replica_dims)
 
 
-class Pull(nn.Module):
+class WeightAnchor(nn.Module):
     """What a network pays for being away from the mean of its past: `(…)`, for each replica its own.
 
     Called once a turn, before the update. The means are buffers, so that a checkpoint of the module that holds this one
@@ -104,9 +104,9 @@ class Pull(nn.Module):
 
     calls: Tensor
 
-    def __init__(self, network: nn.Module, weight: float, lead: Sequence[int]):
+    def __init__(self, network: nn.Module, weight: float, replica_dims: Sequence[int]):
         super().__init__()
-        self.weight, self.lead = weight, len(lead)
+        self.weight, self.replica_dims = weight, len(replica_dims)
         self.parameters_of_network = tuple(network.parameters())  # in a tuple: not registered as its own
         for i, parameter in enumerate(self.parameters_of_network):
             self.register_buffer(f"mean_{i}", parameter.detach().clone())
@@ -117,7 +117,11 @@ class Pull(nn.Module):
         paid = []
         for mean, now in zip(self._means(), self.parameters_of_network, strict=True):
             mean += (now.detach() - mean) / self.calls
-            paid.append((now - mean).square().flatten(self.lead).sum(-1) if now.ndim > self.lead else (now - mean) ** 2)
+            paid.append(
+                (now - mean).square().flatten(self.replica_dims).sum(-1)
+                if now.ndim > self.replica_dims
+                else (now - mean) ** 2
+            )
         return self.weight * torch.stack(paid).sum(0)
 
     def _means(self) -> list[Tensor]:

@@ -19,14 +19,14 @@ class Discriminator(Protocol):
     def features(self, x: Tensor) -> Tensor: ...
 
 
-class Aim:
+class GeneratorLoss:
     """What the training step asks of an aim.
 
     Attributes:
         replaces: whether it stands in the place of the loss's own term for G.
     """
 
-    replaces = False
+    replaces_adversarial = False
 
     def __call__(
         self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
@@ -41,7 +41,7 @@ class Aim:
         raise NotImplementedError
 
 
-class ModeSeeking(Aim):
+class ModeSeeking(GeneratorLoss):
     """weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵): different latent vectors shall give different samples (Mao et
     al. 2019, arXiv:1903.05628). As in the authors' code the norms are means, over pairs and numbers.
 
@@ -68,7 +68,7 @@ class ModeSeeking(Aim):
         return self.weight / (apart[0] / apart[1] + 1e-5)
 
 
-class FeatureMatching(Aim):
+class FeatureMatching(GeneratorLoss):
     """weight · ‖E f(x) − E f(G(z))‖₂²: G matches the mean of D's last hidden features f on real samples, in the place
     of fooling D (Salimans et al. 2016, arXiv:1606.03498, section 3.1).
 
@@ -79,7 +79,7 @@ class FeatureMatching(Aim):
         weight: of no importance with Adam, as it stands alone.
     """
 
-    replaces = True
+    replaces_adversarial = True
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
@@ -91,7 +91,7 @@ class FeatureMatching(Aim):
         return self.weight * (wanted.mean(-2) - made.mean(-2)).square().sum(-1)
 
 
-class GDPP(Aim):
+class GDPP(GeneratorLoss):
     """G's batches shall vary as real ones do (Elfeki et al. 2019, arXiv:1812.00068). With φ D's last hidden features,
     each sample's scaled to length 1, λᵢ and vᵢ are eigenvalues and eigenvectors of the kernel φφᵀ, `(B, B)`:
 
@@ -132,22 +132,24 @@ class GDPP(Aim):
 
 
 class TopK:
-    """G learns from its k best samples alone (Sinha et al. 2020, arXiv:2002.06224): k = B · share^(step/steps), from
-    the whole batch B down to share · B, where it stays. The paper multiplies k by 0.99 each epoch, down to 0.5 · B,
+    """G learns from its k best samples alone (Sinha et al. 2020, arXiv:2002.06224): k = B · fraction^(step/steps), from
+    the whole batch B down to fraction · B, where it stays. The paper multiplies k by 0.99 each epoch, down to 0.5 · B,
     which takes 69 epochs.
 
     Args:
-        share: of the batch that is left, in (0, 1].
+        fraction: of the batch that is left, in (0, 1].
         steps: until then, > 0.
     """
 
-    def __init__(self, share: float = 0.5, steps: int = 10_000):
-        if not 0 < share <= 1 or steps <= 0:
-            raise LabError(f"Top-k with share={share} over steps={steps} makes no sense.", "0 < share ≤ 1, steps > 0.")
-        self.share, self.steps = share, steps
+    def __init__(self, fraction: float = 0.5, steps: int = 10_000):
+        if not 0 < fraction <= 1 or steps <= 0:
+            raise LabError(
+                f"Top-k with fraction={fraction} over steps={steps} makes no sense.", "0 < fraction ≤ 1, steps > 0."
+            )
+        self.fraction, self.steps = fraction, steps
 
     def select(self, values: Tensor, step: int) -> Tensor:
         """The `(…, k)` smallest of G's values `(…, B)`, per replica: those that fool D best; step counts from 0."""
         batch = values.shape[-1]
-        k = max(1, round(batch * self.share ** min(1.0, step / self.steps)))
+        k = max(1, round(batch * self.fraction ** min(1.0, step / self.steps)))
         return values if k == batch else values.topk(k, largest=False).values

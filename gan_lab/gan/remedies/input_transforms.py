@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.rng import Draws
+from gan_lab.core.rng import StepRNG
 
 
 def sample_axes(samples: Tensor) -> int:
@@ -21,7 +21,7 @@ def sample_axes(samples: Tensor) -> int:
     return 1 if samples.ndim < 4 else 3
 
 
-class View:
+class InputTransform:
     """What the training step asks of a view.
 
     Attributes:
@@ -38,12 +38,12 @@ class View:
         """
         return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
         """What D is shown."""
         raise NotImplementedError
 
 
-class InstanceNoise(View):
+class InstanceNoise(InputTransform):
     """Normal noise on every number, whose standard deviation falls linearly from `std` to 0 over `steps` (Sønderby et
     al. 2017, arXiv:1610.04490; Arjovsky & Bottou 2017, arXiv:1701.04862): std · max(0, 1 − step/steps).
 
@@ -61,14 +61,14 @@ class InstanceNoise(View):
             raise LabError(f"Instance noise of std={std} over steps={steps} makes no sense.", "std ≥ 0 and steps > 0.")
         self.std, self.steps = std, steps
 
-    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
         std = self.std * max(0.0, 1 - step / self.steps)
         if std == 0:
             return samples
         return samples + std * draws.normal(samples.shape, samples.dtype)
 
 
-class DiffAugment(View):
+class DiffAugment(InputTransform):
     """Random changes of images that gradients pass through (Zhao et al. 2020, arXiv:2006.10738), one draw per image:
 
     - `color`: brightness + U(−½, ½), saturation · U(0, 2) about each pixel's mean, contrast · U(½, 3/2) about the
@@ -97,7 +97,7 @@ class DiffAugment(View):
             )
         return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
         if samples.ndim < 4:
             raise LabError(f"DiffAugment changes images (…, B, C, H, W), not a tensor of shape {tuple(samples.shape)}.")
         images = samples.flatten(0, -4) * 2 - 1
@@ -106,7 +106,7 @@ class DiffAugment(View):
         return ((images + 1) / 2).reshape(samples.shape)
 
     @staticmethod
-    def color(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
+    def color(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` in [−1, 1] of other brightness, saturation and contrast."""
         drawn = draws.uniform((*batch, 3), images.dtype).view(-1, 3, 1, 1, 1)
         brightness, saturation, contrast = drawn.unbind(1)
@@ -117,7 +117,7 @@ class DiffAugment(View):
         return grey + (images - grey) * (contrast + 0.5)
 
     @staticmethod
-    def translation(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
+    def translation(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` moved; 0 where they were not."""
         n, _, height, width = images.shape
         reach = [int(side / 8 + 0.5) for side in (height, width)]
@@ -132,7 +132,7 @@ class DiffAugment(View):
         return (moved * inside[..., None]).movedim(-1, 1)
 
     @staticmethod
-    def cutout(images: Tensor, batch: Sequence[int], draws: Draws) -> Tensor:
+    def cutout(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` with a rectangle of half their height and width set to 0."""
         n, _, height, width = images.shape
         blank = []
@@ -144,7 +144,7 @@ class DiffAugment(View):
         return images * ~(blank[0][:, None, :, None] & blank[1][:, None, None, :])
 
 
-class Pack(View):
+class Pack(InputTransform):
     """Shows D m samples at once, which makes a lack of variety visible (PacGAN, Lin et al. 2018, arXiv:1712.04086):
     `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)`, `(…, B, d)` → `(…, B/m, m·d)`. Only D's input grows, so it is built for
     `shown_shape`; it answers with B/m scores.
@@ -165,7 +165,7 @@ class Pack(View):
     def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (self.m * shape[0], *shape[1:])
 
-    def __call__(self, samples: Tensor, step: int, draws: Draws) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
         axes = sample_axes(samples)
         batch = samples.shape[-axes - 1]
         if batch % self.m:

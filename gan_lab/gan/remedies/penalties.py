@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from gan_lab.core.rng import Draws
+from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.input_transforms import sample_axes
 
 Discriminator = Callable[[Tensor], Tensor]
@@ -22,7 +22,7 @@ Discriminator = Callable[[Tensor], Tensor]
 class Penalty:
     """What is called with the discriminator, `real`, `fake` and `draws`, and gives what D pays, per sample `(…, B)`."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         raise NotImplementedError
 
 
@@ -39,7 +39,7 @@ class R1(Penalty):
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, real).square().sum(-1)
 
 
@@ -54,7 +54,7 @@ class R2(Penalty):
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, fake).square().sum(-1)
 
 
@@ -69,7 +69,7 @@ class WGANGP(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         shape = (*real.shape[: -sample_axes(real)], *[1] * sample_axes(real))
         share = draws.uniform(shape, real.dtype)
         between = share * real.detach() + (1 - share) * fake.detach()
@@ -88,7 +88,7 @@ class DRAGAN(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         axes = tuple(range(-sample_axes(real) - 1, 0))
         std = real.detach().std(axes, correction=0, keepdim=True)  # a replica's own
         noise = draws.uniform(real.shape, real.dtype)
@@ -99,14 +99,14 @@ class LeCam(nn.Module, Penalty):
     """weight · (relu(D(x) − ᾱ_F)² + relu(ᾱ_R − D(G(z)))²), where ᾱ_R and ᾱ_F are moving averages of D's mean scores
     on real samples and on fakes (Tseng et al. 2021, arXiv:2104.03310; the relu of the authors' code). For little data.
 
-    Called like the other penalties, once a step: it asks D itself and moves its averages first. In the first `start`
+    Called like the other penalties, once a step: it asks D itself and moves its averages first. In the first `warmup_steps`
     calls it is 0 and the averages are the scores of that call. They are buffers, so that a checkpoint of the module
     that holds this one keeps them; `leading` says their shape beforehand. In evaluation mode nothing moves.
 
     Args:
         weight: 0.3 in the authors' BigGAN, 1e-6 and 3e-7 in their StyleGAN2.
         decay: of the averages a call: 0.9 in the authors' code, 0.99 in StudioGAN.
-        start: calls before it counts.
+        warmup_steps: calls before it counts.
         leading: shape of what stands before B, `(K,)` with K replicas.
     """
 
@@ -114,16 +114,16 @@ class LeCam(nn.Module, Penalty):
     fake_mean: Tensor
     calls: Tensor
 
-    def __init__(self, weight: float = 0.3, decay: float = 0.9, start: int = 1_000, leading: Sequence[int] = ()):
+    def __init__(self, weight: float = 0.3, decay: float = 0.9, warmup_steps: int = 1_000, leading: Sequence[int] = ()):
         super().__init__()
-        self.weight, self.decay, self.start = weight, decay, start
+        self.weight, self.decay, self.warmup_steps = weight, decay, warmup_steps
         self.register_buffer("real_mean", torch.zeros(tuple(leading)))
         self.register_buffer("fake_mean", torch.zeros(tuple(leading)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: Draws) -> Tensor:
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
         real_scores, fake_scores = discriminator(real.detach()), discriminator(fake.detach())
-        counts = self.calls >= self.start  # a tensor: nothing has to wait for the device
+        counts = self.calls >= self.warmup_steps  # a tensor: nothing has to wait for the device
         if self.training:
             decay = self.decay * counts
             self.real_mean = decay * self.real_mean + (1 - decay) * real_scores.detach().mean(-1)

@@ -20,7 +20,7 @@ from gan_lab.core.checkpoint_file import refuse_odd_rng
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
-from gan_lab.training.callbacks.nan_guard import Finite, not_finite
+from gan_lab.training.callbacks.nan_guard import NaNGuard, not_finite
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
 
@@ -173,8 +173,8 @@ class Checkpoint(pl.Callback):
 
     def _save(self, trainer: pl.Trainer, module: GANModule) -> None:
         if what := not_finite(module.state_dict().items()):
-            watch = next((each for each in trainer.callbacks if isinstance(each, Finite)), None)  # type: ignore[attr-defined]
-            if watch is None or not module.lead:
+            watch = next((each for each in trainer.callbacks if isinstance(each, NaNGuard)), None)  # type: ignore[attr-defined]
+            if watch is None or not module.replica_dims:
                 raise NotFiniteError(module.step, what)
             watch.freeze_broken(module)
         if not trainer.is_global_zero:  # all take part, one writes

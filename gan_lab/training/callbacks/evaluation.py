@@ -13,12 +13,12 @@ from torch import Tensor
 
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import accuracy, balance
 from gan_lab.evaluation.metrics.custom import Metric
-from gan_lab.evaluation.verdict import Judgement, judge_for, protocol_samples
+from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
 from gan_lab.plotting import plots
 from gan_lab.training.gan_module import GANModule
 
@@ -29,7 +29,7 @@ BATCH = 1_000  # samples that are made at once
 
 def latents(module: GANModule, number: int, purpose: str, index: int = 0) -> Iterator[Tensor]:
     """`number` latent vectors in batches `(n, latent_dim)`, from a stream of their own."""
-    generator = stream(module.seed, purpose, index)
+    generator = make_generator(module.seed, purpose, index)
     sizes = [min(BATCH, number - start) for start in range(0, number, BATCH)]
     return (module.latent((n, module.latent_dim), generator) for n in sizes)
 
@@ -46,7 +46,7 @@ def asked(module: GANModule, number: int, purpose: str, index: int = 0) -> Tenso
     return torch.cat([module.labels_of(z) for z in latents(module, number, purpose, index)])  # type: ignore[misc]
 
 
-class Verdict(pl.Callback):
+class Evaluation(pl.Callback):
     """Measures G's samples: the modes every so many steps, everything when training ends.
 
     Its own random streams: with or without it, training is the same to the bit. The numbers go to the loggers (columns
@@ -72,28 +72,28 @@ class Verdict(pl.Callback):
         self.run, self.every, self.samples = run, every, samples
         self.cache_dir, self.features = Path(cache_dir), features
         self.own: Mapping[str, Metric] = {}
-        self.judgement: Judgement | None = None
+        self.result: EvaluationResult | None = None
         self.balance: dict[str, Any] = {}
-        self.members: dict[int, tuple[Judgement, dict[str, Any]]] = {}
+        self.members: dict[int, tuple[EvaluationResult, dict[str, Any]]] = {}
         self.seconds = 0.0
         self._modes: dict[int, list[int]] = {}  # step → modes made at half their due or more, by each member
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Before the clock starts: training an evaluator isn't training the GAN."""
         dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
-        self.judge = judge_for(dataset, self.cache_dir, self.features, self.own)
+        self.evaluator = evaluator_for(dataset, self.cache_dir, self.features, self.own)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 and module.step < module.steps:
             started = time.monotonic()
-            number = GLANCE if len(self.judge.dataset.shape) == 3 else protocol_samples(self.judge.dataset)
+            number = GLANCE if len(self.evaluator.dataset.shape) == 3 else protocol_samples(self.evaluator.dataset)
             metrics, modes = dict[int, Any](), [0] * module.replicas
             for i, member in module.members():
                 samples = draw(member, number, "verdict/glance", module.step)
                 wanted = asked(member, number, "verdict/glance", module.step)
-                metrics[i] = self.judge.count_modes(samples, wanted)[0]
+                metrics[i] = self.evaluator.count_modes(samples, wanted)[0]
                 modes[i] = int(metrics[i].get("modes_robust") or 0)
-            if len(self.judge.shares):
+            if len(self.evaluator.shares):
                 self._modes[module.step] = modes
             self._log(trainer, module, metrics)
             self.seconds += time.monotonic() - started
@@ -101,27 +101,27 @@ class Verdict(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         started = time.monotonic()
         samples = {i: self._judge(member, i)[:SHOWN] for i, member in module.members()}
-        judgements = {i: judgement for i, (judgement, _) in self.members.items()}
+        judgements = {i: result for i, (result, _) in self.members.items()}
         balances = [balance for _, balance in self.members.values()]
-        self.judgement, self.balance = next(iter(self.members.values()))
-        if module.lead:
-            self.judgement = aggregate.together(judgements, module.replicas, module.seed)
+        self.result, self.balance = next(iter(self.members.values()))
+        if module.replica_dims:
+            self.result = aggregate.combine(judgements, module.replicas, module.seed)
             if all(balances):
                 self.balance = aggregate.mean(balances) | {
                     "balance": aggregate.balance([b["balance"] for b in balances])
                 }
         if module.step == module.steps:  # an interrupted run's table goes on as if it had not been
-            self._log(trainer, module, {i: judgement.metrics for i, judgement in judgements.items()})
+            self._log(trainer, module, {i: result.metrics for i, result in judgements.items()})
         self._draw(trainer, module, next(iter(samples.values())))
         self.seconds += time.monotonic() - started
 
     def _judge(self, module: GANModule, i: int) -> Tensor:
         """Judges member i; the samples that it was judged on."""
-        number = self.samples or protocol_samples(self.judge.dataset)
+        number = self.samples or protocol_samples(self.evaluator.dataset)
         samples, wanted = draw(module, number, "verdict/end"), asked(module, number, "verdict/end")
-        judgement = self.judge.judge(samples, wanted)
-        judgement.verdict["sentence"] += self._history(i, int(judgement.metrics.get("modes_robust") or 0))
-        two = module.latent((2, module.latent_dim), stream(module.seed, "verdict/end"))
+        result = self.evaluator.evaluate(samples, wanted)
+        result.verdict["sentence"] += self._history(i, int(result.metrics.get("modes_robust") or 0))
+        two = module.latent((2, module.latent_dim), make_generator(module.seed, "verdict/end"))
         first, second = two[:, : module.latent_dim - module.classes]
         if torch.equal(first, second):
             same, else_ = (
@@ -129,15 +129,15 @@ class Verdict(pl.Callback):
                 if not module.classes
                 else ("the same but for the class", "one sample of each")
             )
-            judgement.verdict["sentence"] += f" Its latent vectors are {same}: it could make {else_}."
-        self.members[i] = judgement, self._balance(module, samples, wanted)
+            result.verdict["sentence"] += f" Its latent vectors are {same}: it could make {else_}."
+        self.members[i] = result, self._balance(module, samples, wanted)
         return samples
 
     def _balance(self, module: GANModule, samples: Tensor, wanted: Tensor | None) -> dict[str, Any]:
         """S5, on held-out data and fresh fakes, which were to be of the classes `wanted`; {} where D's answers are no
         probabilities, or no numbers, or where there aren't two packs."""
-        heldout = self.judge.heldout_samples
-        own, told = (None, None) if wanted is None else (self.judge.heldout_labels, wanted[: len(heldout)])
+        heldout = self.evaluator.heldout_samples
+        own, told = (None, None) if wanted is None else (self.evaluator.heldout_labels, wanted[: len(heldout)])
         sets = ((heldout, own), (samples[: len(heldout)], told))
         if not module.loss.probability or min(len(x) for x, _ in sets) < 2 * module.remedies.pack > 2:
             return {}
@@ -156,7 +156,7 @@ class Verdict(pl.Callback):
     def _history(self, i: int, final: int) -> str:
         """When member i collapsed: the last look at the most modes before they were lost, in words."""
         seen = {step: modes[i] for step, modes in self._modes.items() if i < len(modes)}
-        if not seen or max(seen.values()) <= final + len(self.judge.shares) / 10:
+        if not seen or max(seen.values()) <= final + len(self.evaluator.shares) / 10:
             return ""
         most = max(seen.values())
         step = max(step for step, modes in seen.items() if modes == most)
@@ -165,7 +165,7 @@ class Verdict(pl.Callback):
     def _log(self, trainer: pl.Trainer, module: GANModule, metrics: dict[int, Any]) -> None:
         """Logs the members' metrics."""
         rows = {"": aggregate.mean(list(metrics.values()))}
-        rows |= {f"/{i}": own for i, own in metrics.items()} if module.lead else {}
+        rows |= {f"/{i}": own for i, own in metrics.items()} if module.replica_dims else {}
         row = {
             f"metric/{name}{member}": float(value)
             for member, own in rows.items()
@@ -176,14 +176,14 @@ class Verdict(pl.Callback):
             logger.log_metrics(row, module.step)
 
     def _draw(self, trainer: pl.Trainer, module: GANModule, samples: Tensor) -> None:
-        assert self.judgement is not None
-        dataset, figures = self.judge.dataset, {}
-        if len(self.judgement.counts):
-            of = f" of each of {len(self.members)} members" if module.lead else ""
-            title = f"Modes in {self.judgement.metrics['samples']:,} samples{of}, step {module.step:,}"
-            figures["labels"] = plots.labels(self.judgement.counts, self.judge.shares, dataset.classes, title)
+        assert self.result is not None
+        dataset, figures = self.evaluator.dataset, {}
+        if len(self.result.counts):
+            of = f" of each of {len(self.members)} members" if module.replica_dims else ""
+            title = f"Modes in {self.result.metrics['samples']:,} samples{of}, step {module.step:,}"
+            figures["labels"] = plots.labels(self.result.counts, self.evaluator.shares, dataset.classes, title)
         if len(dataset.shape) == 3 and torch.isfinite(samples).all():
-            figures["neighbours"] = plots.neighbours(samples, self.judge.nearest_originals(samples))
+            figures["neighbours"] = plots.neighbours(samples, self.evaluator.nearest_originals(samples))
         for name, figure in figures.items():
             with atomic(self.run.plots / f"{name}.png") as path:
                 figure.savefig(path)

@@ -21,7 +21,7 @@ CHARTS = {
 }
 
 
-class Curves(pl.Callback):
+class LossCurves(pl.Callback):
     """Draws `plots/losses.png` and `plots/scores.png` when training ends or blows up, and puts the ideal values into
     TensorBoard, whose Custom Scalars tab shows each curve and its ideal on one chart."""
 
@@ -52,7 +52,11 @@ class Curves(pl.Callback):
     @staticmethod
     def _board(trainer: pl.Trainer, module: GANModule, first: bool = False) -> None:
         loss = module.loss
-        ideals = {"ideal/loss": loss.equilibrium, "ideal/g": loss.equilibrium_g, "ideal/score": loss.neutral_answer}
+        ideals = {
+            "ideal/loss": loss.loss_at_optimum,
+            "ideal/g": loss.g_loss_at_optimum,
+            "ideal/score": loss.d_output_at_optimum,
+        }
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 if first:

@@ -27,7 +27,7 @@ def not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return None
 
 
-class Finite(pl.Callback):
+class NaNGuard(pl.Callback):
     """When a training's numbers blow up, finds out where.
 
     The step itself only looks at its losses and scores, every few steps, which costs nothing. This callback keeps a
@@ -44,7 +44,7 @@ class Finite(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         for i in module.failed:  # before the run was interrupted
             self._frozen[i] = {name: tensor[i].clone() for name, tensor in module.stacked().items()}
-        for optimizer in trainer.optimizers if module.lead else []:
+        for optimizer in trainer.optimizers if module.replica_dims else []:
             optimizer.register_step_post_hook(lambda *_: self._hold(module))
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
@@ -59,7 +59,7 @@ class Finite(pl.Callback):
             module.on_save_checkpoint(self._kept)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        self._freeze(module)
+        self._set_requires_grad(module)
 
     def freeze_broken(self, module: GANModule) -> None:
         """Freezes the members whose weights aren't finite, which no loss has shown as yet.
@@ -70,9 +70,9 @@ class Finite(pl.Callback):
         for i in set(range(module.replicas)) - module.failed.keys():
             if what := not_finite((name, tensor[i]) for name, tensor in module.stacked().items()):
                 module.fail(i, module.step, what)
-        self._freeze(module)
+        self._set_requires_grad(module)
 
-    def _freeze(self, module: GANModule) -> None:
+    def _set_requires_grad(self, module: GANModule) -> None:
         """Brings the members that have just failed back to the copy."""
         for i in sorted(module.failed.keys() - self._frozen.keys()):
             self._frozen[i] = {name: self._kept["state_dict"][name][i].clone() for name in module.stacked()}
@@ -89,7 +89,7 @@ class Finite(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
         if not isinstance(exception, NotFiniteError) or not self._kept or trainer.world_size > 1:
             return  # several processes wouldn't stop at the same place
-        if module.lead:
+        if module.replica_dims:
             each = [f"Member {i}, step {step:,}: {what}." for i, (step, what) in module.failed.items()]
             exception.args = ("\n".join([str(exception), *each, HELP]),)
             module.step = exception.step - 1
@@ -111,7 +111,7 @@ class Finite(pl.Callback):
             optimizer.zero_grad()
         module.requires_grad_(True).on_train_start()
         module.log_every = module.steps + 1  # no row is written twice
-        module.loss = watched = _Watched(module)
+        module.loss = watched = LossProbe(module)
         for optimizer in trainer.optimizers:
             optimizer.register_step_pre_hook(watched.gradients)
             optimizer.register_step_post_hook(watched.weights)
@@ -137,7 +137,7 @@ def _last_finite(module: GANModule, step: int) -> list[str]:
     return [f"At step {step:,} all was finite: {told}."]
 
 
-class _Watched:
+class LossProbe:
     """A loss that looks at what goes through it, and so knows the phase; hooks of the optimisers."""
 
     def __init__(self, module: GANModule):

@@ -8,10 +8,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lab.core.io import atomic
-from gan_lab.core.rng import stream
+from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Samples, choose
-from gan_lab.gan.latent import told
+from gan_lab.gan.latent import with_labels
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
@@ -22,7 +22,7 @@ NAMED, FIRST = 20, 10  # of more classes a grid of images shows the first
 SEARCHED = 2**17  # samples at most among which those of a class are looked for
 
 
-class Pictures(pl.Callback):
+class SampleGrids(pl.Callback):
     """Draws G's samples for one fixed set of latent vectors beside real samples, in `images/` and in TensorBoard.
 
     For vectors that are neither images nor points in the plane, a heat map shows, at the end, G's first output at every
@@ -49,12 +49,12 @@ class Pictures(pl.Callback):
         images = len(dataset.shape) == 3
         number = self.points if dataset.shape == (2,) else self.images
         z = [
-            module.latent((number, module.latent_dim), stream(module.seed + i, "pictures/latent"))
+            module.latent((number, module.latent_dim), make_generator(module.seed + i, "pictures/latent"))
             for i in range(module.replicas)
         ]
-        self._z = torch.stack(z) if module.lead else z[0]
-        chosen = choose(dataset.train, number, stream(module.seed, "pictures/real"))
-        if module.lead and images:
+        self._z = torch.stack(z) if module.replica_dims else z[0]
+        chosen = choose(dataset.train, number, make_generator(module.seed, "pictures/real"))
+        if module.replica_dims and images:
             self._z, chosen = self._z[:, :ROW], chosen[:ROW]
         self._real, self._classes = dataset.train[chosen], None
         if module.classes and images:
@@ -64,13 +64,15 @@ class Pictures(pl.Callback):
         if module.step == 0:
             if images:
                 for board in _boards(trainer):
-                    board.add_image("real", plots.tile(self._real, classes=None if module.lead else self._classes), 0)
+                    board.add_image(
+                        "real", plots.tile(self._real, classes=None if module.replica_dims else self._classes), 0
+                    )
             self._draw(trainer, module)
 
     def _ask_for_rows(self, module: GANModule) -> None:
         """Puts classes in rows, or of replicas in columns, in the place of those drawn; real samples likewise."""
         shown = torch.tensor(in_rows(module))
-        if module.lead:
+        if module.replica_dims:
             self._classes = shown[:ROW]
             self._z = self._z[:, : len(self._classes)]
             labels = self._classes.expand(self._z.shape[:-1])
@@ -78,8 +80,8 @@ class Pictures(pl.Callback):
             across = max(1, self.images // len(shown))
             labels = self._classes = shown.repeat_interleave(across)
             self._z = self._z[:across].repeat(len(shown), 1)
-        self._z = told(self._z, labels, module.classes)
-        self._real = _of_classes(self._dataset.train, self._classes, stream(module.seed, "pictures/real"))
+        self._z = with_labels(self._z, labels, module.classes)
+        self._real = _of_classes(self._dataset.train, self._classes, make_generator(module.seed, "pictures/real"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 or module.step == module.steps:
@@ -88,7 +90,9 @@ class Pictures(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
         if self._history:
             outputs = torch.stack(list(self._history.values()))  # (pictures, …, dims)
-            shown = {"": outputs} if not module.lead else {f"_{i}": outputs[:, i] for i in self._members(module)}
+            shown = (
+                {"": outputs} if not module.replica_dims else {f"_{i}": outputs[:, i] for i in self._members(module)}
+            )
             for which, of_one in shown.items():
                 heatmap = plots.heatmap(list(self._history), of_one)
                 self._save(heatmap, f"heatmap{which}.png")
@@ -98,7 +102,7 @@ class Pictures(pl.Callback):
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
         fake, wanted = module.sample(self._z).float().cpu(), module.labels_of(self._z)
         title = f"generated, step {module.step:,}"
-        if module.lead:
+        if module.replica_dims:
             shown = self._members(module)
             names = [f"member {i}{' (blown up)' * (i in module.failed)}" for i in shown]
             asked = [None if wanted is None else wanted[i] for i in shown]
@@ -108,7 +112,7 @@ class Pictures(pl.Callback):
             figure = plots.samples(fake, self._real, self._dataset, title, (wanted, self._classes))
         self._save(figure, f"samples_{module.step:07d}.png")
         for board in _boards(trainer):
-            if len(self._dataset.shape) == 3 and not module.lead:
+            if len(self._dataset.shape) == 3 and not module.replica_dims:
                 board.add_image("samples", plots.tile(fake, classes=wanted), module.step)
             else:
                 board.add_figure("samples", figure, module.step)
