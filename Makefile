@@ -28,10 +28,11 @@ KILLS ?= 50
 torture: $(READY)  ## kill KILLS trainings (50) at random moments, resume and compare them
 	$(BIN)/python tests/torture.py --kills $(KILLS)
 
-check: $(READY)  ## ruff (lint and format) and mypy
+check: $(READY)  ## ruff (lint and format), mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)  ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from gan_lab.assembly.build import Training, build
 from gan_lab.config.resume import resolve_defaults
 from gan_lab.config.schema import check
 from gan_lab.config.targets import CONF, groups
+from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.data import color, images
@@ -82,6 +83,14 @@ def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
         cfg = hydra.compose("train", list(overrides))
     resolve_defaults(cfg, overrides)
     return cfg, check(cfg)
+
+
+@contextmanager
+def refused(code: str, key: str = "") -> Iterator[pytest.ExceptionInfo[LabError]]:
+    """Expects a LabError of this code about this key; tests/test_messages.py looks at the words."""
+    with pytest.raises(LabError) as error:
+        yield error
+    assert (error.value.code, error.value.key) == (code, key), error.value
 
 
 def classifier_cache() -> str:

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import torch
 from conftest import ROOT, classifier_cache, command, command_here
-from test_house import FLOORS
 
 from gan_lab.assembly.build import load
 from gan_lab.compare.factors import factors
@@ -134,15 +133,23 @@ def run(here: Path, *arguments: str) -> tuple[Path, dict]:
     return folder, json.loads((folder / "summary.json").read_text())
 
 
-def test_the_drawing_has_every_module_on_its_floor():
+def test_the_drawing_has_every_module_in_its_room_and_every_room_on_its_layer():
     (drawing,) = (block for _, block in BLOCKS if "│" in block)
-    floors: dict[int, str] = {}
-    for line in drawing.splitlines():
-        if found := re.match(r" (\d| ) │(.*)", line):
-            floor = int(found[1]) if found[1].strip() else floor  # noqa: F821, that of the line before
-            floors[floor] = floors.get(floor, "") + found[2]
-    for module, floor in FLOORS[:-1]:
-        assert re.search(rf"(?<![\w.]){re.escape(module.removeprefix('gan_lab.'))}\b", floors[floor]), module
+    contract = re.search(r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M | re.S)
+    assert contract is not None
+    layers = re.findall(r'"(.*)"', contract[1])
+    boxes = re.split(r"├─+┤", drawing)
+    assert len(boxes) == len(layers)
+    for box, layer in zip(boxes, layers, strict=True):
+        rooms: dict[str, str] = {}
+        for line in re.findall(r"│ (.*)│", box):
+            name = line[:12].strip() or name  # noqa: F821, that of the line before
+            rooms[name] = rooms.get(name, "") + line[12:]
+        folders = [folder for room in layer.split(" | ") for folder in (ROOT / "gan_lab" / room).rglob("__init__.py")]
+        assert rooms.keys() == {init.parent.name for init in folders}
+        for init in folders:
+            for module in init.parent.glob("[a-z]*.py"):
+                assert re.search(rf" {module.stem} ", rooms[init.parent.name]), module
 
 
 def test_every_command_of_the_page_is_run_here():
