@@ -10,9 +10,9 @@ from gan_lab.core.terminal import say
 @command("pack")
 def main(cfg: DictConfig) -> None:
     cfg = check(cfg)
-    from gan_lab.pack import Request, pack
+    from gan_lab.pack.packer import PackSettings, pack
 
-    say(pack(Request(**{key: cfg[key] for key in Request.__annotations__})))
+    say(pack(PackSettings(**{key: cfg[key] for key in PackSettings.__annotations__})))
 
 
 if __name__ == "__main__":

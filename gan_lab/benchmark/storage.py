@@ -19,7 +19,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.color import patches
 from gan_lab.data.hdf5 import PackedPart, images
 from gan_lab.data.layout import FORMAT, VERSION
-from gan_lab.pack import Request, pack
+from gan_lab.pack.packer import PackSettings, pack
 
 SIZE = 64  # pixels of a side
 BATCH = 64
@@ -125,7 +125,7 @@ def _packed(path: Path, pixels: np.ndarray, **options: Any) -> None:
 def _packer(folder: Path, workers: int) -> Callable[[int], None]:
     """Packs the zip so often that so many images are packed."""
     target = folder / "again.h5"
-    request = Request(
+    request = PackSettings(
         source=str(folder / "png.zip"),
         target=str(target),
         size=SIZE,

@@ -20,7 +20,7 @@ from gan_lab.core.csv_table import write_csv
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
-from gan_lab.core.terminal import joined
+from gan_lab.core.terminal import join_lines
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.pixels import correlations, variety
@@ -265,7 +265,7 @@ def describe(findings: Findings) -> str:
     counts = [f"{_span(findings.rows, key)} of {name}" for key, name in PAIRS.items() if key in findings.rows[0]]
     lines.append("r: Pearson's correlation over the pixels. Variety: the mean pixel distance of two images of a label,")
     lines.append(f"over {', '.join(counts)} pairs per label.")
-    return joined([*lines, conclusion(findings.rows)])
+    return join_lines([*lines, conclusion(findings.rows)])
 
 
 def _span(rows: Sequence[dict[str, Any]], key: str) -> str:

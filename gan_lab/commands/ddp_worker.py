@@ -7,12 +7,12 @@ from gan_lab.assembly.build import build
 from gan_lab.config.resume import stored
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import guard, say
+from gan_lab.core.terminal import escape_tracebacks, say
 from gan_lab.training.ddp import LEADER, follow
 
 
 def main() -> None:
-    guard()
+    escape_tracebacks()
     if len(sys.argv) < 2:
         sys.exit("python -m gan_lab.commands.ddp_worker <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")
     if leader := os.environ.setdefault(LEADER, ""):

@@ -7,7 +7,7 @@ from typing import Any
 from gan_lab.assembly.build import load
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import joined
+from gan_lab.core.terminal import join_lines
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import Metric
@@ -112,7 +112,7 @@ def describe(evaluation: dict[str, Any]) -> str:
     lines += [f"  {name:<20}{'undefined':>12}  {reason}" for name, reason in evaluation["undefined"].items()]
     for verdict in evaluation["verdicts"][:: evaluation["seeds"] if several else 1]:
         lines.append("  " + f"member {verdict['member']}: " * several + verdict["sentence"])
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _cell(value: float | None) -> str:

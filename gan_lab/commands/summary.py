@@ -15,7 +15,7 @@ import torch
 
 from gan_lab.assembly.build import Training
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import joined, printable
+from gan_lab.core.terminal import join_lines, printable
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
 from gan_lab.training.callbacks.evaluation import Evaluation
@@ -159,7 +159,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
     ]
     if summary["status"] == "interrupted" and run.checkpoint.is_file():
         lines.append(f"  go on with:  {shlex.quote(str(python))} train.py resume={shlex.quote(str(folder))}")
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _relative(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import cleaned, printable
+from gan_lab.core.terminal import escape_texts, printable
 
 MOST_REPLICAS = 1024
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
@@ -239,7 +239,7 @@ def _ended(job: dict[str, Any]) -> bool:
 
 def _told(content: dict[str, Any]) -> dict[str, Any]:
     """What strangers wrote, printable; an error may be of several lines, of which the first one says what was wrong."""
-    found = cleaned(content)
+    found = escape_texts(content)
     if "error" in content:
         found["error"] = _line(content["error"])
     return found

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gan_lab.compare.collect import Record
-from gan_lab.core.terminal import cleaned
+from gan_lab.core.terminal import escape_texts
 
 # Overrides that say where things lie on one machine, or how it works there; they alter no number.
 PLACES = {"name", "data_dir", "cache_dir", "data.path", "threads", "workers", "trust", "force", "resume"}
@@ -17,7 +17,7 @@ PLACES = {"name", "data_dir", "cache_dir", "data.path", "threads", "workers", "t
 def overrides(record: Record) -> list[str]:
     """A run's command line, without what is of one machine; [] where it isn't known."""
     kept = record.summary.get("overrides")
-    every = [str(each) for each in kept] if isinstance(kept, list) else cleaned(record.run.overrides())
+    every = [str(each) for each in kept] if isinstance(kept, list) else escape_texts(record.run.overrides())
     return [each for each in every if each.partition("=")[0].lstrip("+~") not in PLACES]
 
 

@@ -19,7 +19,7 @@ from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import Measure, amount, change, helped, instead
 from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_TABLE, read_bytes
+from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
 
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
@@ -140,7 +140,7 @@ def _tables(path: Path) -> list[pd.DataFrame]:
     One table, or with replicas one for each.
     """
     wanted = {"step", *charts.LOSSES, charts.MODES}
-    content = io.BytesIO(read_bytes(path, MOST_TABLE))
+    content = io.BytesIO(read_bytes(path, MAX_TABLE))
     table = pd.read_csv(content, usecols=lambda name: MEMBER.sub("", name) in wanted, dtype=float)
     table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
     if len(table) > POINTS:

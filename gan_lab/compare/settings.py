@@ -9,8 +9,8 @@ import yaml
 
 from gan_lab.compare.factors import REMEDY, resolved, text
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_YAML, read_text
-from gan_lab.core.terminal import cleaned
+from gan_lab.core.io import MAX_YAML, read_text
+from gan_lab.core.terminal import escape_texts
 
 TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -34,7 +34,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         LabError: if it is no configuration of a training.
     """
     try:
-        content = read_text(path, MOST_YAML)
+        content = read_text(path, MAX_YAML)
         depth = 0
         for event in yaml.parse(content, LOADER):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -46,12 +46,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name} {why}") from error
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is no configuration of a training")
-    settings = {**_defaults(), **cleaned(dict(_flat(node)))}
+    settings = {**_defaults(), **escape_texts(dict(_flat(node)))}
     settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=auto says what the model says,
     settings.pop("model.auto_norm", None)  # which is no question of its own
     remedies = node.get(REMEDY) or "none"
     names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
-    names = cleaned(names)
+    names = escape_texts(names)
     for name in names:
         for key in sorted(_set_elsewhere(name) & settings.keys()):
             settings[f"{REMEDY}.{name}.{key}"] = settings[key]

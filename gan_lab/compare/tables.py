@@ -14,7 +14,7 @@ from gan_lab.compare.findings import Findings
 from gan_lab.compare.sentences import amount, mean, sentence, share
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
-from gan_lab.core.terminal import joined, printable
+from gan_lab.core.terminal import join_lines, printable
 
 WIDTH = 100
 ROWS = 100  # variants in the terminal's table
@@ -79,7 +79,7 @@ def describe(findings: Findings) -> str:
     for note in findings.notes:
         lines += _wrapped(note, "note: ")
     lines += _apart(findings)
-    return joined(lines)
+    return join_lines(lines)
 
 
 def _answers(findings: Findings) -> list[str]:

@@ -21,7 +21,7 @@ from gan_lab.config import sweep
 from gan_lab.config.resume import refuse_arguments
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.errors import LabError, out_of_memory, refused_by_storage
-from gan_lab.core.terminal import guard, say
+from gan_lab.core.terminal import escape_tracebacks, say
 
 # The extra of pyproject.toml that has the plugin behind a preset, by what Hydra misses without it.
 EXTRAS = {
@@ -61,7 +61,7 @@ def command(
         debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
         def run() -> None:
-            guard()
+            escape_tracebacks()
             os.environ["HYDRA_FULL_ERROR"] = "1"  # lets Hydra's exceptions reach us instead of its own printer
             try:
                 refuse_arguments(sys.argv[1:])

@@ -20,7 +20,7 @@ from gan_lab.config.references import is_plain, refuse_odd, strings
 from gan_lab.config.schema import check, leaves
 from gan_lab.config.targets import groups, harmless_overrides, within
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_YAML, read_text
+from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.run_folder import Run, remove_empty
 
 # What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
@@ -143,7 +143,7 @@ def _content(run: Run, trust: Sequence[str]) -> DictConfig:
 
 def _read(path: Path) -> DictConfig:
     try:
-        text = read_text(path, MOST_YAML)
+        text = read_text(path, MAX_YAML)
         events = list(yaml.parse(text, yaml.SafeLoader))
         if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
             raise LabError("It uses YAML aliases, which gan_lab never writes.")

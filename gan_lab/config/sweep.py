@@ -28,7 +28,7 @@ from gan_lab.config import launchers, search
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import OUTPUTS, Run, refuse_links
-from gan_lab.core.terminal import printable, say, trace
+from gan_lab.core.terminal import format_traceback, printable, say
 
 NAME_LENGTH = 80  # of a job's folder, at most
 LOOK_EVERY = 0.5  # seconds between two looks at the jobs' fates
@@ -233,7 +233,7 @@ def run_job(
         except Exception as error:
             record |= {"status": "failed", "error": explain(error) or f"{type(error).__name__}: {error}"}
             with open(folder / "log.txt", "a", encoding="utf-8") as log:
-                log.write(trace(error))
+                log.write(format_traceback(error))
     value = None
     if direction := HydraConfig.get().sweeper.get("direction"):
         value, reason = search.objective(str(cfg.objective), direction, _read(folder / "summary.json"), record["error"])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gan_lab.core.errors import LabError
 
-MOST_DEPTH = 50
+MAX_DEPTH = 50
 RNG_BYTES = 5056  # of torch's Mersenne Twister
 
 
@@ -73,7 +73,7 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
 
 
-def refuse_odd_rng(state: Tensor) -> None:
+def refuse_invalid_rng_state(state: Tensor) -> None:
     """Refuses the state of a random number generator of the CPU by which torch would read beyond its 624 numbers.
 
     Torch itself looks only at the range of `left`, how many of them are left, and `next`, the place of the next one.
@@ -105,7 +105,7 @@ class _Copier:
 
     def copy(self, node: Any, depth: int = 0) -> Any:
         self.nodes_left -= 1
-        if self.nodes_left < 0 or depth > MOST_DEPTH:
+        if self.nodes_left < 0 or depth > MAX_DEPTH:
             raise LabError("it holds more, or deeper, than any checkpoint")
         if isinstance(node, Tensor):
             return self._tensor(node)

@@ -14,7 +14,7 @@ FORMULA = "=+-@"  # what a spreadsheet reads on behind, in their full-width and 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """A cell or a column's name: of a text, control characters are escaped, and what would begin a formula is led by an
     apostrophe, as OWASP recommends. Numbers stay, written as text as well."""
     if not isinstance(value, str) or NUMBER.fullmatch(value):
@@ -40,9 +40,9 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None, float_format: 
     safe = table.copy()
     for place, dtype in enumerate(table.dtypes):
         if not is_numeric_dtype(dtype):
-            cells = [cell(value) for value in table.iloc[:, place]]
+            cells = [csv_cell(value) for value in table.iloc[:, place]]
             safe.isetitem(place, pd.Series(cells, dtype=object).to_numpy())
-    safe.columns = [cell(name) for name in table.columns]
+    safe.columns = [csv_cell(name) for name in table.columns]
     with_index = index_label is not None
     return safe.to_csv(index=with_index, index_label=index_label, float_format=float_format, lineterminator="\n")
 

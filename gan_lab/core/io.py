@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import say
 
-MOST_TEXT = 2**26  # bytes of a summary and its like; ours have some thousands
-MOST_YAML = 2**16  # of a configuration: YAML takes a second for 10,000
-MOST_TABLE = 2**31  # of a metrics.csv
+MAX_TEXT = 2**26  # bytes of a summary and its like; ours have some thousands
+MAX_YAML = 2**16  # of a configuration: YAML takes a second for 10,000
+MAX_TABLE = 2**31  # of a metrics.csv
 TMP_PREFIX = ".half."  # files of this prefix are being written, or were when their process was killed
 
 
@@ -104,7 +104,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         return file.read(about.st_size)
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
+def read_text(path: Path, most: int = MAX_TEXT) -> str:
     """Reads a small UTF-8 file.
 
     Raises:

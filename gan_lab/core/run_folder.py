@@ -20,7 +20,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
+from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import say
 
 OUTPUTS = "outputs"  # where runs go unless told otherwise
@@ -119,7 +119,7 @@ class Run:
         if not kept.is_file():
             return []
         try:
-            text = read_text(kept, MOST_YAML)
+            text = read_text(kept, MAX_YAML)
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
                 return []  # Hydra writes none; they can unfold without end
             lines = yaml.safe_load(text)
@@ -223,8 +223,8 @@ class Run:
             remove_empty(folder)
 
 
-FOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
-APPENDED = ("log.txt", "multirun.yaml")
+RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
+APPENDED_FILES = ("log.txt", "multirun.yaml")
 
 
 def refuse_links(folder: Path) -> None:
@@ -233,8 +233,8 @@ def refuse_links(folder: Path) -> None:
     Raises:
         LabError: naming the first one.
     """
-    for path in (folder / name for name in (*FOLDERS, *APPENDED)):
-        odd = path.name in APPENDED and path.exists() and not path.is_file()
+    for path in (folder / name for name in (*RUN_SUBFOLDERS, *APPENDED_FILES)):
+        odd = path.name in APPENDED_FILES and path.exists() and not path.is_file()
         if path.is_symlink() or odd:
             raise LabError(
                 f"{path} is a link or a pipe: what it leads to would be written over.",

@@ -38,21 +38,21 @@ def printable(text: str, lines: bool = False) -> str:
     return "".join(shown)
 
 
-def joined(lines: Iterable[str]) -> str:
+def join_lines(lines: Iterable[str]) -> str:
     """A message of these lines: a newline within one makes no other."""
     return "\n".join(map(printable, lines))
 
 
-def cleaned(value: Any, deepest: int = DEEPEST) -> Any:
+def escape_texts(value: Any, deepest: int = DEEPEST) -> Any:
     """A value as JSON or YAML gives it, all texts in it `printable`, keys as well; deeper than `deepest` it is cut."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict | list) and not deepest:
         return "…"
     if isinstance(value, dict):
-        return {cleaned(key): cleaned(content, deepest - 1) for key, content in value.items()}
+        return {escape_texts(key): escape_texts(content, deepest - 1) for key, content in value.items()}
     if isinstance(value, list):
-        return [cleaned(content, deepest - 1) for content in value]
+        return [escape_texts(content, deepest - 1) for content in value]
     return value
 
 
@@ -61,19 +61,19 @@ def say(text: object, stderr: bool = False, flush: bool = False) -> None:
     print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
 
 
-def guard() -> None:
+def escape_tracebacks() -> None:
     """Lets what Python itself prints of errors and warnings be `printable`, too: they quote names as they are."""
     sys.excepthook = _show_bug
     warnings.showwarning = _show_warning
 
 
-def trace(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """An error with its traceback, `printable`."""
     return printable("".join(traceback.format_exception(error)), lines=True)
 
 
 def _show_bug(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
-    say(trace(error).rstrip("\n"), stderr=True)
+    say(format_traceback(error).rstrip("\n"), stderr=True)
 
 
 def _show_warning(

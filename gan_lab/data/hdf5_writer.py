@@ -13,7 +13,7 @@ import numpy as np
 from gan_lab import __version__
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
-from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_CLASSES_TEXT, MOST_IMAGES, MOST_NAME, VERSION
+from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_NAME, VERSION
 
 BLOCK = 2**24  # bytes that are copied at once
 
@@ -104,8 +104,8 @@ def write(
     """
     assert rows.shape is not None
     classes = _classes(about["classes"])
-    if len(places) > MOST_IMAGES:
-        raise LabError(f"{len(places):,} images are more than {MOST_IMAGES:,}.", f"Say limit={MOST_IMAGES}.")
+    if len(places) > MAX_IMAGES:
+        raise LabError(f"{len(places):,} images are more than {MAX_IMAGES:,}.", f"Say limit={MAX_IMAGES}.")
     text = h5py.string_dtype()
     # v108: any HDF5 since 2008 reads it
     with atomic(rows.target) as half, h5py.File(half, "w", libver=("v108", "v108")) as file:
@@ -126,10 +126,10 @@ def _classes(names: Sequence[str]) -> str:
     """Classes' names as JSON."""
     longest = max(names, key=len, default="")
     text = json.dumps(list(names), ensure_ascii=False)
-    if len(names) > MOST_CLASSES or len(text) > MOST_CLASSES_TEXT:
-        raise LabError(f"{len(names):,} classes are more than {MOST_CLASSES:,}.", "Say labels=none, or label by fewer.")
-    if len(longest) > MOST_NAME:
-        raise LabError(f"The name of a class is longer than {MOST_NAME} characters: {longest[:50]}…", "Shorten it.")
+    if len(names) > MAX_CLASSES or len(text) > MAX_CLASSES_TEXT:
+        raise LabError(f"{len(names):,} classes are more than {MAX_CLASSES:,}.", "Say labels=none, or label by fewer.")
+    if len(longest) > MAX_NAME:
+        raise LabError(f"The name of a class is longer than {MAX_NAME} characters: {longest[:50]}…", "Shorten it.")
     return text
 
 

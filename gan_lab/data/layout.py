@@ -18,8 +18,8 @@ FORMAT = "gan_lab images"
 VERSION = 2
 
 # Bounds, so that a stranger's file can't ask for more memory than there is.
-MOST_PIXELS = 89_478_485  # of an image: Pillow's bound, at which it warns; here it is an error, told before decoding
-MOST_IMAGES = 2**27  # of a part: their labels are a GiB
-MOST_CLASSES = 2**16  # CelebA has 10,177 people
-MOST_NAME = 200  # characters of a class's name
-MOST_CLASSES_TEXT = 2**24  # characters of all names as JSON
+MAX_PIXELS = 89_478_485  # of an image: Pillow's bound, at which it warns; here it is an error, told before decoding
+MAX_IMAGES = 2**27  # of a part: their labels are a GiB
+MAX_CLASSES = 2**16  # CelebA has 10,177 people
+MAX_NAME = 200  # characters of a class's name
+MAX_CLASSES_TEXT = 2**24  # characters of all names as JSON

@@ -13,7 +13,7 @@ from torch import Tensor
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
-from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_CLASSES_TEXT, MOST_IMAGES, MOST_NAME, MOST_PIXELS, VERSION
+from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_NAME, MAX_PIXELS, VERSION
 
 PACK = "python scripts/pack.py source=<zip or folder> target=<file.h5>"
 
@@ -90,11 +90,11 @@ def class_names(file: h5py.File) -> list[str]:
     Raises:
         ValueError: if they aren't a list of short texts, as JSON.
     """
-    names = json.loads(hdf5_safety.text(file, "classes", MOST_CLASSES_TEXT) or "[]")
-    if not isinstance(names, list) or len(names) > MOST_CLASSES:
-        raise ValueError(f"its classes aren't a list of at most {MOST_CLASSES:,}")
-    if not all(isinstance(name, str) and len(name) <= MOST_NAME for name in names):
-        raise ValueError(f"the names of its classes aren't texts of at most {MOST_NAME} characters")
+    names = json.loads(hdf5_safety.text(file, "classes", MAX_CLASSES_TEXT) or "[]")
+    if not isinstance(names, list) or len(names) > MAX_CLASSES:
+        raise ValueError(f"its classes aren't a list of at most {MAX_CLASSES:,}")
+    if not all(isinstance(name, str) and len(name) <= MAX_NAME for name in names):
+        raise ValueError(f"the names of its classes aren't texts of at most {MAX_NAME} characters")
     return [printable(name) for name in names]
 
 
@@ -113,8 +113,8 @@ def image_shape(path: Path, group: str, found: h5py.Dataset) -> tuple[int, int, 
     if not shape[0]:
         mend = f"{again()} holdout=0.1" if group == "holdout" else again()
         raise LabError(f"{path}: there is nothing in {name}.", mend)
-    if shape[0] > MOST_IMAGES or shape[1] * shape[2] > MOST_PIXELS:
-        most = f"{MOST_IMAGES:,} images of {MOST_PIXELS:,} pixels"
+    if shape[0] > MAX_IMAGES or shape[1] * shape[2] > MAX_PIXELS:
+        most = f"{MAX_IMAGES:,} images of {MAX_PIXELS:,} pixels"
         raise LabError(f"{path}: {name} is {by(shape)}, more than {most}.", again())
     return shape[0], shape[1], shape[2], shape[3]
 
@@ -141,8 +141,8 @@ def labels_of(path: Path, file: h5py.File, group: str, count: int, classes: int)
     values = np.empty(count, np.int64)
     found.read_direct(values)
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= (classes or MOST_CLASSES):
-        most = f"{classes}" if classes else f"at most {MOST_CLASSES:,}"
+    if low < 0 or high >= (classes or MAX_CLASSES):
+        most = f"{classes}" if classes else f"at most {MAX_CLASSES:,}"
         raise LabError(f"{path}: {name} go from {low} to {high}, but there are {most} classes.", again())
     return torch.from_numpy(values)
 

@@ -19,7 +19,7 @@ from gan_lab.assembly.build import load
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import joined, printable
+from gan_lab.core.terminal import join_lines, printable
 from gan_lab.explore import exhibits
 from gan_lab.explore.reading import Count, Reader, count
 from gan_lab.explore.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
@@ -77,8 +77,8 @@ def explore(
         counts = _counts(request, a, b, vectors, show)
         lines += _told(request, a, b, counts, reader)
         show.counts = {name: each for name, (each, _) in counts.items()}
-    files = exhibits.write(show, run, reader, module.step, joined(lines))
-    return joined([*lines, "Written:", *(f"  {file}" for file in files)])
+    files = exhibits.write(show, run, reader, module.step, join_lines(lines))
+    return join_lines([*lines, "Written:", *(f"  {file}" for file in files)])
 
 
 def _wanted(key: str, word: str, by: str, reader: Reader) -> Wanted:

@@ -25,8 +25,8 @@ import numpy as np
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
-from gan_lab.data.layout import FORMAT, MOST_PIXELS
-from gan_lab.pack.decoding import MOST_BYTES, SUFFIXES
+from gan_lab.data.layout import FORMAT, MAX_PIXELS
+from gan_lab.pack.decoding import MAX_BYTES, SUFFIXES
 
 ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
@@ -148,7 +148,7 @@ class _Zip(Source):
         if handle.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unfolds those whole
             raise NotImplementedError("its compression isn't the usual one (deflate)")
         with self.archive.open(handle) as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
 
     def close(self) -> None:
         if hasattr(self, "archive"):
@@ -196,7 +196,7 @@ class _Tar(Source):
             raise ValueError("its end is missing")
         while self.file.read(HEADER):  # up to the checksum of what was compressed
             pass
-        self.file.once = max(HEADER, MOST_BYTES + 1)
+        self.file.once = max(HEADER, MAX_BYTES + 1)
 
     def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, bytes | np.ndarray | Exception]]:
         yield from super().read(sorted(members, key=lambda member: member.handle.offset))  # unfolds once, not anew
@@ -204,7 +204,7 @@ class _Tar(Source):
     def _content(self, handle: tarfile.TarInfo) -> bytes:
         file = self.archive.extractfile(handle)
         assert file is not None  # as of every regular member
-        return file.read(MOST_BYTES + 1)
+        return file.read(MAX_BYTES + 1)
 
     def close(self) -> None:
         if hasattr(self, "file"):
@@ -224,7 +224,7 @@ class _Folder(Source):
 
     def _content(self, handle: Path) -> bytes:
         with handle.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
 
     def sha256(self) -> str:
         lines = hashlib.sha256()
@@ -260,7 +260,7 @@ class _Book(Source):
             return False
 
     def _content(self, handle: str) -> np.ndarray:
-        return hdf5_safety.whole(self.file[handle], 3 * MOST_PIXELS, self.size)
+        return hdf5_safety.whole(self.file[handle], 3 * MAX_PIXELS, self.size)
 
     def close(self) -> None:
         if hasattr(self, "file"):

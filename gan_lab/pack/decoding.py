@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from gan_lab.core.errors import LabError
-from gan_lab.data.layout import MOST_PIXELS
+from gan_lab.data.layout import MAX_PIXELS
 
-MOST_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
+MAX_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
 
 Image.init()  # all of Pillow's formats
 # EPS would start Ghostscript, a programming language; of the others Pillow knows no more than the name.
@@ -153,14 +153,14 @@ def decode(content: bytes | np.ndarray, form: Form) -> np.ndarray:
 def _opened(content: bytes) -> Image.Image:
     if not content:
         raise UnreadableError("it is empty")
-    if len(content) > MOST_BYTES:
-        raise UnreadableError(f"it has more than {MOST_BYTES:,} bytes")
+    if len(content) > MAX_BYTES:
+        raise UnreadableError(f"it has more than {MAX_BYTES:,} bytes")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
         raise UnreadableError("it is no image that Pillow reads") from error
-    if image.width * image.height > MOST_PIXELS:
-        raise UnreadableError(f"{image.width:,} × {image.height:,} pixels are more than {MOST_PIXELS:,}")
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
     return image
 
 

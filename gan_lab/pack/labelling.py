@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_TEXT, read_bytes
+from gan_lab.core.io import MAX_TEXT, read_bytes
 from gan_lab.core.terminal import printable
 from gan_lab.pack.archives import Member, natural
 
@@ -83,7 +83,7 @@ def _table(path: Path) -> dict[str, str]:
     """Labels by file name."""
     if not path.is_file():
         raise LabError(f"labels={path} is no file.", "Say labels=folders, labels=none, or name a CSV file.")
-    raw = read_bytes(path, MOST_TEXT)
+    raw = read_bytes(path, MAX_TEXT)
     try:
         text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))

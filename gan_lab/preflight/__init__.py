@@ -21,7 +21,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import joined
+from gan_lab.core.terminal import join_lines
 from gan_lab.data.dataset import choose
 from gan_lab.plotting.style import Figure
 from gan_lab.preflight import previews
@@ -226,7 +226,7 @@ def preflight(stage: DryRun, run: Run) -> str:
     if any(check.failures for check, _ in results):
         told = [f"Pre-flight check failed ({check.title}): {each}" for check, _ in results for each in check.failures]
         raise LabError(
-            joined(told),
+            join_lines(told),
             "Nothing was trained. scripts/check.py shows pictures of it; preflight=false trains all the same.",
         )
     write(results, run.preflight)
@@ -273,7 +273,7 @@ def describe(results: Sequence[Result], folder: Path) -> str:
             lines += textwrap.wrap(words, 112, initial_indent=f"    {label:<{width}}", subsequent_indent=indent)
     counts = {status: sum(check.status == status for check, _ in results) for status in MARKS}
     words = ", ".join(f"{n} × {status}" for status, n in counts.items() if n)
-    return joined([*lines, "", f"{len(results)} checks: {words} ({folder / 'checks.json'})"])
+    return join_lines([*lines, "", f"{len(results)} checks: {words} ({folder / 'checks.json'})"])
 
 
 def _finite(value: Any) -> Any:

@@ -28,10 +28,10 @@ from gan_lab.config import sweep
 from gan_lab.config.references import refuse_odd
 from gan_lab.config.resume import stored
 from gan_lab.config.targets import harmless_overrides, own_parts, refuse_foreign, refuse_foreign_object
-from gan_lab.core.checkpoint_file import load_plain, refuse_odd_rng
+from gan_lab.core.checkpoint_file import load_plain, refuse_invalid_rng_state
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_YAML, read_bytes
-from gan_lab.core.run_folder import APPENDED, FOLDERS, Run, refuse_links
+from gan_lab.core.io import MAX_YAML, read_bytes
+from gan_lab.core.run_folder import APPENDED_FILES, RUN_SUBFOLDERS, Run, refuse_links
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, FlippedPart, Part, StackedPart
 from gan_lab.data.digest import digest_of
@@ -441,10 +441,10 @@ def test_states_of_random_numbers_that_reach_beyond_their_array_are_refused(run)
     rng = torch.Generator().manual_seed(3)
     for number in (0, 1, 5, 618, 1, 623, 624, 2_000):
         torch.randint(10, (number,), generator=rng)
-        refuse_odd_rng(rng.get_state())
+        refuse_invalid_rng_state(rng.get_state())
     for odd in (_rng_state(624, 624), _rng_state(1, 0, seeded=0), _rng_state(0, 625), _rng_state(300, 326)):
         with pytest.raises(LabError, match="random numbers"):
-            refuse_odd_rng(odd)
+            refuse_invalid_rng_state(odd)
     path = run / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     content["gan_lab"]["latent_stream"] = _rng_state(624, 624)
@@ -539,7 +539,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, alarm):
     assert read(Run(run)).status == "damaged"
 
 
-@pytest.mark.parametrize("name", [*FOLDERS, *APPENDED])
+@pytest.mark.parametrize("name", [*RUN_SUBFOLDERS, *APPENDED_FILES])
 def test_links_in_a_strangers_folder_are_not_followed(run, name):
     """What they lead to would be written over."""
     elsewhere = run.parent / "elsewhere"
@@ -603,7 +603,7 @@ def test_odd_settings_are_refused(run, case):
 
 def test_large_files_are_refused_before_they_are_read(run, monkeypatch):
     with (run / "config.yaml").open("ab") as file:
-        file.truncate(MOST_YAML + 1)  # sparse: it takes no room on the disk
+        file.truncate(MAX_YAML + 1)  # sparse: it takes no room on the disk
     with pytest.raises(LabError, match="are the most that can be read"):
         stored(Run(run))
     monkeypatch.setattr("gan_lab.core.io.memory_of_this_machine", lambda: 2**40)

@@ -30,10 +30,10 @@ from gan_lab.commands.train import fit
 from gan_lab.compare import conclude
 from gan_lab.config import sweep
 from gan_lab.core import terminal
-from gan_lab.core.csv_table import cell, csv_text
+from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import cleaned, printable, say
+from gan_lab.core.terminal import escape_texts, printable, say
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import plain_powers
 from gan_lab.preflight.inspection import Check
@@ -105,7 +105,7 @@ def test_what_people_write_stays(text):
 
 def test_a_message_has_lines_and_its_names_have_none(capsys):
     assert printable("a\n\tb\r\x1b", lines=True) == "a\n\tb\\r\\x1b"
-    assert terminal.joined(["one", FAKED]).count("\n") == 1
+    assert terminal.join_lines(["one", FAKED]).count("\n") == 1
     say(f"\nfirst\n\tsecond {TITLE}\udc80")
     say(ValueError("\x1b[31mred"), stderr=True)
     out, err = capsys.readouterr()
@@ -114,18 +114,18 @@ def test_a_message_has_lines_and_its_names_have_none(capsys):
 
 
 def test_all_texts_of_a_file_are_cleaned():
-    found = cleaned({"\x1b": ["\r", {"a": "\u202e"}, 1, None, True], "n": -1.5})
+    found = escape_texts({"\x1b": ["\r", {"a": "\u202e"}, 1, None, True], "n": -1.5})
     assert found == {"\\x1b": ["\\r", {"a": "\\u202e"}, 1, None, True], "n": -1.5}
     deep: dict = {}
     for _ in range(5_000):  # no RecursionError
         deep = {"a": deep}
-    assert len(json.dumps(cleaned(deep))) < 1_000
+    assert len(json.dumps(escape_texts(deep))) < 1_000
 
 
 def test_tracebacks_and_warnings_are_printable(capsys, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    terminal.guard()
+    terminal.escape_tracebacks()
     try:
         raise RuntimeError(TITLE)
     except RuntimeError as error:
@@ -173,8 +173,8 @@ def test_tracebacks_and_warnings_are_printable(capsys, monkeypatch):
     ],
 )
 def test_cells(value, shown):
-    assert cell(value) == shown
-    assert cell(shown) == shown  # once is enough
+    assert csv_cell(value) == shown
+    assert csv_cell(shown) == shown  # once is enough
 
 
 def test_numbers_stay_as_they_are_and_headers_are_cells_too():
@@ -215,7 +215,7 @@ def test_only_one_place_writes_csv_and_only_one_makes_figures():
         path.name: path.read_text() for path in [*(ROOT / "gan_lab").rglob("*.py"), *(ROOT / "scripts").iterdir()]
     }
     assert [name for name, text in sources.items() if re.search(r"\.to_csv\(|csv\.(writer|DictWriter)", text)] == [
-        "sheets.py"
+        "csv_table.py"
     ]
     assert [name for name, text in sources.items() if "matplotlib.figure" in text] == ["style.py"]
 

@@ -277,7 +277,7 @@ def test_a_run_is_loaded_with_its_file_in_another_place_or_with_a_configuration_
 PEAK = """
 import sys, torch
 from conftest import compose
-from gan_lab.build import DryRun
+from gan_lab.assembly.build import DryRun
 rehearsal = DryRun(compose("dataset=images", f"data.path={sys.argv[1]}", "model.generator.hidden=[8]",
                               "model.discriminator.hidden=[8]", "batch_size=64"))
 rehearsal.play(rehearsal.module(), 300)

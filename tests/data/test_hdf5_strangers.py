@@ -20,7 +20,7 @@ from conftest import pack
 from gan_lab.core.errors import LabError
 from gan_lab.data import hdf5_safety, hdf5_writer
 from gan_lab.data.hdf5 import celeba, images
-from gan_lab.data.layout import FORMAT, MOST_CLASSES, MOST_NAME, VERSION
+from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_NAME, VERSION
 from gan_lab.pack.archives import open_source
 
 resource = pytest.importorskip("resource")  # Windows has no limits of memory, no pipes and no fork
@@ -216,8 +216,8 @@ ODD = {
     "a checksum that is a list": (attribute("source_sha256", ["a", "b"]), "source_sha256 isn't one text"),
     "classes of version 1": (attribute("classes", ["cat", "dog"]), "classes isn't one text"),
     "classes that aren't JSON": (attribute("classes", "cat, dog"), "can't be read"),
-    "classes without end": (attribute("classes", json.dumps(["a"] * (MOST_CLASSES + 1))), "aren't a list of at most"),
-    "a class's name too long": (attribute("classes", json.dumps(["a" * (MOST_NAME + 1)])), "texts of at most 200"),
+    "classes without end": (attribute("classes", json.dumps(["a"] * (MAX_CLASSES + 1))), "aren't a list of at most"),
+    "a class's name too long": (attribute("classes", json.dumps(["a" * (MAX_NAME + 1)])), "texts of at most 200"),
     "classes that are numbers": (attribute("classes", "[1, 2]"), "texts of at most 200"),
     "classes in a table": (attribute("classes", '{"a": 1}'), "aren't a list"),
     "classes nested without end": (attribute("classes", "[" * 10**6), "can't be read"),
@@ -357,7 +357,7 @@ def test_a_file_without_a_header_has_a_version_at_least(tmp_path):
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        (["a"] * (MOST_CLASSES + 1), "65,537 classes are more than 65,536"),
+        (["a"] * (MAX_CLASSES + 1), "65,537 classes are more than 65,536"),
         (["a", "b" * 201], "longer than 200 characters: b{50}…"),
     ],
 )

@@ -112,7 +112,7 @@ def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch
     with pytest.raises(LabError, match="truncated"):
         open_source(tmp_path / "cut.h5")
     for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
-        monkeypatch.setattr(archives.safety, "datasets", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(archives.hdf5_safety, "datasets", lambda *_, error=error: (_ for _ in ()).throw(error))
         with pytest.raises(LabError, match=str(error)):
             open_source(tmp_path / "book.h5")
 
@@ -189,7 +189,7 @@ def test_links_devices_and_pipes_are_not_followed(tmp_path):
 
 
 def test_a_member_that_unfolds_without_end_is_read_no_further_than_is_stated(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "MOST_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
     bomb = {"a.png": bytes(10**7), "b.png": b"good"}
     for path in (
         make_zip(tmp_path / "z.zip", bomb),

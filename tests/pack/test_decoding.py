@@ -12,7 +12,7 @@ from PIL import Image
 
 from gan_lab.core.errors import LabError
 from gan_lab.pack import decoding
-from gan_lab.pack.decoding import FORMATS, MOST_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
+from gan_lab.pack.decoding import FORMATS, MAX_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
 
 
 def file_of(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -124,7 +124,7 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zeros) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(10_000, 10_000), (MOST_PIXELS + 1, 1), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+@pytest.mark.parametrize("size", [(10_000, 10_000), (MAX_PIXELS + 1, 1), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_bomb_is_told_by_its_header(size):
     tracemalloc.start()
@@ -187,7 +187,7 @@ def test_nothing_that_runs_programs_is_opened():
 def test_too_many_bytes_or_too_small_for_the_crop(monkeypatch):
     with pytest.raises(UnreadableError, match="1 × 2 is smaller than the crop 2 × 2"):
         pixels(file_of(image([[RED, RED]])), crop="2x2")
-    monkeypatch.setattr(decoding, "MOST_BYTES", 10)
+    monkeypatch.setattr(decoding, "MAX_BYTES", 10)
     with pytest.raises(UnreadableError, match="more than 10 bytes"):
         pixels(file_of(image([[RED]])))
 

@@ -24,12 +24,13 @@ from test_archives import make_folder, make_tar, make_zip
 import gan_lab
 from gan_lab.core.errors import LabError
 from gan_lab.data import hdf5_writer
-from gan_lab.pack import Request, decoding, pack
+from gan_lab.pack import decoding
+from gan_lab.pack.packer import PackSettings, pack
 
 KEYS = {
     key: value
     for key, value in yaml.safe_load((ROOT / "conf" / "pack.yaml").read_text()).items()
-    if key in Request._fields
+    if key in PackSettings._fields
 }
 
 
@@ -44,7 +45,7 @@ IMAGES = {f"{'cat' if n % 3 else 'dog'}/{n}.png": png(n) for n in range(30)}
 
 
 def packing(source: Path, target: Path, **keys) -> str:
-    return pack(Request(**{**KEYS, "source": str(source), "target": str(target), "size": 2, "workers": 0, **keys}))
+    return pack(PackSettings(**{**KEYS, "source": str(source), "target": str(target), "size": 2, "workers": 0, **keys}))
 
 
 def content(target: Path) -> dict[str, tuple]:
@@ -377,4 +378,4 @@ def test_help_names_every_key(main, monkeypatch, capsys):
         main()
     told = capsys.readouterr().out
     assert [key for key in KEYS if f"  {key} " not in told] == []
-    assert KEYS.keys() == set(Request._fields)
+    assert KEYS.keys() == set(PackSettings._fields)

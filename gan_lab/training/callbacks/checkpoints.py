@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gan_lab.core.checkpoint_file import refuse_odd_rng
+from gan_lab.core.checkpoint_file import refuse_invalid_rng_state
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
@@ -72,10 +72,10 @@ def check_form(
         LabError: where something is missing or of another form. What else a stranger's content raises has many types.
     """
     state = checkpoint["gan_lab"]
-    refuse_odd_rng(state["torch_rng"])
+    refuse_invalid_rng_state(state["torch_rng"])
     if device.type == "cpu":
         for rng in state["latent_stream"].view(module.replicas, -1):
-            refuse_odd_rng(rng)
+            refuse_invalid_rng_state(rng)
     module.on_load_checkpoint(checkpoint)
     module.latent_streams(checkpoint["gan_lab"]["latent_stream"], device)
     networks = (module.discriminator, module.generator)

@@ -12,11 +12,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
-from gan_lab.core.csv_table import cell, csv_text
+from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MOST_TABLE, atomic, read_bytes, read_text
+from gan_lab.core.io import MAX_TABLE, atomic, read_bytes, read_text
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import cleaned, printable
+from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.training.step_log import RECORDED
 
 # The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
@@ -36,7 +36,7 @@ def read_table(path: Path) -> pd.DataFrame:
         LabError: if it is damaged.
     """
     try:
-        table = pd.read_csv(io.BytesIO(read_bytes(path, MOST_TABLE)), dtype=float)
+        table = pd.read_csv(io.BytesIO(read_bytes(path, MAX_TABLE)), dtype=float)
         if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("its rows are longer than its header")
         steps = table["step"]
@@ -73,7 +73,9 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
-        row = {cell(name): value for name, value in metrics.items()}  # named as in the file that a resumed run reads
+        row = {
+            csv_cell(name): value for name, value in metrics.items()
+        }  # named as in the file that a resumed run reads
         self._rows.setdefault(step, {}).update(row)
 
     @rank_zero_only
@@ -128,7 +130,7 @@ class TensorBoard(TensorBoardLogger):
         if self._resumed:
             return
         plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in params.items()}
-        for summary in hparams(cleaned(plain), dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
+        for summary in hparams(escape_texts(plain), dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
         config = printable(read_text(self._run.config), lines=True)
         self.experiment.add_text("config", f"```yaml\n{config}\n```")
