@@ -43,10 +43,10 @@ RING = ("dataset=ring", "dataset.samples=300", *SHORT)
 ODD = """
 import torch
 
-from gan_lab.losses import BCE
-from gan_lab.remedies.aims import Aim
-from gan_lab.remedies.averaging import EMA
-from gan_lab.remedies.penalties import Penalty
+from gan_lab.gan.losses import BCE
+from gan_lab.gan.remedies.averaging import EMA
+from gan_lab.gan.remedies.generator_losses import GeneratorLoss
+from gan_lab.gan.remedies.penalties import Penalty
 
 
 def far(samples, real):
@@ -77,17 +77,17 @@ def none(samples, real):
 
 
 class Whole(Penalty):
-    def __call__(self, discriminator, real, fake, draws):
+    def __call__(self, discriminator, real, fake, rng):
         return discriminator(real).sum()
 
 
-class Each(Aim):
+class Each(GeneratorLoss):
     def __call__(self, discriminator, z, fake, shown_fake, shown_real):
         return discriminator(fake)
 
 
 class Broken(Penalty):
-    def __call__(self, discriminator, real, fake, draws):
+    def __call__(self, discriminator, real, fake, rng):
         return discriminator(real, fake)
 
 
@@ -299,7 +299,7 @@ def own_metric(function: str, name: str = "odd") -> str:
         (["+remedy.odd={_target_: odd.Whole}"], ["remedy: Whole gives the shape (), where a step needs (2,)"]),
         (["+remedy.odd={_target_: odd.Each}"], ["remedy: Each gives the shape (2,), where a step needs ()"]),
         (["+remedy.odd={_target_: odd.Broken}"], ["remedy: Broken doesn't work as it is configured"]),
-        (["+remedy.odd={_target_: odd.Plain}"], ["Plain is no remedy", "Penalty, Aim", "EMA"]),
+        (["+remedy.odd={_target_: odd.Plain}"], ["Plain is no remedy", "Penalty, GeneratorLoss", "EMA"]),
         (["+remedy.odd={_target_: odd.Whole, _partial_: true}"], ["remedy.odd._partial_ has to be false"]),
     ],
     ids=lambda value: None if value and isinstance(value[0], list) else " ".join(value)[:40],
@@ -320,7 +320,7 @@ def test_settings_of_ones_own_may_be_called_like_ours_and_mean_something_else(he
     assert summary["remedy"] == ["slow"]
     refused = command_here("train.py", "remedy=[ema]", "remedy.ema.decay=3", cwd=here)
     assert "remedy.ema.decay=3 won't do" in refused.stderr
-    made = Remedies.of([sys.modules["odd"].Slow(decay=3)])
+    made = Remedies.from_list([sys.modules["odd"].Slow(decay=3)])
     assert made.ema.decay == 0.3
 
 

@@ -180,7 +180,7 @@ def _play(
 def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
     """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
     if cfg.threads == "auto":
-        z = torch.zeros(*module.replica_dims, 2 * module.remedies.pack, module.latent_dim)
+        z = torch.zeros(*module.replica_dims, 2 * module.remedies.pack_size, module.latent_dim)
         module.eval()  # changes nothing: no statistics, no dropout
         share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
         product = cpu_threads.typical_product(

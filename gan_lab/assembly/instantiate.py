@@ -23,10 +23,10 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.metrics.custom import Failed, Metric, measure
 from gan_lab.evaluation.metrics.registry import Undefined
-from gan_lab.gan.latent import WithClass
-from gan_lab.gan.losses import Loss, Smoothed
+from gan_lab.gan.latent import LabelledLatent
+from gan_lab.gan.losses import LabelSmoothing, Loss
 from gan_lab.gan.networks import mlp
-from gan_lab.gan.networks.conditional import ConditionalDiscriminator, joined_shape
+from gan_lab.gan.networks.conditional import ConditionalDiscriminator, shape_with_labels
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies import Remedies
@@ -81,7 +81,7 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
                 "conditional=true needs data with labels.", "digits, mnist and ring, for example, have some."
             )
         counts = dataset.train.label_counts(len(dataset.classes))
-        classes, latent = len(dataset.classes), WithClass(latent, tuple((counts.double() / counts.sum()).tolist()))
+        classes, latent = len(dataset.classes), LabelledLatent(latent, tuple((counts.double() / counts.sum()).tolist()))
     flat = len(dataset.shape) == 1 or _is(cfg.model.discriminator, mlp.Discriminator)
     input_transforms = [
         made_of(f"remedy.{name}", node, InputTransform) for name, node in _remedies(cfg) if _is(node, InputTransform)
@@ -97,9 +97,9 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
     }
     shown = dataset.shape
     for view in sorted(input_transforms, key=lambda view: view.order):
-        shown = view.shown_shape(shown)
+        shown = view.output_shape(shown)
     asked = {"shape": dataset.shape, "latent_dim": cfg.latent_dim + classes, "bounded": dataset.bounded}
-    judged = joined_shape(shown, classes, flat) if classes else shown
+    judged = shape_with_labels(shown, classes, flat) if classes else shown
     pairs = [_networks(cfg, asked, judged, seed) for seed in range(cfg.seed, cfg.seed + cfg.replicas)]
     module = GANModule(*pairs[0], loss=_loss(cfg), remedies=_made_remedies(cfg, ()), **rest)
     _try_out(module, dataset)
@@ -123,10 +123,10 @@ def _is(node: DictConfig, *kinds: type) -> bool:
 
 def _made_remedies(cfg: DictConfig, replica_dims: Sequence[int]) -> Remedies:
     """What the step plays: the loss and the networks have taken theirs."""
-    taken = (Smoothed, MinibatchStddev, MinibatchDiscrimination)
-    known: dict[str, Any] = {"leading": replica_dims}
+    taken = (LabelSmoothing, MinibatchStddev, MinibatchDiscrimination)
+    known: dict[str, Any] = {"replica_dims": replica_dims}
     own = [(f"remedy.{name}", node) for name, node in _remedies(cfg) if not _is(node, *taken)]
-    return Remedies.of(made_of(key, node, **(known if _is(node, LeCam) else {})) for key, node in own)
+    return Remedies.from_list(made_of(key, node, **(known if _is(node, LeCam) else {})) for key, node in own)
 
 
 def _loss(cfg: DictConfig) -> Loss:
@@ -137,7 +137,7 @@ def _loss(cfg: DictConfig) -> Loss:
             f"loss: {cfg.loss._target_} has no {lacking[0]}, which a step asks for.", "--help lists the options."
         )
     for name, node in _remedies(cfg):
-        if _is(node, Smoothed):
+        if _is(node, LabelSmoothing):
             loss = made_of(f"remedy.{name}", node, loss=loss)
     return loss
 
@@ -150,7 +150,7 @@ def _networks(
     of_d: dict[str, Any] = {"shape": judged}
     for name, node in _remedies(cfg):
         if _is(node, MinibatchStddev, MinibatchDiscrimination):
-            of_d["batch_layer"] = made_of(f"remedy.{name}", node)
+            of_d["minibatch_layer"] = made_of(f"remedy.{name}", node)
     return (
         made_of("model.generator", cfg.model.generator, nn.Module, **asked_of_g),
         made_of("model.discriminator", cfg.model.discriminator, nn.Module, **of_d),
@@ -184,7 +184,7 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
         LabError: for a part that fails, or gives what has another shape than the step needs.
     """
     module.eval()  # changes nothing: no statistics, no dropout
-    loss, scores, n = module.loss, torch.zeros(2), 2 * module.remedies.pack
+    loss, scores, n = module.loss, torch.zeros(2), 2 * module.remedies.pack_size
     first = torch.zeros(n, dtype=torch.int64)
     labels = dataset.train.labels_of(first) if module.classes else None
     d = [lambda: loss.d(scores, scores)[0], lambda: loss.d(scores, scores)[1]]
@@ -194,7 +194,7 @@ def _try_out(module: GANModule, dataset: Dataset) -> None:
         ("model.discriminator", lambda: module.judged(dataset.train[first], labels), (2,)),
         *((f"loss.{term}", trial, (2,)) for term, trial in zip(("d_real", "d_fake"), d, strict=True)),
         ("loss.g", lambda: loss.g(scores, scores), (2,)),
-        ("loss.answer", lambda: loss.answer(scores), (2,)),
+        ("loss.d_output", lambda: loss.d_output(scores), (2,)),
         *_trials_of_remedies(module, dataset.train[first], labels),
     ]
     for key, trial, shape in trials:
@@ -234,7 +234,7 @@ def _trials_of_remedies(
 
     several: tuple[Penalty | GeneratorLoss, ...] = (*remedies.penalties, *remedies.generator_losses)
     for each in several:
-        shape = (len(real) // remedies.pack,) if isinstance(each, Penalty) else ()
+        shape = (len(real) // remedies.pack_size,) if isinstance(each, Penalty) else ()
         yield f"remedy: {type(each).__name__}", partial(asked, each), shape
 
 
@@ -246,7 +246,7 @@ def _try_together(module: GANModule) -> None:
         LabError: for networks that can't be played together: random layers, say, or such that look at their values.
     """
     trial = copy.deepcopy(module)
-    n = 2 * module.remedies.pack
+    n = 2 * module.remedies.pack_size
     z = torch.zeros(*module.replica_dims, n, module.latent_dim)
     try:
         trial.judged(trial.generator(z), module.labels_of(z))

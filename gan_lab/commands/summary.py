@@ -36,7 +36,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     judged = next((c for c in training.callbacks if isinstance(c, Evaluation) and c.result), None)
     verdict: dict[str, Any] = {}
     scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
-    if module.loss.probability and scores["real"] is not None and scores["fake"] is not None:
+    if module.loss.d_output_is_probability and scores["real"] is not None and scores["fake"] is not None:
         verdict["balance"] = balance(scores["real"], scores["fake"])
     measured: dict[str, Any] = {}
     if judged is not None and judged.result is not None:

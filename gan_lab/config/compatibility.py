@@ -64,13 +64,13 @@ def check_fit(values: dict[str, Any]) -> None:
     for network in ("generator", "discriminator"):
         made = values["model"][network]
         if made["_target_"].startswith("gan_lab.gan.networks.conv.") and shape:
-            shape_checks.rounded_halvings(shape, stages) if (stages := made.get("stages")) else shape_checks.halvings(
-                shape
-            )
+            shape_checks.halved_sides_rounded_up(shape, stages) if (
+                stages := made.get("stages")
+            ) else shape_checks.halved_sides(shape)
         if made["_target_"].startswith("gan_lab.gan.networks.resnet.") and shape:
-            shape_checks.halvings(shape, "resnet", 8)
+            shape_checks.halved_sides(shape, "resnet", 8)
         if made["_target_"].startswith("gan_lab.gan.networks.conv_book.") and shape:
-            shape_checks.book_sides(shape)
+            shape_checks.book_generator_sides(shape)
         for width in made.get("hidden", ()):
             shape_checks.check_norm(norm, (width,), values["norm"].get("groups", 1))
 

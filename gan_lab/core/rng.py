@@ -59,11 +59,11 @@ class StepRNG:
         """From low … high − 1."""
         return self._drawn(lambda own, **options: torch.randint(low, high, own, **options), shape)
 
-    def by(self, draw: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
+    def draw(self, draw: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
         """What a function draws of that shape."""
         own = tuple(shape)[len(self.replica_dims) :]
         drawn = [draw(own, each) for each in self._streams]
         return torch.stack(drawn) if self.replica_dims else drawn[0]
 
     def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
-        return self.by(lambda own, generator: draw(own, generator=generator, device=self.device, **options), shape)
+        return self.draw(lambda own, generator: draw(own, generator=generator, device=self.device, **options), shape)

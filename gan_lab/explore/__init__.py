@@ -24,7 +24,7 @@ from gan_lab.explore import exhibits
 from gan_lab.explore.reading import Count, Reader, count
 from gan_lab.explore.request import BETWEEN, FRAMES, LONGEST, PATHS, SUMS, Request, check, file_name, titled
 from gan_lab.explore.vectors import Vectors, Wanted
-from gan_lab.gan.latent import WithClass, beside_class, closed_walk, normalise, usual_length
+from gan_lab.gan.latent import LabelledLatent, closed_walk, normalise, typical_norm, with_linear_labels
 from gan_lab.training.callbacks.sample_grids import in_rows
 from gan_lab.training.gan_module import GANModule
 
@@ -169,7 +169,7 @@ def _arranged(
     if request.op == "grid":
         return [f"vector {number}" for number in numbers], [*numbers], z, 12
     classes = module.classes
-    between = beside_class(BETWEEN[request.mode], classes)
+    between = with_linear_labels(BETWEEN[request.mode], classes)
     rest = module.latent_dim - classes
     gaps: list[int | None]
     if request.op == "interpolate":
@@ -189,8 +189,8 @@ def _arranged(
     if request.normalize != "true":
         columns[name] = torch.cat([result, asked], -1)
     if request.normalize != "false":
-        latent = module.latent.latent if isinstance(module.latent, WithClass) else module.latent
-        columns[f"{name}, normalised"] = torch.cat([normalise(result, usual_length(latent, rest)), asked], -1)
+        latent = module.latent.latent if isinstance(module.latent, LabelledLatent) else module.latent
+        columns[f"{name}, normalised"] = torch.cat([normalise(result, typical_norm(latent, rest)), asked], -1)
     gaps = [None] * (len(columns) - 2)
     known = [each for pair in zip(numbers[0::2], numbers[1::2], strict=True) for each in (*pair, *gaps)]
     return list(columns) * request.pairs, known, torch.stack(list(columns.values()), 1).flatten(0, 1), len(columns)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.explore.reading import Reader
-from gan_lab.gan.latent import with_labels
+from gan_lab.gan.latent import set_labels
 from gan_lab.training.gan_module import GANModule
 
 BATCH = 500  # vectors tried, or fed to G, at once
@@ -59,7 +59,7 @@ class Vectors:
         """Vectors that ask for a class if they can; None: as they are."""
         if not self.module.classes or label is None:
             return z
-        return with_labels(z, torch.full(z.shape[:-1], label), self.module.classes)
+        return set_labels(z, torch.full(z.shape[:-1], label), self.module.classes)
 
     def sample(self, z: Tensor) -> Tensor:
         """Samples `(n, *shape)` of `z`, on the CPU."""

@@ -1,7 +1,7 @@
 """Where latent vectors come from (the book calls a latent vector a *seed*), and what lies between them.
 
 Each distribution draws a tensor of the given shape, usually ``(…, B, latent_dim)``, on its generator's device, and
-knows the mean of a number's square, from which follows how long a vector is (`usual_length`).
+knows the mean of a number's square, from which follows how long a vector is (`typical_norm`).
 """
 
 import math
@@ -60,7 +60,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class WithClass:
+class LabelledLatent:
     """Latent vectors of a conditional GAN: the last numbers are a class, one-hot (the book's notebook 16).
 
     Args:
@@ -79,13 +79,13 @@ class WithClass:
         return torch.cat([z, one_hot(labels, len(self.shares)).to(z.dtype)], -1)
 
 
-def with_labels(z: Tensor, labels: Tensor, classes: int) -> Tensor:
+def set_labels(z: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Latent vectors `(…, d)` that ask for the classes `labels` `(…)`: the last numbers, so many as there are classes,
     become one-hot, the rest stays."""
     return torch.cat([z[..., :-classes], one_hot(labels, classes).to(z.dtype)], -1)
 
 
-def usual_length(latent: Latent, latent_dim: int) -> float:
+def typical_norm(latent: Latent, latent_dim: int) -> float:
     """How long the vectors are that G was trained on: the root of their mean squared length, √latent_dim for `Normal`.
 
     Raises:
@@ -146,7 +146,7 @@ def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
     return torch.where(steps == 0, a, torch.where(steps == 1, b, arc))
 
 
-def beside_class(between: Between, classes: int) -> Between:
+def with_linear_labels(between: Between, classes: int) -> Between:
     """A way between vectors whose last numbers are a class: these go evenly from one to the other, whatever the way of
     the rest."""
 

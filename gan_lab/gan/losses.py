@@ -24,14 +24,14 @@ class Loss(Protocol):
     """The value of D's term on real, and of that on fakes, when D can't tell them apart; None where there is none."""
     g_loss_at_optimum: float | None
     """The value of `g` then; None where there is none."""
-    ceiling: float | None
+    upper_bound: float | None
     """The largest value the terms can take, None where they are unbounded: the top of the loss chart."""
     d_output_at_optimum: float | None
     """D's answer when it can't tell real from fake; None where its level is arbitrary."""
-    probability: bool
+    d_output_is_probability: bool
     """Whether an answer is one: 1 is 'real', 0 is 'fake'."""
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def d_output(self, scores: Tensor) -> Tensor:
         """What D says in this loss's own scale, for charts."""
 
     def d_real(self, scores: Tensor) -> Tensor:
@@ -47,11 +47,11 @@ class Loss(Protocol):
         """G's error: how far its fakes are from being called real (phase 3)."""
 
 
-class _Single:
+class UnpairedLoss:
     """Losses that judge each sample alone."""
 
     paired = False
-    ceiling: float | None = None
+    upper_bound: float | None = None
 
     def d_real(self, scores: Tensor) -> Tensor:
         raise NotImplementedError
@@ -63,7 +63,7 @@ class _Single:
         return self.d_real(real_scores), self.d_fake(fake_scores)
 
 
-class _ProbabilityLoss(_Single):
+class ProbabilityLoss(UnpairedLoss):
     """Losses with targets: 1 for real, 0 for fake; G wants its fakes called real.
 
     At the optimum D answers 0.5 everywhere (Goodfellow et al. 2014, proposition 1): the ideal value of every term
@@ -72,7 +72,7 @@ class _ProbabilityLoss(_Single):
 
     d_output_at_optimum = 0.5
     neutral_score = 0.0
-    probability = True
+    d_output_is_probability = True
 
     @property
     def loss_at_optimum(self) -> float:
@@ -82,17 +82,17 @@ class _ProbabilityLoss(_Single):
     def g_loss_at_optimum(self) -> float:
         return self.g(torch.tensor(self.neutral_score)).item()
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def d_output(self, scores: Tensor) -> Tensor:
         return scores.sigmoid()
 
     def g(self, fake_scores: Tensor, real_scores: Tensor | None = None) -> Tensor:
         return self.d_real(fake_scores)
 
 
-class MSE(_ProbabilityLoss):
+class MSE(ProbabilityLoss):
     """Mean squared error of the probability: (σ(s) − target)², ideal value 0.25. The book's first loss."""
 
-    ceiling = 1.0
+    upper_bound = 1.0
 
     def d_real(self, scores: Tensor) -> Tensor:
         return (scores.sigmoid() - 1) ** 2
@@ -101,7 +101,7 @@ class MSE(_ProbabilityLoss):
         return scores.sigmoid() ** 2
 
 
-class BCE(_ProbabilityLoss):
+class BCE(ProbabilityLoss):
     """Binary cross-entropy: −ln σ(s) on real, −ln(1 − σ(s)) on fakes, ideal value ln 2 ≈ 0.693.
 
     G's term is the non-saturating one, −ln σ(D(G(z))) (Goodfellow et al. 2014, section 3). Written with softplus, which
@@ -126,14 +126,14 @@ class Saturating(BCE):
         return -softplus(fake_scores)
 
 
-class LSGAN(_ProbabilityLoss):
+class LSGAN(ProbabilityLoss):
     """Least squares on the raw score: ½(r − 1)², ½f², G: ½(f − 1)² (Mao et al. 2017, arXiv:1611.04076, a = 0,
     b = c = 1). No sigmoid: the score is the answer, ideally ½ with the value 1/8; it may leave [0, 1]."""
 
     neutral_score = 0.5
-    probability = False
+    d_output_is_probability = False
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def d_output(self, scores: Tensor) -> Tensor:
         return scores
 
     def d_real(self, scores: Tensor) -> Tensor:
@@ -143,19 +143,19 @@ class LSGAN(_ProbabilityLoss):
         return scores**2 / 2
 
 
-class _CriticLoss(_Single):
+class CriticLoss(UnpairedLoss):
     """Losses whose D says which is more real, not how real: no value of a single term is ideal."""
 
     d_output_at_optimum = None
-    probability = False
+    d_output_is_probability = False
     loss_at_optimum: float | None = None
     g_loss_at_optimum: float | None = None
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def d_output(self, scores: Tensor) -> Tensor:
         return scores
 
 
-class Hinge(_CriticLoss):
+class Hinge(CriticLoss):
     """Margins: relu(1 − r), relu(1 + f), G: −f (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018,
     arXiv:1802.05957).
 
@@ -173,7 +173,7 @@ class Hinge(_CriticLoss):
         return -fake_scores
 
 
-class Wasserstein(_CriticLoss):
+class Wasserstein(CriticLoss):
     """The critic's: −r, f, G: −f (Arjovsky et al. 2017, arXiv:1701.07875); D must be kept Lipschitz, by `WGANGP` or
     norm=spectral.
 
@@ -191,15 +191,15 @@ class Wasserstein(_CriticLoss):
         return -fake_scores
 
 
-class _Paired:
+class PairedLoss:
     """Losses of differences between scores of real samples and of fakes: D's level is arbitrary, the ideals aren't."""
 
     paired = True
-    ceiling: float | None = None
+    upper_bound: float | None = None
     d_output_at_optimum = None
-    probability = False
+    d_output_is_probability = False
 
-    def answer(self, scores: Tensor) -> Tensor:
+    def d_output(self, scores: Tensor) -> Tensor:
         return scores
 
     def d_real(self, scores: Tensor) -> Tensor:
@@ -213,7 +213,7 @@ class _Paired:
         return real_scores
 
 
-class Relativistic(_Paired):
+class Relativistic(PairedLoss):
     """A pair's probability to be in the right order, σ(r − f): D: softplus(f − r), G: softplus(r − f) (RpGAN,
     Jolicoeur-Martineau 2019, arXiv:1807.00734; with R1 and R2 it is R3GAN, Huang et al. 2024, arXiv:2501.05441).
 
@@ -232,7 +232,7 @@ class Relativistic(_Paired):
         return softplus(self._both(real_scores) - fake_scores)
 
 
-class RelativisticAverage(_Paired):
+class RelativisticAverage(PairedLoss):
     """How much more real than the average of the others: with r̄ and f̄ the means over the batch, D: softplus(f̄ − r)
     and softplus(f − r̄), G the same with the roles exchanged, both terms of it (RaSGAN, Jolicoeur-Martineau 2019,
     arXiv:1807.00734). D's terms are ideally ln 2 each, G's sum of two is 2 ln 2."""
@@ -249,7 +249,7 @@ class RelativisticAverage(_Paired):
         return on_fake + on_real
 
 
-class Smoothed(_Single):
+class LabelSmoothing(UnpairedLoss):
     """One-sided label smoothing: D's target on real samples is `real` in the place of 1, on fakes it stays 0 (Salimans
     et al. 2016, arXiv:1606.03498, section 3.4). For losses whose D answers with a probability.
 
@@ -262,21 +262,21 @@ class Smoothed(_Single):
         real: 0.9; 0.75 in the authors' code for ImageNet.
     """
 
-    probability = True
+    d_output_is_probability = True
     loss_at_optimum = None
 
     def __init__(self, loss: Loss, real: float = 0.9):
-        if not loss.probability:
+        if not loss.d_output_is_probability:
             raise LabError(
                 f"label_smoothing moves the target of D's probability; {type(loss).__name__} has none.",
                 "Take loss=bce or loss=mse, or leave label_smoothing out.",
             )
-        self.loss, self.real, self.ceiling = loss, real, loss.ceiling
+        self.loss, self.real, self.upper_bound = loss, real, loss.upper_bound
         self.d_output_at_optimum = real / 2
         self.g_loss_at_optimum = loss.g(torch.logit(torch.tensor(real / 2))).item()
 
-    def answer(self, scores: Tensor) -> Tensor:
-        return self.loss.answer(scores)
+    def d_output(self, scores: Tensor) -> Tensor:
+        return self.loss.d_output(scores)
 
     def d_real(self, scores: Tensor) -> Tensor:
         return self.real * self.loss.d_real(scores) + (1 - self.real) * self.loss.d_fake(scores)

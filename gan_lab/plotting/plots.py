@@ -245,8 +245,8 @@ def losses(metrics: pd.DataFrame, loss: Loss) -> Figure:
         table = metrics.set_index("step")[columns].rename(columns=names)
         finite = table.to_numpy()[np.isfinite(table.to_numpy())]
         low, high = np.quantile(finite, (0.005, 0.995)) * 1.1 if finite.size else (0.0, 0.0)
-        top, bottom = loss.ceiling or max(1.0, float(high)), min(0.0, float(low))  # some losses go below 0
-        ticks = [0, 0.25, 0.5, *([] if loss.ceiling else [1.0, 5.0])]
+        top, bottom = loss.upper_bound or max(1.0, float(high)), min(0.0, float(low))  # some losses go below 0
+        ticks = [0, 0.25, 0.5, *([] if loss.upper_bound else [1.0, 5.0])]
         _draw_curves(axes, table, ylim=(bottom, top), ticks=[t for t in ticks if t <= top] if bottom == 0 else None)
         _draw_bands(axes, metrics, columns)
         axes.set(title=f"{player}'s loss", ylabel="loss")
@@ -261,9 +261,9 @@ def scores(metrics: pd.DataFrame, loss: Loss) -> Figure:
     axes = figure.subplots()
     names = {"score/real": "on real", "score/fake": "on fakes"}
     table = metrics.set_index("step")[list(names)].rename(columns=names)
-    _draw_curves(axes, table, ylim=(0, 1) if loss.probability else None, ticks=None)
+    _draw_curves(axes, table, ylim=(0, 1) if loss.d_output_is_probability else None, ticks=None)
     _draw_bands(axes, metrics, list(names))
-    scale = "1: real, 0: fake" if loss.probability else "higher: more real"
+    scale = "1: real, 0: fake" if loss.d_output_is_probability else "higher: more real"
     axes.set(title=f"D's mean answer ({scale})", ylabel="mean answer")
     _draw_ideal(axes, loss.d_output_at_optimum)
     _legend(axes)

@@ -86,7 +86,7 @@ class DiscriminatorProbe(pl.Callback):
         if module.step >= LEAST_STEPS and module.step % LOOK_EVERY == 0:
             answers, order = self.look(module)
             gap = answers[0].mean() - answers[1].mean()
-            clear = order >= CLEAR and (not module.loss.probability or bool(gap >= CLEAR_GAP))
+            clear = order >= CLEAR and (not module.loss.d_output_is_probability or bool(gap >= CLEAR_GAP))
             trainer.should_stop = clear or not self.moved(module)
 
     @torch.no_grad()
@@ -97,7 +97,7 @@ class DiscriminatorProbe(pl.Callback):
         sees there.
         """
         real, fake = (module.scores(part, self.labels).float().cpu() for part in self.sets)
-        return (module.loss.answer(real), module.loss.answer(fake)), right_order(real, fake)
+        return (module.loss.d_output(real), module.loss.d_output(fake)), right_order(real, fake)
 
 
 def run_checks(stage: DryRun) -> list[Result]:
@@ -203,7 +203,7 @@ def _untrained_generator(stage: DryRun, train: Survey) -> Result:
 def _learning(stage: DryRun) -> GANModule:
     """The GAN, whose D is to show what it learns: it doesn't wait, even if it wins."""
     module = stage.module()
-    module.remedies = dataclasses.replace(module.remedies, balance=None)
+    module.remedies = dataclasses.replace(module.remedies, update_gate=None)
     return module
 
 

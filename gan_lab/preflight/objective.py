@@ -172,7 +172,7 @@ def _judge_loss(check: Check, loss: Loss) -> None:
     Then D gives every sample the same score, the one that costs it least.
     """
     scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # as many batches of one sample
-    terms = torch.stack([*loss.d(scores, scores), loss.g(scores, scores), loss.answer(scores)])[..., 0]
+    terms = torch.stack([*loss.d(scores, scores), loss.g(scores, scores), loss.d_output(scores)])[..., 0]
     d_real, d_fake, g, answer = terms[:, (terms[0] + terms[1]).argmin()].tolist()
     ideal, ideal_g = loss.loss_at_optimum, loss.g_loss_at_optimum
     check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "g": g}

@@ -89,8 +89,8 @@ def against_noise(
             f"on held-out real samples, mean {real.mean():.2f}": real,
             f"on noise, mean {fake.mean():.2f}": fake,
         }
-        _histogram(axes, values, [REAL_COLOUR, FAKE_COLOUR], (0, 1) if loss.probability else None)
-        scale = " (1: real, 0: not)" if loss.probability else ""
+        _histogram(axes, values, [REAL_COLOUR, FAKE_COLOUR], (0, 1) if loss.d_output_is_probability else None)
+        scale = " (1: real, 0: not)" if loss.d_output_is_probability else ""
         axes.set(title=f"D's answers {when}", xlabel=f"answer{scale}", ylabel="share of the samples")
         axes.legend(loc="upper center", fontsize="small")
     return figure
@@ -179,7 +179,7 @@ def _loss_over_answers(axes: Axes, loss: Loss) -> None:
         axes.grid(alpha=0.4)
         axes.legend(loc="upper center")
         return
-    answers = loss.answer(scores)
+    answers = loss.d_output(scores)
     axes.plot(answers, loss.d_real(scores), color=REAL_COLOUR, label="on a real sample")
     axes.plot(answers, loss.d_fake(scores), color=FAKE_COLOUR, label="on a fake")
     if loss.loss_at_optimum is not None and loss.d_output_at_optimum is not None:
@@ -192,7 +192,7 @@ def _loss_over_answers(axes: Axes, loss: Loss) -> None:
             ha="center",
             arrowprops={"arrowstyle": "->"},
         )
-    scale = " (1: real, 0: fake)" if loss.probability else ""
+    scale = " (1: real, 0: fake)" if loss.d_output_is_probability else ""
     axes.set(title=f"D's loss ({type(loss).__name__})", xlabel=f"D's answer{scale}", ylabel="loss")
     axes.grid(alpha=0.4)
     axes.legend(loc="upper center")

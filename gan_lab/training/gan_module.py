@@ -79,13 +79,17 @@ class GANModule(Recorder):
         self.loss, self.latent, self.latent_dim = loss, latent, latent_dim
         self.optim_d, self.optim_g, self.seed = optim_d, optim_g, seed
         self.joint = (
-            joint_d_update or loss.paired or bool(remedies.penalties or remedies.balance or remedies.historical)
+            joint_d_update
+            or loss.paired
+            or bool(remedies.penalties or remedies.update_gate or remedies.historical_averaging)
         )
         self.n_critic, self.n_generator = n_critic, n_generator
         self.remedies, self.classes, self.flat = remedies, classes, flat
-        self.averaged = remedies.ema.of(generator) if remedies.ema else None
-        players = (discriminator, generator) if remedies.historical else ()
-        self.anchors = nn.ModuleList(remedies.historical.of(each, self.replica_dims) for each in players)  # type: ignore[union-attr]
+        self.averaged = remedies.ema.make_average(generator) if remedies.ema else None
+        self.anchors = nn.ModuleList()  # D's, then G's
+        if remedies.historical_averaging:
+            for network in (discriminator, generator):
+                self.anchors.append(remedies.historical_averaging.make_anchor(network, self.replica_dims))
         self.kept = nn.ModuleList(each for each in remedies.penalties if isinstance(each, nn.Module))
         self._weights_of_d = list(discriminator.parameters())
         self._latent_state: Tensor | None = None
@@ -98,8 +102,8 @@ class GANModule(Recorder):
         opt_d, opt_g = self.optimizers(use_pl_optimizer=False)  # type: ignore[misc]
         batches, labels = (chunk, [None] * len(chunk)) if isinstance(chunk, Tensor) else chunk
         for turn, (batch, label) in enumerate(zip(batches, labels, strict=True), 1):
-            if remedies.decay:
-                remedies.decay.apply(self.step, opt_d, opt_g)
+            if remedies.lr_decay:
+                remedies.lr_decay.apply(self.step, opt_d, opt_g)
             draws = self.draws(self.step * self.n_critic + turn % self.n_critic)
             told = None if label is None else one_hot(label, self.classes).to(batch.dtype)
             critic = discriminator if told is None else ConditionalDiscriminator(discriminator, told, self.flat)
@@ -119,7 +123,7 @@ class GANModule(Recorder):
                 d_fake = self._optimize(opt_d, loss.d_fake(fake_scores).mean(-1))
             else:
                 d_real, d_fake = (term.mean(-1) for term in loss.d(real_scores, fake_scores))
-                if not remedies.balance or remedies.balance.should_update(real_scores, fake_scores):
+                if not remedies.update_gate or remedies.update_gate.should_update(real_scores, fake_scores):
                     paid = [penalty(critic, real, fake, draws).mean(-1) for penalty in remedies.penalties]
                     self._optimize(opt_d, sum([*paid, *(anchor() for anchor in self.anchors[:1])], d_real + d_fake))
             if turn % self.n_critic:
@@ -196,7 +200,7 @@ class GANModule(Recorder):
         generator.eval()
         try:
             if self.averaged is not None:
-                self.averaged.recalibrate_batch_norm(lambda i: self.draws(i, "ema").by(self.latent, settling))
+                self.averaged.recalibrate_batch_norm(lambda i: self.draws(i, "ema").draw(self.latent, settling))
             return generator(z.to(self.device))
         finally:
             generator.train(was_training)
@@ -212,9 +216,11 @@ class GANModule(Recorder):
             labels: their classes `(n,)`, of a conditional GAN.
         """
         discriminator = copy.deepcopy(self.discriminator).train()  # the statistics that it counts are thrown away
-        packs = torch.arange(len(samples) // self.remedies.pack * self.remedies.pack).view(-1, self.remedies.pack)
+        packs = torch.arange(len(samples) // self.remedies.pack_size * self.remedies.pack_size).view(
+            -1, self.remedies.pack_size
+        )
         found = []
-        for chosen in packs.tensor_split(max(1, len(packs) // max(2, SEEN // self.remedies.pack))):
+        for chosen in packs.tensor_split(max(1, len(packs) // max(2, SEEN // self.remedies.pack_size))):
             own = None if labels is None else labels[chosen.flatten()]
             found.append(self.judged(samples[chosen.flatten()], own, discriminator).float().cpu())
         return torch.cat(found)

@@ -70,7 +70,7 @@ class Recorder(pl.LightningModule):
             # Step by step: how a processor computes a sigmoid's last bit can depend on how many elements there are in
             # all, and so on how many steps were gathered at once, which differs once a run was interrupted.
             pairs = torch.stack(self._scores).unflatten(0, (-1, 2)).unbind()
-            answers = torch.stack([self.loss.answer(pair) for pair in pairs]).mean(-1)
+            answers = torch.stack([self.loss.d_output(pair) for pair in pairs]).mean(-1)
             self.unlogged += torch.cat([losses, answers], 1).unbind()
             self._losses, self._scores = [], []
 

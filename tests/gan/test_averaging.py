@@ -17,7 +17,7 @@ def test_an_ema_is_a_weighted_sum_of_the_past():
     """From 1, then 3 and 7 with decay ¾: ¾ + ¾ = 1.5, then 1.125 + 1.75."""
     network = nn.Linear(1, 1, bias=False)
     _set(network, 1)
-    averaged = EMA(0.75).of(network)
+    averaged = EMA(0.75).make_average(network)
     for value, wanted in ((3, 1.5), (7, 2.875)):
         _set(network, value)
         averaged.update()
@@ -31,7 +31,7 @@ def test_batch_statistics_of_an_average_are_its_own():
     """G's are of G's weights; counted anew they are those of all batches together, to the bit where each is alike."""
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     _set(network, 1, 1, 0)
-    averaged = EMA(0.5).of(network)
+    averaged = EMA(0.5).make_average(network)
     _set(network, 5, 1, 0)
     network(torch.tensor([[100.0], [300.0]]))  # G's running statistics go far away
     averaged.update()  # the weight is 3
@@ -55,7 +55,7 @@ def test_spectral_norm_of_an_average_is_its_own():
     weight = network.parametrizations.weight.original
     with torch.no_grad():
         weight.copy_(torch.tensor([[0.0, 0], [0, 4]]))
-    averaged = EMA(0.8).of(network)
+    averaged = EMA(0.8).make_average(network)
     with torch.no_grad():
         weight.copy_(torch.tensor([[3.0, 1], [0, 0]]))
     for _ in range(30):
@@ -71,7 +71,7 @@ def test_spectral_norm_of_an_average_is_its_own():
 def test_historical_averaging_holds_to_the_mean_of_all_steps():
     """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
     network = nn.Linear(1, 1)
-    history = HistoricalAveraging(weight=10).of(network, ())
+    history = HistoricalAveraging(weight=10).make_anchor(network, ())
     found = []
     for weights in ((2, 0), (4, 0), (9, 3)):
         _set(network, *weights)
@@ -88,7 +88,7 @@ def test_replicas_are_held_to_their_own_past():
     network = nn.Module()
     network.weight = nn.Parameter(torch.tensor([[2.0, 2.0], [0.0, 0.0]]))
     network.slope = nn.Parameter(torch.tensor([1.0, 1.0]))
-    history = HistoricalAveraging(weight=1).of(network, (2,))
+    history = HistoricalAveraging(weight=1).make_anchor(network, (2,))
     assert history().tolist() == [0, 0]
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[4.0, 2.0], [2.0, 4.0]]))
@@ -98,12 +98,12 @@ def test_replicas_are_held_to_their_own_past():
 
 def test_historical_averaging_goes_on_from_a_checkpoint_of_its_own():
     network = nn.Linear(2, 2)
-    history = HistoricalAveraging().of(network, ())
+    history = HistoricalAveraging().make_anchor(network, ())
     assert not list(history.parameters()), "the network's weights aren't its own"
     history()
     _set(network, 1, 2)
     history()
-    resumed = HistoricalAveraging().of(network, ())
+    resumed = HistoricalAveraging().make_anchor(network, ())
     resumed.load_state_dict(history.state_dict())
     _set(network, 3, 5)
     assert resumed().item() == history().item() > 0

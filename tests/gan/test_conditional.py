@@ -25,8 +25,8 @@ from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.evaluation.metrics.modes import class_accuracy
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for
 from gan_lab.explore import Request, explore
-from gan_lab.gan.latent import Constant, Normal, Uniform, WithClass, beside_class, linear, slerp, with_labels
-from gan_lab.gan.networks.conditional import ConditionalDiscriminator, joined, joined_shape
+from gan_lab.gan.latent import Constant, LabelledLatent, Normal, Uniform, linear, set_labels, slerp, with_linear_labels
+from gan_lab.gan.networks.conditional import ConditionalDiscriminator, join_labels, shape_with_labels
 from gan_lab.plotting import plots
 from gan_lab.training.callbacks import evaluation
 from gan_lab.training.callbacks.sample_grids import SampleGrids
@@ -44,16 +44,16 @@ CONV = ("dataset=mnist", "model=conv", "model.channels=4", *TINY[:-2])
 
 def test_samples_and_classes_joined_by_hand():
     samples, classes = torch.tensor([[[[1.0, 2], [3, 4]]], [[[5, 6], [7, 8]]]]), torch.tensor([[0.0, 1, 0], [1, 0, 0]])
-    assert joined(samples, classes, flat=True).tolist() == [[1, 2, 3, 4, 0, 1, 0], [5, 6, 7, 8, 1, 0, 0]]
+    assert join_labels(samples, classes, flat=True).tolist() == [[1, 2, 3, 4, 0, 1, 0], [5, 6, 7, 8, 1, 0, 0]]
     zeros, ones = [[0, 0], [0, 0]], [[1, 1], [1, 1]]
-    assert joined(samples, classes, flat=False).tolist() == [
+    assert join_labels(samples, classes, flat=False).tolist() == [
         [[[1, 2], [3, 4]], zeros, ones, zeros],
         [[[5, 6], [7, 8]], ones, zeros, zeros],
     ]
     for flat, shape in ((True, (7,)), (False, (4, 2, 2))):
-        assert joined_shape((1, 2, 2), 3, flat) == shape
-        both = joined(torch.stack([samples, samples + 9]), torch.stack([classes, classes.flip(0)]), flat)
-        assert torch.equal(both[1], joined(samples + 9, classes.flip(0), flat)), "replicas, each by itself"
+        assert shape_with_labels((1, 2, 2), 3, flat) == shape
+        both = join_labels(torch.stack([samples, samples + 9]), torch.stack([classes, classes.flip(0)]), flat)
+        assert torch.equal(both[1], join_labels(samples + 9, classes.flip(0), flat)), "replicas, each by itself"
         assert both.shape == (2, 2, *shape)
 
 
@@ -72,14 +72,14 @@ def test_d_is_asked_about_samples_of_known_classes():
 
 
 def test_latent_vectors_end_in_a_class():
-    z = WithClass(Uniform(0, 1), (0.25, 0.0, 0.75))((4_000, 5), make_generator(0, "test"))
+    z = LabelledLatent(Uniform(0, 1), (0.25, 0.0, 0.75))((4_000, 5), make_generator(0, "test"))
     assert torch.equal(z[:, :2], Uniform(0, 1)((4_000, 2), make_generator(0, "test"))), "the rest is what it is without"
     counts = z[:, 2:].sum(0).tolist()
     assert counts[1] == 0
     assert sum(counts) == 4_000
     assert counts[0] == pytest.approx(1_000, abs=4 * math.sqrt(4_000 * 0.25 * 0.75))
     assert set(z[:, 2:].flatten().tolist()) == {0, 1}
-    assert with_labels(z[:2], torch.tensor([1, 2]), 3).tolist() == [
+    assert set_labels(z[:2], torch.tensor([1, 2]), 3).tolist() == [
         [*z[0, :2].tolist(), 0, 1, 0],
         [*z[1, :2].tolist(), 0, 0, 1],
     ]
@@ -87,9 +87,11 @@ def test_latent_vectors_end_in_a_class():
 
 def test_on_the_way_from_class_to_class():
     a, b, half = torch.tensor([2.0, 0, 1, 0]), torch.tensor([0.0, 2, 0, 1]), torch.tensor([0.5])
-    assert beside_class(linear, 2)(a, b, half).tolist() == [[1, 1, 0.5, 0.5]]
-    assert beside_class(slerp, 2)(a, b, half)[0].tolist() == pytest.approx([math.sqrt(2), math.sqrt(2), 0.5, 0.5])
-    assert torch.equal(beside_class(slerp, 0)(a, b, half), slerp(a, b, half)), "without classes it is the way itself"
+    assert with_linear_labels(linear, 2)(a, b, half).tolist() == [[1, 1, 0.5, 0.5]]
+    assert with_linear_labels(slerp, 2)(a, b, half)[0].tolist() == pytest.approx([math.sqrt(2), math.sqrt(2), 0.5, 0.5])
+    assert torch.equal(with_linear_labels(slerp, 0)(a, b, half), slerp(a, b, half)), (
+        "without classes it is the way itself"
+    )
 
 
 # The stream
@@ -352,7 +354,7 @@ def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
     looking = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
     looking.conditional = evaluator_for(dataset, classifier_cache())
-    module.latent, module.seed = WithClass(Constant(), (0.1,) * 10), 1
+    module.latent, module.seed = LabelledLatent(Constant(), (0.1,) * 10), 1
     z = module.latent((2, 13), make_generator(module.seed, "verdict/end"))
     assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
     looking._judge(module, 0)

@@ -120,7 +120,7 @@ def test_gdpp_survives_equal_eigenvalues(kind):
     assert gradient.abs().max() < 1e3
 
 
-@pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
+@pytest.mark.parametrize("generator_loss", [ModeSeeking(), FeatureMatching(), GDPP()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_value_for_each_replica(generator_loss, dtype):
     torch.manual_seed(0)
@@ -138,7 +138,7 @@ def test_mode_seeking_takes_images():
     torch.testing.assert_close(judged(ModeSeeking(), images, z=z), flat)
 
 
-@pytest.mark.parametrize("aim", [ModeSeeking(), FeatureMatching(), GDPP()])
+@pytest.mark.parametrize("generator_loss", [ModeSeeking(), FeatureMatching(), GDPP()])
 def test_gradients_reach_g_and_are_finite(generator_loss):
     torch.manual_seed(0)
     generator = mlp.Generator((2,), 3, False, (8,), nn.Tanh, norms.NoNorm())

@@ -25,20 +25,20 @@ def test_instance_noise_falls_to_nothing():
         assert shown.mean().item() == pytest.approx(0, abs=4 * std / 1000**0.5)
     for step in (100, 5000):
         assert torch.equal(noise(samples, step, draws()), samples)
-    assert noise.shown_shape([1, 28, 28]) == (1, 28, 28)
+    assert noise.output_shape([1, 28, 28]) == (1, 28, 28)
 
 
 def test_pack_puts_neighbours_side_by_side():
     points = torch.arange(12.0).view(6, 2)
     assert Pack(3)(points, 0, draws()).tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
-    assert Pack(3).shown_shape((2,)) == (6,)
+    assert Pack(3).output_shape((2,)) == (6,)
     assert torch.equal(Pack(1)(points, 0, draws()), points)
 
 
 def test_pack_stacks_images_as_channels():
     images = torch.randn(2, 6, 3, 4, 5)  # two replicas
     packs = Pack(2)(images, 0, draws())
-    assert packs.shape == (2, 3, *Pack(2).shown_shape((3, 4, 5))) == (2, 3, 6, 4, 5)
+    assert packs.shape == (2, 3, *Pack(2).output_shape((3, 4, 5))) == (2, 3, 6, 4, 5)
     assert torch.equal(packs[1, 2, :3], images[1, 4])
     assert torch.equal(packs[1, 2, 3:], images[1, 5])
     assert Pack(2)(torch.randn(2, 6, 7), 0, draws()).shape == (2, 3, 14)
@@ -59,12 +59,12 @@ def test_instance_noise_refuses_nonsense():
 
 def test_diff_augment_is_for_images():
     with pytest.raises(LabError, match="images .C, H, W.*shape .2,"):
-        DiffAugment().shown_shape((2,))
+        DiffAugment().output_shape((2,))
     with pytest.raises(LabError, match="images"):
         DiffAugment()(torch.zeros(3, 5, 2), 0, draws())
     with pytest.raises(LabError, match="has no flip"):
         DiffAugment(["color", "flip"])
-    assert DiffAugment().shown_shape((3, 32, 32)) == (3, 32, 32)
+    assert DiffAugment().output_shape((3, 32, 32)) == (3, 32, 32)
 
 
 def test_translation_moves_by_up_to_an_eighth():
@@ -121,7 +121,7 @@ def test_gradients_go_through_and_samples_stay_apart(view, dtype, leading):
     samples = torch.rand(*leading, 1, 8, 8, dtype=dtype, requires_grad=True)
     shown = view(samples, 0, draws())
     assert shown.dtype == dtype
-    assert shown.shape[-3:] == view.shown_shape((1, 8, 8))
+    assert shown.shape[-3:] == view.output_shape((1, 8, 8))
     first = shown[(0,) * len(leading)]
     (gradient,) = torch.autograd.grad(first.sum(), samples)
     assert gradient.isfinite().all()

@@ -125,14 +125,14 @@ def test_normalised_vectors_have_the_length_and_keep_the_direction():
     ],
 )
 def test_the_usual_length(distribution, length):
-    assert latent.usual_length(distribution, 12) == pytest.approx(length)
+    assert latent.typical_norm(distribution, 12) == pytest.approx(length)
     drawn = distribution((20_000, 12), make_generator(0, "test"))
     assert drawn.norm(dim=1).square().mean().sqrt().item() == pytest.approx(length, rel=0.01)
 
 
 def test_a_foreign_distribution_has_no_usual_length():
     with pytest.raises(LabError, match="normalize=false"):
-        latent.usual_length(lambda shape, generator: torch.zeros(*shape), 3)
+        latent.typical_norm(lambda shape, generator: torch.zeros(*shape), 3)
 
 
 def test_a_closed_walk():

@@ -28,7 +28,7 @@ def test_terms_per_sample(loss, d_real, d_fake):
     assert loss.d_real(SCORES).tolist() == pytest.approx(d_real)
     assert loss.d_fake(SCORES).tolist() == pytest.approx(d_fake)
     assert loss.g(SCORES).tolist() == pytest.approx(d_real), "G wants its fakes called real (S4, phase 3)"
-    assert loss.answer(SCORES).tolist() == pytest.approx([3 / 4, 1 / 5])
+    assert loss.d_output(SCORES).tolist() == pytest.approx([3 / 4, 1 / 5])
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_terms_of_losses_without_a_sigmoid(loss, d_real, d_fake, g):
     assert loss.d_real(scores).tolist() == pytest.approx(d_real)
     assert loss.d_fake(scores).tolist() == pytest.approx(d_fake)
     assert loss.g(scores).tolist() == pytest.approx(g)
-    assert loss.answer(scores).tolist() == scores.tolist()
+    assert loss.d_output(scores).tolist() == scores.tolist()
 
 
 def test_the_saturating_g_learns_nothing_where_d_is_sure():
@@ -105,7 +105,7 @@ def test_equilibrium_is_the_loss_of_an_undecided_discriminator(loss, ideal, neut
     best = scores[total.argmin()]
     assert best.item() == pytest.approx(neutral, abs=1e-9)
     assert total.min().item() == pytest.approx(2 * ideal)
-    assert loss.answer(best).item() == pytest.approx(loss.d_output_at_optimum)
+    assert loss.d_output(best).item() == pytest.approx(loss.d_output_at_optimum)
     assert loss.d_output_at_optimum == 0.5
     assert loss.g(best).item() == pytest.approx(loss.g_loss_at_optimum)
     assert loss.g_loss_at_optimum == pytest.approx(-LN2 if isinstance(loss, Saturating) else ideal)
@@ -145,7 +145,7 @@ def test_d_is_both_terms(loss):
 def test_any_leading_axes(loss, dtype):
     real, fake = torch.randn(2, 3, 2, 5, dtype=dtype)
     terms = (lambda r, f: loss.d(r, f)[0], lambda r, f: loss.d(r, f)[1], lambda r, f: loss.g(f, r))
-    for term in (*terms, lambda r, f: loss.answer(r)):
+    for term in (*terms, lambda r, f: loss.d_output(r)):
         assert term(real, fake).shape == real.shape
         assert term(real, fake).dtype == dtype
         torch.testing.assert_close(term(real, fake)[1, 0], term(real[1, 0], fake[1, 0]))
@@ -171,9 +171,9 @@ def test_bce_survives_saturated_scores():
 
 def test_only_mse_is_bounded():
     far = torch.tensor([-80.0, 80.0])
-    assert max(MSE().d_real(far).max(), MSE().d_fake(far).max()) <= MSE().ceiling
+    assert max(MSE().d_real(far).max(), MSE().d_fake(far).max()) <= MSE().upper_bound
     for loss in (*SINGLE[1:], *PAIRED):
-        assert loss.ceiling is None
+        assert loss.upper_bound is None
         assert max(term.max() for term in loss.d(far, -far)) > 35
 
 
@@ -199,7 +199,7 @@ def test_the_preflight_judges_and_draws_every_loss(loss):
 
 
 class Misstated(Relativistic):
-    equilibrium_g = 0.5
+    g_loss_at_optimum = 0.5
 
 
 def test_the_preflight_finds_an_ideal_that_is_none():

@@ -176,7 +176,7 @@ def test_resnet_starts_as_if_it_had_no_blocks():
 @pytest.mark.parametrize("norm", [None, norms.LayerNorm(), norms.BatchNorm(), norms.GroupNorm(8)])
 def test_gradients_reach_all_of_a_resnet(norm):
     """The last layer of a block moves first; once it has, all that comes before it does."""
-    generator, discriminator = _resnet((2, 28, 28), norm=norm, batch_layer=MinibatchStddev)
+    generator, discriminator = _resnet((2, 28, 28), norm=norm, minibatch_layer=MinibatchStddev)
     for network in (generator, discriminator):
         for layer in network.modules():
             if isinstance(layer, resnet.Block):
@@ -217,9 +217,9 @@ def test_replicas_of_networks_that_vmap_plays(kind):
 
     def made(seed):
         if kind == "resnet":
-            _, network = _resnet((2, 8, 8), batch_layer=MinibatchStddev)
+            _, network = _resnet((2, 8, 8), minibatch_layer=MinibatchStddev)
         else:
-            network = pacgan.Discriminator((2, 8, 8), [6, 5], 3, batch_layer=MinibatchStddev)
+            network = pacgan.Discriminator((2, 8, 8), [6, 5], 3, minibatch_layer=MinibatchStddev)
         torch.manual_seed(seed)
         for p in network.parameters():
             nn.init.normal_(p, std=0.3)
@@ -276,7 +276,7 @@ def test_the_books_networks_refuse_what_they_cannot_make(shape):
 @pytest.mark.parametrize("norm", [norms.LayerNorm(), norms.BatchNorm(), norms.GroupNorm(4)])
 def test_norms_centre_and_scale(norm, shape):
     x = 5 + 3 * torch.randn(64, *shape, generator=torch.Generator().manual_seed(0))
-    y = norm.features(shape)(x)
+    y = norm.after_layer(shape)(x)
     assert y.shape == x.shape
     assert y.mean().item() == pytest.approx(0, abs=1e-5)
     assert y.std().item() == pytest.approx(1, abs=0.02)
@@ -284,22 +284,22 @@ def test_norms_centre_and_scale(norm, shape):
 
 def test_layer_and_instance_norm_differ_in_what_they_average():
     x = torch.randn(2, 3, 8, 8) + torch.tensor([0.0, 10, 20]).view(1, 3, 1, 1)
-    per_channel = norms.InstanceNorm().features((3, 8, 8))(x).mean((2, 3))
-    per_sample = norms.LayerNorm().features((3, 8, 8))(x).mean((2, 3))
+    per_channel = norms.InstanceNorm().after_layer((3, 8, 8))(x).mean((2, 3))
+    per_sample = norms.LayerNorm().after_layer((3, 8, 8))(x).mean((2, 3))
     torch.testing.assert_close(per_channel, torch.zeros(2, 3), atol=1e-5, rtol=0)
     assert (per_sample[:, 2] > 1).all(), "layer norm keeps differences between channels"
 
 
 def test_instance_norm_refuses_vectors():
     with pytest.raises(LabError, match="norm=instance"):
-        norms.InstanceNorm().features((10,))
+        norms.InstanceNorm().after_layer((10,))
 
 
 def test_group_norm_refuses_groups_that_do_not_fit():
     with pytest.raises(LabError, match=r"norm\.groups=3 does not divide"):
-        norms.GroupNorm(3).features((10,))
+        norms.GroupNorm(3).after_layer((10,))
     with pytest.raises(LabError, match="one feature in each group"):
-        norms.GroupNorm(10).features((10,))
+        norms.GroupNorm(10).after_layer((10,))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one(kind, sizes):
     layer = kind(*sizes)
     with torch.no_grad():
         layer.weight.mul_(30)
-    layer = norms.SpectralNorm().weight(layer)
+    layer = norms.SpectralNorm().wrap_layer(layer)
     for _ in range(100):  # power iterations
         weight = layer.weight
     matrix = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
@@ -392,7 +392,7 @@ def test_minibatch_discrimination_compares_each_kernel_alone():
     layer.project.weight.data = torch.eye(2)
     found = layer(torch.tensor([[0.0, 0], [1, 3]]))[:, 2:]
     assert found[0].tolist() == pytest.approx([1 + math.exp(-1), 1 + math.exp(-3)])
-    assert layer.extra == 2
+    assert layer.extra_features == 2
 
 
 @pytest.mark.parametrize("make", [MinibatchStddev, partial(MinibatchDiscrimination, kernels=3)])
@@ -403,7 +403,7 @@ def test_batch_layers_take_replicas_and_give_finite_gradients(make, dtype):
     x[0] = x[0, 0]  # one replica has collapsed
     x.requires_grad_()
     shown = layer(x)
-    assert shown.shape == (3, 8, 6 + layer.extra)
+    assert shown.shape == (3, 8, 6 + layer.extra_features)
     assert shown.dtype == dtype
     torch.testing.assert_close(shown[1], layer(x[1]))
     torch.testing.assert_close(shown, torch.func.vmap(layer)(x))
@@ -416,14 +416,14 @@ def test_batch_layers_take_replicas_and_give_finite_gradients(make, dtype):
 
 @pytest.mark.parametrize("make", [MinibatchStddev, MinibatchDiscrimination])
 def test_discriminators_take_a_batch_layer(make):
-    options = {"batch_layer": make}
+    options = {"minibatch_layer": make}
     if make is MinibatchDiscrimination:
         with pytest.raises(LabError, match="vectors, not feature maps"):
             list(_discriminators(**options))
     for discriminator, shape in _discriminators(**options) if make is MinibatchStddev else []:
         assert discriminator(torch.randn(5, *shape)).shape == (5,)
     discriminator, shape = next(_discriminators(**options))
-    assert discriminator.layers[-1].in_features == 7 + discriminator.layers[-2].extra
+    assert discriminator.layers[-1].in_features == 7 + discriminator.layers[-2].extra_features
     discriminator(torch.randn(5, *shape)).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminator.parameters())
 

@@ -116,10 +116,10 @@ def test_lecam_holds_scores_to_moving_averages():
 
 def test_lecam_goes_on_from_a_checkpoint():
     real, fake = torch.randn(2, 3, 4, 2)  # three replicas
-    lecam, linear = LeCam(warmup_steps=1, leading=(3,)), Linear([1.0, 2.0])
+    lecam, linear = LeCam(warmup_steps=1, replica_dims=(3,)), Linear([1.0, 2.0])
     for _ in range(3):
         lecam(linear, real, fake, draws())
-    resumed = LeCam(warmup_steps=1, leading=(3,))
+    resumed = LeCam(warmup_steps=1, replica_dims=(3,))
     resumed.load_state_dict(lecam.state_dict())
     assert torch.equal(resumed(linear, 2 * real, fake, draws()), lecam(linear, 2 * real, fake, draws()))
     assert resumed.real_mean.shape == (3,)
@@ -193,14 +193,14 @@ class Replicas(nn.Module):
         return vmap(lambda own, x: functional_call(self.first, own, (x,)))(weights, x)
 
 
-@pytest.mark.parametrize("batch_layer", [None, MinibatchStddev, MinibatchDiscrimination])
-def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(batch_layer):
+@pytest.mark.parametrize("minibatch_layer", [None, MinibatchStddev, MinibatchDiscrimination])
+def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(minibatch_layer):
     """In float64, in which round-off can't hide a mistake."""
     torch.manual_seed(0)
-    networks = [mlp.Discriminator((2,), (6,), nn.Tanh, norms.LayerNorm(), batch_layer).double() for _ in range(3)]
+    networks = [mlp.Discriminator((2,), (6,), nn.Tanh, norms.LayerNorm(), minibatch_layer).double() for _ in range(3)]
     replicas = Replicas(networks)
     real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
-    for penalty in (R1(), R2(), LeCam(warmup_steps=0, leading=(3,)).double()):
+    for penalty in (R1(), R2(), LeCam(warmup_steps=0, replica_dims=(3,)).double()):
         values = penalty(replicas, real, fake, draws())
         for i, network in enumerate(networks):
             own = LeCam(warmup_steps=0).double() if isinstance(penalty, LeCam) else penalty

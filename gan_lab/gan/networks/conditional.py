@@ -9,9 +9,9 @@ class ConditionalDiscriminator(nn.Module):
     """D asked about samples of known classes.
 
     Args:
-        discriminator: built for what `joined` gives.
+        discriminator: built for what `join_labels` gives.
         classes: one-hot `(…, B, classes)`.
-        flat: whether D takes vectors: see `joined`.
+        flat: whether D takes vectors: see `join_labels`.
     """
 
     def __init__(self, discriminator: nn.Module, classes: Tensor, flat: bool):
@@ -19,14 +19,14 @@ class ConditionalDiscriminator(nn.Module):
         self.discriminator, self.classes, self.flat = discriminator, classes, flat
 
     def forward(self, samples: Tensor) -> Tensor:  # (…, B, *shape) → (…, B)
-        return self.discriminator(joined(samples, self.classes, self.flat))
+        return self.discriminator(join_labels(samples, self.classes, self.flat))
 
     def features(self, samples: Tensor) -> Tensor:
         """Those of D, `(…, B, F)`."""
-        return self.discriminator.features(joined(samples, self.classes, self.flat))  # type: ignore[operator]
+        return self.discriminator.features(join_labels(samples, self.classes, self.flat))  # type: ignore[operator]
 
 
-def joined(samples: Tensor, classes: Tensor, flat: bool) -> Tensor:
+def join_labels(samples: Tensor, classes: Tensor, flat: bool) -> Tensor:
     """Samples `(…, B, *shape)` with their one-hot classes `(…, B, classes)`: as one vector, the classes last
     (`flat`), or images with a plane per class, that of their own all 1."""
     if flat:
@@ -35,6 +35,6 @@ def joined(samples: Tensor, classes: Tensor, flat: bool) -> Tensor:
     return torch.cat([samples, planes], -3)
 
 
-def joined_shape(shape: tuple[int, ...], classes: int, flat: bool) -> tuple[int, ...]:
-    """The shape of what `joined` gives for a sample."""
+def shape_with_labels(shape: tuple[int, ...], classes: int, flat: bool) -> tuple[int, ...]:
+    """The shape of what `join_labels` gives for a sample."""
     return (torch.Size(shape).numel() + classes,) if flat else (shape[0] + classes, *shape[1:])

@@ -12,13 +12,13 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gan_lab.gan.networks.minibatch_layers import BatchLayer
-from gan_lab.gan.networks.norms import NoNorm, start_small
-from gan_lab.gan.networks.shape_checks import halvings, rounded_halvings
+from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
+from gan_lab.gan.networks.shape_checks import halved_sides, halved_sides_rounded_up
 
 
 def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], tuple[int, int, int]]:
     """The maps' sides, from the picture down; its convolutions' kernel, stride and padding."""
-    return (halvings(shape), (4, 2, 1)) if stages is None else (rounded_halvings(shape, stages), (5, 2, 2))
+    return (halved_sides(shape), (4, 2, 1)) if stages is None else (halved_sides_rounded_up(shape, stages), (5, 2, 2))
 
 
 class Generator(nn.Module):
@@ -53,16 +53,16 @@ class Generator(nn.Module):
         widths = [channels * 2**i for i in reversed(range(len(sides) - 1))]
         side, width = sides[0], widths[0]
         layers: list[nn.Module] = [
-            norm.weight(nn.Linear(latent_dim, width * side * side)),
+            norm.wrap_layer(nn.Linear(latent_dim, width * side * side)),
             nn.Unflatten(1, (width, side, side)),
-            norm.features((width, side, side)),
+            norm.after_layer((width, side, side)),
             activation(),
         ]
         for i, o, (small, s) in zip(widths, [*widths[1:], shape[0]], pairwise(sides), strict=True):
             more = s - 2 * small + kind[0] % 2  # rows and columns: a 5×5 kernel gives 2·small − 1
-            layers.append(norm.weight(nn.ConvTranspose2d(i, o, *kind, more)))
-            layers += [norm.features((o, s, s)), activation()] if s < sides[-1] else []
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(start_small)
+            layers.append(norm.wrap_layer(nn.ConvTranspose2d(i, o, *kind, more)))
+            layers += [norm.after_layer((o, s, s)), activation()] if s < sides[-1] else []
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(init_dcgan_weights)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z)  # (B, C, H, W)
@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
     """Images to raw scores; arguments as for `Generator`. No normalisation behind the first layer, as in DCGAN.
 
     Args:
-        batch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` behind the last maps, from their shape.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` behind the last maps, from their shape.
     """
 
     def __init__(
@@ -81,21 +81,21 @@ class Discriminator(nn.Module):
         channels: int,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
-        batch_layer: BatchLayer | None = None,
+        minibatch_layer: BatchLayer | None = None,
         stages: int | None = None,
     ):
         super().__init__()
         sides, kind = _sides(shape, stages)
         sides = sides[1:]  # 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
-        layers: list[nn.Module] = [norm.weight(nn.Conv2d(shape[0], widths[0], *kind)), activation()]
+        layers: list[nn.Module] = [norm.wrap_layer(nn.Conv2d(shape[0], widths[0], *kind)), activation()]
         for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
-            down = norm.weight(nn.Conv2d(i, o, *kind))
-            layers += [down, norm.features((o, s, s)), activation()]
-        beside = [] if batch_layer is None else [batch_layer((widths[-1], sides[-1], sides[-1]))]
-        maps = widths[-1] + sum(layer.extra for layer in beside)
-        last = norm.weight(nn.Linear(maps * sides[-1] ** 2, 1))
-        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(start_small)
+            down = norm.wrap_layer(nn.Conv2d(i, o, *kind))
+            layers += [down, norm.after_layer((o, s, s)), activation()]
+        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1], sides[-1], sides[-1]))]
+        maps = widths[-1] + sum(layer.extra_features for layer in beside)
+        last = norm.wrap_layer(nn.Linear(maps * sides[-1] ** 2, 1))
+        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(init_dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)

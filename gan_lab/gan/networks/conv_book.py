@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from gan_lab.gan.networks.norms import NoNorm
-from gan_lab.gan.networks.shape_checks import book_sides
+from gan_lab.gan.networks.shape_checks import book_generator_sides
 
 KERNEL, STRIDE = 8, 2
 
@@ -38,16 +38,16 @@ class Generator(nn.Module):
         norm: NoNorm,
     ):
         super().__init__()
-        first, maps, surplus = book_sides(shape)
+        first, maps, surplus = book_generator_sides(shape)
         layers: list[nn.Module] = [
-            norm.weight(nn.Linear(latent_dim, shape[0] * first[0] * first[1])),
+            norm.wrap_layer(nn.Linear(latent_dim, shape[0] * first[0] * first[1])),
             activation(),
             nn.Unflatten(1, (shape[0], *first)),
         ]
         widths, surpluses = [shape[0], channels, channels], [(0, 0), (0, 0), surplus]
         for i, o, sides, padding in zip(widths, [*widths[1:], shape[0]], maps, surpluses, strict=True):
             up = nn.ConvTranspose2d(i, o, KERNEL, STRIDE, padding)
-            layers += [norm.weight(up), norm.features((o, *sides)), activation()]
+            layers += [norm.wrap_layer(up), norm.after_layer((o, *sides)), activation()]
         layers[-1] = nn.Sigmoid() if bounded else nn.Identity()
         self.layers = nn.Sequential(*layers)
 
@@ -60,15 +60,15 @@ class Discriminator(nn.Module):
 
     def __init__(self, shape: Sequence[int], channels: int, activation: Callable[[], nn.Module], norm: NoNorm):
         super().__init__()
-        book_sides(shape)
+        book_generator_sides(shape)
         layers: list[nn.Module] = []
         sides, widths = tuple(shape[1:]), [shape[0], channels, channels]
         for i, o in zip(widths, [*widths[1:], shape[0]], strict=True):
             sides = tuple((side - KERNEL) // STRIDE + 1 for side in sides)
-            down = norm.weight(nn.Conv2d(i, o, KERNEL, STRIDE))
-            layers += [down, *([norm.features((o, *sides))] if len(layers) < 6 else []), activation()]
+            down = norm.wrap_layer(nn.Conv2d(i, o, KERNEL, STRIDE))
+            layers += [down, *([norm.after_layer((o, *sides))] if len(layers) < 6 else []), activation()]
         flat = shape[0] * sides[0] * sides[1]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), norm.weight(nn.Linear(flat, 1)))
+        self.layers = nn.Sequential(*layers, nn.Flatten(), norm.wrap_layer(nn.Linear(flat, 1)))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)

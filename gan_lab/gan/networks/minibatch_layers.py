@@ -1,7 +1,7 @@
 """Layers in front of D's last one through which a sample is judged beside the rest of its batch: a generator that
 repeats itself can be told by that alone.
 
-Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra` features or maps to
+Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or maps to
 them. They are made from the features' shape, `(F,)` or `(C, H, W)`. D's answer then depends on the batch: real samples
 and fakes must not be mixed in one, and measuring gives other scores for other batch sizes.
 """
@@ -29,7 +29,7 @@ class MinibatchStddev(nn.Module):
         group: samples in a group: 4 in ProGAN and StyleGAN2, 32 in StyleGAN2-ADA for CIFAR-10.
     """
 
-    extra = 1
+    extra_features = 1
 
     def __init__(self, shape: Sequence[int], group: int = 4):
         super().__init__()
@@ -74,7 +74,7 @@ class MinibatchDiscrimination(nn.Module):
                 f"Minibatch discrimination compares vectors, not feature maps of the shape {tuple(shape)}.",
                 "Use model=mlp, or the minibatch standard deviation.",
             )
-        self.extra, self.kernels = kernels, kernels
+        self.extra_features, self.kernels = kernels, kernels
         self.project = nn.Linear(shape[0], kernels * dims, bias=False)
         nn.init.normal_(self.project.weight, std=shape[0] ** -0.5)
 

@@ -14,8 +14,8 @@ def _hidden(widths: Sequence[int], activation: Callable[[], nn.Module], norm: No
     """Linear → activation → norm (or norm → activation) from one width to the next; widths[0] is the input's."""
     layers: list[nn.Module] = []
     for i, o in pairwise(widths):
-        behind = [activation(), norm.features((o,))]
-        layers += [norm.weight(nn.Linear(i, o)), *(reversed(behind) if norm.before_activation else behind)]
+        behind = [activation(), norm.after_layer((o,))]
+        layers += [norm.wrap_layer(nn.Linear(i, o)), *(reversed(behind) if norm.before_activation else behind)]
     return layers
 
 
@@ -44,7 +44,7 @@ class Generator(nn.Module):
         self.shape = tuple(shape)
         self.layers = nn.Sequential(
             *_hidden([latent_dim, *hidden], activation, norm),
-            norm.weight(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))),
+            norm.wrap_layer(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))),
             nn.Sigmoid() if bounded else nn.Identity(),
         )
 
@@ -56,7 +56,7 @@ class Discriminator(nn.Module):
     """Samples to raw scores; arguments as for `Generator`, `hidden` from sample to score.
 
     Args:
-        batch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
     """
 
     def __init__(
@@ -65,14 +65,16 @@ class Discriminator(nn.Module):
         hidden: Sequence[int],
         activation: Callable[[], nn.Module],
         norm: NoNorm,
-        batch_layer: BatchLayer | None = None,
+        minibatch_layer: BatchLayer | None = None,
     ):
         super().__init__()
         self.sample_axes = len(shape)
         widths = [math.prod(shape), *hidden]
-        beside = [] if batch_layer is None else [batch_layer((widths[-1],))]
-        features = widths[-1] + sum(layer.extra for layer in beside)
-        self.layers = nn.Sequential(*_hidden(widths, activation, norm), *beside, norm.weight(nn.Linear(features, 1)))
+        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
+        features = widths[-1] + sum(layer.extra_features for layer in beside)
+        self.layers = nn.Sequential(
+            *_hidden(widths, activation, norm), *beside, norm.wrap_layer(nn.Linear(features, 1))
+        )
 
     def forward(self, x: Tensor) -> Tensor:  # (…, B, *shape)
         return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (…, B)

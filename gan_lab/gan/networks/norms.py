@@ -1,7 +1,7 @@
 """What networks share: normalisations, and the start of DCGAN's weights.
 
-A normalisation offers two things: `features(shape)`, a module put behind a hidden layer whose output has that shape
-(without the batch axis: `(F,)` or `(C, H, W)`), and `weight(layer)`, the layer itself with its weight
+A normalisation offers two things: `after_layer(shape)`, a module put behind a hidden layer whose output has that shape
+(without the batch axis: `(F,)` or `(C, H, W)`), and `wrap_layer(layer)`, the layer itself with its weight
 reparametrised. Most do only the first, spectral normalisation only the second.
 """
 
@@ -23,10 +23,10 @@ class NoNorm:
 
     before_activation = False
 
-    def features(self, shape: Sequence[int]) -> nn.Module:
+    def after_layer(self, shape: Sequence[int]) -> nn.Module:
         return nn.Identity()
 
-    def weight(self, layer: nn.Module) -> nn.Module:
+    def wrap_layer(self, layer: nn.Module) -> nn.Module:
         return layer
 
 
@@ -34,7 +34,7 @@ class LayerNorm(NoNorm):
     """Each sample's features to mean 0 and variance 1 (Ba et al. 2016, arXiv:1607.06450); images over C, H and W,
     with one scale and shift per channel."""
 
-    def features(self, shape: Sequence[int]) -> nn.Module:
+    def after_layer(self, shape: Sequence[int]) -> nn.Module:
         check_norm("LayerNorm", shape)
         return nn.LayerNorm(shape[0]) if len(shape) == 1 else nn.GroupNorm(1, shape[0])
 
@@ -49,7 +49,7 @@ class BatchNorm(NoNorm):
 
     before_activation = True
 
-    def features(self, shape: Sequence[int]) -> nn.Module:
+    def after_layer(self, shape: Sequence[int]) -> nn.Module:
         return nn.BatchNorm1d(shape[0]) if len(shape) == 1 else nn.BatchNorm2d(shape[0])
 
 
@@ -59,7 +59,7 @@ class GroupNorm(NoNorm):
     def __init__(self, groups: int = 8):
         self.groups = groups
 
-    def features(self, shape: Sequence[int]) -> nn.Module:
+    def after_layer(self, shape: Sequence[int]) -> nn.Module:
         check_norm("GroupNorm", shape, self.groups)
         return nn.GroupNorm(self.groups, shape[0])
 
@@ -67,7 +67,7 @@ class GroupNorm(NoNorm):
 class InstanceNorm(NoNorm):
     """Each channel of each image to mean 0 and variance 1 (Ulyanov et al. 2016, arXiv:1607.08022), learnt scale."""
 
-    def features(self, shape: Sequence[int]) -> nn.Module:
+    def after_layer(self, shape: Sequence[int]) -> nn.Module:
         check_norm("InstanceNorm", shape)
         return nn.InstanceNorm2d(shape[0], affine=True)
 
@@ -78,11 +78,11 @@ class SpectralNorm(NoNorm):
     Applied to D and G alike (as SAGAN does, arXiv:1805.08318), D's last layer included.
     """
 
-    def weight(self, layer: nn.Module) -> nn.Module:
+    def wrap_layer(self, layer: nn.Module) -> nn.Module:
         return spectral_norm(layer)
 
 
-def start_small(layer: nn.Module) -> None:
+def init_dcgan_weights(layer: nn.Module) -> None:
     """Weights of a linear layer or convolution drawn with standard deviation 0.02, biases 0 (Radford et al. 2016,
     arXiv:1511.06434, section 3); weights that a normalisation reparametrises have their own start."""
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)) and not is_parametrized(layer):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gan_lab.gan.networks.minibatch_layers import BatchLayer
-from gan_lab.gan.networks.norms import NoNorm, start_small
+from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 
 
 class Maxout(nn.Module):
@@ -50,9 +50,9 @@ class Generator(nn.Module):
         self.shape = tuple(shape)
         layers: list[nn.Module] = []
         for i, o in pairwise([latent_dim, *hidden]):
-            layers += [norm.weight(nn.Linear(i, o, bias=False)), norm.features((o,)), activation()]
-        layers.append(norm.weight(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))))
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(start_small)
+            layers += [norm.wrap_layer(nn.Linear(i, o, bias=False)), norm.after_layer((o,)), activation()]
+        layers.append(norm.wrap_layer(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))))
+        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(init_dcgan_weights)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z).unflatten(-1, self.shape)  # (B, *shape)
@@ -65,19 +65,21 @@ class Discriminator(nn.Module):
         shape: a sample's shape, or a pack's.
         hidden: widths of the hidden layers, from sample to score.
         pieces: linear functions of which each hidden unit is the greatest.
-        batch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
     """
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], pieces: int, batch_layer: BatchLayer | None = None):
+    def __init__(
+        self, shape: Sequence[int], hidden: Sequence[int], pieces: int, minibatch_layer: BatchLayer | None = None
+    ):
         super().__init__()
         self.sample_axes = len(shape)
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = []
         for i, o in pairwise(widths):
             layers += [nn.Linear(i, o * pieces), Maxout(pieces)]
-        beside = [] if batch_layer is None else [batch_layer((widths[-1],))]
-        features = widths[-1] + sum(layer.extra for layer in beside)
-        self.layers = nn.Sequential(*layers, *beside, nn.Linear(features, 1)).apply(start_small)
+        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
+        features = widths[-1] + sum(layer.extra_features for layer in beside)
+        self.layers = nn.Sequential(*layers, *beside, nn.Linear(features, 1)).apply(init_dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, *shape)
         return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (B,)

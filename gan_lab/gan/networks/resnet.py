@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.gan.networks.minibatch_layers import BatchLayer
 from gan_lab.gan.networks.norms import NoNorm
-from gan_lab.gan.networks.shape_checks import halvings
+from gan_lab.gan.networks.shape_checks import halved_sides
 
 EXPANSION = 2  # of the channels within a block
 GROUP = 16  # channels that a 3×3 kernel sees: with these two R3GAN's networks have their 20.7 million weights
@@ -47,13 +47,13 @@ class Block(nn.Module):
         wide = EXPANSION * channels
         gain, groups = GAIN * blocks**-0.25, wide // math.gcd(wide, GROUP)
         self.layers = nn.Sequential(
-            _started(norm.weight(nn.Conv2d(channels, wide, 1)), gain),
-            norm.features((wide, side, side)),
+            _started(norm.wrap_layer(nn.Conv2d(channels, wide, 1)), gain),
+            norm.after_layer((wide, side, side)),
             activation(),
-            _started(norm.weight(nn.Conv2d(wide, wide, 3, padding=1, groups=groups)), gain),
-            norm.features((wide, side, side)),
+            _started(norm.wrap_layer(nn.Conv2d(wide, wide, 3, padding=1, groups=groups)), gain),
+            norm.after_layer((wide, side, side)),
             activation(),
-            _started(norm.weight(nn.Conv2d(wide, channels, 1, bias=False)), 0),
+            _started(norm.wrap_layer(nn.Conv2d(wide, channels, 1, bias=False)), 0),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Basis(nn.Module):
     def __init__(self, latent_dim: int, channels: int, side: int, norm: NoNorm):
         super().__init__()
         self.patterns = nn.Parameter(torch.randn(channels, side, side))
-        self.scale = _started(norm.weight(nn.Linear(latent_dim, channels, bias=False)))
+        self.scale = _started(norm.wrap_layer(nn.Linear(latent_dim, channels, bias=False)))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.scale(z)[..., None, None] * self.patterns
@@ -87,12 +87,12 @@ class Resample(nn.Module):
 
 
 def _pointwise(before: int, after: int, norm: NoNorm) -> nn.Module:
-    return _started(norm.weight(nn.Conv2d(before, after, 1, bias=False)))
+    return _started(norm.wrap_layer(nn.Conv2d(before, after, 1, bias=False)))
 
 
 def _stages(shape: Sequence[int], channels: int) -> list[tuple[int, int]]:
     """Side and channels of each stage, from the picture down."""
-    return [(side, min(channels * 2**i, MOST)) for i, side in enumerate(halvings(shape, "resnet", 8))]
+    return [(side, min(channels * 2**i, MOST)) for i, side in enumerate(halved_sides(shape, "resnet", 8))]
 
 
 class Generator(nn.Module):
@@ -139,7 +139,7 @@ class Discriminator(nn.Module):
     """Images to raw scores; arguments as for `Generator`.
 
     Args:
-        batch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` behind the last maps, from their shape.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` behind the last maps, from their shape.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Discriminator(nn.Module):
         blocks: int,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
-        batch_layer: BatchLayer | None = None,
+        minibatch_layer: BatchLayer | None = None,
     ):
         super().__init__()
         stages = _stages(shape, channels)
@@ -159,10 +159,10 @@ class Discriminator(nn.Module):
         for start, (side, width) in zip(starts, stages, strict=True):
             layers += [start, *(Block(width, side, blocks * len(stages), activation, norm) for _ in range(blocks))]
         side, width = stages[-1]
-        beside = [] if batch_layer is None else [batch_layer((width, side, side))]
-        maps = width + sum(layer.extra for layer in beside)
-        basis = _started(norm.weight(nn.Conv2d(maps, maps, side, groups=maps, bias=False)))
-        last = _started(norm.weight(nn.Linear(maps, 1, bias=False)))
+        beside = [] if minibatch_layer is None else [minibatch_layer((width, side, side))]
+        maps = width + sum(layer.extra_features for layer in beside)
+        basis = _started(norm.wrap_layer(nn.Conv2d(maps, maps, side, groups=maps, bias=False)))
+        last = _started(norm.wrap_layer(nn.Linear(maps, 1, bias=False)))
         self.layers = nn.Sequential(*layers, *beside, basis, nn.Flatten(), last)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from gan_lab.core.errors import LabError
 
 
-def halvings(shape: Sequence[int], model: str = "conv", least: int = 28) -> list[int]:
+def halved_sides(shape: Sequence[int], model: str = "conv", least: int = 28) -> list[int]:
     """The sides of a convolutional network's feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
 
     Args:
@@ -27,7 +27,7 @@ def halvings(shape: Sequence[int], model: str = "conv", least: int = 28) -> list
     return sides
 
 
-def rounded_halvings(shape: Sequence[int], stages: int) -> list[int]:
+def halved_sides_rounded_up(shape: Sequence[int], stages: int) -> list[int]:
     """The sides of so many feature maps, behind the picture's, odd ones halved upwards: 28 → 14 → 7 → 4 → 2.
 
     Raises:
@@ -46,7 +46,7 @@ def rounded_halvings(shape: Sequence[int], stages: int) -> list[int]:
 Sides = tuple[int, int]
 
 
-def book_sides(shape: Sequence[int]) -> tuple[Sides, list[Sides], Sides]:
+def book_generator_sides(shape: Sequence[int]) -> tuple[Sides, list[Sides], Sides]:
     """The book's convolutional generator: the sides of its first map, of the maps behind each layer, and what the last
     layer has to leave out along each edge. 128×128: 11, then 28, 62, 128, without 1 pixel.
 

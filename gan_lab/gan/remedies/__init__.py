@@ -38,21 +38,21 @@ class Remedies:
     generator_losses: tuple[GeneratorLoss, ...] = ()
     top_k: TopK | None = None
     unrolled: Unrolled | None = None
-    balance: UpdateGate | None = None
+    update_gate: UpdateGate | None = None
     ema: EMA | None = None
-    historical: HistoricalAveraging | None = None
-    decay: CosineDecay | None = None
+    historical_averaging: HistoricalAveraging | None = None
+    lr_decay: CosineDecay | None = None
 
     @classmethod
-    def of(cls, remedies: Iterable[Any]) -> "Remedies":
+    def from_list(cls, remedies: Iterable[Any]) -> "Remedies":
         """Each in its place, whatever their order.
 
         Raises:
             LabError: for what is none.
         """
         several: dict[type, list[Any]] = {InputTransform: [], Penalty: [], GeneratorLoss: []}
-        single = {TopK: "top_k", Unrolled: "unrolled", UpdateGate: "balance", EMA: "ema", CosineDecay: "decay"}
-        single[HistoricalAveraging] = "historical"
+        single = {TopK: "top_k", Unrolled: "unrolled", UpdateGate: "update_gate", EMA: "ema", CosineDecay: "lr_decay"}
+        single[HistoricalAveraging] = "historical_averaging"
         own: dict[str, Any] = {}
         for remedy in remedies:
             if kind := next((kind for kind in several if isinstance(remedy, kind)), None):
@@ -69,12 +69,12 @@ class Remedies:
         return cls(tuple(sorted(input_transforms, key=lambda view: view.order)), penalties, generator_losses, **own)
 
     @property
-    def pack(self) -> int:
+    def pack_size(self) -> int:
         """How many samples D judges by one score."""
         return next((view.m for view in self.input_transforms if isinstance(view, Pack)), 1)
 
-    def transform(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
+    def transform(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         """What D is shown of samples `(…, B, *shape)`."""
         for view in self.input_transforms:
-            samples = view(samples, step, draws)
+            samples = view(samples, step, rng)
         return samples

@@ -23,11 +23,11 @@ class EMA:
     def __init__(self, decay: float = 0.999):
         self.decay = decay
 
-    def of(self, generator: nn.Module) -> "Averaged":
-        return Averaged(generator, self.decay)
+    def make_average(self, generator: nn.Module) -> "AveragedNetwork":
+        return AveragedNetwork(generator, self.decay)
 
 
-class Averaged(nn.Module):
+class AveragedNetwork(nn.Module):
     """The average of a network's weights, from those that it has now onwards.
 
     Buffers are copied, not averaged; running batch statistics and spectral norm's vectors, which belong to other
@@ -88,7 +88,7 @@ class HistoricalAveraging:
     def __init__(self, weight: float = 1.0):
         self.weight = weight
 
-    def of(self, network: nn.Module, replica_dims: Sequence[int]) -> "WeightAnchor":
+    def make_anchor(self, network: nn.Module, replica_dims: Sequence[int]) -> "WeightAnchor":
         return WeightAnchor(network, self.weight, replica_dims)
 
 

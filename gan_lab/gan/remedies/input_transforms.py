@@ -1,7 +1,7 @@
 """What the discriminator is shown in the place of plain samples, real and fake alike.
 
 A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers; gradients go through it
-to the samples. `shown_shape` is the shape of what it gives, for which D has to be built. Both of a batch's sides, and
+to the samples. `output_shape` is the shape of what it gives, for which D has to be built. Both of a batch's sides, and
 in phase 3 G's fakes, go through the same view, each with draws of its own.
 """
 
@@ -30,7 +30,7 @@ class InputTransform:
 
     order = 0
 
-    def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of what D is shown for samples of this shape.
 
         Raises:
@@ -38,7 +38,7 @@ class InputTransform:
         """
         return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         """What D is shown."""
         raise NotImplementedError
 
@@ -61,11 +61,11 @@ class InstanceNoise(InputTransform):
             raise LabError(f"Instance noise of std={std} over steps={steps} makes no sense.", "std ≥ 0 and steps > 0.")
         self.std, self.steps = std, steps
 
-    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         std = self.std * max(0.0, 1 - step / self.steps)
         if std == 0:
             return samples
-        return samples + std * draws.normal(samples.shape, samples.dtype)
+        return samples + std * rng.normal(samples.shape, samples.dtype)
 
 
 class DiffAugment(InputTransform):
@@ -89,7 +89,7 @@ class DiffAugment(InputTransform):
             raise LabError(f"DiffAugment has no {', '.join(sorted(unknown))}.", f"It has {', '.join(self.changes)}.")
         self.policy = tuple(policy)
 
-    def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         if len(shape) != 3:
             raise LabError(
                 f"DiffAugment changes images (C, H, W); this dataset's samples have the shape {tuple(shape)}.",
@@ -97,18 +97,18 @@ class DiffAugment(InputTransform):
             )
         return tuple(shape)
 
-    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         if samples.ndim < 4:
             raise LabError(f"DiffAugment changes images (…, B, C, H, W), not a tensor of shape {tuple(samples.shape)}.")
         images = samples.flatten(0, -4) * 2 - 1
         for name in self.policy:
-            images = self.changes[name](images, samples.shape[:-3], draws)
+            images = self.changes[name](images, samples.shape[:-3], rng)
         return ((images + 1) / 2).reshape(samples.shape)
 
     @staticmethod
-    def color(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
+    def color(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` in [−1, 1] of other brightness, saturation and contrast."""
-        drawn = draws.uniform((*batch, 3), images.dtype).view(-1, 3, 1, 1, 1)
+        drawn = rng.uniform((*batch, 3), images.dtype).view(-1, 3, 1, 1, 1)
         brightness, saturation, contrast = drawn.unbind(1)
         images = images + brightness - 0.5
         grey = images.mean(1, keepdim=True)
@@ -117,12 +117,12 @@ class DiffAugment(InputTransform):
         return grey + (images - grey) * (contrast + 0.5)
 
     @staticmethod
-    def translation(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
+    def translation(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` moved; 0 where they were not."""
         n, _, height, width = images.shape
         reach = [int(side / 8 + 0.5) for side in (height, width)]
         rows, columns = (
-            torch.arange(side, device=images.device) + draws.integers(-most, most + 1, batch).view(n, 1)
+            torch.arange(side, device=images.device) + rng.integers(-most, most + 1, batch).view(n, 1)
             for side, most in zip((height, width), reach, strict=True)
         )  # where each pixel comes from, (n, height) and (n, width)
         inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
@@ -132,13 +132,13 @@ class DiffAugment(InputTransform):
         return (moved * inside[..., None]).movedim(-1, 1)
 
     @staticmethod
-    def cutout(images: Tensor, batch: Sequence[int], draws: StepRNG) -> Tensor:
+    def cutout(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
         """Images `(N, C, H, W)` with a rectangle of half their height and width set to 0."""
         n, _, height, width = images.shape
         blank = []
         for side in (height, width):
             size = int(side / 2 + 0.5)
-            middle = draws.integers(0, side + (1 - size % 2), batch).view(n, 1)
+            middle = rng.integers(0, side + (1 - size % 2), batch).view(n, 1)
             offset = torch.arange(side, device=images.device) - middle + size // 2
             blank.append(_within(offset, size))
         return images * ~(blank[0][:, None, :, None] & blank[1][:, None, None, :])
@@ -147,7 +147,7 @@ class DiffAugment(InputTransform):
 class Pack(InputTransform):
     """Shows D m samples at once, which makes a lack of variety visible (PacGAN, Lin et al. 2018, arXiv:1712.04086):
     `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)`, `(…, B, d)` → `(…, B/m, m·d)`. Only D's input grows, so it is built for
-    `shown_shape`; it answers with B/m scores.
+    `output_shape`; it answers with B/m scores.
 
     Works on vectors and images. A batch that m doesn't divide is a LabError.
 
@@ -162,10 +162,10 @@ class Pack(InputTransform):
             raise LabError(f"A pack of m={m} samples makes no sense.", "Choose m=2, 3 or 4.")
         self.m = m
 
-    def shown_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+    def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (self.m * shape[0], *shape[1:])
 
-    def __call__(self, samples: Tensor, step: int, draws: StepRNG) -> Tensor:
+    def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         axes = sample_axes(samples)
         batch = samples.shape[-axes - 1]
         if batch % self.m:

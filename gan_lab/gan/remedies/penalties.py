@@ -20,9 +20,9 @@ Discriminator = Callable[[Tensor], Tensor]
 
 
 class Penalty:
-    """What is called with the discriminator, `real`, `fake` and `draws`, and gives what D pays, per sample `(…, B)`."""
+    """What is called with the discriminator, `real`, `fake` and `rng`, and gives what D pays, per sample `(…, B)`."""
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         raise NotImplementedError
 
 
@@ -39,7 +39,7 @@ class R1(Penalty):
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, real).square().sum(-1)
 
 
@@ -54,7 +54,7 @@ class R2(Penalty):
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.gamma / 2 * _slope(discriminator, fake).square().sum(-1)
 
 
@@ -69,9 +69,9 @@ class WGANGP(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         shape = (*real.shape[: -sample_axes(real)], *[1] * sample_axes(real))
-        share = draws.uniform(shape, real.dtype)
+        share = rng.uniform(shape, real.dtype)
         between = share * real.detach() + (1 - share) * fake.detach()
         return self.weight * (_slope(discriminator, between).norm(dim=-1) - 1) ** 2
 
@@ -88,10 +88,10 @@ class DRAGAN(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         axes = tuple(range(-sample_axes(real) - 1, 0))
         std = real.detach().std(axes, correction=0, keepdim=True)  # a replica's own
-        noise = draws.uniform(real.shape, real.dtype)
+        noise = rng.uniform(real.shape, real.dtype)
         return self.weight * (_slope(discriminator, real + std / 2 * noise).norm(dim=-1) - 1) ** 2
 
 
@@ -101,27 +101,29 @@ class LeCam(nn.Module, Penalty):
 
     Called like the other penalties, once a step: it asks D itself and moves its averages first. In the first `warmup_steps`
     calls it is 0 and the averages are the scores of that call. They are buffers, so that a checkpoint of the module
-    that holds this one keeps them; `leading` says their shape beforehand. In evaluation mode nothing moves.
+    that holds this one keeps them; `replica_dims` says their shape beforehand. In evaluation mode nothing moves.
 
     Args:
         weight: 0.3 in the authors' BigGAN, 1e-6 and 3e-7 in their StyleGAN2.
         decay: of the averages a call: 0.9 in the authors' code, 0.99 in StudioGAN.
         warmup_steps: calls before it counts.
-        leading: shape of what stands before B, `(K,)` with K replicas.
+        replica_dims: shape of what stands before B, `(K,)` with K replicas.
     """
 
     real_mean: Tensor
     fake_mean: Tensor
     calls: Tensor
 
-    def __init__(self, weight: float = 0.3, decay: float = 0.9, warmup_steps: int = 1_000, leading: Sequence[int] = ()):
+    def __init__(
+        self, weight: float = 0.3, decay: float = 0.9, warmup_steps: int = 1_000, replica_dims: Sequence[int] = ()
+    ):
         super().__init__()
         self.weight, self.decay, self.warmup_steps = weight, decay, warmup_steps
-        self.register_buffer("real_mean", torch.zeros(tuple(leading)))
-        self.register_buffer("fake_mean", torch.zeros(tuple(leading)))
+        self.register_buffer("real_mean", torch.zeros(tuple(replica_dims)))
+        self.register_buffer("fake_mean", torch.zeros(tuple(replica_dims)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, draws: StepRNG) -> Tensor:
+    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         real_scores, fake_scores = discriminator(real.detach()), discriminator(fake.detach())
         counts = self.calls >= self.warmup_steps  # a tensor: nothing has to wait for the device
         if self.training:

@@ -139,9 +139,9 @@ class Evaluation(pl.Callback):
         heldout = self.evaluator.heldout_samples
         own, told = (None, None) if wanted is None else (self.evaluator.heldout_labels, wanted[: len(heldout)])
         sets = ((heldout, own), (samples[: len(heldout)], told))
-        if not module.loss.probability or min(len(x) for x, _ in sets) < 2 * module.remedies.pack > 2:
+        if not module.loss.d_output_is_probability or min(len(x) for x, _ in sets) < 2 * module.remedies.pack_size > 2:
             return {}
-        real, fake = (module.loss.answer(module.scores(*each)) for each in sets)
+        real, fake = (module.loss.d_output(module.scores(*each)) for each in sets)
         if not (torch.isfinite(real).all() and torch.isfinite(fake).all()):
             return {}
         on_real, on_fake = accuracy(real, fake)

@@ -11,7 +11,7 @@ from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Samples, choose
-from gan_lab.gan.latent import with_labels
+from gan_lab.gan.latent import set_labels
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
@@ -80,7 +80,7 @@ class SampleGrids(pl.Callback):
             across = max(1, self.images // len(shown))
             labels = self._classes = shown.repeat_interleave(across)
             self._z = self._z[:across].repeat(len(shown), 1)
-        self._z = with_labels(self._z, labels, module.classes)
+        self._z = set_labels(self._z, labels, module.classes)
         self._real = _of_classes(self._dataset.train, self._classes, make_generator(module.seed, "pictures/real"))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
