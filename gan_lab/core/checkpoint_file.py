@@ -1,8 +1,9 @@
-"""What a checkpoint file may hold: numbers, texts and plain tensors, as many as the file has bytes for.
+"""Loads checkpoint files safely: only numbers, texts and plain tensors, no more than the file has bytes for.
 
-PyTorch's `weights_only=True` keeps a file from running code. It lets through tensors whose elements share memory, lie
-on no device, or are more than the file holds, and lists that hold themselves: fused kernels would write where they must
-not, and whoever walks through would never end. So everything is looked at and copied before it is used.
+PyTorch's `weights_only=True` keeps a file from running code. It still lets through tensors whose elements share memory,
+that lie on no device or that are larger than the file, and lists that contain themselves. Fused kernels would write
+outside such a tensor's memory, and a walk through such a list would never end. So all content is checked and copied
+before it is used.
 """
 
 import io
@@ -17,86 +18,104 @@ from torch import Tensor, nn
 from gan_lab.core.errors import LabError
 
 MAX_DEPTH = 50
-RNG_BYTES = 5056  # of torch's Mersenne Twister
+MAX_COUNT = 10**12
+RNG_STATE_BYTES = 5056  # of torch's Mersenne Twister
+RNG_WORDS = 624
+
+REQUIRED_ENTRIES = {"gan_lab": dict, "state_dict": dict, "optimizer_states": list, "callbacks": dict}
 
 
 def read_checkpoint(path: Path, content: bytes) -> dict[str, Any]:
-    """Loads a checkpoint that is whole, without running anything in it.
+    """Loads a checkpoint without running anything in it.
 
     Args:
-        path: for messages only.
-        content: of the file, checked by `gan_lab.core.io.corruption`: what is checked is what is loaded.
+        path: where the file lies; only for messages.
+        content: the file's bytes, which `gan_lab.core.io.corruption` has checked. They are passed instead of read again
+            so that what was checked is what is loaded.
 
     Returns:
-        What it holds, in dicts, lists and tuples of their own and tensors that own their memory, on the CPU.
+        The checkpoint's entries as newly made dicts, lists and tuples, and tensors on the CPU that own their memory.
 
     Raises:
-        LabError: if it is none of gan_lab's, or holds anything else.
+        LabError: if gan_lab did not write the file, or it holds anything else.
     """
     try:
         checkpoint = load_plain(content)
-        _check_form(checkpoint)
-    except Exception as error:  # a whole file, but what torch says of foreign content has many types
+        _refuse_missing_entries(checkpoint)
+    except Exception as error:  # what torch raises for a whole file with foreign content has many types
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise LabError(f"{path} is no checkpoint of gan_lab: {reason}", "Name another run.") from error
+        raise LabError(
+            f"{path} is not a checkpoint of gan_lab: {reason}", "Name another run.", code="damaged", key=path.name
+        ) from error
     return checkpoint
 
 
 def load_plain(content: bytes) -> Any:
-    """Loads what torch saved: dicts, lists, numbers, texts and plain tensors, in memory of their own, on the CPU.
+    """Loads what `torch.save` wrote: dicts, lists, numbers, texts and plain tensors, copied, on the CPU.
 
     Raises:
         LabError: if it holds anything else.
-        Exception: whatever torch raises for content that isn't its own.
+        Exception: whatever torch raises for content that is not its own.
     """
     loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return _Copier(len(content)).copy(loaded)
 
 
-def _check_form(checkpoint: Any) -> None:
-    """Refuses a checkpoint without the entries that every one of gan_lab's has."""
+def _refuse_missing_entries(checkpoint: Any) -> None:
+    """Refuses a checkpoint without the entries that every checkpoint of gan_lab has."""
     if not isinstance(checkpoint, dict):
-        raise LabError("it holds no entries")
-    kinds = {"gan_lab": dict, "state_dict": dict, "optimizer_states": list, "callbacks": dict}
-    for name, kind in kinds.items():
-        if not isinstance(checkpoint.get(name), kind):
-            raise LabError(f"its entry {name} is missing or of another form")
+        raise _damaged("it holds no entries")
+    for name, entry_type in REQUIRED_ENTRIES.items():
+        if not isinstance(checkpoint.get(name), entry_type):
+            raise _damaged(f"its entry {name} is missing or of another form")
     if not is_count(checkpoint["gan_lab"].get("step")):
-        raise LabError("it doesn't say which step it is of")
+        raise _damaged("it doesn't say which step it is of")
     for name, tensor in checkpoint["state_dict"].items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise LabError("its weights aren't named tensors")
+            raise _damaged("its weights aren't named tensors")
 
 
 def is_count(value: Any) -> bool:
-    """Tells whether a value is a whole number from 0 to 10 ** 12, as steps are."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12
+    """Returns whether a value is a whole number from 0 to 10 ** 12, as a number of steps is."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
 
 
 def refuse_invalid_rng_state(state: Tensor) -> None:
-    """Refuses the state of a random number generator of the CPU by which torch would read beyond its 624 numbers.
+    """Refuses a state of the CPU's random number generator with which torch would read past its 624 numbers.
 
-    Torch itself looks only at the range of `left`, how many of them are left, and `next`, the place of the next one.
+    Torch itself checks only the range of two fields: `left`, how many numbers are left, and `next`, the place of the
+    next one.
 
     Args:
         state: `(5056,)` uint8, as `torch.Generator.get_state` returns it.
 
     Raises:
-        LabError: if it is no state that a generator can have.
+        LabError: if no generator can have this state.
     """
-    if state.dtype != torch.uint8 or state.shape != (RNG_BYTES,):
-        raise LabError("the state of its random numbers is of another form")
-    _, left, seeded, place = struct.unpack_from("<QiiQ", bytes(state[:24].tolist()))
-    fresh = (left, place) == (1, 0)
-    if seeded != 1 or not (fresh or (1 <= left <= 624 and left + place == 625)):
-        raise LabError("the state of its random numbers is none that a generator can have")
+    if state.dtype != torch.uint8 or state.shape != (RNG_STATE_BYTES,):
+        raise _damaged("the state of its random numbers is of another form")
+    header = bytes(state[:24].tolist())
+    _, left, seeded, place = struct.unpack_from("<QiiQ", header)
+    # A new generator has drawn no block of numbers yet.
+    is_new = left == 1 and place == 0
+    is_in_use = 1 <= left <= RNG_WORDS and left + place == RNG_WORDS + 1
+    if seeded != 1 or not (is_new or is_in_use):
+        raise _damaged("the state of its random numbers is one that no generator can have")
+
+
+def _damaged(reason: str) -> LabError:
+    return LabError(reason, code="damaged")
 
 
 class _Copier:
-    """Copies nested content as a tree: what the file names several times is copied as often, as far as bounds allow.
+    """Copies nested content as a tree: whatever the file refers to several times is copied several times.
+
+    The size of the file bounds the copy: written without sharing, each value takes at least one byte of it, and each
+    tensor its own bytes. So neither a list that contains itself nor a small file that refers to one tensor very often
+    can fill the memory.
 
     Args:
-        size: of the file. Written without sharing, each value takes a byte of it at least, and each tensor its own.
+        size: bytes of the file.
     """
 
     def __init__(self, size: int):
@@ -104,36 +123,45 @@ class _Copier:
         self.nodes_left = size
 
     def copy(self, node: Any, depth: int = 0) -> Any:
+        """Returns a copy of a value and everything in it.
+
+        Raises:
+            LabError: for a type that a checkpoint may not hold, or more values than the file has bytes for.
+        """
         self.nodes_left -= 1
         if self.nodes_left < 0 or depth > MAX_DEPTH:
-            raise LabError("it holds more, or deeper, than any checkpoint")
+            raise _damaged("it holds more, or deeper, than any checkpoint")
         if isinstance(node, Tensor):
-            return self._tensor(node)
+            return self._copy_tensor(node)
         if isinstance(node, dict):
-            return {self._key(key): self.copy(value, depth + 1) for key, value in node.items()}
-        if type(node) in (list, tuple):
-            return type(node)(self.copy(value, depth + 1) for value in node)
+            return {_plain_key(key): self.copy(value, depth + 1) for key, value in node.items()}
+        # Exact types from here on: a subclass could bring methods of its own.
+        if type(node) is list:
+            return [self.copy(value, depth + 1) for value in node]
+        if type(node) is tuple:
+            return tuple(self.copy(value, depth + 1) for value in node)
         if type(node) is int and abs(node) >= 2**63:
-            raise LabError("it holds a number with more than 63 bits")
+            raise _damaged("it holds a number with more than 63 bits")
         if node is None or type(node) in (bool, int, float, str):
             return node
-        raise LabError(f"it holds a {type(node).__name__}")
+        raise _damaged(f"it holds a {type(node).__name__}")
 
-    @staticmethod
-    def _key(key: Any) -> str | int:
-        if type(key) not in (str, int):
-            raise LabError(f"it names an entry by a {type(key).__name__}")
-        return key
-
-    def _tensor(self, tensor: Tensor) -> Tensor:
+    def _copy_tensor(self, tensor: Tensor) -> Tensor:
         if type(tensor) not in (Tensor, nn.Parameter):
-            raise LabError(f"it holds a {type(tensor).__name__}")
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
-            raise LabError("it holds a tensor that isn't plain: sparse, quantised, nested or without memory")
+            raise _damaged(f"it holds a {type(tensor).__name__}")
+        is_plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+        if not is_plain or tensor.device.type != "cpu":
+            raise _damaged("it holds a tensor that isn't plain: sparse, quantised, nested or without memory")
         if tensor.is_conj() or tensor.is_neg() or not tensor.is_contiguous():
-            raise LabError("it holds a tensor whose elements don't lie one behind the other")
+            raise _damaged("it holds a tensor whose elements don't lie one behind the other")
         size = math.prod(tensor.shape) * tensor.element_size()
         self.bytes_left -= size
         if self.bytes_left < 0 or size > tensor.untyped_storage().nbytes():
-            raise LabError("it holds tensors with more elements than the file has bytes for")
+            raise _damaged("it holds tensors with more elements than the file has bytes for")
         return tensor.detach().clone()
+
+
+def _plain_key(key: Any) -> str | int:
+    if type(key) not in (str, int):
+        raise _damaged(f"it names an entry by a {type(key).__name__}")
+    return key

@@ -1,4 +1,4 @@
-"""Tables as CSV files, in which a spreadsheet finds texts and numbers, never a formula."""
+"""Writes tables as CSV files in which a spreadsheet finds texts and numbers, never a formula."""
 
 import re
 import unicodedata
@@ -10,43 +10,49 @@ from pandas.api.types import is_numeric_dtype
 
 from gan_lab.core.terminal import printable
 
-FORMULA = "=+-@"  # what a spreadsheet reads on behind, in their full-width and small forms as well
+FORMULA_SIGNS = "=+-@"  # a text that begins with one of these, full-width and small forms too, is taken for a formula
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell or a column's name: of a text, control characters are escaped, and what would begin a formula is led by an
-    apostrophe, as OWASP recommends. Numbers stay, written as text as well."""
+    """Returns a cell, or a column's name, that is safe to open in a spreadsheet.
+
+    In a text, control characters are escaped, and one that would begin a formula gets a leading apostrophe, as OWASP
+    recommends against CSV injection. Numbers, also those written as texts, stay as they are.
+    """
     if not isinstance(value, str) or NUMBER.fullmatch(value):
         return value
-    shown = printable(value)
-    return f"'{shown}" if _begins_formula(value) else shown
+    text = printable(value)
+    return f"'{text}" if _begins_formula(value) else text
 
 
 def _begins_formula(text: str) -> bool:
     for letter in text:
-        if unicodedata.category(letter)[0] in "ZC":  # what isn't seen may be left out by who reads it
+        # Spreadsheets may skip leading separators (Z) and control or invisible characters (C).
+        if unicodedata.category(letter)[0] in "ZC":
             continue
-        return unicodedata.normalize("NFKC", letter)[:1] in FORMULA
+        return unicodedata.normalize("NFKC", letter)[:1] in FORMULA_SIGNS
     return False
 
 
 def csv_text(table: pd.DataFrame, index_label: str | None = None, float_format: str | None = None) -> str:
-    """The text of a CSV file with a header; cells and names of columns as `cell` makes them.
+    """Returns the text of a CSV file with a header; cells and column names pass through `csv_cell`.
 
     Args:
-        index_label: names the index, which is numbers; None leaves it out.
+        table: any columns; two may have the same name.
+        index_label: name of the column for the index, which has to be numbers; None leaves the index out.
+        float_format: printf format of floats, such as "%.7g"; None writes all digits.
     """
     safe = table.copy()
-    for place, dtype in enumerate(table.dtypes):
+    for position, dtype in enumerate(table.dtypes):
         if not is_numeric_dtype(dtype):
-            cells = [csv_cell(value) for value in table.iloc[:, place]]
-            safe.isetitem(place, pd.Series(cells, dtype=object).to_numpy())
+            cells = [csv_cell(value) for value in table.iloc[:, position]]
+            safe.isetitem(position, pd.Series(cells, dtype=object).to_numpy())
     safe.columns = [csv_cell(name) for name in table.columns]
     with_index = index_label is not None
     return safe.to_csv(index=with_index, index_label=index_label, float_format=float_format, lineterminator="\n")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table without its index, see `csv_text`."""
+    """Writes a table without its index; see `csv_text`."""
     path.write_text(csv_text(table), encoding="utf-8", newline="")

@@ -1,4 +1,4 @@
-"""Errors that are no bugs: a user's mistake, and what can happen to a run."""
+"""Errors that are no bugs: mistakes of a user, and what can happen to a run."""
 
 import errno
 from typing import Literal
@@ -22,8 +22,20 @@ Code = Literal[
     "undefined",  # a number that cannot be computed for these samples
 ]
 
-STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
-STORAGE |= {errno.ESTALE, errno.EMFILE, errno.ENFILE}
+STORAGE_ERRNOS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.EFBIG,
+    errno.ESTALE,
+    errno.EMFILE,
+    errno.ENFILE,
+}
+# How torch says that memory is short, in errors that have no type of their own.
+OUT_OF_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class LabError(Exception):
@@ -35,7 +47,7 @@ class LabError(Exception):
         what: one sentence that names the problem.
         mend: one sentence that says how to solve it; empty if there is no way.
         code: the kind of problem.
-        key: the configuration key, metric or file that it concerns; empty if there is none.
+        key: the configuration key, metric or file name that it concerns; empty if there is none.
     """
 
     status = 2
@@ -47,21 +59,25 @@ class LabError(Exception):
 
 
 class RunError(LabError):
-    """Numbers that blew up, a full disk, too little memory: the run ends here, what it kept stays."""
+    """The end of a run by NaN, a full disk or too little memory; its last checkpoint stays."""
 
     status = 1
 
 
 def refused_by_storage(problem: BaseException) -> str | None:
-    """What a full, read-only or broken disk said, in words; None for another problem."""
-    if not isinstance(problem, OSError) or problem.errno not in STORAGE:
+    """Returns what a full, read-only or broken disk reported, as a sentence; None for any other problem."""
+    if not isinstance(problem, OSError) or problem.errno not in STORAGE_ERRNOS:
         return None
-    return f"{problem.filename}: {problem.strerror}." if problem.filename else f"Writing failed: {problem.strerror}."
+    if problem.filename:
+        return f"{problem.filename}: {problem.strerror}."
+    return f"Writing failed: {problem.strerror}."
 
 
 def out_of_memory(problem: BaseException) -> bool:
-    """Whether the memory of the CPU or the GPU didn't suffice: torch says so in words."""
-    signs = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(problem, MemoryError) or (
-        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in signs)
-    )
+    """Returns whether an error says that the memory of the CPU or the GPU did not suffice."""
+    if isinstance(problem, MemoryError):
+        return True
+    if not isinstance(problem, RuntimeError):
+        return False
+    text = str(problem)
+    return any(phrase in text for phrase in OUT_OF_MEMORY_PHRASES)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside, flushed, renamed; bounded reading, locks and checksums."""
+"""Reads and writes files safely: atomic writes, bounded reads, locks and checksums."""
 
 import io
 import os
@@ -14,134 +14,165 @@ from filelock import FileLock, Timeout
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import say
 
-MAX_TEXT = 2**26  # bytes of a summary and its like; ours have some thousands
-MAX_YAML = 2**16  # of a configuration: YAML takes a second for 10,000
-MAX_TABLE = 2**31  # of a metrics.csv
-TMP_PREFIX = ".half."  # files of this prefix are being written, or were when their process was killed
+# Upper bounds, in bytes, for files that may come from strangers.
+MAX_TEXT = 2**26  # a summary or another text; ours have some thousand bytes
+MAX_YAML = 2**16  # a configuration: parsing YAML takes about a second for 10,000 bytes
+MAX_TABLE = 2**31  # a metrics.csv
+UNKNOWN_MEMORY = 2**40  # the bound where the system doesn't tell how much memory it has
+
+# Files with this prefix are being written, or were when their process was killed.
+TMP_PREFIX = ".half."
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; what was written there becomes `path` at once and whole, or not at all.
+    """Gives a temporary path in the folder of `path`; at the end the file there becomes `path`, whole or not at all.
 
     Raises:
-        OSError: with `filename` set to `path`, if the disk is full, read-only …
+        OSError: with `filename` set to `path`, if the disk is full, read-only or broken.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.stem}.", suffix=path.suffix)
         os.close(handle)
-        half = Path(name)
+        temporary = Path(name)
         try:
-            yield half
-            sync(half)
-            half.chmod(0o666 & ~_umask())
-            os.replace(half, path)
+            yield temporary
+            sync(temporary)
+            # mkstemp lets only this user read; a normal file follows the umask.
+            temporary.chmod(0o666 & ~_umask())
+            os.replace(temporary, path)
         finally:
-            half.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         sync(path.parent)
     except OSError as error:
-        if error.errno:  # writing names no file, or a temporary one
-            error.filename, error.filename2 = str(path), None
+        # An error while writing names no file, or the temporary one.
+        if error.errno:
+            error.filename = str(path)
+            error.filename2 = None
         raise
 
 
 @contextmanager
-def file_lock(path: Path, doing: str) -> Iterator[bool]:
-    """Lets one process at a time do what makes `path`, and tells whether it had to wait for one that did.
+def file_lock(path: Path, description: str) -> Iterator[bool]:
+    """Lets one process at a time make the file `path`, and gives whether it had to wait for another one.
 
-    Where no lock can be had (a read-only folder, say) all go on.
+    Where no lock can be had, in a read-only folder for example, every process continues.
+
+    Args:
+        path: the file that is made; the lock is a file beside it with the suffix .lock.
+        description: what the other process does, for the message: "training the classifier".
     """
-    waited = False
+    had_to_wait = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            say(f"Waiting for another process, which is {doing}.", stderr=True)
+            say(f"Waiting for another process, which is {description}.", stderr=True)
             lock.acquire()
-            waited = True
+            had_to_wait = True
     except OSError:
         yield False
         return
     try:
-        yield waited
+        yield had_to_wait
     finally:
         lock.release()
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or what a folder lists, is on the disk."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+    """Waits until a file's content, or a folder's list of files, is on the disk."""
+    is_folder = path.is_dir()
+    # Windows cannot open folders.
+    if is_folder and os.name == "nt":
         return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    handle = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """Reads a regular file as a whole; a pipe, which would be waited for, and a device have no place here.
+def read_bytes(path: Path, max_bytes: int | None = None) -> bytes:
+    """Reads a whole regular file.
+
+    A pipe or a device is refused without waiting for it: reading one could block, or never end.
 
     Args:
-        most: bytes that it may have; None: as many as this machine has memory.
+        path: the file.
+        max_bytes: how large it may be; None: as large as this machine's memory.
 
     Raises:
-        OSError: if the system can't read it. That says nothing about the file's content: it may be whole.
+        OSError: if the system can't read it. That says nothing about the content, which may be whole.
         LabError: if it is no regular file, or too large.
     """
-    bound = memory_of_this_machine() if most is None else most
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    about = os.fstat(handle)
-    if not stat.S_ISREG(about.st_mode) or about.st_size > bound:
-        os.close(handle)
+    bound = memory_of_this_machine() if max_bytes is None else max_bytes
+    # Not every system has these flags. O_NONBLOCK: opening a pipe doesn't wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    try:
+        about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            raise LabError(f"{path} is no file but a folder, pipe or device.", "Put the file itself there.")
-        raise LabError(f"{path} has {about.st_size:,} bytes; {bound:,} are the most that can be read.")
-    with os.fdopen(handle, "rb") as file:
-        return file.read(about.st_size)
+            raise LabError(
+                f"{path} is not a file but a folder, pipe or device.",
+                "Put the file itself there.",
+                code="invalid",
+                key=path.name,
+            )
+        if about.st_size > bound:
+            raise LabError(
+                f"{path} has {about.st_size:,} bytes; at most {bound:,} can be read.", code="invalid", key=path.name
+            )
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(about.st_size)
+    finally:
+        os.close(handle)
 
 
-def read_text(path: Path, most: int = MAX_TEXT) -> str:
+def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
     """Reads a small UTF-8 file.
 
     Raises:
         OSError, LabError: see `read_bytes`.
         UnicodeDecodeError: if it isn't UTF-8.
     """
-    return read_bytes(path, most).decode("utf-8")
+    return read_bytes(path, max_bytes).decode("utf-8")
 
 
 def memory_of_this_machine() -> int:
-    """Returns how many bytes of memory there are; where the system doesn't say, 2 ** 40."""
+    """Returns the bytes of this machine's memory; 2 ** 40 where the system doesn't tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
-        return 2**40
+        return UNKNOWN_MEMORY
 
 
 def corruption(content: bytes) -> str | None:
-    """Says what is wrong with a file that torch saved, by the checksums that are in it; None if it is whole.
+    """Returns what is wrong with a file that `torch.save` wrote, by its own checksums; None if it is whole.
 
     Args:
-        content: of the file, read before: an error while reading isn't damage.
+        content: the file's bytes. Reading them comes before, so that an error of the disk isn't taken for damage.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
+            # torch compresses nothing. Refusing compression also bounds what testzip unpacks.
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                return "it isn't as torch writes it"  # nor must it unpack to more than it is
+                return "it isn't as torch writes it"
             if sum(entry.file_size for entry in entries) > len(content):
                 return "its parts overlap"
-            bad = archive.testzip()
-    except Exception as error:  # zipfile tells damage by errors of many types
+            bad_entry = archive.testzip()
+    except Exception as error:  # zipfile reports damage by errors of many types
         return str(error) or type(error).__name__
-    return f"the checksum of {bad} is wrong" if bad else None
+    if bad_entry:
+        return f"the checksum of {bad_entry} is wrong"
+    return None
 
 
 def _umask() -> int:
+    # The umask can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask

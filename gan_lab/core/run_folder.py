@@ -1,12 +1,14 @@
-"""A run folder: where its files lie and how they are written. Nothing else knows the layout.
+"""Knows where a run's files lie, and reads and writes them. Nothing else knows the layout.
 
 <run>/config.yaml            the composed configuration
 <run>/summary.json           how the run ended, in numbers
 <run>/metrics.csv            a row per logged step
-<run>/checkpoints/last.ckpt  from which `resume=<run>` goes on; previous.ckpt, should that one be damaged
-<run>/plots/, <run>/images/  pictures; <run>/preflight/ has the checks', TensorBoard's event files lie in <run> itself
-<run>/explore/               latent vector experiments, with event files of their own
-<run>/.lock                  held by the process that trains the run, and free again however that one ends
+<run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
+<run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
+<run>/events.out.tfevents.*  TensorBoard's event files
+<run>/explore/               experiments with latent vectors, with their own event files
+<run>/backquery/             what scripts/backquery.py made of the run
+<run>/.lock                  held by the process that trains the run; the system frees it however that process ends
 """
 
 import json
@@ -23,11 +25,22 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import say
 
-OUTPUTS = "outputs"  # where runs go unless told otherwise
+OUTPUTS = "outputs"  # the default folder of runs
+
+# What a run or a sweep writes into: folders, and files that are appended to. See `refuse_links`.
+RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
+APPENDED_FILES = ("log.txt", "multirun.yaml")
+
+# What may be in a folder whose run never began; see `Run.discard`.
+STARTED_FILES = ("config.yaml", ".lock", ".hydra/*.yaml", "preflight/*.png", "preflight/checks.json")
 
 
 class Run:
-    """The files of one run."""
+    """The files of one run.
+
+    Args:
+        folder: the run folder; it need not exist yet.
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -47,16 +60,22 @@ class Run:
 
     @classmethod
     def new(cls, folder: str | Path, config: str) -> "Run":
-        """Claims a folder for a new run.
+        """Makes a folder for a new run and locks it for this process.
+
+        Args:
+            folder: where; made if it doesn't exist.
+            config: the text of config.yaml.
 
         Raises:
-            LabError: if it holds a run already.
+            LabError: if the folder holds a run already, or another process uses it.
+            OSError: if it can't be written; then nothing is left of it.
         """
         run = cls(folder)
         run.refuse_if_taken()
         run.claim()
         try:
-            run.refuse_if_taken()  # since the first look another process may have come and gone
+            # Checked again under the lock: between the first check and the lock another process may have made a run.
+            run.refuse_if_taken()
             run.write_config(config)
         except OSError:
             run.discard()
@@ -64,31 +83,44 @@ class Run:
         return run
 
     def refuse_if_taken(self) -> None:
+        """Raises a LabError if the folder holds a run."""
         if self.config.exists():
             raise LabError(
                 f"{self.folder} already holds a run.",
-                f"Go on with it by resume={self.folder}, or name another folder with hydra.run.dir=…",
+                f"Continue it with resume={self.folder}, or name another folder with hydra.run.dir=…",
+                code="exists",
+                key="hydra.run.dir",
             )
 
     @classmethod
     def existing(cls, folder: str | Path | None) -> "Run":
-        """The run in a folder.
+        """Returns the run in a folder.
+
+        Args:
+            folder: as the user names it; None and "" stand for no folder.
 
         Raises:
-            LabError: if there is none.
+            LabError: if there is no run in it, or `refuse_links` refuses it.
         """
         run = cls(folder or "")
         if not folder or not run.config.is_file():
             name = folder or "null"
-            raise LabError(f"{name} is not a run folder: no {run.config.name}.", "Name a folder below outputs/.")
+            raise LabError(
+                f"{name} is not a run folder: it has no {run.config.name}.",
+                "Name a folder below outputs/.",
+                code="missing",
+                key=run.folder.name,
+            )
         refuse_links(run.folder)
         return run
 
     def claim(self) -> None:
-        """Keeps other processes from training this run, until `release` or the end of this process, however it ends.
+        """Locks the folder against other processes until `release` or the end of this process, however it ends.
+
+        Also removes the temporary files of a process that was killed.
 
         Raises:
-            LabError: if another process has it.
+            LabError: if another process has locked it, or `refuse_links` refuses it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         refuse_links(self.folder)
@@ -96,39 +128,52 @@ class Run:
             self._lock.acquire()
         except Timeout:
             raise LabError(
-                f"{self.folder} is being trained by another process.", "Wait until that has ended, or stop it."
+                f"{self.folder} is being trained by another process.",
+                "Wait until that one has ended, or stop it.",
+                code="busy",
+                key=self.folder.name,
             ) from None
-        for half in self.folder.rglob(f"{TMP_PREFIX}*"):  # of a process that was killed
-            half.unlink(missing_ok=True)
+        for temporary in self.folder.rglob(f"{TMP_PREFIX}*"):
+            temporary.unlink(missing_ok=True)
 
     def release(self) -> None:
+        """Unlocks the folder."""
         self._lock.release()
 
     def write_config(self, config: str, keep: bool = False) -> None:
-        """Writes config.yaml; with `keep` the one before it stays, as config_until_step_<n>.yaml."""
+        """Writes config.yaml.
+
+        Args:
+            config: its text.
+            keep: whether the file that is there stays, as config_until_step_<step of the checkpoint>.yaml.
+        """
         if keep:
-            step = self.load_checkpoint()["gan_lab"]["step"] if self.whole_checkpoint() else 0
+            has_checkpoint = self.whole_checkpoint() is not None
+            step = self.load_checkpoint()["gan_lab"]["step"] if has_checkpoint else 0
             with atomic(self.folder / f"config_until_step_{step}.yaml") as path:
                 path.write_bytes(self.config.read_bytes())
         with atomic(self.config) as path:
             path.write_text(config, encoding="utf-8")
 
     def overrides(self) -> list[str]:
-        """The command line that started the run, as Hydra keeps it; [] where it doesn't."""
-        kept = self.folder / ".hydra" / "overrides.yaml"
-        if not kept.is_file():
+        """Returns the command line that started the run, as Hydra stored it; [] if it can't be read."""
+        file = self.folder / ".hydra" / "overrides.yaml"
+        if not file.is_file():
             return []
         try:
-            text = read_text(kept, MAX_YAML)
+            text = read_text(file, MAX_YAML)
+            # Aliases can make a short text unfold without end. Hydra writes none.
             if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-                return []  # Hydra writes none; they can unfold without end
+                return []
             lines = yaml.safe_load(text)
         except (LabError, UnicodeDecodeError, yaml.YAMLError, RecursionError):
             return []
-        return [str(line) for line in lines] if isinstance(lines, list) else []
+        if not isinstance(lines, list):
+            return []
+        return [str(line) for line in lines]
 
     def read_summary(self) -> dict[str, Any]:
-        """summary.json, or {} where the run was killed before it could write one.
+        """Reads summary.json; {} if there is none, as in a run that was killed before it could write one.
 
         Raises:
             LabError: if it is damaged.
@@ -138,52 +183,65 @@ class Run:
         try:
             summary = json.loads(read_text(self.summary))
         except (ValueError, RecursionError) as error:
-            raise LabError(f"{self.summary} is damaged: {error}.") from error
+            raise self._damaged_summary(str(error)) from error
         if not isinstance(summary, dict):
-            raise LabError(f"{self.summary} is damaged: it holds no summary.")
+            raise self._damaged_summary("it holds no summary")
         return summary
 
+    def _damaged_summary(self, reason: str) -> LabError:
+        return LabError(f"{self.summary} is damaged: {reason}.", code="damaged", key=self.summary.name)
+
     def finished(self, steps: int) -> bool:
-        """Whether the run came to its end after so many steps, its summary included."""
+        """Returns whether the run ended after so many steps and wrote its summary."""
         try:
             summary = self.read_summary()
-        except LabError:  # going on writes it anew
+        except LabError:
+            # A damaged summary counts as none: resuming the run writes it again.
             return False
         return summary.get("status") == "finished" and summary.get("steps") == steps
 
     def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json; see `write_json`."""
         self.write_json(self.summary.name, summary)
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Writes a JSON file of that name into the folder. NaN isn't JSON: ValueError."""
+        """Writes a JSON file of that name into the folder.
+
+        Raises:
+            ValueError: for NaN and infinity, which JSON doesn't have.
+            OSError: if the disk is full, read-only or broken.
+        """
         with atomic(self.folder / name) as path:
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
             path.write_text(text + "\n", encoding="utf-8")
 
     @contextmanager
     def new_checkpoint(self) -> Iterator[Path]:
-        """Gives a path to write a checkpoint to; the one before it, if whole, stays as `previous_checkpoint`."""
-        with atomic(self.checkpoint) as half:
-            yield half
-            sync(half)
+        """Gives a temporary path to write a checkpoint to, which becomes `checkpoint` when it is whole.
+
+        The checkpoint that was there becomes `previous_checkpoint` if it is whole itself: of the two, one always is.
+        """
+        with atomic(self.checkpoint) as temporary:
+            yield temporary
+            sync(temporary)
             if self.checkpoint.exists() and corruption(read_bytes(self.checkpoint)) is None:
                 os.replace(self.checkpoint, self.previous_checkpoint)
 
     def whole_checkpoint(self) -> Path | None:
-        """Returns the newest checkpoint that is whole; None if there is none yet. Says so where it isn't the last one.
+        """Returns the newest checkpoint that is whole, and prints a note if it isn't the last one; None without any.
 
         Raises:
-            LabError: if there are some, but all are damaged.
-            OSError: if the system can't read one: it may be whole, so none is taken in its place.
+            LabError: if there are checkpoints, but all are damaged.
+            OSError: if the system can't read one. It may be whole, so no older one is used instead.
         """
-        found = self._newest_whole()
-        return found[0] if found else None
+        newest = self._newest_whole()
+        return newest[0] if newest else None
 
     def _newest_whole(self) -> tuple[Path, bytes] | None:
-        """Returns the newest checkpoint that is whole, and its content; see `whole_checkpoint`."""
+        """Returns the path and the content of the newest checkpoint that is whole; see `whole_checkpoint`."""
         reasons: list[str] = []
         for path in (self.checkpoint, self.previous_checkpoint):
-            if not _is_there(path):
+            if not _exists(path):
                 continue
             content = read_bytes(path)
             reason = corruption(content)
@@ -193,57 +251,69 @@ class Run:
                 return path, content
             reasons.append(f"{path} is damaged: {reason}.")
         if reasons:
-            raise LabError("\n".join(reasons), f"Delete {self.checkpoint.parent} to train the run again from step 0.")
+            raise LabError(
+                "\n".join(reasons),
+                f"Delete {self.checkpoint.parent} to train the run again from step 0.",
+                code="damaged",
+                key=self.checkpoint.name,
+            )
         return None
 
     def load_checkpoint(self) -> dict[str, Any]:
         """Loads the newest whole checkpoint; nothing in it is executed.
 
         Raises:
-            LabError: if there is none, or it holds what no checkpoint of gan_lab's does.
+            LabError: if there is none, or it holds what no checkpoint of gan_lab holds.
             OSError: if the system can't read it.
         """
+        # Imported here: it needs torch, which takes seconds, and most commands only look for the folder.
         from gan_lab.core.checkpoint_file import read_checkpoint
 
-        found = self._newest_whole()
-        if found is None:
+        newest = self._newest_whole()
+        if newest is None:
             raise LabError(
                 f"{self.folder} has no checkpoint: it ended before its first one.",
                 f"python train.py resume={self.folder} starts it again from step 0.",
+                code="missing",
+                key=self.checkpoint.name,
             )
-        return read_checkpoint(*found)
+        path, content = newest
+        return read_checkpoint(path, content)
 
     def discard(self) -> None:
-        """Removes what starting a run left, and only that, from a folder whose run never began."""
+        """Removes what starting a run left in a folder whose run never began, and nothing else."""
         self.release()
-        for pattern in ("config.yaml", ".lock", ".hydra/*.yaml", "preflight/*.png", "preflight/checks.json"):
+        for pattern in STARTED_FILES:
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):
             remove_empty(folder)
 
 
-RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
-APPENDED_FILES = ("log.txt", "multirun.yaml")
-
-
 def refuse_links(folder: Path) -> None:
-    """Refuses a run's or a sweep's folder in which something that is written into leads somewhere else.
+    """Refuses a run's or a sweep's folder in which writing would lead somewhere else.
+
+    Args:
+        folder: of a run or a sweep, perhaps of a stranger. Each of `RUN_SUBFOLDERS` in it must not be a link, and each
+            of `APPENDED_FILES` has to be a regular file.
 
     Raises:
-        LabError: naming the first one.
+        LabError: naming the first link or pipe.
     """
-    for path in (folder / name for name in (*RUN_SUBFOLDERS, *APPENDED_FILES)):
-        odd = path.name in APPENDED_FILES and path.exists() and not path.is_file()
-        if path.is_symlink() or odd:
+    for name in (*RUN_SUBFOLDERS, *APPENDED_FILES):
+        path = folder / name
+        is_no_file = name in APPENDED_FILES and path.exists() and not path.is_file()
+        if path.is_symlink() or is_no_file:
             raise LabError(
-                f"{path} is a link or a pipe: what it leads to would be written over.",
+                f"{path} is a link or a pipe: writing into it would overwrite something elsewhere.",
                 "Put the folder or file itself there, or remove it.",
+                code="invalid",
+                key=name,
             )
 
 
-def _is_there(path: Path) -> bool:
-    """Tells whether there is a file; unlike `Path.is_file`, an error of the system isn't taken for a missing file."""
+def _exists(path: Path) -> bool:
+    """Returns whether a file exists; unlike `Path.is_file`, it raises if the system can't tell."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -252,9 +322,9 @@ def _is_there(path: Path) -> bool:
 
 
 def remove_empty(folder: Path) -> None:
-    """Removes a folder and those above it, outputs/ included, as far as they are empty: the rest isn't ours."""
+    """Removes a folder, and its parents up to outputs/, as far as they are empty. What lies above belongs to others."""
     with suppress(OSError, ValueError):
         folder.rmdir()
-        top = Path.cwd() / OUTPUTS
-        for parent in folder.absolute().relative_to(top).parents:
-            (top / parent).rmdir()
+        outputs = Path.cwd() / OUTPUTS
+        for parent in folder.absolute().relative_to(outputs).parents:
+            (outputs / parent).rmdir()

@@ -3,21 +3,21 @@
 import errno
 
 import pytest
+from conftest import refused
 
-from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 
 
 def test_a_folder_holds_one_run(tmp_path):
     Run.new(tmp_path / "run", "a: 1\n")
-    with pytest.raises(LabError, match="already holds a run"):
+    with refused("exists", "hydra.run.dir"):
         Run.new(tmp_path / "run", "a: 2\n")
     assert Run.existing(tmp_path / "run").config.read_text() == "a: 1\n"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
-    with pytest.raises(LabError, match="not a run folder"):
+    with refused("missing", tmp_path.name):
         Run.existing(tmp_path)
 
 
@@ -39,20 +39,20 @@ def test_discarding_removes_what_starting_made_and_nothing_else(tmp_path, monkey
 
 def test_atomic_writing_is_whole_or_not_at_all(tmp_path):
     file = tmp_path / "deep" / "file.txt"
-    with atomic(file) as half:
-        half.write_text("first")
+    with atomic(file) as temporary:
+        temporary.write_text("first")
         assert not file.exists()
     assert file.read_text() == "first"
 
     with open(file) as reader:
-        with atomic(file) as half:
-            half.write_text("third")
+        with atomic(file) as temporary:
+            temporary.write_text("third")
         assert reader.read() == "first", "who has the file open reads the old one to its end"
     assert file.read_text() == "third"
 
     def fail():
-        with atomic(file) as half:
-            half.write_text("fou")
+        with atomic(file) as temporary:
+            temporary.write_text("fou")
             raise OSError(errno.ENOSPC, "disk full")
 
     with pytest.raises(OSError, match="disk full") as error:
@@ -62,11 +62,11 @@ def test_atomic_writing_is_whole_or_not_at_all(tmp_path):
     assert [p.name for p in file.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_checkpoint_that_is_none(tmp_path):
+def test_a_missing_or_damaged_checkpoint_is_refused(tmp_path):
     run = Run.new(tmp_path / "run", "")
-    with pytest.raises(LabError, match="no checkpoint"):
+    with refused("missing", "last.ckpt"):
         run.load_checkpoint()
     run.checkpoint.parent.mkdir()
     run.checkpoint.write_bytes(b"PK\x03\x04 not really")
-    with pytest.raises(LabError, match=r"last\.ckpt is damaged"):
+    with refused("damaged", "last.ckpt"):
         run.load_checkpoint()

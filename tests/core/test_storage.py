@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command, training
+from conftest import ROOT, classifier_cache, command, refused, training
 from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
-from gan_lab.core.errors import LabError, RunError
+from gan_lab.core.errors import RunError
 from gan_lab.core.io import corruption
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
@@ -30,19 +30,19 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk
     """76 KiB: TensorBoard's own thread meets it first. 300 KiB: pictures or a checkpoint do, after some were kept."""
     folder = small_disk(kib) / "run"
     often = ("callbacks.checkpoint.every=50", "callbacks.pictures.every=50", "steps=5000")
-    done = command("train.py", f"hydra.run.dir={folder}", *often, *SMALL, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "No space left on device" in done.stderr
-    assert str(folder) in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = command("train.py", f"hydra.run.dir={folder}", *often, *SMALL, cwd=tmp_path)
+    assert completed.returncode == 1, completed.stderr
+    assert "No space left on device" in completed.stderr
+    assert str(folder) in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert not list(folder.rglob(".half.*"))
     if kib == 300:
-        assert "is kept" in done.stderr
+        assert "is kept" in completed.stderr
         run = Run(folder)
         step = run.load_checkpoint()["gan_lab"]["step"]
         assert step % 50 == 0
         assert step > 0
-        assert f"step {step:,} is kept" in done.stderr
+        assert f"step {step:,} is kept" in completed.stderr
         if run.summary.exists():  # there may have been room for that much
             assert run.read_summary()["status"] == "failed"
         subprocess.run(["mount", "-o", "remount,size=8m", str(folder.parent)], check=True)
@@ -52,39 +52,39 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path, small_disk):
     folder = small_disk(16)
-    done = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    assert completed.returncode == 2, completed.stderr
+    assert "No space left on device" in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert list(folder.iterdir()) == []
 
 
-def test_a_read_only_folder_is_told(tmp_path, small_disk):
+def test_a_read_only_folder_is_reported(tmp_path, small_disk):
     folder = small_disk(8000, "ro")
-    done = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"{folder}/run: Read-only file system.")
-    assert "Traceback" not in done.stderr
+    completed = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    assert completed.returncode == 2
+    assert completed.stderr.startswith(f"{folder}/run: Read-only file system.")
+    assert "Traceback" not in completed.stderr
 
 
 def test_a_run_on_a_read_only_disk_is_read_but_not_trained(tmp_path, small_disk):
     folder = small_disk(8000)
-    made, run = training(folder / "run", *SMALL, "steps=4", "logger=table")
-    fit(made, run)
+    built, run = training(folder / "run", *SMALL, "steps=4", "logger=table")
+    fit(built, run)
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    refused = command("train.py", f"resume={folder}/run", "steps=9", cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "Read-only file system" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    resumed = command("train.py", f"resume={folder}/run", "steps=9", cwd=tmp_path)
+    assert resumed.returncode == 2
+    assert "Read-only file system" in resumed.stderr
+    assert "Traceback" not in resumed.stderr
     assert Run(folder / "run").load_checkpoint()["gan_lab"]["step"] == 4
 
 
-def test_too_little_memory_is_told_before_training_and_in_it(tmp_path):
+def test_too_little_memory_is_reported_before_training_and_in_it(tmp_path):
     huge = ("latent_dim=1000000", "model.generator.hidden=[1000000]")  # a matrix of 4 TB
-    done = command("train.py", *huge, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "There isn't enough memory for this" in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = command("train.py", *huge, cwd=tmp_path)
+    assert completed.returncode == 2, completed.stderr
+    assert "There isn't enough memory for this" in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert not list(tmp_path.iterdir())
 
     class Grow(Callback):
@@ -92,27 +92,27 @@ def test_too_little_memory_is_told_before_training_and_in_it(tmp_path):
             if module.step >= 6:
                 torch.empty(2**50)
 
-    made, run = training(tmp_path / "run", *SMALL, "steps=9", "callbacks.checkpoint.every=2")
-    made.trainer.callbacks.append(Grow())
+    built, run = training(tmp_path / "run", *SMALL, "steps=9", "callbacks.checkpoint.every=2")
+    built.trainer.callbacks.append(Grow())
     with pytest.raises(RunError, match="enough memory") as error:
-        fit(made, run)
+        fit(built, run)
     assert "The checkpoint of step 6 is kept" in str(error.value)
     assert run.read_summary()["status"] == "failed"
 
 
 def test_one_process_at_a_time_trains_a_run(tmp_path):
-    made, run = training(tmp_path / "run", *SMALL, "steps=4")
-    with pytest.raises(LabError, match="being trained by another process"):
+    built, run = training(tmp_path / "run", *SMALL, "steps=4")
+    with refused("busy", "run"):
         Run(run.folder).claim()
     other = command("train.py", f"resume={run.folder}", cwd=tmp_path)
     assert other.returncode == 2
     assert "being trained by another process" in other.stderr
-    fit(made, run)
+    fit(built, run)
     Run(run.folder).claim()
 
 
 def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
-    made = classifier.label_classifier(images.digits(), classifier_cache())
+    expected = classifier.label_classifier(images.digits(), classifier_cache())
     (whole,) = Path(classifier_cache()).glob(f"evaluator_{classifier.key_of(images.digits())}.pt")
     path = tmp_path / whole.name
     other = f"""
@@ -126,8 +126,8 @@ with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     process = subprocess.Popen([sys.executable, "-c", other], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline().strip() == "False"
-    monkeypatch.setattr(classifier, "_trained", lambda *_: pytest.fail("trained a second time"))
-    assert classifier.label_classifier(images.digits(), tmp_path).accuracy == made.accuracy
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: pytest.fail("trained a second time"))
+    assert classifier.label_classifier(images.digits(), tmp_path).accuracy == expected.accuracy
     assert "Waiting for another process, which is training the evaluator" in capsys.readouterr().err
     process.wait(timeout=30)
 
@@ -140,7 +140,7 @@ def test_a_read_only_cache_is_no_hindrance(tmp_path, small_disk, monkeypatch, ca
     assert "can't be kept" in capsys.readouterr().err
 
 
-def test_damage_is_told_by_the_checksums(tmp_path):
+def test_damage_is_found_by_the_checksums(tmp_path):
     file = tmp_path / "file.pt"
     torch.save({"weight": torch.arange(1000.0)}, file)
     assert corruption(file.read_bytes()) is None
