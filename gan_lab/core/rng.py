@@ -59,26 +59,26 @@ class StepRNG:
     def uniform(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draws from U[0, 1): a tensor of the given shape."""
 
-        def draw(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+        def draw_one(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
             return torch.rand(sizes, generator=generator, dtype=dtype, device=self.device)
 
-        return self.draw(draw, shape)
+        return self.draw(draw_one, shape)
 
     def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Draws from N(0, 1): a tensor of the given shape."""
 
-        def draw(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+        def draw_one(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
             return torch.randn(sizes, generator=generator, dtype=dtype, device=self.device)
 
-        return self.draw(draw, shape)
+        return self.draw(draw_one, shape)
 
     def integers(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
         """Draws whole numbers from low to high − 1, all equally likely: int64 of the given shape."""
 
-        def draw(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
+        def draw_one(sizes: Sequence[int], generator: torch.Generator) -> Tensor:
             return torch.randint(low, high, sizes, generator=generator, device=self.device)
 
-        return self.draw(draw, shape)
+        return self.draw(draw_one, shape)
 
     def draw(self, draw_one: Callable[[Sequence[int], torch.Generator], Tensor], shape: Sequence[int]) -> Tensor:
         """Draws with any function, once for each GAN.
