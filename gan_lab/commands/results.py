@@ -23,18 +23,9 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
+from gan_lab.evaluation.metrics.registry import shown_in
 
 PICTURES = "pictures"  # beside the document
-NUMBERS = {  # column → metric
-    "modes": "modes",
-    "made at half their due or more": "modes_robust",
-    "high quality": "high_quality",
-    "KL from uniform": "kl_uniform",
-    "KL from the data": "kl_data",
-    "coverage": "coverage",
-    "precision": "precision",
-    "recall": "recall",
-}
 METHOD = """\
 ## How the numbers came about
 
@@ -42,8 +33,8 @@ METHOD = """\
   space, and how good the evaluator is, stands below each table. Means are over seeds (members of `replicas` are seeds),
   ± is their standard deviation (n − 1).
 - Modes: those that at least one sample belongs to; in the plane one within 3 standard deviations of the mode's centre
-  (high quality), for images by an evaluator network trained on the labels. *At half their due or more*: with at least
-  half of the samples that the data would have there.
+  (high quality), for images by an evaluator network trained on the labels. *Expected count*: the number of
+  samples that as many samples of the data would have there.
 - KL: of the generated samples' modes from uniform shares, or from the data's own, in nats. N perfect samples of M modes
   have about (M − 1) / 2N, which is what *sampling limit* says.
 - Precision and recall (Kynkäänniemi et al. 2019, k = 3), coverage (Naeem et al. 2020, k = 5): of equally many
@@ -52,6 +43,11 @@ METHOD = """\
 - Intervals, p-values and their correction: as the notes of each comparison say.
 - Published numbers are others', read off their papers; none was measured here.
 """
+
+
+def _columns() -> dict[str, str]:
+    """Returns the names of the metrics by the heads of their columns."""
+    return {metric.heading or metric.label: metric.name for metric in shown_in("results")}
 
 
 @dataclass
@@ -179,7 +175,7 @@ def _verdicts(runs: pd.DataFrame) -> str:
 
 def _scores(section: Section, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """The cells of one repetition, or of the means of several."""
-    cells = {head: _mean(metric, [row.get(metric) for row in rows]) for head, metric in NUMBERS.items()}
+    cells = {head: _mean(metric, [row.get(metric) for row in rows]) for head, metric in _columns().items()}
     copies = [row["copies"] for row in rows if isinstance(row["copies"], bool)]
     if copies:
         cells["copies"] = f"{sum(copies)} of {len(copies)}" if len(rows) > 1 else "yes" if copies[0] else "no"
@@ -209,7 +205,7 @@ def _real(section: Section) -> dict[str, str]:
     real = [summary.get("real_data") for summary in section.summaries.values()]
     cells = {
         head: _mean(metric, [each.get(metric) for each in real if isinstance(each, dict)])
-        for head, metric in NUMBERS.items()
+        for head, metric in _columns().items()
     }
     return {"": "*fresh real data*", **cells, "source": "the runs' own"}
 
@@ -235,7 +231,7 @@ def _comparison(section: Section) -> list[str]:
     for metric in findings.headline:
         lines += _sentences(findings, metric)
     for metric in findings.headline[:1]:
-        words = f"What each change did to the {_plain(findings.measures[metric].words)}, with 95 % intervals"
+        words = f"What each change did to the {_plain(findings.measures[metric].label)}, with 95 % intervals"
         lines += section.picture(metric, panels.forest_png(findings, metric), words)
     if sheet := snapshots.sheet_png(findings):
         lines += section.picture("samples", sheet, "Samples of each variant's first seed at the end of training")
@@ -244,7 +240,7 @@ def _comparison(section: Section) -> list[str]:
     for variant in findings.variants:
         own = findings.runs_of(variant)
         row = {"": _plain(findings.names[variant]), "seeds": str(len(own))}
-        for head, metric in NUMBERS.items():
+        for head, metric in _columns().items():
             if (summary := found.get((variant, metric))) and summary.mean is not None:
                 spread = f" ± {amount(summary.std, digits=2)}" if metric == "modes" and summary.std is not None else ""
                 row[head] = _mean(metric, [summary.mean]) + spread
@@ -261,7 +257,7 @@ def _sentences(findings: Findings, metric: str) -> list[str]:
     lines = [line for _, line in told]
     if more := lines[SENTENCES:]:
         lines[SENTENCES:] = ["", f"<details><summary>{len(more)} more</summary>", "", *more, "", "</details>"]
-    return [f"On the {_plain(findings.measures[metric].words)}:", "", *lines, ""]
+    return [f"On the {_plain(findings.measures[metric].label)}:", "", *lines, ""]
 
 
 def _table(rows: Iterable[dict[str, str]]) -> list[str]:

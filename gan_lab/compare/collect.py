@@ -15,6 +15,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
+from gan_lab.evaluation.metrics.registry import shown_in
 
 MOST_REPLICAS = 1024
 JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
@@ -183,15 +184,14 @@ def number(value: Any) -> float:
 
 def _conditions(record: Record) -> dict[str, str]:
     """What has to be equal for runs to be comparable, in words."""
-    labels = record.summary.get("labels")
-    return {
+    conditions = {
         "dataset": record.part("dataset"),
         "steps": text(record.steps),
-        "samples judged": text(record.metrics.get("samples")),
         "compared by": text(record.summary.get("features")),
-        "evaluator's accuracy": text(record.metrics.get("evaluator_accuracy")),
-        "modes": str(len(labels) if isinstance(labels, list) else 0),
     }
+    for metric in shown_in("conditions"):
+        conditions[metric.label] = text(record.metrics.get(metric.name))
+    return conditions
 
 
 def _unusable(record: Record) -> str:

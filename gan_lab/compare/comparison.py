@@ -20,16 +20,16 @@ from gan_lab.compare.findings import Findings
 from gan_lab.compare.notes import common, notes
 from gan_lab.compare.questions import Variant, design
 from gan_lab.compare.report import write_report
-from gan_lab.compare.sentences import MEASURES, Measure, sentence
+from gan_lab.compare.sentences import COLLAPSED, sentence
 from gan_lab.compare.tables import describe, write
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
+from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
 ANSWERS = 10  # sentences of a metric that are worth reading; effects.csv has all
 INTERACTIONS = 4
 MOST_PAIRS, MOST_EFFECTS = 5_000, 35_000  # what takes a minute
-NOT_COMPARED = {"samples", "modes_total", "compared", "evaluator_accuracy", "finite"}  # numbers, but no results
 WORDS = ("collapse", "copies", "likeness", "balance")  # the verdict
 
 
@@ -185,8 +185,8 @@ def _rows(record: Record, home: Path, columns: list[str], names: dict[Variant, s
 def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Which metrics the answer is about, and all that are compared, those first."""
     known = list(runs.columns[list(runs.columns).index("collapsed") + 1 :])
-    known = [name for name in known if name not in NOT_COMPARED and runs[name].notna().any()]
-    known.sort(key=lambda name: (*MEASURES, name).index(name))
+    known = [name for name in known if metric_of(name).kind == "result" and runs[name].notna().any()]
+    known.sort(key=lambda name: metric_of(name).rank)
     varied = [name for name in known if runs[name].nunique() > 1]
     asked = [*(["modes"] if "modes" in known else []), *(["coverage"] if "coverage" in varied else [])]
     headline = asked or [name for name in known if name == "coverage"] or known[:1]  # variety, then likeness as well
@@ -205,11 +205,17 @@ def _tested(headline: list[str], metrics: list[str], variants: int) -> list[str]
     return [name for name in metrics if name in (*headline, "collapsed")] if pairs <= MOST_PAIRS else []
 
 
-def _measures(metrics: list[str], counted: list[Record]) -> dict[str, Measure]:
+def _measures(metrics: list[str], counted: list[Record]) -> dict[str, Metric]:
+    """Returns the metrics' declarations, the number of modes in their units: 'of 10'."""
     total = number(counted[0].metrics.get("modes_total"))
-    unit = f"of {total:.0f}" if total == total else ""
-    measures = {m: MEASURES.get(m) or Measure(m, m.replace("_", " "), more_is_better=None) for m in metrics}
-    return {m: replace(measures[m], unit=unit) if m in ("modes", "modes_robust") else measures[m] for m in measures}
+    measures = {}
+    for name in metrics:
+        metric = COLLAPSED if name == COLLAPSED.name else metric_of(name)
+        unit = metric.unit
+        if "{modes_total}" in unit:
+            unit = "" if math.isnan(total) else unit.format(modes_total=f"{total:.0f}")
+        measures[name] = replace(metric, unit=unit)
+    return measures
 
 
 def _worth_reading(answered: list[Effect], metric: str) -> list[Effect]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import Measure
+from gan_lab.evaluation.metrics.registry import Metric
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Findings:
     names: dict[Variant, str]
     design: str
     metrics: list[str]
-    measures: dict[str, Measure]
+    measures: dict[str, Metric]
     summaries: list[Summary]
     effects: list[Effect]
     answers: list[tuple[Effect, str]]

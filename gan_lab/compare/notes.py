@@ -11,14 +11,10 @@ from gan_lab.compare.effects import Effect
 from gan_lab.compare.factors import Factor, resolved, text
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
+from gan_lab.evaluation.metrics.registry import shown_in
 
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
-CONDITION_WORDS = {
-    "samples": "samples judged per run",
-    "evaluator_accuracy": "accuracy of the evaluator",
-    "modes_total": "modes",
-}
 
 
 def common(counted: Sequence[Record]) -> dict[str, str]:
@@ -31,7 +27,7 @@ def _conditions(record: Record) -> dict[str, str]:
     found = {group: record.part(group) for group in GROUPS} | {"remedy": record.remedies()}
     found |= {"steps": _words(record.steps)}
     found |= {key: _words(resolved(record.settings, key)) for key in KEYS}
-    found |= {words: _words(record.metrics.get(metric)) for metric, words in CONDITION_WORDS.items()}
+    found |= {metric.label: _words(record.metrics.get(metric.name)) for metric in shown_in("conditions")}
     return found | {name: _words(environment(record).get(name)) for name in ("device", "threads", "torch")}
 
 
@@ -153,7 +149,7 @@ def _dependent(findings: Findings) -> list[str]:
 
 def _about_the_numbers(findings: Findings) -> list[str]:
     headline = findings.headline
-    words = " and the ".join(findings.measures[metric].words for metric in headline)
+    words = " and the ".join(findings.measures[metric].label for metric in headline)
     told = []
     more = sum(effect.metric in headline for effect in findings.effects) - len(findings.answers)
     if more:

@@ -16,11 +16,12 @@ from gan_lab.compare import charts
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import Measure, amount, change, helped, instead
+from gan_lab.compare.sentences import amount, change, helped, instead
 from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
+from gan_lab.evaluation.metrics.registry import Metric
 
 MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
 POINTS = 300  # of a curve, at most
@@ -59,12 +60,12 @@ def forests(findings: Findings) -> list[Card]:
 def _forest(findings: Findings, metric: str) -> Card:
     measure = findings.measures[metric]
     every = sum(effect.metric == metric for effect in findings.effects)
-    card = Card(measure.words)
+    card = Card(measure.label)
     if every > LINES:
         card.gaps.append(f"The {LINES} largest of {every:,} comparisons, those with a shown difference first.")
     drawn = lines(findings, metric)
     axis = _axis(measure)
-    card.picture = _uri(charts.svg(charts.forest(drawn, axis, measure.more_is_better)).encode(), "svg+xml")
+    card.picture = _uri(charts.svg(charts.forest(drawn, axis, measure.higher_is_better)).encode(), "svg+xml")
     card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in drawn)
     return card
 
@@ -72,12 +73,12 @@ def _forest(findings: Findings, metric: str) -> Card:
 def forest_png(findings: Findings, metric: str) -> bytes:
     """The effects in a metric as a picture for a document, of `snapshots.BYTES` at most."""
     measure = findings.measures[metric]
-    drawn = charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.more_is_better))
+    drawn = charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.higher_is_better))
     return small_png(Image.open(io.BytesIO(drawn)).convert("RGB"))
 
 
-def _axis(measure: Measure) -> str:
-    return f"difference in {measure.words}" + (f" ({measure.unit})" if measure.unit else "")
+def _axis(measure: Metric) -> str:
+    return f"difference in {measure.label}" + (f" ({measure.unit})" if measure.unit else "")
 
 
 def lines(findings: Findings, metric: str) -> list[charts.Line]:

@@ -15,10 +15,11 @@ from gan_lab.compare import panels
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.panels import Link
-from gan_lab.compare.sentences import MEASURES, Measure, amount, helped, mean, share
+from gan_lab.compare.sentences import amount, helped, mean, share
 from gan_lab.compare.snapshots import PANELS
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import printable
+from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 SENTENCES = 12  # more of a metric are folded
@@ -114,16 +115,16 @@ def _answers(findings: Findings) -> list[tuple[str, list[tuple[tuple[str, str, s
     for told in answers.values():
         if len(told) > SENTENCES:  # what is shown must not be folded away
             told.sort(key=lambda answer: answer[0][0] in ("none", "unknown"))
-    return [(findings.measures[metric].words, told) for metric, told in answers.items()]
+    return [(findings.measures[metric].label, told) for metric, told in answers.items()]
 
 
-def _mark(effect: Effect, measure: Measure) -> tuple[str, str, str]:
+def _mark(effect: Effect, metric: Metric) -> tuple[str, str, str]:
     """A class of the style sheet, a sign, a word."""
     if effect.p_holm is None:
         return "unknown", "?", "can't be told"
     if not effect.shown:
         return "none", "○", "no difference shown"
-    better = helped(effect, measure)
+    better = helped(effect, metric)
     if better is None:
         return "changed", "◆", "it depends" if effect.parts else "changed"
     return ("helped", "▲", "helped") if better else ("harmed", "▼", "harmed")
@@ -132,7 +133,7 @@ def _mark(effect: Effect, measure: Measure) -> tuple[str, str, str]:
 def _metrics(findings: Findings) -> tuple[list[str], list[str]]:
     """The headline metric (none, where nothing was measured), and the others of the table: all would be too many."""
     first, others = findings.metrics[:1], [metric for metric in findings.metrics[1:] if metric != "collapsed"]
-    return first, [metric for metric in others if metric in findings.headline or metric in MEASURES]
+    return first, [metric for metric in others if metric in findings.headline or "report" in metric_of(metric).shown]
 
 
 def _table(
@@ -174,11 +175,11 @@ def _table(
     return columns, rows
 
 
-def _column(measure: Measure) -> Column:
-    better = {True: "; more is better", False: "; less is better", None: ""}[measure.more_is_better]
-    unit = f" ({measure.unit})" if measure.unit else ""
-    first = "ascending" if measure.more_is_better is False else "descending"
-    return Column(f"{measure.words}{unit}", f"{measure.name}: mean and its 95 % interval{better}", first)
+def _column(metric: Metric) -> Column:
+    better = {True: "; more is better", False: "; less is better", None: ""}[metric.higher_is_better]
+    unit = f" ({metric.unit})" if metric.unit else ""
+    first = "ascending" if metric.higher_is_better is False else "descending"
+    return Column(f"{metric.label}{unit}", f"{metric.name}: mean and its 95 % interval{better}", first)
 
 
 def _cell(summary: Summary | None, words: Callable[[Summary | None], str] = mean) -> Cell:

@@ -1,62 +1,36 @@
 """What was found, in words that are no surer than the numbers."""
 
 import math
-from dataclasses import dataclass
 
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.factors import named
 from gan_lab.compare.questions import Change
+from gan_lab.evaluation.metrics.registry import Metric
 
 ONE_SEED = "nothing can be concluded from one seed"
 
 
-@dataclass(frozen=True)
-class Measure:
-    """How a metric reads: 'raised the <words> by 6.2 <unit>'; whether more is better (None: neither)."""
-
-    name: str
-    words: str
-    unit: str = ""
-    more_is_better: bool | None = True
+COLLAPSED = Metric("collapsed", label="share of collapsed runs", higher_is_better=False)
 
 
-MEASURES = {
-    measure.name: measure
-    for measure in (
-        Measure("modes", "modes captured"),
-        Measure("modes_robust", "modes made at half their due or more"),
-        Measure("kl_data", "KL divergence from the data's shares", "nats", more_is_better=False),
-        Measure("high_quality", "share of high-quality samples"),
-        Measure("frechet_distance", "Fréchet distance", more_is_better=False),
-        Measure("precision", "precision"),
-        Measure("recall", "recall"),
-        Measure("density", "density"),
-        Measure("coverage", "coverage"),
-        Measure("class_accuracy", "share of samples of the class asked for"),
-        Measure("pairwise_ratio", "variety relative to the data's", more_is_better=None),
-        Measure("collapsed", "share of collapsed runs", more_is_better=False),
-    )
-}
-
-
-def helped(effect: Effect, measure: Measure) -> bool | None:
+def helped(effect: Effect, metric: Metric) -> bool | None:
     """Whether a shown difference is for the better; None where none is shown, or more is neither better nor worse.
 
     Nor is it better or worse if two changes add up to more than each alone: None for an interaction.
     """
-    if not effect.shown or measure.more_is_better is None or effect.compared.kind == "interaction":
+    if not effect.shown or metric.higher_is_better is None or effect.compared.kind == "interaction":
         return None
-    return (effect.difference > 0) == measure.more_is_better
+    return (effect.difference > 0) == metric.higher_is_better
 
 
-def sentence(effect: Effect, measure: Measure) -> str:
+def sentence(effect: Effect, metric: Metric) -> str:
     """The effect in words: 'r1 raised the modes captured by 2.4 of 10 …'.
 
     Its p is `p_holm`, with 'corrected for m comparisons' where there are more than one.
 
     Values stand as they are, behind their factor's name where they alone say too little (0.1, none, true).
     """
-    topic = f"the {measure.words}"
+    topic = f"the {metric.label}"
     what = _two_effects(effect, topic) if effect.parts else change(effect)
     if not effect.shown:
         told, preposition = ("no difference shown", "in") if effect.p_holm is not None else (ONE_SEED, "on")
@@ -66,7 +40,7 @@ def sentence(effect: Effect, measure: Measure) -> str:
     up = effect.difference > 0
     sign = 1 if up else -1
     low, high = (None if end is None else sign * end for end in (effect.low, effect.high)[::sign])
-    more = f"{measure.unit} {'more' if up else 'less'}" if effect.parts else measure.unit
+    more = f"{metric.unit} {'more' if up else 'less'}" if effect.parts else metric.unit
     size = amount(abs(effect.difference), low, high, digits=2, unit=more.strip())
     did = ": " if effect.parts else f" {'raised' if up else 'lowered'} {topic} by "
     return f"{what}{did}{size} ({', '.join(_context(effect))})"

@@ -91,7 +91,7 @@ def _answers(findings: Findings) -> list[str]:
         for answer in told[: len(told) - len(silent)]:  # those shown come first
             lines += _wrapped(answer[1], "- ")
         if silent:
-            words = findings.measures[metric].words
+            words = findings.measures[metric].label
             lines += _wrapped(f"… and {len(silent)} more: no difference shown in the {words}, see report.html", "- ")
     return lines
 
@@ -101,7 +101,7 @@ def _variants_table(findings: Findings) -> list[str]:
     found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
     seconds = findings.runs.groupby("variant")["seconds"].mean()
     first, *others = findings.metrics or [""]
-    plain = [name for name in others if name in (*findings.headline, "kl_data", "coverage")]
+    plain = [name for name in others if name in findings.headline or "terminal" in findings.measures[name].shown]
     table = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *plain, "s/run"]]
     for variant in findings.variants[:ROWS]:
         name = findings.names[variant]

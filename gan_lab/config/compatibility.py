@@ -4,7 +4,7 @@ from typing import Any
 
 from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
-from gan_lab.evaluation.metrics.registry import NAMES
+from gan_lab.evaluation.metrics.registry import METRICS
 from gan_lab.gan.networks import shape_checks
 
 # The shapes of samples, so that a network that can't make them is refused at once.
@@ -99,7 +99,7 @@ def check_metrics(values: dict[str, Any]) -> None:
             raise LabError(f"metrics.{name} names no function that waits for samples.", HOW)
         if not str(name).isidentifier():
             raise LabError(f"metrics.{name}: a metric's name has letters, digits and _ alone.", "Choose another one.")
-        if name in NAMES | COLUMNS | values.keys():
+        if name in METRICS.keys() | COLUMNS | values.keys():
             raise LabError(f"metrics.{name}: that name has another meaning already.", "Choose another one.")
 
 

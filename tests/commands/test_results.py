@@ -87,7 +87,7 @@ def test_a_recipe_stands_seed_by_seed_beside_what_is_published(tmp_path):
     assert [pacgan[number] for number in numbers[:3]] == ["7.9", "95.6%", "0.07"]
     assert pacgan["source"] == "Lin et al. 2018 (PacGAN), Table 1"
     assert "Caution: Published numbers are means" in text
-    assert "samples judged per run 2,500" in text
+    assert "evaluated samples per run 2,500" in text
     assert "compared by their own values" in text
     assert "Environment: python 3.11.7; torch 2.14.1; device cpu; threads 1; git 0123abc; ended " in text
     assert "```\npython train.py experiment=best/ring\n```" in text

@@ -411,8 +411,8 @@ def test_the_terminal_says_the_answer_first(pair):
     assert "failed: The loss is" in text.replace("\n  ", " ")
     assert "\x1b" not in text
     for told in (
-        "samples judged per run 10,000",
-        "accuracy of the evaluator 0.98",
+        "evaluated samples per run 10,000",
+        "accuracy of the label classifier 0.98",
         "optim.lr 0.01",
         "Holm's correction",
     ):
@@ -494,9 +494,9 @@ def test_so_few_seeds_that_no_difference_could_be_shown(tmp_path):
         ("dataset=ring", {}, "dataset ring (modes 8, radius 1, std 0.01, samples 100000), not digits (heldout 0.2)"),
         ("dataset.heldout=0.3", {}, "dataset digits (heldout 0.3), not digits (heldout 0.2)"),
         ("", dict(_steps=20_000), "steps 20000, not 15000"),
-        ("", dict(samples=1_000), "samples judged 1000, not 10000"),
-        ("", dict(evaluator_accuracy=0.97), "evaluator's accuracy 0.97, not 0.98"),
-        ("", dict(_labels=[1] * 12), "modes 12, not 10"),
+        ("", dict(samples=1_000), "evaluated samples per run 1000, not 10000"),
+        ("", dict(evaluator_accuracy=0.97), "accuracy of the label classifier 0.97, not 0.98"),
+        ("", dict(modes_total=12), "modes 12, not 10"),
     ],
 )
 def test_what_cannot_be_compared_is_set_apart(pair, overrides, results, told):

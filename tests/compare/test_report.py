@@ -24,8 +24,9 @@ from gan_lab.compare import Findings, panels, snapshots
 from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
-from gan_lab.compare.sentences import MEASURES, amount, sentence
+from gan_lab.compare.sentences import COLLAPSED, amount, sentence
 from gan_lab.core.run_folder import Run
+from gan_lab.evaluation.metrics.registry import metric_of
 
 METRICS = ["modes", "frechet_distance", "pairwise_ratio", "collapsed"]
 VOID = {"meta", "img", "br", "circle", "line", "input", "link"}
@@ -62,7 +63,7 @@ def make_findings(home: Path, levels=None, seeds: int = 3, bare: bool = False, *
         row |= {"collapse": "covered" if good else "collapsed", "collapsed": not good, "modes": 2.0 + seed + 5 * good}
         rows.append(row | {"frechet_distance": 30.25 - 8 * good + seed**2, "pairwise_ratio": 0.5 + seed / 10})
     runs = pd.DataFrame(rows)
-    measures = {metric: MEASURES[metric] for metric in METRICS}
+    measures = {name: metric_of(name) for name in METRICS} | {"collapsed": COLLAPSED}
     measures["modes"] = dataclasses.replace(measures["modes"], unit="of 10")
     effects = compare(runs, factors, METRICS, variants) if len(variants) > 1 else []
     told = [(effect, sentence(effect, measures[effect.metric])) for effect in effects if effect.metric in METRICS[:2]]

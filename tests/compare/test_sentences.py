@@ -8,9 +8,10 @@ import pytest
 
 from gan_lab.compare.effects import Effect, compare
 from gan_lab.compare.questions import Change, Comparison
-from gan_lab.compare.sentences import MEASURES, Measure, helped, sentence
+from gan_lab.compare.sentences import COLLAPSED, helped, sentence
+from gan_lab.evaluation.metrics.registry import METRICS, metric_of
 
-MODES = dataclasses.replace(MEASURES["modes"], unit="of 10")
+MODES = dataclasses.replace(METRICS["modes"], unit="of 10")
 ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), Change("norm", "none", "LayerNorm")
 
 
@@ -95,7 +96,7 @@ def test_sentences(found, expected):
 
 def test_numbers_have_two_digits_of_the_largest():
     def amount(difference: float, low: float, high: float) -> str:
-        text = sentence(effect(ADAM, difference=difference, low=low, high=high), Measure("x", "x"))
+        text = sentence(effect(ADAM, difference=difference, low=low, high=high), metric_of("x"))
         return text.split(" by ")[1].split(" (")[0]
 
     assert amount(0.0312, 0.0101, 0.0523) == "0.031 [0.010, 0.052]"
@@ -105,10 +106,10 @@ def test_numbers_have_two_digits_of_the_largest():
 
 def test_helped_knows_what_is_better():
     assert helped(effect(ADAM), MODES) is True
-    assert helped(effect(ADAM), MEASURES["frechet_distance"]) is False
-    assert helped(effect(ADAM, difference=-1.0), MEASURES["kl_data"]) is True
-    assert helped(effect(ADAM, difference=-1.0), MEASURES["collapsed"]) is True
-    assert helped(effect(ADAM), MEASURES["pairwise_ratio"]) is None
+    assert helped(effect(ADAM), METRICS["frechet_distance"]) is False
+    assert helped(effect(ADAM, difference=-1.0), METRICS["kl_data"]) is True
+    assert helped(effect(ADAM, difference=-1.0), COLLAPSED) is True
+    assert helped(effect(ADAM), METRICS["pairwise_ratio"]) is None
     assert helped(effect(ADAM, **NOTHING), MODES) is None
     assert helped(effect(ADAM, BCE, kind="interaction"), MODES) is None
 

@@ -16,6 +16,11 @@ def balance(real_answer: float, fake_answer: float) -> str:
     return "D is winning" if gap > D_WINS else "G is winning" if gap < G_WINS else "balanced"
 
 
+def mean_output(probabilities: Tensor) -> float:
+    """Returns the mean of D's probabilities of 'real', `(n,)` in [0, 1]."""
+    return probabilities.mean().item()
+
+
 def accuracy(real_answers: Tensor, fake_answers: Tensor) -> tuple[float, float]:
     """The shares of real samples and of fakes that D tells rightly: answers `(n,)` in [0, 1], above and below 0.5.
 

@@ -14,6 +14,12 @@ from gan_lab.evaluation.metrics.registry import Undefined
 PAIRS_AT_ONCE = 1_000  # all at once they were what a small training needed most memory for
 
 
+def finite_share(samples: Tensor) -> float:
+    """Returns the share of samples `(N, *shape)`, N > 0, without NaN or infinite numbers, in [0, 1]."""
+    finite_rows = torch.isfinite(samples.flatten(1)).all(1)
+    return int(finite_rows.sum()) / len(samples)
+
+
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019).
 

@@ -35,6 +35,11 @@ def assign_modes(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, 
     return modes, high_quality
 
 
+def high_quality_share(near_centre: Tensor) -> float:
+    """Returns the share of ones among the flags `(N,)` of `assign_modes`, given as numbers 0 and 1."""
+    return near_centre.mean().item()
+
+
 def mode_counts(labels: Tensor, total: int) -> Tensor:
     """How many samples each of the `total` modes has: `(total,)` int64 from labels `(N,)` in [−1, total).
 

@@ -1,11 +1,372 @@
-"""Numbers that say how a GAN does: tensors and numbers in, numbers out."""
+"""The metrics of gan_lab: each is declared once, here, and every list of metrics derives from these declarations.
 
-# What they are called in a run's summary.json, so that a user's own are called otherwise.
-NAMES = {"samples", "finite", "compared", "modes", "modes_total", "modes_robust", "kl_uniform", "kl_data"}
-NAMES |= {"high_quality", "class_accuracy", "evaluator_accuracy", "precision", "recall", "density", "coverage"}
-NAMES |= {"frechet_distance", "pairwise_ratio", "ct", "authenticity", "ndb", "js"}
-NAMES |= {"d_accuracy_real", "d_accuracy_fake", "d_answer_real", "d_answer_fake"}
+Reading this module imports neither torch nor a metric's function, so that configuration and comparison can use it. To
+add a metric, write its function and add one `Metric` to `METRICS`: the run's summary, metrics.csv, the comparison and
+its sentences then have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = dict[str, "float | int | None"]
+"""Metrics by name; None is a number that these samples do not define."""
+
+Kind = Literal["result", "condition"]
+"""A result says how good a generator is; a condition says how that was measured, and is not compared."""
+
+Place = Literal[
+    "report",  # the table of variants in report.html
+    "results",  # the columns of the results document
+    "terminal",  # the table of variants that scripts/compare.py prints
+    "hparams",  # the columns of TensorBoard's HPARAMS tab
+    "conditions",  # what all compared runs must share, and what a comparison states about them
+]
 
 
 class Undefined(ValueError):  # noqa: N818 - it says of a number what it is
-    """A number that this input does not define; the message says why in plain words."""
+    """A number that this input does not define; the message gives the reason in plain words."""
+
+
+class MetricInputs(TypedDict, total=False):
+    """The prepared values that metrics are computed from.
+
+    A value that does not exist, for this dataset or at this moment, is left out; the metrics that need it are then left
+    out, too. N samples of the given shape, n of them finite and put into an F-dimensional feature space, M modes.
+    """
+
+    samples: Tensor
+    """All samples, `(N, *shape)`, with those that are NaN or infinite."""
+    labels: Tensor
+    """The mode of each sample, `(N,)` int64 in [−1, M); −1: no mode."""
+    target_labels: Tensor
+    """The class that a conditional GAN was asked for, `(N,)` int64."""
+    near_centre: Tensor
+    """1 for a sample within 3σ of a mode's centre, else 0, `(N,)`; only in the plane."""
+    counts: Tensor
+    """Samples in each mode, `(M,)` int64."""
+    shares: Tensor
+    """The training data's share of each mode, `(M,)`, sum 1."""
+    uniform_shares: Tensor
+    """1/M for each mode, `(M,)`."""
+    fake: Tensor
+    """Features of finite samples, `(n, F)`."""
+    fake_without_modes: Tensor
+    """The same; only for data that have no modes, where bins stand for them."""
+    real: Tensor
+    """Features of as many training samples, `(n, F)`."""
+    train: Tensor
+    """Features of all training samples, or of at most 60,000 images, `(m, F)`."""
+    heldout_half: Tensor
+    """Features of one half of the held-out samples, `(h, F)`."""
+    fake_half: Tensor
+    """Features of as many samples, `(h, F)`: C_T depends on the number, and the real data have only two halves."""
+    classifier_accuracy: float
+    """The share of held-out images that the label classifier labels correctly, in [0, 1]."""
+    d_on_real: Tensor
+    """D's probability of 'real' for held-out samples, `(k,)` in [0, 1]."""
+    d_on_fake: Tensor
+    """D's probability of 'real' for fakes, `(k,)` in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The declaration of a metric.
+
+    Attributes:
+        name: the key in summary.json, and the column in metrics.csv and comparison.csv.
+        label: what sentences and charts call it: 'raised the <label> by 0.2 <unit>'.
+        function: dotted name of the function, imported when it is called.
+        inputs: the fields of `MetricInputs` that the function takes, in the order of its parameters.
+        output: which of several returned values this metric is; None if the function returns one. Metrics with equal
+            `function` and `inputs` share one call.
+        unit: what follows a number of it, `{modes_total}` stands for the number of modes; empty if it has none.
+        higher_is_better: None if more is neither better nor worse.
+        kind: whether it is a result or a condition.
+        shown: where it is shown besides summary.json, metrics.csv, evaluate.py's table, comparison.csv and effects.csv.
+        heading: the head of its column in the results document; empty: the label.
+        rank: smaller ones come first in comparisons; those of equal rank in the order of `METRICS`.
+    """
+
+    name: str
+    label: str
+    function: str = ""
+    inputs: tuple[str, ...] = ()
+    output: int | None = None
+    unit: str = ""
+    higher_is_better: bool | None = None
+    kind: Kind = "result"
+    shown: frozenset[Place] = frozenset()
+    heading: str = ""
+    rank: int = 9
+
+
+def _by_name(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+# In the order of summary.json.
+METRICS = _by_name(
+    Metric(
+        "samples",
+        label="evaluated samples per run",
+        function="builtins.len",
+        inputs=("samples",),
+        kind="condition",
+        shown=frozenset({"conditions"}),
+    ),
+    Metric(
+        "finite",
+        label="share of finite samples",
+        function="gan_lab.evaluation.metrics.fidelity.finite_share",
+        inputs=("samples",),
+        higher_is_better=True,
+        kind="condition",
+    ),
+    Metric(
+        "high_quality",
+        label="share of high-quality samples",
+        function="gan_lab.evaluation.metrics.modes.high_quality_share",
+        inputs=("near_centre",),
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "hparams"}),
+        heading="high quality",
+    ),
+    Metric(
+        "class_accuracy",
+        label="share of samples of the requested class",
+        function="gan_lab.evaluation.metrics.modes.class_accuracy",
+        inputs=("labels", "target_labels"),
+        higher_is_better=True,
+        shown=frozenset({"report", "hparams"}),
+    ),
+    Metric(
+        "modes",
+        label="modes captured",
+        function="gan_lab.evaluation.metrics.modes.captured",
+        inputs=("counts",),
+        unit="of {modes_total}",
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "hparams"}),
+        heading="modes",
+        rank=1,
+    ),
+    Metric(
+        "modes_total",
+        label="modes",
+        function="builtins.len",
+        inputs=("counts",),
+        kind="condition",
+        shown=frozenset({"conditions"}),
+    ),
+    Metric(
+        "modes_robust",
+        label="modes with at least half of their expected count",
+        function="gan_lab.evaluation.metrics.modes.captured_robustly",
+        inputs=("counts", "shares"),
+        unit="of {modes_total}",
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "hparams"}),
+        rank=2,
+    ),
+    Metric(
+        "kl_uniform",
+        label="KL divergence from uniform shares",
+        function="gan_lab.evaluation.metrics.modes.kl",
+        inputs=("counts", "uniform_shares"),
+        unit="nats",
+        higher_is_better=False,
+        shown=frozenset({"results"}),
+        heading="KL from uniform",
+    ),
+    Metric(
+        "kl_data",
+        label="KL divergence from the data's shares",
+        function="gan_lab.evaluation.metrics.modes.kl",
+        inputs=("counts", "shares"),
+        unit="nats",
+        higher_is_better=False,
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+        heading="KL from the data",
+    ),
+    Metric(
+        "precision",
+        label="precision",
+        function="gan_lab.evaluation.metrics.fidelity.precision_recall",
+        inputs=("real", "fake"),
+        output=0,
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "hparams"}),
+    ),
+    Metric(
+        "recall",
+        label="recall",
+        function="gan_lab.evaluation.metrics.fidelity.precision_recall",
+        inputs=("real", "fake"),
+        output=1,
+        higher_is_better=True,
+        shown=frozenset({"report", "results"}),
+    ),
+    Metric(
+        "density",
+        label="density",
+        function="gan_lab.evaluation.metrics.fidelity.density_coverage",
+        inputs=("real", "fake"),
+        output=0,
+        higher_is_better=True,
+        shown=frozenset({"report"}),
+    ),
+    Metric(
+        "coverage",
+        label="coverage",
+        function="gan_lab.evaluation.metrics.fidelity.density_coverage",
+        inputs=("real", "fake"),
+        output=1,
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+    ),
+    Metric(
+        "frechet_distance",
+        label="Fréchet distance",
+        function="gan_lab.evaluation.metrics.fidelity.frechet_distance",
+        inputs=("real", "fake"),
+        higher_is_better=False,
+        shown=frozenset({"report", "hparams"}),
+    ),
+    Metric(
+        "pairwise_ratio",
+        label="variety relative to the data's",
+        function="gan_lab.evaluation.metrics.fidelity.pairwise_ratio",
+        inputs=("real", "fake"),
+        shown=frozenset({"report"}),
+    ),
+    Metric(
+        "ct",
+        label="data-copying statistic C_T",
+        function="gan_lab.evaluation.metrics.memorization.c_t",
+        inputs=("train", "heldout_half", "fake_half"),
+    ),
+    Metric(
+        "authenticity",
+        label="authenticity",
+        function="gan_lab.evaluation.metrics.memorization.authenticity",
+        inputs=("train", "fake_half"),
+    ),
+    Metric(
+        "compared",
+        label="samples compared in feature space",
+        function="builtins.len",
+        inputs=("fake",),
+        kind="condition",
+    ),
+    Metric(
+        "ndb",
+        label="share of bins with a different number of samples",
+        function="gan_lab.evaluation.metrics.modes.ndb",
+        inputs=("fake_without_modes", "train"),
+        output=0,
+        higher_is_better=False,
+    ),
+    Metric(
+        "js",
+        label="Jensen-Shannon divergence between the bins",
+        function="gan_lab.evaluation.metrics.modes.ndb",
+        inputs=("fake_without_modes", "train"),
+        output=1,
+        unit="nats",
+        higher_is_better=False,
+    ),
+    Metric(
+        "evaluator_accuracy",
+        label="accuracy of the label classifier",
+        function="builtins.float",
+        inputs=("classifier_accuracy",),
+        kind="condition",
+        shown=frozenset({"conditions"}),
+    ),
+    Metric(
+        "d_accuracy_real",
+        label="D's accuracy on real samples",
+        function="gan_lab.evaluation.metrics.balance.accuracy",
+        inputs=("d_on_real", "d_on_fake"),
+        output=0,
+    ),
+    Metric(
+        "d_accuracy_fake",
+        label="D's accuracy on fakes",
+        function="gan_lab.evaluation.metrics.balance.accuracy",
+        inputs=("d_on_real", "d_on_fake"),
+        output=1,
+    ),
+    Metric(
+        "d_answer_real",
+        label="D's mean output on real samples",
+        function="gan_lab.evaluation.metrics.balance.mean_output",
+        inputs=("d_on_real",),
+    ),
+    Metric(
+        "d_answer_fake",
+        label="D's mean output on fakes",
+        function="gan_lab.evaluation.metrics.balance.mean_output",
+        inputs=("d_on_fake",),
+    ),
+)
+
+
+def metric_of(name: str) -> Metric:
+    """Returns a metric's declaration; of a user's own metric, which has none, one with its name as the label."""
+    return METRICS.get(name) or Metric(name, label=name.replace("_", " "))
+
+
+def shown_in(place: Place) -> list[Metric]:
+    """Returns the metrics that are shown in a place, by rank."""
+    metrics = [metric for metric in METRICS.values() if place in metric.shown]
+    return sorted(metrics, key=lambda metric: metric.rank)
+
+
+def compute(inputs: MetricInputs, kinds: tuple[Kind, ...] = ("result", "condition")) -> tuple[Values, dict[str, str]]:
+    """Computes every metric whose inputs are all there.
+
+    Args:
+        inputs: see `MetricInputs`.
+        kinds: which kinds of metrics to compute.
+
+    Returns:
+        The values by name, in the order of `METRICS`, None where these inputs do not define one; and the reason for
+        each None.
+    """
+    available: Mapping[str, object] = inputs
+    outcomes: dict[tuple[str, tuple[str, ...]], Any] = {}
+    values: Values = {}
+    reasons: dict[str, str] = {}
+    for metric in METRICS.values():
+        if metric.kind not in kinds or not available.keys() >= set(metric.inputs):
+            continue
+        call = (metric.function, metric.inputs)
+        if call not in outcomes:
+            outcomes[call] = _outcome(metric, available)
+        outcome = outcomes[call]
+        if isinstance(outcome, Undefined):
+            values[metric.name] = None
+            reasons[metric.name] = str(outcome)
+        elif metric.output is None:
+            values[metric.name] = outcome
+        else:
+            values[metric.name] = outcome[metric.output]
+    return values, reasons
+
+
+def _outcome(metric: Metric, inputs: Mapping[str, object]) -> Any:
+    """Returns what the metric's function returns, or the `Undefined` that it raises."""
+    module, _, name = metric.function.rpartition(".")
+    function = vars(import_module(module))[name]
+    try:
+        return function(*[inputs[key] for key in metric.inputs])
+    except Undefined as reason:
+        return reason

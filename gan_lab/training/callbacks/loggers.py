@@ -17,16 +17,8 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, atomic, read_bytes, read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
+from gan_lab.evaluation.metrics.registry import shown_in
 from gan_lab.training.step_log import RECORDED
-
-# The metrics among the columns of TensorBoard's HPARAMS tab; blank where a run has none of that name.
-JUDGED = tuple(
-    f"metric/{name}"
-    for name in (
-        *("modes", "modes_robust", "kl_data", "coverage", "precision", "frechet_distance", "high_quality"),
-        "class_accuracy",
-    )
-)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -130,7 +122,8 @@ class TensorBoard(TensorBoardLogger):
         if self._resumed:
             return
         plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in params.items()}
-        for summary in hparams(escape_texts(plain), dict.fromkeys((*RECORDED, *JUDGED), 0.0)):
+        metrics = [f"metric/{metric.name}" for metric in shown_in("hparams")]  # blank where a run has none of that name
+        for summary in hparams(escape_texts(plain), dict.fromkeys((*RECORDED, *metrics), 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
         config = printable(read_text(self._run.config), lines=True)
         self.experiment.add_text("config", f"```yaml\n{config}\n```")
