@@ -1,4 +1,4 @@
-"""Frames that follow a path through latent vectors, and the GIF that they make. Nothing here knows files."""
+"""Frames that follow a path through latent vectors, and the GIF of these frames. Nothing here writes files."""
 
 import io
 from collections.abc import Sequence
@@ -13,41 +13,57 @@ from gan_lab.explore import figures
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import Figure
 
-SIDE = 280  # pixels of a frame's picture
-CAPTION = 44  # pixels below it
-TRAIL = 12  # points in the plane leave so many behind
+FRAME_WIDTH = 280  # pixels of an image's frame
+MIN_FRAME_HEIGHT = 40  # for a row of numbers, which is much wider than high
+CAPTION_HEIGHT = 44  # pixels below the picture
+TRAIL = 12  # earlier positions that are drawn behind a point in the plane
+POINT_RADIUS = 6
+TRAIL_RADIUS = 3
 
 
 def frames(samples: Tensor, captions: Sequence[str], dataset: Dataset) -> list[Image.Image]:
-    """A frame per sample `(n, *shape)`, caption below: an image, a point over the true centres, a row of numbers."""
+    """Draws one frame per sample, with the caption below.
+
+    Args:
+        samples: `(n, *shape)`: images, points in the plane, which are drawn over the true centres, or vectors, each
+            drawn as a row of cells.
+        captions: n captions of one or two lines.
+        dataset: gives the centres and the limits of the axes for points.
+    """
     if dataset.shape == (2,):
         return _point_frames(samples, captions, dataset)
-    made = []
+    captioned_frames = []
     for image, caption in zip(figures.as_images(samples), captions, strict=True):
-        picture = Image.fromarray((image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
-        size = (SIDE, max(40, round(SIDE * picture.height / picture.width)))
-        made.append(_captioned(picture.resize(size, Image.Resampling.NEAREST), caption))
-    return made
+        pixels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        picture = Image.fromarray(pixels)
+        height = max(MIN_FRAME_HEIGHT, round(FRAME_WIDTH * picture.height / picture.width))
+        captioned_frames.append(_captioned(picture.resize((FRAME_WIDTH, height), Image.Resampling.NEAREST), caption))
+    return captioned_frames
 
 
 def gif(pictures: Sequence[Image.Image], milliseconds: int) -> bytes:
-    """An endless GIF; each frame is shown that long, a multiple of 10 ms. The same frames give the same bytes."""
+    """Encodes an endless GIF; the same pictures give the same bytes.
+
+    Args:
+        pictures: the frames, all of one size.
+        milliseconds: the duration of a frame, a multiple of 10.
+    """
     file = io.BytesIO()
-    first, *rest = pictures
-    first.save(file, "GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
+    first, *others = pictures
+    first.save(file, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return file.getvalue()
 
 
 def _captioned(picture: Image.Image, caption: str) -> Image.Image:
-    frame = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
+    frame = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "white")
     frame.paste(picture)
-    place = (picture.width / 2, picture.height + CAPTION / 2)
-    ImageDraw.Draw(frame).text(place, caption, "black", ImageFont.load_default(15), anchor="mm", align="center")
+    middle = (picture.width / 2, picture.height + CAPTION_HEIGHT / 2)
+    ImageDraw.Draw(frame).text(middle, caption, "black", ImageFont.load_default(15), anchor="mm", align="center")
     return frame
 
 
 def _point_frames(points: Tensor, captions: Sequence[str], dataset: Dataset) -> list[Image.Image]:
-    """The centres are drawn once; each frame adds a dot and the trail behind it."""
+    """Draws the true centres once; each frame adds a point and the trail behind it."""
     figure = Figure(figsize=(4, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
     plots.draw_window(axes, dataset)
@@ -55,14 +71,19 @@ def _point_frames(points: Tensor, captions: Sequence[str], dataset: Dataset) -> 
     canvas.draw()
     background = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     pixels = axes.transData.transform(points.nan_to_num(0, 0, 0).numpy())
-    pixels[:, 1] = background.height - pixels[:, 1]
-    made = []
+    pixels[:, 1] = background.height - pixels[:, 1]  # an image's rows are counted from above
+    captioned_frames = []
     for index, caption in enumerate(captions):
         frame = background.copy()
         draw = ImageDraw.Draw(frame)
-        for back in range(min(TRAIL, index), -1, -1):
-            (x, y), radius = pixels[index - back], 6 if back == 0 else 3
-            shade = "black" if back == 0 else (120 + 8 * back, 160 + 5 * back, 220)
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=shade)
-        made.append(_captioned(frame, caption))
-    return made
+        for age in range(min(TRAIL, index), 0, -1):
+            shade = (120 + 8 * age, 160 + 5 * age, 220)  # the older, the paler
+            _draw_disc(draw, pixels[index - age], TRAIL_RADIUS, shade)
+        _draw_disc(draw, pixels[index], POINT_RADIUS, "black")
+        captioned_frames.append(_captioned(frame, caption))
+    return captioned_frames
+
+
+def _draw_disc(draw: ImageDraw.ImageDraw, centre: np.ndarray, radius: int, colour: str | tuple[int, int, int]) -> None:
+    x, y = centre
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)

@@ -1,4 +1,4 @@
-"""Latent vector experiments as figures: captioned samples, paths in the plane, shares. Nothing here knows files."""
+"""Figures of latent vector experiments: captioned samples, points in the plane, fractions. They write no files."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,80 +6,111 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
+from gan_lab.explore.predictions import PredictionCount
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import Figure
 
+MARKERS = "os^Dv"
+
+# Sizes of a captioned grid; all but the first are in units of a column's width.
+COLUMN_INCHES = 1.15
+SAMPLE_WIDTH = 0.9
+CAPTION_ABOVE = 0.2
+CAPTION_BELOW = 0.32  # two lines
+TITLE_LINE = 0.14
+CAPTION_GAP = 0.03
+LETTER_INCHES = 0.075  # the width of a letter of the title, about
+
 
 def as_images(samples: Tensor) -> Tensor:
-    """Images `(n, 3, H, W)` in [0, 1] of images `(n, C, H, W)`, or of vectors `(n, d)`: a row of d cells, dark is high.
+    """Converts samples to RGB images `(n, 3, H, W)` in [0, 1]; missing or infinite values become 0.
 
-    Missing or infinite values are 0.
+    Args:
+        samples: images `(n, C, H, W)`, or vectors `(n, d)`, which become a row of d cells each: the higher, the darker.
     """
     values = torch.nan_to_num(samples, 0, 0, 0).clamp(0, 1)
+    if values.ndim == 4 and values.shape[1] == 1:
+        return values.expand(-1, 3, -1, -1)
     if values.ndim == 4:
-        return values.expand(-1, 3, -1, -1) if values.shape[1] == 1 else values
+        return values
     colours = torch.from_numpy(matplotlib.colormaps["Blues"](values.numpy())[..., :3])  # (n, d, 3)
-    return colours.movedim(-1, 1).unsqueeze(2)
+    return colours.movedim(-1, 1).unsqueeze(2)  # (n, 3, 1, d)
 
 
-def captioned(
+def captioned_grid(
     rows: Sequence[Tensor], above: Sequence[Sequence[str]], below: Sequence[Sequence[str]], title: str
 ) -> Figure:
-    """Samples in rows, each with a name above and what it is read as below.
+    """Draws rows of samples with a caption above and below each sample.
 
     Args:
         rows: images `(n, C, H, W)` or vectors `(n, d)`, each row as long as its captions.
-        below: two lines at most.
+        above: one line for each sample.
+        below: at most two lines for each sample.
+        title: above the grid; it is wrapped.
     """
-    inches, side, gap, text = 1.15, 0.9, 0.2, 0.32  # of a column; then in columns: a sample, room above and below it
-    images = [as_images(samples) for samples in rows]
-    shape = min(1.0, max(0.25, images[0].shape[2] / images[0].shape[3]))
-    columns, pitch = max(4, *map(len, rows)), side * shape + gap + text
-    lines = textwrap.wrap(title, int(columns * inches / 0.075))
-    head = 0.14 * len(lines)
-    height = head + pitch * len(rows)
-    figure = Figure(figsize=(columns * inches, height * inches))
+    image_rows = [as_images(samples) for samples in rows]
+    image_height, image_width = image_rows[0].shape[2:]
+    columns = max(4, *map(len, rows))
+    sample_height = SAMPLE_WIDTH * min(1.0, max(0.25, image_height / image_width))
+    row_height = sample_height + CAPTION_ABOVE + CAPTION_BELOW
+    title_lines = textwrap.wrap(title, int(columns * COLUMN_INCHES / LETTER_INCHES))
+    title_height = TITLE_LINE * len(title_lines)
+    height = title_height + row_height * len(rows)
+    figure = Figure(figsize=(columns * COLUMN_INCHES, height * COLUMN_INCHES))
     axes = figure.add_axes((0, 0, 1, 1))
-    for row, (samples, over, under) in enumerate(zip(images, above, below, strict=True)):
-        top = head + row * pitch + gap
-        for column, (image, name, reading) in enumerate(zip(samples, over, under, strict=True)):
-            extent = (column + (1 - side) / 2, column + (1 + side) / 2, top + side * shape, top)
-            axes.imshow(image.permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest")
-            small, smaller = (min(8.0, 130 / max(1, *map(len, words.split("\n")))) for words in (name, reading))
-            axes.text(column + 0.5, top - 0.03, name, ha="center", va="bottom", fontsize=small, weight="bold")
-            axes.text(column + 0.5, top + side * shape + 0.03, reading, ha="center", va="top", fontsize=smaller)
+    for row, (images, row_above, row_below) in enumerate(zip(image_rows, above, below, strict=True)):
+        top = title_height + row * row_height + CAPTION_ABOVE
+        bottom = top + sample_height
+        for column, (image, over, under) in enumerate(zip(images, row_above, row_below, strict=True)):
+            left = column + (1 - SAMPLE_WIDTH) / 2
+            axes.imshow(
+                image.permute(1, 2, 0).numpy(),
+                extent=(left, left + SAMPLE_WIDTH, bottom, top),
+                interpolation="nearest",
+            )
+            _draw_caption(axes, over, column + 0.5, top - CAPTION_GAP, va="bottom", weight="bold")
+            _draw_caption(axes, under, column + 0.5, bottom + CAPTION_GAP, va="top", weight="normal")
     axes.set(xlim=(0, columns), ylim=(height, 0))
     axes.axis("off")
-    axes.text(0.05, 0.03, "\n".join(lines), va="top", fontsize=9)
+    axes.text(0.05, 0.03, "\n".join(title_lines), va="top", fontsize=9)
     return figure
 
 
-def path(
-    points: Tensor, marks: Sequence[tuple[str, Sequence[int]]], line: Tensor | None, dataset: Dataset, title: str
+def _draw_caption(axes: Axes, text: str, x: float, y: float, va: str, weight: str) -> None:
+    """Writes a caption so small that its longest line fits into the column."""
+    longest_line = max(1, *map(len, text.split("\n")))
+    axes.text(x, y, text, ha="center", va=va, fontsize=min(8.0, 130 / longest_line), weight=weight)
+
+
+def scatter(
+    points: Tensor, groups: Sequence[tuple[str, Sequence[int]]], line: Tensor | None, dataset: Dataset, title: str
 ) -> Figure:
-    """Points in the plane over the true centres; those along a line from dark to light in their order.
+    """Draws points in the plane over the true centres; points along a line get darker colours first, lighter ones last.
 
     Args:
         points: `(n, 2)`.
-        marks: names and the points that each stands for, drawn in a colour of their own.
-        line: points `(m, 2)` that a line leads through, or None.
+        groups: names and indices of points that share a colour and a place in the legend.
+        line: points `(m, 2)` that a line connects, or None.
+        dataset: gives the centres and the limits of the axes.
+        title: it is wrapped.
     """
     figure = Figure(figsize=(6.4, 6), layout="constrained")
     axes = figure.subplots()
     if line is not None:
         axes.plot(line[:, 0], line[:, 1], color="0.7", linewidth=0.8, zorder=1)
         axes.scatter(points[:, 0], points[:, 1], s=12, c=np.arange(len(points)), cmap="viridis", zorder=2)
-    for number, (name, indices) in enumerate(marks):
+    for number, (name, indices) in enumerate(groups):
         x, y = points[list(indices)].T
         axes.scatter(
             x,
             y,
             s=min(40, max(8, 2000 / len(points))),
             color=f"C{number}",
-            marker="os^Dv"[number % 5],
+            marker=MARKERS[number % len(MARKERS)],
             alpha=0.8,
             zorder=3,
             label=name,
@@ -91,23 +122,34 @@ def path(
     return figure
 
 
-def shares(groups: Mapping[str, Sequence[tuple[str, float, float, float]]], title: str) -> Figure:
-    """Shares with their intervals, one colour per group.
+def fractions(counts: Mapping[str, Sequence[PredictionCount]], title: str) -> Figure:
+    """Draws which fraction of the samples has each predicted label, with 95% intervals and one colour per result.
 
     Args:
-        groups: by name: of each of the same things, in the same order, its name, share, and the interval's ends.
+        counts: by the name of the result, the counts of the same labels in the same order.
+        title: it is wrapped.
     """
-    figure = Figure(figsize=(7, 1.2 + 0.25 * sum(map(len, groups.values()))), layout="constrained")
+    number_of_lines = sum(map(len, counts.values()))
+    figure = Figure(figsize=(7, 1.2 + 0.25 * number_of_lines), layout="constrained")
     axes = figure.subplots()
-    for number, (group, lines) in enumerate(groups.items()):
-        names, middle, low, high = zip(*lines, strict=True)
-        y = np.arange(len(lines)) + 0.2 * (number - (len(groups) - 1) / 2)
-        spread = np.maximum(0, [np.subtract(middle, low), np.subtract(high, middle)])
-        axes.errorbar(middle, y, xerr=spread, fmt="os^Dv"[number % 5], color=f"C{number}", capsize=3, label=group)
-        axes.set_yticks(range(len(lines)), names)
+    for number, (name, group) in enumerate(counts.items()):
+        middle = np.array([count.fraction for count in group])
+        low = np.array([count.low for count in group])
+        high = np.array([count.high for count in group])
+        offset = 0.2 * (number - (len(counts) - 1) / 2)
+        axes.errorbar(
+            middle,
+            np.arange(len(group)) + offset,
+            xerr=np.maximum(0, [middle - low, high - middle]),
+            fmt=MARKERS[number % len(MARKERS)],
+            color=f"C{number}",
+            capsize=3,
+            label=f"{name} ({group[0].total:,})",
+        )
+        axes.set_yticks(range(len(group)), [count.prediction for count in group])
     axes.invert_yaxis()
-    axes.set(xlim=(-0.02, 1.02), xlabel="share of the samples read so, with its exact 95 % interval")
-    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set(xlim=(-0.02, 1.02), xlabel="fraction of the samples with this predicted label, exact 95% interval")
+    axes.xaxis.set_major_formatter(lambda fraction, _: f"{fraction:.0%}")
     axes.grid(axis="x", alpha=0.4)
     axes.legend(fontsize="small")
     figure.suptitle("\n".join(textwrap.wrap(title, 88)), x=0.01, ha="left", fontsize=9)

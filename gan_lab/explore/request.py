@@ -1,29 +1,30 @@
-"""A latent vector experiment as it is asked for: what fits together, its title, and the name of its files."""
+"""The request for a latent vector experiment: which settings go together, its title, and the name of its files."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.explore.reading import Reader
-from gan_lab.explore.vectors import Wanted
+from gan_lab.explore.latent_vectors import LatentSpec
+from gan_lab.explore.predictions import LabelPredictor
 from gan_lab.gan.latent import linear, slerp
 
-SUMS: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
+# By `op`: the formula and the function of two latent vectors.
+ARITHMETIC: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "add": ("a + b", torch.add),
     "subtract": ("a − b", torch.sub),
     "multiply": ("a · b", torch.mul),
 }
-BETWEEN = {"linear": linear, "slerp": slerp}
-PATHS = ("interpolate", "walk")
+INTERPOLATIONS = {"linear": linear, "slerp": slerp}  # by `mode`
+PATHS = ("interpolate", "walk")  # the values of `op` that lead along a path
 FRAMES = 12  # of a walk, from one vector to the next
-LONGEST = 100  # vectors of a walk, or in a row, at most
+MAX_VECTORS = 100  # in a walk, or in a row of a grid with one row per class
 
 
 class Request(NamedTuple):
-    """What is asked for; the keys of conf/explore.yaml, bounded by gan_lab.config.schema."""
+    """The settings of an experiment: the keys of conf/explore.yaml, whose bounds gan_lab.config.schema checks."""
 
     op: str
     a: str
@@ -40,57 +41,81 @@ class Request(NamedTuple):
 
 
 def check(request: Request) -> None:
-    """Refuses what the op would leave unheeded."""
-    unheeded = [
-        (request.op not in SUMS and request.normalize != "false", f"normalize={request.normalize}", list(SUMS)),
-        (request.op not in SUMS and request.pairs > 1, f"pairs={request.pairs}", list(SUMS)),
-        (request.op not in ("interpolate", "walk") and request.mode != "linear", f"mode={request.mode}", PATHS),
-    ]
-    for is_so, what, ops in unheeded:
-        if is_so:
-            raise LabError(f"{what} means nothing to op={request.op}.", f"It goes with op={', '.join(ops)}.")
-    if request.op == "walk" and request.n > LONGEST:
+    """Refuses settings that the experiment would ignore, and walks that are too long.
+
+    Raises:
+        LabError: for the first such setting.
+    """
+    if request.op not in ARITHMETIC and request.normalize != "false":
+        raise _ignored("normalize", request, tuple(ARITHMETIC))
+    if request.op not in ARITHMETIC and request.pairs > 1:
+        raise _ignored("pairs", request, tuple(ARITHMETIC))
+    if request.op not in PATHS and request.mode != "linear":
+        raise _ignored("mode", request, PATHS)
+    if request.op == "walk" and request.n > MAX_VECTORS:
         raise LabError(
-            f"n={request.n} is too long a walk: its film has {FRAMES} frames a vector.", f"Take n={LONGEST}."
+            f"n={request.n} makes the walk too long: its animation has {FRAMES} frames per vector.",
+            f"Set n={MAX_VECTORS} or less.",
+            code="invalid",
+            key="n",
         )
 
 
-def titled(request: Request, a: Wanted, b: Wanted, reader: Reader) -> str:
-    """What is done, in words."""
+def _ignored(key: str, request: Request, ops: Sequence[str]) -> LabError:
+    value = request._asdict()[key]
+    return LabError(
+        f"{key}={value} has no effect on op={request.op}.",
+        f"Use it with op={', '.join(ops)}.",
+        code="conflict",
+        key=key,
+    )
 
-    def one(wanted: Wanted) -> str:
-        if wanted.number is not None:
-            return f"vector {wanted.number}"
-        assert wanted.label is not None
-        return f"a vector that makes {reader.name(wanted.label)}"
 
-    way = {"linear": "along straight lines", "slerp": "along arcs (slerp)"}[request.mode]
+def title(request: Request, a: LatentSpec, b: LatentSpec, predictor: LabelPredictor) -> str:
+    """Describes the experiment in one sentence without a full stop."""
+    if request.op in ARITHMETIC:
+        formula, _ = ARITHMETIC[request.op]
+        return f"{formula}, where a is {_describe(a, predictor)} and b is {_describe(b, predictor)}"
     if request.op == "interpolate":
-        return f"{request.n} steps from a, {one(a)}, to b, {one(b)}, {way}"
+        line = {"linear": "the straight line", "slerp": "the arc (slerp)"}[request.mode]
+        ends = f"from a ({_describe(a, predictor)}) to b ({_describe(b, predictor)})"
+        return f"Interpolation {ends} in {request.n} steps along {line}"
     if request.op == "walk":
-        return f"A closed walk through {request.n} vectors, {way}, from {one(a)} on"
-    if request.op == "grid":
-        return f"{request.n} samples" + (
-            f", from {one(a)} on" if a.label is None else f" read as {reader.name(a.label)}"
-        )
-    return f"{SUMS[request.op][0]}: a is {one(a)}, b {one(b)}"
+        lines = {"linear": "straight lines", "slerp": "arcs (slerp)"}[request.mode]
+        return f"Closed walk through {request.n} vectors along {lines}, starting at {_describe(a, predictor)}"
+    if a.label is None:
+        return f"{request.n} samples, starting at {_describe(a, predictor)}"
+    return f"{request.n} samples classified as {predictor.class_name(a.label)}"
 
 
-def file_name(request: Request, a: Wanted, b: Wanted, step: int) -> str:
-    """Of the files: it holds everything that they depend on."""
-    parts: list[Any] = [request.op, a]
-    if request.op in ("interpolate", *SUMS):
-        parts.append(b)
+def _describe(spec: LatentSpec, predictor: LabelPredictor) -> str:
+    if spec.seed is not None:
+        return f"vector {spec.seed}"
+    assert spec.label is not None
+    return f"a vector that generates {predictor.class_name(spec.label)}"
+
+
+def file_stem(request: Request, a: LatentSpec, b: LatentSpec, step: int) -> str:
+    """Returns the name of the experiment's files without their endings; it contains all that they depend on."""
+    specs = [a]
+    if request.op == "interpolate" or request.op in ARITHMETIC:
+        specs.append(b)
+    parts = [request.op, *map(str, specs)]
     if request.op in PATHS:
         parts.append(request.mode)
-    if request.op not in SUMS:
+    if request.op not in ARITHMETIC:
         parts.append(f"n{request.n}")
-    if request.normalize != "false":
-        parts.append({"true": "normalised", "both": "both"}[request.normalize])
+    if request.normalize == "true":
+        parts.append("normalised")
+    elif request.normalize == "both":
+        parts.append("both")
     if request.pairs > 1:
         parts.append(f"pairs{request.pairs}")
-    if a.label is not None or (b in parts and b.label is not None):
-        parts += [f"confidence{float(request.confidence)}", f"from{request.seed}"]
+    if any(spec.label is not None for spec in specs):
+        # Only vectors that are searched for depend on these two.
+        parts.append(f"confidence{float(request.confidence)}")
+        parts.append(f"from{request.seed}")
     if request.member:
         parts.append(f"member{request.member}")
-    return "_".join(map(str, [*parts, f"step{step}"]))
+    parts.append(f"step{step}")
+    return "_".join(parts)
