@@ -105,10 +105,9 @@ class LatentSampler:
             matches = self._find_matches(candidates, missing, confidence, frequencies)
             for seed in candidates:
                 # A seed serves one position only, even if it matches several labels (of a conditional GAN).
-                for label in missing:
-                    if unfilled[label] and (seed, label) in matches:
-                        seeds[unfilled[label].popleft()] = seed
-                        break
+                usable = [label for label in missing if unfilled[label] and (seed, label) in matches]
+                if usable:
+                    seeds[unfilled[usable[0]].popleft()] = seed
         for label, positions in unfilled.items():
             if positions:
                 requested = sum(spec.label == label for spec in specs)
