@@ -13,12 +13,12 @@ from gan_lab.core.terminal import say
 def main(cfg: DictConfig) -> None:
     with checking(cfg) as (cfg, folder):
         from gan_lab.assembly.build import DryRun
-        from gan_lab.preflight import describe, run_checks, worst, write
+        from gan_lab.preflight import describe, run_checks, worst_status, write
 
         results = run_checks(DryRun(cfg))
         write(results, folder)
     say(describe(results, folder))
-    if worst(results) == "failure":
+    if worst_status(results) == "failure":
         sys.exit(1)
 
 

@@ -1,258 +1,288 @@
-"""What can be said of data and of an untrained generator before training: pure functions of tensors (S6, S8)."""
+"""Checks 1 and 3 (S6, S8): the data and the untrained generator, as functions of tensors."""
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Samples, choose
+from gan_lab.preflight.report import Check
 
-LOOKED = 100_000  # samples looked at, at most
-BATCH = 1_000  # of them at once
+MAX_INSPECTED = 100_000  # of more samples so many are chosen at random
+BATCH = 1_000  # samples that are held in memory at once
 
-# What makes a warning; each is a judgement of ours, the number stands beside it.
-REPEATED = 0.01  # this share of the samples came before
-UNEVEN = 10  # the largest class has this many times the samples of the smallest
-DIM = 0.5  # values that may reach 1 stay below this
-STIFF = 0.05  # G varies with z by less than this share of how much the data vary
-MARGIN = 0.02  # G's reach may fall short of the data's range by this share of it
+# What makes a warning. These thresholds are this project's own choice; the checks state the numbers as well.
+MAX_DUPLICATES = 0.01  # as a fraction of the samples
+MAX_IMBALANCE = 10  # the size of the largest class divided by that of the smallest one
+DIM_MAXIMUM = 0.5  # no value is larger, where 1 is possible
+MIN_VARIATION = 0.05  # the standard deviation of G's samples divided by that of the data
+RANGE_TOLERANCE = 0.02  # as a fraction of the data's range, by which G's largest possible range may be smaller
 
-
-@dataclass
-class Check:
-    """One check's result.
-
-    Attributes:
-        name: a word, also its picture's file name.
-        title: what was looked at, in words.
-        facts: what was found, in words, by a label each.
-        numbers: the same for machines.
-        warnings, failures: what is wrong and how to mend it, a sentence or two each.
-    """
-
-    name: str
-    title: str
-    facts: dict[str, str] = field(default_factory=dict)
-    numbers: dict[str, Any] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    @property
-    def status(self) -> str:
-        """`pass`, `warning` or `failure`."""
-        return "failure" if self.failures else "warning" if self.warnings else "pass"
+WEIGHT_TRIALS = 8  # random sets of weights that show the range of G's output
+WEIGHT_NOISE = 10  # their standard deviation
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Samples in numbers; what isn't finite counts in `broken` and nowhere else.
+class SampleStatistics:
+    """Statistics of samples; those with NaN or infinity count in `not_finite` and nowhere else.
 
     Attributes:
-        looked: how many samples these numbers are of.
-        low, high: smallest and largest value at each position, `(*shape)`.
-        mean: of all values.
-        spread: standard deviation over the samples, averaged over the positions.
-        broken: samples that hold NaN or infinity.
-        constant: samples that are one and the same value all over.
-        repeated: samples that came before.
-        hashes: of the samples.
+        inspected: the number of samples that the statistics are of.
+        low, high: the smallest and the largest value at each position, `(*shape)`.
+        mean: the mean of all values.
+        std: the standard deviation over the samples, averaged over the positions.
+        not_finite: the number of samples with NaN or infinity.
+        constant: the number of samples whose values are all the same.
+        duplicates: the number of samples that are equal to an earlier one.
+        hashes: the samples' hash values.
     """
 
-    looked: int
+    inspected: int
     low: Tensor
     high: Tensor
     mean: float
-    spread: float
-    broken: int
+    std: float
+    not_finite: int
     constant: int
-    repeated: int
+    duplicates: int
     hashes: set[int]
 
     @property
     def range(self) -> tuple[float, float]:
-        """The smallest and the largest value."""
+        """The smallest and the largest value of all."""
         return self.low.min().item(), self.high.max().item()
 
     @property
-    def alike(self) -> bool:
-        """Whether all samples are the same, or differ by rounding only."""
-        return self.spread <= 1e-6 * max(map(abs, self.range))
+    def all_equal(self) -> bool:
+        """Whether the samples are all the same, apart from rounding."""
+        low, high = self.range
+        return self.std <= 1e-6 * max(abs(low), abs(high))
 
 
-def survey(part: Samples, seed: int) -> Survey:
-    """Looks at all samples, or at `LOOKED` of them at random."""
-    chosen = choose(part, LOOKED, make_generator(seed, "preflight/survey"))
-    low, high = torch.full(part.shape, torch.inf), torch.full(part.shape, -torch.inf)
-    sums, squares = torch.zeros(part.shape, dtype=torch.float64), torch.zeros(part.shape, dtype=torch.float64)
-    origin, broken, constant, hashes = None, 0, 0, set[int]()
-    for indices in chosen.split(BATCH):
-        samples = part[indices]
-        flat = samples.flatten(1)
-        hashes.update(hash(row.tobytes()) for row in flat.numpy())
-        whole = flat.isfinite().all(1)
-        broken += int((~whole).sum())
-        if not whole.any():
-            continue
-        samples, flat = samples[whole], flat[whole]
-        constant += int((flat == flat[:, :1]).all(1).sum())
-        low, high = torch.minimum(low, samples.amin(0)), torch.maximum(high, samples.amax(0))
-        origin = samples[0].double() if origin is None else origin  # near the mean: no digits are lost
-        sums += (samples.double() - origin).sum(0)
-        squares += (samples.double() - origin).square().sum(0)
-    n = max(1, len(chosen) - broken)
-    spread = (squares / n - (sums / n).square()).clamp(min=0).sqrt().mean().item()
-    mean = (sums / n + origin).mean().item() if origin is not None else float("nan")
-    repeated = len(chosen) - len(hashes)
-    return Survey(len(chosen), low, high, mean, spread, broken, constant, repeated, hashes)
-
-
-def check_data(dataset: Dataset, train: Survey, batch_size: int, seed: int) -> Check:
-    """Check 1: are these data that a GAN can be trained on?
+def collect_statistics(part: Samples, seed: int) -> SampleStatistics:
+    """Computes the statistics of all samples, or of `MAX_INSPECTED` random ones, batch by batch.
 
     Args:
-        train: the survey of `dataset.train`.
+        part: the training or the held-out samples.
+        seed: of the random choice.
     """
-    held = survey(dataset.heldout, seed)
-    leaked = len(train.hashes & held.hashes)
+    chosen = choose(part, MAX_INSPECTED, make_generator(seed, "preflight/survey"))
+    low = torch.full(part.shape, torch.inf)
+    high = torch.full(part.shape, -torch.inf)
+    sums = torch.zeros(part.shape, dtype=torch.float64)
+    squares = torch.zeros(part.shape, dtype=torch.float64)
+    origin: Tensor | None = None
+    not_finite = 0
+    constant = 0
+    hashes: set[int] = set()
+    for indices in chosen.split(BATCH):
+        samples = part[indices]
+        rows = samples.flatten(1)
+        hashes.update(hash(row.tobytes()) for row in rows.numpy())
+        finite = rows.isfinite().all(1)
+        not_finite += int((~finite).sum())
+        if not finite.any():
+            continue
+        samples = samples[finite]
+        rows = rows[finite]
+        constant += int((rows == rows[:, :1]).all(1).sum())
+        low = torch.minimum(low, samples.amin(0))
+        high = torch.maximum(high, samples.amax(0))
+        if origin is None:
+            # Sums of differences from a sample keep digits that sums of large values would lose.
+            origin = samples[0].double()
+        differences = samples.double() - origin
+        sums += differences.sum(0)
+        squares += differences.square().sum(0)
+    n = max(1, len(chosen) - not_finite)
+    variances = (squares / n - (sums / n).square()).clamp(min=0)
+    mean = float("nan")
+    if origin is not None:
+        mean = (sums / n + origin).mean().item()
+    return SampleStatistics(
+        inspected=len(chosen),
+        low=low,
+        high=high,
+        mean=mean,
+        std=variances.sqrt().mean().item(),
+        not_finite=not_finite,
+        constant=constant,
+        duplicates=len(chosen) - len(hashes),
+        hashes=hashes,
+    )
+
+
+def check_data(dataset: Dataset, train: SampleStatistics, batch_size: int, seed: int) -> Check:
+    """Check 1: can a GAN be trained on these data?
+
+    Args:
+        dataset: the data.
+        train: the statistics of `dataset.train`.
+        batch_size: that of the training.
+        seed: of the random choice of held-out samples.
+    """
+    heldout = collect_statistics(dataset.heldout, seed)
+    # Held-out samples that are in the training data as well.
+    leaked = len(train.hashes & heldout.hashes)
+    not_finite = train.not_finite + heldout.not_finite
     low, high = train.range
-    of = f"{train.looked:,}" + f" of {len(dataset.train):,}" * (train.looked < len(dataset.train))
-    size = " × ".join(map(str, dataset.shape))
     check = Check("data", "the data")
     check.facts = {
-        "samples": f"{len(dataset.train):,} to train on, {len(dataset.heldout):,} held out; each has {size} values",
-        "values": f"{low:.4g} to {high:.4g}, mean {train.mean:.3g}; they vary by {train.spread:.3g} "
-        "(standard deviation over samples)",
-        "flaws": f"{train.broken:,} with NaN or infinity, {train.repeated:,} that repeat another"
-        + f", {train.constant:,} of a single colour" * (len(dataset.shape) == 3)
-        + f"; {of} looked at",
-        "held out": f"{leaked:,} of them are trained on as well",
+        "samples": f"{len(dataset.train):,} for training, {len(dataset.heldout):,} held out, of shape "
+        + " × ".join(map(str, dataset.shape)),
+        "values": f"{low:.4g} to {high:.4g}, mean {train.mean:.3g}, "
+        f"standard deviation over the samples {train.std:.3g}",
+        "defects": _describe_defects(dataset, train),
+        "overlap": f"{leaked:,} held-out samples are in the training data as well",
     }
     check.numbers = {
         "samples": len(dataset.train),
         "heldout": len(dataset.heldout),
         "shape": list(dataset.shape),
-        "looked_at": train.looked,
+        "inspected": train.inspected,
         "low": low,
         "high": high,
         "mean": train.mean,
-        "spread": train.spread,
-        "not_finite": train.broken + held.broken,
-        "repeated": train.repeated,
+        "std": train.std,
+        "not_finite": not_finite,
+        "duplicates": train.duplicates,
         "constant": train.constant,
         "leaked": leaked,
     }
-    if train.broken or held.broken:
+    if not_finite:
         check.failures.append(
-            f"{train.broken + held.broken:,} samples hold NaN or infinity: one in a batch makes every weight NaN."
-            " Leave them out, or mend the file that they come from."
+            f"{not_finite:,} samples contain NaN or infinity: a single one in a batch makes every weight NaN. Leave"
+            " them out, or mend the file that they come from."
         )
-    if train.broken < train.looked:
-        _judge_values(check, dataset, train, leaked)
+    if train.not_finite < train.inspected:
+        _check_values(check, dataset, train, leaked)
     if dataset.classes:
-        _judge_classes(check, dataset)
+        _check_classes(check, dataset)
     if len(dataset.train) < batch_size:
         check.warnings.append(
-            f"One batch of {batch_size:,} holds each of the {len(dataset.train):,} samples more than once: G will"
-            " learn them by heart. More data, or a smaller batch_size."
+            f"A batch of {batch_size:,} contains each of the {len(dataset.train):,} training samples more than once: G"
+            " may memorise them. Use more data, or a smaller batch_size."
         )
     return check
 
 
-def _judge_values(check: Check, dataset: Dataset, train: Survey, leaked: int) -> None:
+def _describe_defects(dataset: Dataset, train: SampleStatistics) -> str:
+    defects = [f"{train.not_finite:,} with NaN or infinity", f"{train.duplicates:,} duplicates"]
+    if len(dataset.shape) == 3:
+        defects.append(f"{train.constant:,} of a single colour")
+    inspected = f"{train.inspected:,}"
+    if train.inspected < len(dataset.train):
+        inspected += f" of {len(dataset.train):,}"
+    return f"{', '.join(defects)}; {inspected} inspected"
+
+
+def _check_values(check: Check, dataset: Dataset, train: SampleStatistics, leaked: int) -> None:
+    """Adds what is wrong with the values of the training samples."""
     low, high = train.range
-    if train.alike:
+    if train.all_equal:
         check.failures.append(
-            "All samples are the same: a GAN could learn one output only, and its variety can't be judged. Is the right"
-            " file or folder named, is dataset.samples more than 1?"
+            "All samples are the same: a GAN could learn a single output only, and its diversity cannot be measured. Is"
+            " it the right file or folder, and is dataset.samples more than 1?"
         )
-    elif train.repeated > REPEATED * train.looked:
+    elif train.duplicates > MAX_DUPLICATES * train.inspected:
         check.warnings.append(
-            f"{train.repeated / train.looked:.0%} of the samples came before: G is drawn to what comes often. Leave the"
-            " copies out, unless they are meant."
+            f"{train.duplicates / train.inspected:.0%} of the samples are duplicates: G learns to prefer frequent"
+            " samples. Remove them unless they are intended."
         )
     if dataset.bounded and (low < 0 or high > 1):
         check.failures.append(
-            f"The values go from {low:.4g} to {high:.4g}, but have to lie between 0 and 1, where G's last sigmoid ends."
-            " Rescale them: bytes, for example, are divided by 255."
+            f"The values go from {low:.4g} to {high:.4g}, but have to lie between 0 and 1, the range of G's last"
+            " sigmoid. Rescale them: bytes, for example, are divided by 255."
         )
-    elif dataset.bounded and high < DIM:
-        check.warnings.append(f"No value is above {high:.4g}, where 1 is possible: have they been scaled down twice?")
+    elif dataset.bounded and high < DIM_MAXIMUM:
+        check.warnings.append(f"No value is above {high:.4g}, where 1 is possible: were the data scaled down twice?")
     if len(dataset.shape) == 3 and train.constant:
         check.warnings.append(
-            f"{train.constant:,} images are one colour all over: empty, or broken when they were read?"
+            f"{train.constant:,} images are of a single colour: are they empty, or were they damaged when read?"
         )
-    if leaked > REPEATED * len(dataset.heldout):
+    if leaked > MAX_DUPLICATES * len(dataset.heldout):
         check.warnings.append(
-            f"{leaked:,} held-out samples are trained on as well: copies can't be told from fresh data."
+            f"{leaked:,} held-out samples are in the training data as well, so they cannot show whether G memorises."
         )
 
 
-def _judge_classes(check: Check, dataset: Dataset) -> None:
+def _check_classes(check: Check, dataset: Dataset) -> None:
+    """Adds the sizes of the classes, and warns of empty and of small ones."""
     counts = dataset.train.label_counts(len(dataset.classes))
-    few, many = int(counts.min()), int(counts.max())
-    check.facts["classes"] = f"{len(counts):,}, with {few:,} to {many:,} samples each"
-    check.numbers |= {"classes": len(counts), "smallest_class": few, "largest_class": many}
-    empty = [name for name, n in zip(dataset.classes, counts.tolist(), strict=True) if n == 0]
+    smallest = int(counts.min())
+    largest = int(counts.max())
+    check.facts["classes"] = f"{len(counts):,}, with {smallest:,} to {largest:,} samples each"
+    check.numbers |= {"classes": len(counts), "smallest_class": smallest, "largest_class": largest}
+    empty = [name for name, count in zip(dataset.classes, counts.tolist(), strict=True) if count == 0]
     if empty:
-        some = ", ".join(empty[:5]) + ", …" * (len(empty) > 5)
-        check.warnings.append(f"{len(empty):,} classes have no sample ({some}): G can't learn to make them.")
-    elif many > UNEVEN * few:
         check.warnings.append(
-            f"The largest class has {many / few:.0f} times as many samples as the smallest, which G may forget."
+            f"{len(empty):,} of {len(counts):,} classes have no sample ({first_names(empty, 5)}): G cannot learn them."
+        )
+    elif largest > MAX_IMBALANCE * smallest:
+        check.warnings.append(
+            f"The largest class has {largest / smallest:.0f} times as many samples as the smallest one, which G may"
+            " miss."
         )
 
 
-def check_generator(generator: nn.Module, fake: Tensor, z: Tensor, dataset: Dataset, train: Survey, seed: int) -> Check:
-    """Check 3: does the untrained G make output of the right form?
+def check_generator(
+    generator: nn.Module, fake: Tensor, z: Tensor, dataset: Dataset, train: SampleStatistics, seed: int
+) -> Check:
+    """Check 3: do the untrained G's samples have the right range, and do they depend on the latent vector?
 
     Args:
-        fake: its samples `(n, *shape)` for the latent vectors `z` `(n, latent_dim)`.
-        train: the survey of `dataset.train`.
+        generator: the untrained G.
+        fake: its samples `(n, *shape)`.
+        z: their latent vectors `(n, latent_dim)`.
+        dataset: the data.
+        train: the statistics of `dataset.train`.
+        seed: of the random weights that show which values G can reach.
     """
-    (low, high), (least, most) = _range(fake), train.range
-    spread = fake.double().std(0, correction=0).mean().item()
+    low, high = _range(fake)
+    data_low, data_high = train.range
+    std = fake.double().std(0, correction=0).mean().item()
     constant = bool((z == z[0]).all())
     check = Check("generator", "the untrained G")
-    answer = ", ".join(f"{value:.2f}" for value in fake[0].flatten()[:8].tolist())
-    check.facts = {
-        "shape": f"{' × '.join(map(str, fake.shape[1:]))}, as the data's",
-        "values": f"{low:.4g} to {high:.4g}" + f" over {len(fake):,} samples" * (not constant) + "; "
-        f"the data's are {least:.4g} to {most:.4g}",
-        "variety": f"the latent vector is always {z[0, 0]:.4g}, so the output is always the same"
-        if constant
-        else f"varies with z by {spread:.3g}, the data vary by {train.spread:.3g} (standard deviation over samples)",
-    }
-    if constant and fake[0].numel() <= 8:
-        check.facts["answer"] = f"to {z[0, 0]:.4g}: {answer}"
-    check.numbers = {"samples": len(fake), "low": low, "high": high, "spread": spread, "constant_latent": constant}
+    check.facts["shape"] = f"{' × '.join(map(str, fake.shape[1:]))}, like the data"
+    check.facts["values"] = f"{low:.4g} to {high:.4g}; the data: {data_low:.4g} to {data_high:.4g}"
+    if constant:
+        check.facts["variation"] = f"none: all components of the latent vector are always {z[0, 0]:.4g}"
+        if fake[0].numel() <= 8:
+            output = ", ".join(f"{value:.2f}" for value in fake[0].flatten().tolist())
+            check.facts["output"] = f"for {z[0, 0]:.4g}: {output}"
+    else:
+        check.facts["variation"] = (
+            f"standard deviation over {len(fake):,} samples {std:.3g}; that of the data {train.std:.3g}"
+        )
+    check.numbers = {"samples": len(fake), "low": low, "high": high, "std": std, "constant_latent": constant}
     if not fake.isfinite().all():
-        check.failures.append("It makes NaN or infinity before any training. Look at the network's layers.")
+        check.failures.append("It generates NaN or infinity before any training. Check the layers of the network.")
         return check
-    reach = _reach(generator, z[:BATCH], fake, seed)
-    check.numbers |= {"reach_low": reach[0], "reach_high": reach[1]}
-    short = MARGIN * (most - least)
+    reachable_low, reachable_high = _reachable_range(generator, z[:BATCH], fake, seed)
+    check.numbers |= {"reachable_low": reachable_low, "reachable_high": reachable_high}
+    tolerance = RANGE_TOLERANCE * (data_high - data_low)
     if dataset.bounded and (low < 0 or high > 1):
         check.failures.append(
-            f"Its output goes from {low:.4g} to {high:.4g}, the data lie between 0 and 1: D could tell by the range"
-            " alone. End G in a sigmoid (model.generator with bounded=true does)."
+            f"Its output goes from {low:.4g} to {high:.4g}, but the data lie between 0 and 1: D could tell them apart"
+            " by their range. End G in a sigmoid (model.generator with bounded=true does)."
         )
-    elif reach[0] > least + short or reach[1] < most - short:
+    elif reachable_low > data_low + tolerance or reachable_high < data_high - tolerance:
         check.failures.append(
-            f"It can't make values outside {reach[0]:.4g} to {reach[1]:.4g}, whatever its weights, but the data go from"
-            f" {least:.4g} to {most:.4g}. End G without sigmoid or tanh, or rescale the data."
+            f"It cannot generate values outside {reachable_low:.4g} to {reachable_high:.4g}, whatever its weights, but"
+            f" the data go from {data_low:.4g} to {data_high:.4g}. Remove the sigmoid or tanh at the end of G, or"
+            " rescale the data."
         )
-    if not constant and spread == 0:
+    if not constant and std == 0:
         check.failures.append(
-            "It makes the same output for every z: it ignores its latent vector, a collapse at birth."
+            "It generates the same sample for every z: it ignores its latent vector, a collapse before any training."
         )
-    elif not constant and spread < STIFF * train.spread:
+    elif not constant and std < MIN_VARIATION * train.std:
         check.warnings.append(
-            "It hardly varies with z, which makes a collapse likely. A normalisation (norm=layer), a larger latent_dim"
-            " or other activations (activation=leaky_relu) let z through."
+            "Its samples hardly depend on z, which makes a collapse likely. A normalisation (norm=layer), a larger"
+            " latent_dim or other activations (activation=leaky_relu) help."
         )
     return check
 
@@ -262,36 +292,62 @@ def _range(values: Tensor) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def _reach(generator: nn.Module, z: Tensor, fake: Tensor, seed: int) -> tuple[float, float]:
-    """Between which values a generator's outputs stay, whatever its weights: tried out with wild ones, on a copy."""
-    copied, random = copy.deepcopy(generator).eval(), make_generator(seed, "preflight/reach")
-    kept = [p.detach().clone() for p in copied.parameters()]
-    outputs = [fake]
-    for _ in range(8):
-        for p, own in zip(copied.parameters(), kept, strict=True):
-            p.copy_(own + 10 * torch.randn(p.shape, generator=random))
-        outputs.append(copied(z).nan_to_num(0, torch.inf, -torch.inf))
-    return min(map(_range, outputs))[0], max(high for _, high in map(_range, outputs))
+def _reachable_range(generator: nn.Module, z: Tensor, fake: Tensor, seed: int) -> tuple[float, float]:
+    """Estimates between which values G's output stays, whatever its weights.
 
+    A copy of G gets random weights of large size: an output that stays in a range even then is bounded by G's last
+    layer.
 
-def right_order(real: Tensor, fake: Tensor) -> float:
-    """The share of pairs of a real score and a fake one in which the real one is higher (ties: half), in [0, 1].
-
-    The area under the ROC curve, as Mann and Whitney count it; chance is 0.5. NaN gives NaN.
+    Args:
+        generator: stays as it is.
+        z: latent vectors `(B, latent_dim)` for the trials.
+        fake: G's samples `(n, *shape)` with its own weights, which count as well.
+        seed: of the random weights.
     """
-    if not (real.isfinite().all() and fake.isfinite().all()):
+    trial = copy.deepcopy(generator).eval()
+    rng = make_generator(seed, "preflight/reach")
+    weights = [p.detach().clone() for p in trial.parameters()]
+    low, high = _range(fake)
+    for _ in range(WEIGHT_TRIALS):
+        for parameter, weight in zip(trial.parameters(), weights, strict=True):
+            parameter.copy_(weight + WEIGHT_NOISE * torch.randn(parameter.shape, generator=rng))
+        trial_low, trial_high = _range(trial(z).nan_to_num(0, torch.inf, -torch.inf))
+        low = min(low, trial_low)
+        high = max(high, trial_high)
+    return low, high
+
+
+def auc(real_scores: Tensor, fake_scores: Tensor) -> float:
+    """Computes the area under the ROC curve: the fraction of pairs in which the real score is higher (ties: half).
+
+    Counted as by Mann and Whitney (1947); chance is 0.5.
+
+    Args:
+        real_scores, fake_scores: `(n,)` and `(m,)`.
+
+    Returns:
+        A number in [0, 1]; NaN if a score is not finite.
+    """
+    if not (real_scores.isfinite().all() and fake_scores.isfinite().all()):
         return float("nan")
-    ranked = fake.sort().values
-    below = sum(torch.searchsorted(ranked, real.contiguous(), right=right) for right in (False, True))
-    return (below.double().mean() / 2 / len(fake)).item()  # type: ignore[union-attr]
+    ranked = fake_scores.sort().values
+    real_scores = real_scores.contiguous()
+    below = torch.searchsorted(ranked, real_scores)
+    below_or_equal = torch.searchsorted(ranked, real_scores, right=True)
+    return ((below + below_or_equal).double().mean() / 2 / len(fake_scores)).item()
 
 
-def noise(n: int, train: Survey, bounded: bool, generator: torch.Generator) -> Tensor:
-    """Uniform noise `(n, *shape)`: `torch.rand` for data in [0, 1], else over the data's range at each position."""
-    drawn = torch.rand(n, *train.low.shape, generator=generator)
-    return drawn if bounded else train.low + drawn * (train.high - train.low)
+def uniform_noise(n: int, statistics: SampleStatistics, bounded: bool, generator: torch.Generator) -> Tensor:
+    """Draws uniform noise `(n, *shape)`: in [0, 1) for bounded data, else over the data's range at each position."""
+    noise = torch.rand(n, *statistics.low.shape, generator=generator)
+    if bounded:
+        return noise
+    return statistics.low + noise * (statistics.high - statistics.low)
 
 
-def joined(names: Sequence[str], most: int = 3) -> str:
-    """A few of many names."""
-    return ", ".join(names[:most]) + f" and {len(names) - most} more" * (len(names) > most)
+def first_names(names: Sequence[str], number: int = 3) -> str:
+    """Lists the first few of many names, and says how many more there are."""
+    text = ", ".join(names[:number])
+    if len(names) > number:
+        text += f" and {len(names) - number} more"
+    return text

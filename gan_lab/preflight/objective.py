@@ -1,192 +1,269 @@
-"""One step of the training, watched by its optimisers' hooks: which weights each phase reaches and moves."""
+"""Check 4 (S4): which weights each phase of one training step reaches and moves; the loss at its optimum (S10)."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lab.gan.losses import Loss
-from gan_lab.preflight.inspection import Check, joined
+from gan_lab.preflight.inspection import first_names
+from gan_lab.preflight.report import Check
 from gan_lab.training.gan_module import GANModule
 
-PLAYERS = {"D": "discriminator", "G": "generator"}
-# What each remedy of the notes takes the place of (S12).
-REMEDIES = {"loss": "MSE", "activation": "Sigmoid", "optim": "SGD", "norm": "NoNorm"}
+# Prefixes of parameter names in GANModule.
+NETWORKS = {"D": "discriminator", "G": "generator"}
+# The parts of the book's first GAN, which the notes replace by remedies (S12).
+FIRST_RECIPE = {"loss": "MSE", "activation": "Sigmoid", "optim": "SGD", "norm": "NoNorm"}
+TOLERANCE = 1e-5  # of a loss at its optimum
 
 
 @dataclass
 class Update:
-    """What one step of an optimiser saw and did.
+    """What one optimizer step saw and changed.
 
     Attributes:
-        player: whose optimiser it was, "D" or "G".
-        gradients: per weight tensor the largest gradient, absolute; None where there was none.
-        moved: the weight tensors that it changed.
+        network: whose optimizer it was, "D" or "G".
+        gradients: the largest absolute gradient in each weight tensor of both networks; None without gradient.
+        moved: the names of the weight tensors that the step changed.
     """
 
-    player: str
+    network: str
     gradients: dict[str, float | None]
     moved: set[str]
 
 
-class OptimizerProbe:
-    """Watches a module's optimisers: hooks tell what is there before each of their steps, and what has changed."""
+class OptimizerProbe(pl.Callback):
+    """Records every optimizer step, by hooks before and after it.
 
-    def __init__(self, module: GANModule):
-        self.module, self.updates = module, list[Update]()
-        self._before: dict[str, Tensor] = {}
-        module.optim_d, module.optim_g = self._watched(module.optim_d, "D"), self._watched(module.optim_g, "G")
+    Attributes:
+        updates: in the order of the steps.
+    """
 
-    def _watched(self, make: Callable[..., Optimizer], player: str) -> Callable[[Iterable[nn.Parameter]], Optimizer]:
-        def made(parameters: Iterable[nn.Parameter]) -> Optimizer:
-            optimiser = make(parameters)
-            optimiser.register_step_pre_hook(lambda *_: self._look_before(player))
-            optimiser.register_step_post_hook(lambda *_: self._look_behind())
-            return optimiser
+    def __init__(self) -> None:
+        self.updates: list[Update] = []
+        self._weights: dict[str, Tensor] = {}
 
-        return made
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        for network, optimizer in zip(NETWORKS, trainer.optimizers, strict=True):
+            optimizer.register_step_pre_hook(self._before_step(module, network))
+            optimizer.register_step_post_hook(self._after_step(module))
 
-    def _look_before(self, player: str) -> None:
-        named = dict(self.module.named_parameters(remove_duplicate=False))
-        gradients = {name: None if p.grad is None else p.grad.abs().max().item() for name, p in named.items()}
-        self._before = {name: p.detach().clone() for name, p in named.items()}
-        self.updates.append(Update(player, gradients, set()))
+    def _before_step(self, module: nn.Module, network: str) -> Callable[[Optimizer, Any, Any], None]:
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            gradients: dict[str, float | None] = {}
+            # A weight that D and G share has two names, and both are needed.
+            for name, parameter in module.named_parameters(remove_duplicate=False):
+                gradients[name] = None if parameter.grad is None else parameter.grad.abs().max().item()
+                self._weights[name] = parameter.detach().clone()
+            self.updates.append(Update(network, gradients, set()))
 
-    def _look_behind(self) -> None:
-        now = dict(self.module.named_parameters(remove_duplicate=False))
-        self.updates[-1].moved = {name for name, p in self._before.items() if not torch.equal(p, now[name])}
+        return hook
+
+    def _after_step(self, module: nn.Module) -> Callable[[Optimizer, Any, Any], None]:
+        def hook(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+            for name, parameter in module.named_parameters(remove_duplicate=False):
+                if not torch.equal(self._weights[name], parameter):
+                    self.updates[-1].moved.add(name)
+
+        return hook
 
 
 def phases(module: GANModule) -> list[tuple[str, str]]:
-    """The updates of a step in order: a phase's name, and the player whose turn it is."""
-    of_d = ["(1+2) D on real and fakes"] if module.joint else ["(1) D on real", "(2) D on fakes"]
-    turns = [(f"{name}{_turn(n)}", "D") for n in range(module.n_critic) for name in of_d]
-    return [*turns, *((f"(3) G{_turn(n)}", "G") for n in range(module.n_generator))]
+    """Returns the updates of one step in order: the phase's name, and the network it trains, "D" or "G"."""
+    d_phases = ["(1+2) D on real and fakes"] if module.joint else ["(1) D on real", "(2) D on fakes"]
+    updates = []
+    for turn in range(module.n_critic):
+        updates += [(f"{phase}{_turn_suffix(turn)}", "D") for phase in d_phases]
+    for turn in range(module.n_generator):
+        updates.append((f"(3) G{_turn_suffix(turn)}", "G"))
+    return updates
 
 
-def _turn(n: int) -> str:
-    return f", turn {n + 1}" if n else ""
+def _turn_suffix(turn: int) -> str:
+    return f", turn {turn + 1}" if turn else ""
 
 
-def check_objective(module: GANModule, updates: list[Update], trouble: str | None, parts: dict[str, str]) -> Check:
-    """Judges what a `Witness` saw of one step (S4), the loss at its ideal (S10), and lists the remedies (S12).
+class _Finding(NamedTuple):
+    severity: Literal["failure", "warning"]
+    text: str
+
+
+def check_objective(module: GANModule, updates: list[Update], problem: str | None, parts: dict[str, str]) -> Check:
+    """Check 4: does each phase train its own network only, and does the loss have its stated optimum?
 
     Args:
-        trouble: what ended the step early, if something did.
-        parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
+        module: the GAN that played one step.
+        updates: what an `OptimizerProbe` recorded.
+        problem: what stopped the step, if anything did.
+        parts: the class that is chosen in each configuration group, e.g. `{"loss": "BCE", …}`.
     """
     check = Check("objective", "the objective, in one step of the training")
-    if trouble:
-        check.failures.append(trouble)
-    _judge_owners(check, module)
-    wrong: dict[str, tuple[list[str], list[str]]] = {}  # what: where it belongs, in which phases it was seen
-    for (phase, player), update in zip(phases(module), updates, strict=False):
-        level_free = module.joint and player == "D" and module.loss.d_output_at_optimum is None
-        for told, what in _judge_update(check, phase, player, update, level_free):
-            wrong.setdefault(what, (told, []))[1].append(phase)
-    for what, (told, seen) in wrong.items():
-        told.append(f"In {' and '.join(seen)}, {what}")
-    _judge_loss(check, module.loss)
-    in_force = [f"{parts[group]} for {plain}" for group, plain in REMEDIES.items() if parts.get(group) != plain]
-    without = [plain for group, plain in REMEDIES.items() if parts.get(group) == plain]
-    shown = ", ".join(in_force).replace("for NoNorm", "for no normalisation") or "none"
-    rest = ", ".join(without).replace("NoNorm", "no normalisation")
-    check.facts["remedies"] = f"in force: {shown}" + (f"; as in the first recipe: {rest}" if rest else "")
-    check.numbers["remedies"] = {group: parts.get(group) for group in REMEDIES}
+    if problem:
+        check.failures.append(problem)
+    _check_shared_weights(check, module)
+    phases_by_finding: dict[_Finding, list[str]] = {}
+    for (phase, network), update in zip(phases(module), updates, strict=False):
+        # Paired losses only see differences of scores, so what shifts all scores of D alike has no gradient.
+        level_is_arbitrary = module.joint and network == "D" and module.loss.d_output_at_optimum is None
+        for finding in _check_update(check, phase, network, update, level_is_arbitrary):
+            phases_by_finding.setdefault(finding, []).append(phase)
+    for finding, finding_phases in phases_by_finding.items():
+        messages = check.failures if finding.severity == "failure" else check.warnings
+        messages.append(f"In {' and '.join(finding_phases)}, {finding.text}")
+    check_optimum(check, module.loss)
+    _describe_remedies(check, parts)
     return check
 
 
-def _judge_owners(check: Check, module: GANModule) -> None:
-    networks = {player: dict(getattr(module, name).named_parameters()) for player, name in PLAYERS.items()}
-    of_g = {id(p): name for name, p in networks["G"].items()}
-    shared = [f"D's {name} is G's {of_g[id(p)]}" for name, p in networks["D"].items() if id(p) in of_g]
+def _describe_remedies(check: Check, parts: dict[str, str]) -> None:
+    """Lists which parts of the first recipe are replaced by remedies, and which are not."""
+    replaced = []
+    unchanged = []
+    for group, original in FIRST_RECIPE.items():
+        name = "no normalisation" if original == "NoNorm" else original
+        if parts.get(group) == original:
+            unchanged.append(name)
+        else:
+            replaced.append(f"{parts[group]} instead of {name}")
+    text = ", ".join(replaced) or "none"
+    if unchanged:
+        text += f"; as in the book's first GAN: {', '.join(unchanged)}"
+    check.facts["remedies"] = text
+    check.numbers["remedies"] = {group: parts.get(group) for group in FIRST_RECIPE}
+
+
+def _check_shared_weights(check: Check, module: GANModule) -> None:
+    """Counts the weights of both networks, and fails if a weight belongs to both."""
+    d_weights = dict(module.discriminator.named_parameters())
+    g_weights = dict(module.generator.named_parameters())
+    g_names = {id(parameter): name for name, parameter in g_weights.items()}
+    shared = [f"D's {name} is G's {g_names[id(p)]}" for name, p in d_weights.items() if id(p) in g_names]
     if shared:
         check.failures.append(
-            f"D and G share weights ({joined(shared)}): each undoes what the other learns. Give each its own layers."
+            f"D and G share weights ({first_names(shared)}): each of them undoes what the other learns. Give each of"
+            " them layers of its own."
         )
-    sizes = {player: sum(p.numel() for p in own.values()) for player, own in networks.items()}
-    told = ", ".join(f"{player} {sizes[player]:,} in {len(own)} tensors" for player, own in networks.items())
-    check.facts["weights"] = f"{told}; {len(shared) or 'none'} shared"
-    check.numbers |= {"weights": sizes, "tensors": {p: len(own) for p, own in networks.items()}, "shared": len(shared)}
+    sizes = {}
+    tensors = {}
+    counts = []
+    for network, weights in (("D", d_weights), ("G", g_weights)):
+        sizes[network] = sum(parameter.numel() for parameter in weights.values())
+        tensors[network] = len(weights)
+        counts.append(f"{network} {sizes[network]:,} in {len(weights)} tensors")
+    check.facts["weights"] = f"{', '.join(counts)}; {len(shared) or 'none'} shared"
+    check.numbers |= {"weights": sizes, "tensors": tensors, "shared": len(shared)}
 
 
-def _judge_update(
-    check: Check, phase: str, player: str, update: Update, level_free: bool
-) -> Iterator[tuple[list[str], str]]:
-    """One optimiser step: the player's weights have a gradient and move, the other's have none and stay.
-
-    Gives what is wrong, and to which of the check's lists it belongs.
+def _check_update(check: Check, phase: str, network: str, update: Update, level_is_arbitrary: bool) -> list[_Finding]:
+    """Checks one optimizer step: the trained network's weights have gradients and move, the other network's do not.
 
     Args:
-        level_free: whether the level of D's scores cancels out, and with it the gradient of what only shifts them.
+        check: gets facts and numbers.
+        phase: its name.
+        network: the network that this phase trains, "D" or "G".
+        update: what its optimizer step saw and changed.
+        level_is_arbitrary: whether adding a constant to all of D's scores changes nothing; then biases that only do so
+            have the gradient 0.
+
+    Returns:
+        What is wrong.
     """
-    other = "G" if player == "D" else "D"
-    mine, theirs = (
-        {name: size for name, size in update.gradients.items() if name.startswith(f"{PLAYERS[each]}.")}
-        for each in (player, other)
-    )
-    without = [name for name, size in mine.items() if size is None]
-    zero = [name for name, size in mine.items() if size == 0]
-    reached = len(mine) - len(without) - len(zero)
-    dead = [name for name in zero if not (level_free and name.endswith("bias"))]
-    leaked = [name for name, size in theirs.items() if size is not None]
-    moved = [sum(name in update.moved for name in names) for names in (mine, theirs)]
+    other = "G" if network == "D" else "D"
+    trained = _gradients_of(network, update)
+    frozen = _gradients_of(other, update)
+    without_gradient = [name for name, size in trained.items() if size is None]
+    zero = [name for name, size in trained.items() if size == 0]
+    reached = len(trained) - len(without_gradient) - len(zero)
+    leaked = [name for name, size in frozen.items() if size is not None]
+    moved = sum(name in update.moved for name in trained)
+    other_moved = sum(name in update.moved for name in frozen)
     check.facts[phase] = (
-        f"gradients reach {reached} of {len(mine)} tensors of {player}, {len(leaked)} of {len(theirs)} of {other}; "
-        f"moved: {moved[0]} of {player}, {moved[1]} of {other}"
+        f"gradients reach {reached} of {len(trained)} tensors of {network}, {len(leaked)} of {len(frozen)} of {other}; "
+        f"moved: {moved} of {network}, {other_moved} of {other}"
     )
-    row = {"reached": reached, "of": len(mine), "leaked": len(leaked), "moved": moved[0], "moved_other": moved[1]}
-    check.numbers.setdefault("phases", {})[phase] = row
-    if update.player != player:
-        yield check.failures, f"{update.player}'s optimiser steps in the place of {player}'s."
+    check.numbers.setdefault("phases", {})[phase] = {
+        "reached": reached,
+        "tensors": len(trained),
+        "leaked": len(leaked),
+        "moved": moved,
+        "other_moved": other_moved,
+    }
+    findings = []
+    if level_is_arbitrary:
+        zero = [name for name in zero if not name.endswith("bias")]
+    if update.network != network:
+        findings.append(_Finding("failure", f"{update.network}'s optimizer is called instead of {network}'s."))
     elif reached == 0:
-        why = "D's answer doesn't depend on what G makes" if player == "G" else "D's error doesn't depend on them"
-        yield (
-            check.failures,
-            f"no weight of {player} gets a gradient: {why}. Does D's forward use its input, is anything detached?",
+        cause = "D's loss doesn't depend on them"
+        if network == "G":
+            cause = "D's output doesn't depend on what G generates"
+        text = f"no weight of {network} has a gradient: {cause}. Does D's forward use its input, is anything detached?"
+        findings.append(_Finding("failure", text))
+    elif without_gradient:
+        text = f"{first_names(without_gradient)} have no gradient and will never be trained: is the layer used?"
+        findings.append(_Finding("failure", text))
+    elif zero:
+        text = (
+            f"all gradients of {first_names(zero)} are 0: the units are dead or saturated. If that stays so, other"
+            " activations help (activation=leaky_relu)."
         )
-    elif without:
-        yield check.failures, f"{joined(without)} get no gradient and will never learn: is the layer used?"
-    elif dead:
-        yield (
-            check.warnings,
-            f"the gradient of {joined(dead)} is 0 all over: dead or saturated units. If that stays, other activations"
-            " help (activation=leaky_relu).",
+        findings.append(_Finding("warning", text))
+    if reached and not moved:
+        text = (
+            f"no weight of {network} moves although it has gradients: is its learning rate 0? Set optim.lr (or"
+            f" optim_{network.lower()}.lr) above 0, for example optim.lr=0.0005."
         )
-    if reached and not moved[0]:
-        yield (
-            check.failures,
-            f"no weight of {player} moves, although gradients are there: is its learning rate 0? Set optim.lr (or"
-            f" optim_{player.lower()}.lr) above 0, for example optim.lr=0.0005.",
-        )
-    if leaked or moved[1]:
-        names = joined(leaked) or f"{moved[1]} tensors moved"
-        yield check.failures, f"{other}, whose turn it isn't, is reached as well ({names}): each has its turn alone."
+        findings.append(_Finding("failure", text))
+    if leaked or other_moved:
+        names = first_names(leaked) or f"{other_moved} tensors moved"
+        text = f"the update also reaches {other}, which must stay as it is in this phase ({names})."
+        findings.append(_Finding("failure", text))
+    return findings
 
 
-def _judge_loss(check: Check, loss: Loss) -> None:
-    """Where D can't tell real from fake, all terms have the values that the loss states as ideal.
+def _gradients_of(network: str, update: Update) -> dict[str, float | None]:
+    """Returns the entries of `update.gradients` that belong to one network."""
+    prefix = f"{NETWORKS[network]}."
+    return {name: size for name, size in update.gradients.items() if name.startswith(prefix)}
 
-    Then D gives every sample the same score, the one that costs it least.
+
+def check_optimum(check: Check, loss: Loss) -> None:
+    """Checks that the loss has its stated values where D cannot tell real from fake.
+
+    D then gives real samples and fakes the same score, the one with the smallest loss for D; it is searched on a grid.
+
+    Args:
+        check: gets facts, numbers and failures.
+        loss: any loss.
     """
-    scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # as many batches of one sample
-    terms = torch.stack([*loss.d(scores, scores), loss.g(scores, scores), loss.d_output(scores)])[..., 0]
-    d_real, d_fake, g, answer = terms[:, (terms[0] + terms[1]).argmin()].tolist()
-    ideal, ideal_g = loss.loss_at_optimum, loss.g_loss_at_optimum
-    check.numbers |= {"answer": answer, "d_real": d_real, "d_fake": d_fake, "g": g}
-    check.numbers |= {"equilibrium": ideal, "equilibrium_g": ideal_g}
-    if ideal is None or ideal_g is None:
-        check.facts["ideal loss"] = "this loss has none: its value doesn't tell how well D and G are matched"
+    scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # 801 batches of one sample
+    d_terms = loss.d(scores, scores)
+    terms = torch.stack([*d_terms, loss.g(scores, scores), loss.d_output(scores)])[..., 0]  # (4, 801)
+    best = (terms[0] + terms[1]).argmin()
+    d_real, d_fake, g, d_output = terms[:, best].tolist()
+    stated_d = loss.loss_at_optimum
+    stated_g = loss.g_loss_at_optimum
+    check.numbers |= {"d_output": d_output, "d_real": d_real, "d_fake": d_fake, "g": g}
+    check.numbers |= {"equilibrium": stated_d, "equilibrium_g": stated_g}
+    if stated_d is None or stated_g is None:
+        check.facts["optimum"] = "this loss has none: its value doesn't show how well D and G are matched"
         return
-    neutral = answer if loss.d_output_at_optimum is None else loss.d_output_at_optimum  # a level of its own, or any
-    where = "at any equal scores" if loss.d_output_at_optimum is None else f"at D = {answer:.4g}"
-    found = f"{d_real:.4f} on real, {d_fake:.4f} on fakes, {g:.4f} for G"
-    stated = f"{ideal:.4f} for D, {ideal_g:.4f} for G"
-    check.facts["ideal loss"] = f"{where} it is {found}; stated as ideal: {stated}"
-    if max(abs(d_real - ideal), abs(d_fake - ideal), abs(g - ideal_g), abs(answer - neutral)) > 1e-5:
+    errors = [abs(d_real - stated_d), abs(d_fake - stated_d), abs(g - stated_g)]
+    where = "for any equal scores"
+    stated = f"{stated_d:.4f} for D, {stated_g:.4f} for G"
+    stated_where = ""
+    if loss.d_output_at_optimum is not None:
+        errors.append(abs(d_output - loss.d_output_at_optimum))
+        where = f"at D = {d_output:.4g}"
+        stated_where = f" (at D = {loss.d_output_at_optimum:.4g})"
+    values = f"{d_real:.4f} on real, {d_fake:.4f} on fakes, {g:.4f} for G"
+    check.facts["optimum"] = f"{where} the loss is {values}; it states {stated}"
+    if max(errors) > TOLERANCE:
         check.failures.append(
-            f"Where D can't tell real from fake ({where}), the loss is {found}, but it states {stated} as ideal"
-            f"{'' if loss.d_output_at_optimum is None else f' (at D = {neutral:.4g})'}: its charts would show a wrong line."
+            f"Where D cannot tell real from fake ({where}), the loss is {values}, but it states {stated} as its"
+            f" optimum{stated_where}: the charts would show a wrong line."
         )

@@ -1,0 +1,189 @@
+"""Check 2 (S7): whether a fresh D learns to separate real samples from uniform noise.
+
+D is trained by the training's own step, with noise instead of G's samples.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from gan_lab.assembly.build import DryRun
+from gan_lab.core.rng import make_generator
+from gan_lab.data.dataset import choose
+from gan_lab.preflight import figures
+from gan_lab.preflight.inspection import SampleStatistics, auc, uniform_noise
+from gan_lab.preflight.report import Check, CheckResult
+from gan_lab.preflight.trial import play_steps, trainable_module
+from gan_lab.training.callbacks.progress import Progress
+from gan_lab.training.gan_module import GANModule
+
+# For how long D is trained. These numbers and the thresholds below are this project's own choice.
+MIN_STEPS = 300
+MAX_STEPS = 3_000
+MIN_SAMPLES = 10_000  # with small batches D may train for more steps, until it has seen so many samples (the book's)
+TEST_EVERY = 100
+TEST_SAMPLES = 1_000  # of each kind
+
+# D's training ends early when both are reached.
+CLEAR_AUC = 0.95
+CLEAR_GAP = 0.25  # between the mean outputs on real samples and on noise, where outputs are probabilities
+
+# Below them the check warns, or fails; chance is 0.5.
+WARNING_AUC = 0.75
+FAILURE_AUC = 0.6
+
+PROGRESS_COLUMNS = {"on real": "loss/d_real", "on noise": "loss/d_fake"}
+ADVICE = "a larger optim.lr, optim=adam, or a wider model.discriminator"
+
+
+class NoiseGenerator(nn.Module):
+    """Stands in for G: gives uniform noise, whatever the latent vectors.
+
+    Its only weight has no effect; phase 3 needs something to train.
+    """
+
+    def __init__(self, statistics: SampleStatistics, bounded: bool, seed: int):
+        super().__init__()
+        self.statistics = statistics
+        self.bounded = bounded
+        self.rng = make_generator(seed, "preflight/noise")
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Draws noise `(B, *shape)` for latent vectors `(B, latent_dim)`."""
+        return uniform_noise(len(z), self.statistics, self.bounded, self.rng).to(z.device) + 0 * self.weight
+
+
+class DiscriminatorProbe(pl.Callback):
+    """Records D's losses in every step, and stops the training when D clearly separates real samples from noise.
+
+    Args:
+        real, noise: test samples `(n, *shape)`, on which D is not trained.
+        labels: the classes `(n,)` of a conditional GAN's test samples, the same for both kinds.
+
+    Attributes:
+        rows: the log's row of each step.
+    """
+
+    def __init__(self, real: Tensor, noise: Tensor, labels: Tensor | None = None):
+        self.real = real
+        self.noise = noise
+        self.labels = labels
+        self.rows: list[dict[str, float]] = []
+        self._initial_weights: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+        self._initial_weights = {name: p.detach().clone() for name, p in module.discriminator.named_parameters()}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+        self.rows.append(module.last_row)
+        if module.step >= MIN_STEPS and module.step % TEST_EVERY == 0:
+            real_outputs, noise_outputs, test_auc = self.test(module)
+            clear = test_auc >= CLEAR_AUC
+            if module.loss.d_output_is_probability:
+                clear = clear and bool(real_outputs.mean() - noise_outputs.mean() >= CLEAR_GAP)
+            trainer.should_stop = clear or self.moved_tensors(module) == 0
+
+    def moved_tensors(self, module: GANModule) -> int:
+        """Returns how many of D's weight tensors have changed since the start of the training."""
+        weights = dict(module.discriminator.named_parameters())
+        return sum(not torch.equal(p.cpu(), weights[name].cpu()) for name, p in self._initial_weights.items())
+
+    @torch.no_grad()
+    def test(self, module: GANModule) -> tuple[Tensor, Tensor, float]:
+        """Returns D's outputs on the real test samples `(n,)` and on the noise `(n,)`, and the AUC of its scores.
+
+        The batches are all real or all noise, as in training, where batch normalisation sees the same.
+        """
+        real_scores = module.scores(self.real, self.labels).float().cpu()
+        noise_scores = module.scores(self.noise, self.labels).float().cpu()
+        return module.loss.d_output(real_scores), module.loss.d_output(noise_scores), auc(real_scores, noise_scores)
+
+
+def check_separation(dry_run: DryRun, statistics: SampleStatistics) -> CheckResult:
+    """Trains D on real samples and noise, and tests it on held-out samples and fresh noise.
+
+    Args:
+        dry_run: builds and trains the GAN.
+        statistics: those of the training data.
+    """
+    dataset = dry_run.dataset
+    seed = dry_run.seed
+    check = Check("noise", "D against noise")
+    module = trainable_module(dry_run)
+    indices = choose(dataset.heldout, TEST_SAMPLES, make_generator(seed, "preflight/heldout"))
+    real = dataset.heldout[indices]
+    labels = dataset.heldout.labels_of(indices) if module.classes else None
+    noise = uniform_noise(len(real), statistics, dataset.bounded, make_generator(seed, "preflight/heldout noise"))
+    probe = DiscriminatorProbe(real, noise, labels)
+    module.generator = NoiseGenerator(statistics, dataset.bounded, seed)
+
+    real_before, noise_before, _ = probe.test(module)
+    max_steps = max(MAX_STEPS, MIN_SAMPLES // dry_run.batch_size)
+    progress = Progress(f"{check.title}, at most", PROGRESS_COLUMNS)
+    problem = play_steps(dry_run, module, max_steps, probe, progress)
+    real_after, noise_after, test_auc = probe.test(module)
+
+    steps = len(probe.rows)
+    moved = probe.moved_tensors(module)
+    kind_of_noise = "torch.rand, 0 to 1" if dataset.bounded else "uniform over the data's range"
+    check.numbers = {
+        "steps": steps,
+        "samples": len(real),
+        "auc": test_auc,
+        "tensors_moved": moved,
+        "real_before": real_before.mean().item(),
+        "noise_before": noise_before.mean().item(),
+        "real_after": real_after.mean().item(),
+        "noise_after": noise_after.mean().item(),
+    }
+    numbers = check.numbers
+    check.facts = {
+        "training": f"{steps:,} steps with batch_size {dry_run.batch_size}, on real samples and noise: {kind_of_noise}",
+        "on real": f"{numbers['real_before']:.3f} → {numbers['real_after']:.3f}, D's mean output on {len(real):,} "
+        "held-out samples",
+        "on noise": f"{numbers['noise_before']:.3f} → {numbers['noise_after']:.3f}, on {len(noise):,} samples of noise",
+        "separation": f"{test_auc:.1%} of the pairs of a real sample and noise are in the right order (chance: 50%)",
+    }
+    constant = bool(torch.cat([real_after, noise_after]).unique().numel() == 1)
+    _evaluate(check, problem, moved, test_auc, constant)
+    figure = figures.discriminator_against_noise(
+        probe.rows, [(real_before, noise_before), (real_after, noise_after)], module.loss, kind_of_noise
+    )
+    return check, figure
+
+
+def _evaluate(check: Check, problem: str | None, moved: int, test_auc: float, constant: bool) -> None:
+    """Adds a failure or a warning: the first cause that applies, for it explains the others.
+
+    Args:
+        check: gets the failure or warning.
+        problem: what stopped D's training, if anything did.
+        moved: how many of D's weight tensors changed.
+        test_auc: the AUC after the training, or NaN.
+        constant: whether D's outputs are all the same.
+    """
+    if problem:
+        check.failures.append(problem)
+    elif moved == 0:
+        check.failures.append(
+            "No weight of D has changed: it learns nothing. Is the learning rate 0? Set optim.lr (or optim_d.lr) above"
+            " 0, for example optim.lr=0.0005."
+        )
+    elif constant:
+        check.failures.append(
+            "D gives every sample the same output, real or noise: it ignores its input. Does its forward use it, or"
+            " does a layer remove it?"
+        )
+    elif not test_auc >= FAILURE_AUC:  # also if it is NaN
+        check.failures.append(
+            f"D cannot separate real samples from noise ({test_auc:.0%} of the pairs in the right order), so G could"
+            f" learn nothing from it. It learns too slowly or is too small: try {ADVICE}."
+        )
+    elif test_auc < WARNING_AUC:
+        check.warnings.append(
+            f"D hardly separates real samples from noise ({test_auc:.0%} of the pairs in the right order), so G will"
+            f" learn little from it. What helps: {ADVICE}."
+        )
