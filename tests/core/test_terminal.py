@@ -36,7 +36,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable, say
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import plain_powers
-from gan_lab.preflight.inspection import Check
+from gan_lab.preflight import Check
 from gan_lab.training.callbacks.loggers import MetricsTable, TensorBoard, read_table
 
 FORMULA = "=cmd|' /C calc'!A0"

@@ -7,9 +7,8 @@ import torch
 from matplotlib.figure import Figure
 
 from gan_lab.gan.losses import BCE, LSGAN, MSE, Hinge, Relativistic, RelativisticAverage, Saturating, Wasserstein
-from gan_lab.preflight import previews
-from gan_lab.preflight.inspection import Check
-from gan_lab.preflight.objective import _judge_loss
+from gan_lab.preflight import Check, figures
+from gan_lab.preflight.objective import check_optimum
 
 LN2, LN3, LN4 = math.log(2), math.log(3), math.log(4)
 SCORES = torch.tensor([LN3, -LN4])  # probabilities 3/4 and 1/5
@@ -178,19 +177,19 @@ def test_only_mse_is_bounded():
 
 
 @pytest.mark.parametrize("loss", SINGLE + PAIRED, ids=lambda loss: type(loss).__name__)
-def test_the_preflight_judges_and_draws_every_loss(loss):
+def test_the_preflight_checks_and_draws_every_loss(loss):
     check = Check("objective", "the loss")
-    _judge_loss(check, loss)
+    check_optimum(check, loss)
     assert not check.failures
-    assert check.facts["ideal loss"].startswith(
+    assert check.facts["optimum"].startswith(
         "this loss has none"
         if loss.loss_at_optimum is None
         else "at D = 0.5"
         if not loss.paired
-        else "at any equal scores"
+        else "for any equal scores"
     )
     axes = Figure().subplots()
-    previews._loss_over_answers(axes, loss)
+    figures.draw_loss(axes, loss)
     curves = [line.get_ydata() for line in axes.get_lines()]
     if loss.paired:  # in the middle both scores are 0
         assert curves[0][100] == pytest.approx(2 * loss.loss_at_optimum)
@@ -202,7 +201,7 @@ class Misstated(Relativistic):
     g_loss_at_optimum = 0.5
 
 
-def test_the_preflight_finds_an_ideal_that_is_none():
+def test_the_preflight_finds_a_misstated_optimum():
     check = Check("objective", "the loss")
-    _judge_loss(check, Misstated())
+    check_optimum(check, Misstated())
     assert "0.6931 for G, but it states 0.3466 for D, 0.5000 for G" in check.failures[0]
