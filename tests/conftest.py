@@ -172,8 +172,8 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
         part = Part(pixels, torch.arange(30) % 10)
         return Dataset(part, part, classes=list("0123456789"))
 
-    monkeypatch.setattr(images, "_mnist_like", lambda *_: few(1, 28, 28))
-    monkeypatch.setattr(color, "_cifar_like", lambda *_: few(3, 32, 32))
+    monkeypatch.setattr(images, "mnist_like", lambda *_: few(1, 28, 28))
+    monkeypatch.setattr(color, "cifar_like", lambda *_: few(3, 32, 32))
     for path, side in ((LITTLE, 8), (FACES, 50)):
         if not path.is_file():
             pack(path, np.random.default_rng(0).integers(256, size=(30, side, side, 3), dtype=np.uint8))

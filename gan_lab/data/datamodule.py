@@ -1,4 +1,4 @@
-"""How data reach the training: an endless stream in which every step's batch is known beforehand."""
+"""Brings data to the training: a stream of batches in which each step's batch follows from seed and step only."""
 
 import math
 import signal
@@ -10,32 +10,46 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
-from gan_lab.data.dataset import SHUFFLED, Dataset, Samples
+from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, Samples
 
-StepBlock = Tensor | tuple[Tensor, Tensor]  # (S, …, B, *shape): the batches of some steps; with classes (S, …, B)
+# The batches of S steps: (S · n_critic, …, B, *shape) float32; with class labels also (S · n_critic, …, B) int64.
+StepBlock = Tensor | tuple[Tensor, Tensor]
+# Which steps a block has: it comes after the first number of steps, and has as many as the second one.
+Span = tuple[int, int]
 
-CHUNK = 20  # steps a chunk at most: spreads Lightning's cost per training_step over this many steps
-LARGE = 2**22  # bytes of a chunk beyond which it has fewer
+# Lightning calls training_step once a block, so that its cost is shared by so many steps;
+MAX_BLOCK_STEPS = 20
+# but a block is kept in memory, so one of large samples has fewer steps.
+MAX_BLOCK_BYTES = 2**22
+FLOAT32_BYTES = 4
 
 
 class BatchStream:
-    """The batches of steps start + 1 … steps, in chunks `(S, B, *shape)` of a few steps each; of several replicas
-    `(S, K, B, *shape)`, where member i sees what the stream of `seed + i` gives.
+    """The batches of the steps start + 1 … steps, in blocks of a few steps.
 
-    Epoch after epoch goes through the data in a new random order; a batch may span two epochs. Data of more than
-    `SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on nothing but seed and step: a
-    stream that starts in the middle gives what the whole one gives there.
+    Each epoch goes through the data in a new random order, and a batch may span two epochs. Data of more than
+    `MAX_SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on seed and step only: a
+    stream that starts in the middle gives the same batches as one from the beginning.
+
+    With K replicas an axis K stands in the place of `…`: member i sees what the stream of `seed + i` gives.
 
     Args:
-        marks: a chunk ends at every multiple of each of these, so that what happens every so many steps sees exactly
-            that step.
-        workers: so many processes read ahead; the batches are the same.
-        share: which of each batch's samples are given, where several processes train together.
-        n_critic: a step takes so many batches: chunks are `(S · n_critic, …, B, *shape)`.
-        labels: of the same samples: with each chunk come their classes, `(S · n_critic, …, B)` int64.
+        part: the samples.
+        batch_size: B.
+        seed: of the order, ≥ 0.
+        steps: the last step.
+        start: how many steps were done before.
+        boundaries: a block ends at every multiple of each of these numbers, so that what happens every so many steps
+            happens exactly after its step.
+        workers: number of processes that read ahead; the batches don't depend on it.
+        replicas: K.
+        rank_slice: which samples of each batch are given, where several processes train together.
+        n_critic: batches that a step takes.
+        labels: the part that gives the class labels of the same samples; None: blocks have no labels.
     """
 
     def __init__(
@@ -48,79 +62,147 @@ class BatchStream:
         boundaries: Sequence[int] = (),
         workers: int = 0,
         replicas: int = 1,
-        share: slice = slice(None),
+        rank_slice: slice = slice(None),
         n_critic: int = 1,
         labels: Samples | None = None,
     ):
-        self.part, self.batch_size = part, batch_size
+        self.part = part
+        self.batch_size = batch_size
         self.seeds = range(seed, seed + replicas)
-        self.steps, self.start, self.boundaries, self.workers = steps, start, boundaries, workers
-        self.share, self.n_critic, self.labels = share, n_critic, labels
-        self._orders: dict[int, Tensor] = {}
+        self.steps = steps
+        self.start = start
+        self.boundaries = boundaries
+        self.workers = workers
+        self.rank_slice = rank_slice
+        self.n_critic = n_critic
+        self.labels = labels
+        self._orders: dict[int, Tensor] = {}  # by epoch; see `_order`
 
     def __iter__(self) -> Iterator[StepBlock]:
         if not self.workers:
-            yield from map(self.__getitem__, self.spans())
+            for span in self.spans():
+                yield self.block(span)
             return
-        ahead: DataLoader[StepBlock] = DataLoader(
-            self,  # type: ignore[arg-type]
-            batch_size=None,
+        loader: DataLoader[StepBlock | LabError] = DataLoader(
+            _WorkerBlocks(self),
+            batch_size=None,  # a block is a batch of batches already
             sampler=self.spans(),
             num_workers=self.workers,
-            worker_init_fn=_usual_signals,
-            generator=torch.Generator(),  # else it draws from the global stream
+            collate_fn=_unchanged,
+            worker_init_fn=_set_worker_signals,
+            # Without a generator of its own, the loader would draw its workers' seeds from the global one.
+            generator=torch.Generator(),
         )
-        try:
-            yield from ahead
-        except LabError as error:  # torch puts the worker's traceback before the message
-            kind = type(error)
-            raise kind(str(error).partition(f"{kind.__module__}.{kind.__name__}: ")[2].strip()) from error
+        for item in loader:
+            if isinstance(item, LabError):
+                raise item
+            yield item
 
-    def __getitem__(self, span: tuple[int, int]) -> StepBlock:
-        """The chunk of so many steps after a step."""
-        step, size = (steps * self.n_critic for steps in span)
+    def block(self, span: Span) -> StepBlock:
+        """Returns the batches of the given steps; see `StepBlock`."""
+        start, steps = span
+        batches = steps * self.n_critic
         replica_dims = (len(self.seeds),) if len(self.seeds) > 1 else ()
-        own = self.indices(step, size).view(size, *replica_dims, self.batch_size)[..., self.share]
-        samples = self.part[own.flatten()].unflatten(0, own.shape)
-        return samples if self.labels is None else (samples, self.labels.labels_of(own.flatten()).view(own.shape))
+        indices = self.indices(start * self.n_critic, batches)
+        indices = indices.view(batches, *replica_dims, self.batch_size)[..., self.rank_slice]
+        flat_indices = indices.flatten()
+        samples = self.part[flat_indices].unflatten(0, indices.shape)
+        if self.labels is None:
+            return samples
+        return samples, self.labels.labels_of(flat_indices).view(indices.shape)
 
-    def spans(self) -> Iterator[tuple[int, int]]:
-        """For each chunk the step that it comes after, and how many steps it has."""
-        step, own = self.start, 4 * math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
-        most = max(1, min(CHUNK, LARGE // own))
+    def spans(self) -> Iterator[Span]:
+        """Gives the steps of each block."""
+        values_per_step = math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
+        max_steps = max(1, min(MAX_BLOCK_STEPS, MAX_BLOCK_BYTES // (FLOAT32_BYTES * values_per_step)))
+        step = self.start
         while step < self.steps:
-            size = min(most, self.steps - step, *(boundary - step % boundary for boundary in self.boundaries))
+            size = min(max_steps, self.steps - step)
+            for boundary in self.boundaries:
+                size = min(size, boundary - step % boundary)
             yield step, size
             step += size
 
-    def indices(self, step: int, size: int) -> Tensor:
-        """Which samples the `size` batches after `step` of them have, `(size * replicas * batch_size,)`."""
-        if len(self.part) > SHUFFLED:
-            return torch.cat([self._drawn(seed, t) for t in range(step, step + size) for seed in self.seeds])
-        length, start, stop = len(self.part), step * self.batch_size, (step + size) * self.batch_size
+    def indices(self, first: int, count: int) -> Tensor:
+        """Returns which samples are in some consecutive batches.
+
+        Args:
+            first: how many batches come before.
+            count: how many batches.
+
+        Returns:
+            `(count * replicas * batch_size,)` int64: batch after batch, and in each replica after replica.
+        """
+        if len(self.part) > MAX_SHUFFLED:
+            draws = []
+            for batch in range(first, first + count):
+                for seed in self.seeds:
+                    draws.append(self._draw_with_replacement(seed, batch))
+            return torch.cat(draws)
+        length = len(self.part)
+        # Places in the endless sequence of epochs.
+        start = first * self.batch_size
+        stop = (first + count) * self.batch_size
         epochs = range(start // length, (stop - 1) // length + 1)
-        self._orders = {e: self._orders[e] if e in self._orders else self._order(e) for e in epochs}
-        seen = [self._orders[e][:, max(0, start - e * length) : stop - e * length] for e in epochs]
-        return torch.cat(seen, dim=1).unflatten(1, (size, self.batch_size)).transpose(0, 1).flatten()
+        # Only the orders that these batches need stay in memory.
+        orders = {}
+        for epoch in epochs:
+            orders[epoch] = self._orders[epoch] if epoch in self._orders else self._order(epoch)
+        self._orders = orders
+        pieces = []  # of each epoch (K, n)
+        for epoch in epochs:
+            offset = epoch * length
+            pieces.append(orders[epoch][:, max(0, start - offset) : stop - offset])
+        sequence = torch.cat(pieces, dim=1)  # (K, count * B)
+        return sequence.unflatten(1, (count, self.batch_size)).transpose(0, 1).flatten()
 
-    def _drawn(self, seed: int, step: int) -> Tensor:
-        return torch.randint(len(self.part), (self.batch_size,), generator=make_generator(seed, "draw", step))
+    def _draw_with_replacement(self, seed: int, batch: int) -> Tensor:
+        return torch.randint(len(self.part), (self.batch_size,), generator=make_generator(seed, "draw", batch))
 
-    def _order(self, epoch: int) -> Tensor:  # (K, N)
-        generators = [make_generator(seed, "order", epoch) for seed in self.seeds]
-        return torch.stack([torch.randperm(len(self.part), generator=each) for each in generators])
+    def _order(self, epoch: int) -> Tensor:
+        """Returns a random order of all samples for each replica, `(K, N)`."""
+        orders = []
+        for seed in self.seeds:
+            generator = make_generator(seed, "order", epoch)
+            orders.append(torch.randperm(len(self.part), generator=generator))
+        return torch.stack(orders)
 
 
-def _usual_signals(_: int) -> None:
-    """Ctrl-C reaches workers, too, but to stop is the training's own business; SIGTERM ends them, as it has to."""
+class _WorkerBlocks(TorchDataset[StepBlock | LabError]):
+    """The blocks of a stream, read in a worker process.
+
+    A `LabError` is returned instead of raised: torch would put the worker's traceback into the message of a raised
+    error, and lose its code and key.
+    """
+
+    def __init__(self, stream: BatchStream):
+        self.stream = stream
+
+    def __getitem__(self, span: Span) -> StepBlock | LabError:
+        try:
+            return self.stream.block(span)
+        except LabError as error:
+            return error
+
+
+def _unchanged(item: Any) -> Any:
+    return item
+
+
+def _set_worker_signals(_: int) -> None:
+    """Makes a worker ignore Ctrl-C, which reaches all processes but is for the training to handle, and end by SIGTERM.
+
+    Lightning's handler of SIGTERM, which a forked worker inherits, would not end it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class GANDataModule(pl.LightningDataModule):
-    """Feeds a dataset's train part to the training, from the module's own step onwards.
+    """Gives the training a dataset's train part, from the step at which the module is.
 
     Args:
+        dataset, batch_size, seed, steps, boundaries, workers: see `BatchStream`.
         digest: of the data, for checkpoints; see `gan_lab.data.digest`.
     """
 
@@ -135,21 +217,40 @@ class GANDataModule(pl.LightningDataModule):
         digest: str = "",
     ):
         super().__init__()
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.steps, self.boundaries, self.workers = steps, boundaries, workers
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps = steps
+        self.boundaries = boundaries
+        self.workers = workers
         self.digest = digest
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint says of the data; `gan_lab.data.digest.refuse_other_data` reads it."""
+        """Returns what a checkpoint stores of the data; `gan_lab.data.digest.refuse_other_data` compares it."""
         return {"digest": self.digest}
 
     def train_dataloader(self) -> BatchStream:
-        module: Any = self.trainer.lightning_module  # type: ignore[union-attr]
-        part, device = self.dataset.train, self.trainer.strategy.root_device  # type: ignore[union-attr]
+        """Returns the stream of the steps that the module has not done yet."""
+        trainer = self.trainer
+        assert trainer is not None  # Lightning sets it before it asks for data
+        module: Any = trainer.lightning_module
+        part = self.dataset.train
+        device = trainer.strategy.root_device
+        # Data that lie on the GPU need not be copied to it in every step. Worker processes can't read from there.
         if device.type != "cpu" and not self.workers:
-            with suppress(torch.OutOfMemoryError):  # then batches travel
-                part = part.on(device)
-        share = slice(self.trainer.global_rank, None, self.trainer.world_size)  # type: ignore[union-attr]
-        labels = self.dataset.train if module.classes else None
-        where = (self.batch_size, self.seed, self.steps, module.step, self.boundaries)
-        return BatchStream(part, *where, self.workers, module.replicas, share, module.n_critic, labels)
+            # Where the data don't fit, batches are copied.
+            with suppress(torch.OutOfMemoryError):
+                part = part.to(device)
+        return BatchStream(
+            part,
+            self.batch_size,
+            self.seed,
+            self.steps,
+            start=module.step,
+            boundaries=self.boundaries,
+            workers=self.workers,
+            replicas=module.replicas,
+            rank_slice=slice(trainer.global_rank, None, trainer.world_size),
+            n_critic=module.n_critic,
+            labels=self.dataset.train if module.classes else None,
+        )

@@ -8,69 +8,91 @@ from torch import Tensor
 
 from gan_lab.core.errors import LabError
 
-SHUFFLED = 2**24  # samples at most whose order is kept in memory: 128 MiB
+MAX_SHUFFLED = 2**24  # samples; the random order of so many takes 128 MiB
+STACKED_BASE_CLASSES = 10  # classes of each channel of a stacked image
 
 
 class Samples(Protocol):
-    """What either part of a dataset offers."""
+    """The interface of a dataset's parts: N samples of one shape, read by index."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A sample's shape."""
+        """The shape of one sample."""
 
     @property
     def labels(self) -> Tensor | None:
-        """`(N,)` int64 class numbers, or None."""
+        """Class numbers, `(N,)` int64, or None."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
+        """Returns the samples `(n, *shape)`, float32, at the indices `(n,)`."""
+
+    def stored(self, indices: Tensor) -> Tensor:
+        """Returns the same as indexing, but in the type they are stored in: images may be uint8, 0 to 255."""
 
     def labels_of(self, indices: Tensor) -> Tensor:
-        """Class numbers `(n,)`, int64, at the indices `(n,)`."""
+        """Returns the class numbers `(n,)`, int64, at the indices `(n,)`.
+
+        Raises:
+            LabError: if there are no labels.
+        """
 
     def label_counts(self, classes: int) -> Tensor:
-        """How many samples each class has, `(classes,)` int64."""
+        """Returns how many samples each class has, `(classes,)` int64.
 
-    def on(self, device: torch.device) -> "Samples":
-        """The same samples held on a device; those that memory doesn't hold, as they are. For training: no labels."""
+        Raises:
+            LabError: if there are no labels.
+        """
+
+    def to(self, device: torch.device) -> "Samples":
+        """Returns the same samples on a device, without labels: for training. Samples in a file stay there."""
 
 
-class Labelled:
-    """Samples whose class numbers, `(N,)` int64, are held in memory, if they are known."""
+class LabelledSamples:
+    """The base of parts whose class numbers are in memory.
+
+    Attributes:
+        labels: class numbers, `(N,)` int64, or None if they aren't known.
+    """
 
     labels: Tensor | None
 
     def labels_of(self, indices: Tensor) -> Tensor:
-        """Class numbers `(n,)`, int64, at the indices `(n,)`.
+        """Returns the class numbers `(n,)`, int64, at the indices `(n,)`.
 
         Raises:
             LabError: if there are no labels.
         """
         if self.labels is None:
-            raise LabError("These data have no labels.", "digits, mnist and fashion_mnist, for example, have some.")
+            raise LabError(
+                "These data have no labels.",
+                "digits, mnist and fashion_mnist, for example, have them.",
+                code="unsupported",
+                key="dataset",
+            )
         return self.labels.index_select(0, indices)
 
     def label_counts(self, classes: int) -> Tensor:
-        """How many samples each class has, `(classes,)` int64.
+        """Returns how many samples each class has, `(classes,)` int64.
 
         Raises:
             LabError: if there are no labels.
         """
-        return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
+        every_label = self.labels_of(torch.arange(len(self)))
+        return every_label.bincount(minlength=classes)
 
     def __len__(self) -> int:
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Part(Labelled):
-    """Samples held in memory.
+class Part(LabelledSamples):
+    """Samples in memory.
 
     Attributes:
         values: `(N, *shape)`, float32, or uint8 for images (0–255 stand for 0–1).
-        labels: `(N,)` int64 class numbers, or None.
+        labels: class numbers, `(N,)` int64, or None.
     """
 
     values: Tensor
@@ -78,32 +100,36 @@ class Part(Labelled):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A sample's shape."""
+        """The shape of one sample."""
         return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:
         return len(self.values)
 
     def stored(self, indices: Tensor) -> Tensor:
-        """Returns `values` at the indices `(n,)`, `(n, *shape)`."""
+        """Returns `values` at the indices `(n,)`: `(n, *shape)`."""
         return self.values.index_select(0, indices.to(self.values.device))
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Samples `(n, *shape)` as float32 at the indices `(n,)`."""
-        picked = self.stored(indices)
-        return picked.float().div_(255) if picked.dtype == torch.uint8 else picked
+        """Returns the samples `(n, *shape)`, float32, at the indices `(n,)`; uint8 values are divided by 255."""
+        values = self.stored(indices)
+        if values.dtype == torch.uint8:
+            return values.float().div_(255)
+        return values
 
-    def on(self, device: torch.device) -> "Part":
+    def to(self, device: torch.device) -> "Part":
+        """Returns the samples on a device, without labels."""
         return Part(self.values.to(device))
 
 
 @dataclass(frozen=True)
 class StackedPart:
-    """Colour images made of three single-channel ones, put together when they are asked for.
+    """Colour images made of three single-channel images each, put together when they are read.
 
     Attributes:
-        base: single-channel images with at most ten classes, `(n, 1, H, W)`.
-        triples: `(N, 3)` int64, which images of `base` are red, green and blue; None stands for all n³ triples.
+        base: single-channel images `(n, 1, H, W)` with at most ten classes.
+        triples: `(N, 3)` int64, which images of `base` are red, green and blue. None stands for all n³ triples in the
+            order of counting: sample i has the digits of i to the base n.
     """
 
     base: Part
@@ -111,55 +137,73 @@ class StackedPart:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A sample's shape, `(3, H, W)`."""
+        """The shape of one sample, `(3, H, W)`."""
         return (3, *self.base.shape[1:])
 
     @property
     def labels(self) -> Tensor | None:
-        """`(N,)` int64, 100 r + 10 g + b; None where the set of all triples is too large for that: see `labels_of`."""
-        return None if self.triples is None else self.labels_of(torch.arange(len(self)))
+        """Class numbers 100 r + 10 g + b, `(N,)` int64; None for all n³ triples, which are too many for memory."""
+        if self.triples is None:
+            return None
+        return self.labels_of(torch.arange(len(self)))
 
     def __len__(self) -> int:
-        return len(self.base) ** 3 if self.triples is None else len(self.triples)
+        if self.triples is None:
+            return len(self.base) ** 3
+        return len(self.triples)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Samples `(n, 3, H, W)` as float32 at the indices `(n,)`."""
-        return self.base[self._channels(indices).flatten()].reshape(len(indices), *self.shape)
+        """Returns the samples `(n, 3, H, W)`, float32, at the indices `(n,)`."""
+        channels = self._channel_indices(indices).flatten()
+        return self.base[channels].reshape(len(indices), *self.shape)
 
-    def on(self, device: torch.device) -> "StackedPart":
-        return StackedPart(self.base.on(device), self.triples)
+    def stored(self, indices: Tensor) -> Tensor:
+        """Returns the samples `(n, 3, H, W)` at the indices `(n,)`, in the type of `base`."""
+        channels = self._channel_indices(indices).flatten()
+        return self.base.stored(channels).reshape(len(indices), *self.shape)
+
+    def to(self, device: torch.device) -> "StackedPart":
+        """Returns the samples on a device, without labels."""
+        return StackedPart(self.base.to(device), self.triples)
 
     def labels_of(self, indices: Tensor) -> Tensor:
-        """Class numbers `(n,)`, int64, 100 r + 10 g + b, at the indices `(n,)`.
+        """Returns the class numbers 100 r + 10 g + b, `(n,)` int64, at the indices `(n,)`.
 
         Raises:
             LabError: if the base has no labels.
         """
-        return stacked_labels(self.base.labels_of(self._channels(indices).flatten()))
+        channels = self._channel_indices(indices).flatten()
+        return stacked_labels(self.base.labels_of(channels))
 
     def label_counts(self, classes: int = 1000) -> Tensor:
-        """How many samples each class has, `(classes,)` int64; of all triples computed, not counted.
+        """Returns how many samples each class has, `(classes,)` int64.
 
         Raises:
             LabError: if the base has no labels.
         """
         if self.triples is not None:
-            return self.labels_of(torch.arange(len(self))).bincount(minlength=classes)
-        return torch.einsum("r,g,b->rgb", *[self.base.label_counts(10)] * 3).flatten()
+            every_label = self.labels_of(torch.arange(len(self)))
+            return every_label.bincount(minlength=classes)
+        # All triples: class (r, g, b) has count(r) · count(g) · count(b) of them; to count them would take hours.
+        counts = self.base.label_counts(STACKED_BASE_CLASSES)
+        return torch.einsum("r,g,b->rgb", counts, counts, counts).flatten()
 
-    def _channels(self, indices: Tensor) -> Tensor:
-        """The base's images of each sample, `(n, 3)`."""
+    def _channel_indices(self, indices: Tensor) -> Tensor:
+        """Returns the indices `(n, 3)` in `base` of the samples' channels."""
         if self.triples is not None:
             return self.triples.index_select(0, indices)
         n = len(self.base)
-        return torch.stack([indices // n**2, indices // n % n, indices % n], dim=1)
+        red = indices // n**2
+        green = indices // n % n
+        blue = indices % n
+        return torch.stack([red, green, blue], dim=1)
 
 
 @dataclass(frozen=True)
 class FlippedPart:
-    """Images and, behind them, the mirror image of each: sample N + i is sample i with left and right swapped.
+    """Images followed by their mirror images: sample N + i is sample i with left and right swapped.
 
-    An epoch sees both. Which of them a step sees depends, as with all samples, on nothing but seed and step.
+    An epoch has both. Which of them is in a step's batch depends, as for all samples, on seed and step only.
 
     Attributes:
         base: the N images.
@@ -169,29 +213,39 @@ class FlippedPart:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A sample's shape, `(C, H, W)`."""
+        """The shape of one sample, `(C, H, W)`."""
         return self.base.shape
 
     @property
     def labels(self) -> Tensor | None:
-        """`(2 N,)` int64, or None."""
-        return None if self.base.labels is None else self.base.labels.repeat(2)
+        """Class numbers, `(2 N,)` int64, or None."""
+        if self.base.labels is None:
+            return None
+        return self.base.labels.repeat(2)
 
     def __len__(self) -> int:
         return 2 * len(self.base)
 
     def __getitem__(self, indices: Tensor) -> Tensor:
-        """Samples `(n, C, H, W)` as float32 at the indices `(n,)`."""
-        images = self.base[indices % len(self.base)]
-        mirrored = (indices >= len(self.base)).to(images.device)
-        images[mirrored] = images[mirrored].flip(-1)
+        """Returns the samples `(n, C, H, W)`, float32, at the indices `(n,)`."""
+        return self._flip_second_half(self.base[indices % len(self.base)], indices)
+
+    def stored(self, indices: Tensor) -> Tensor:
+        """Returns the samples `(n, C, H, W)` at the indices `(n,)`, in the type of `base`."""
+        return self._flip_second_half(self.base.stored(indices % len(self.base)), indices)
+
+    def _flip_second_half(self, images: Tensor, indices: Tensor) -> Tensor:
+        """Mirrors, in place, the images `(n, C, H, W)` whose indices `(n,)` are in the second half of the part."""
+        is_mirrored = (indices >= len(self.base)).to(images.device)
+        images[is_mirrored] = images[is_mirrored].flip(-1)
         return images
 
-    def on(self, device: torch.device) -> "FlippedPart":
-        return FlippedPart(self.base.on(device))
+    def to(self, device: torch.device) -> "FlippedPart":
+        """Returns the samples on a device, without labels; those in a file stay there."""
+        return FlippedPart(self.base.to(device))
 
     def labels_of(self, indices: Tensor) -> Tensor:
-        """Class numbers `(n,)`, int64, at the indices `(n,)`.
+        """Returns the class numbers `(n,)`, int64, at the indices `(n,)`.
 
         Raises:
             LabError: if there are no labels.
@@ -199,7 +253,7 @@ class FlippedPart:
         return self.base.labels_of(indices % len(self.base))
 
     def label_counts(self, classes: int) -> Tensor:
-        """How many samples each class has, `(classes,)` int64.
+        """Returns how many samples each class has, `(classes,)` int64.
 
         Raises:
             LabError: if there are no labels.
@@ -208,15 +262,25 @@ class FlippedPart:
 
 
 def choose(samples: Samples, most: int, generator: torch.Generator) -> Tensor:
-    """The indices of `most` different samples, or of all if there are fewer, in random order."""
-    if len(samples) <= SHUFFLED:
+    """Chooses samples at random.
+
+    Args:
+        samples: the part to choose from.
+        most: how many, or all if there are fewer.
+        generator: of random numbers.
+
+    Returns:
+        Different indices in random order, `(n,)` int64. Of more than `MAX_SHUFFLED` samples they are drawn with
+        replacement: an order of so many takes too much memory, and hardly any is drawn twice.
+    """
+    if len(samples) <= MAX_SHUFFLED:
         return torch.randperm(len(samples), generator=generator)[:most]
-    return torch.randint(len(samples), (most,), generator=generator)  # of so many that hardly any comes twice
+    return torch.randint(len(samples), (most,), generator=generator)
 
 
-def stacked_labels(digits: Tensor) -> Tensor:
-    """Class numbers `(n,)` of stacked images, 100 r + 10 g + b, from those of their channels, `(3 * n,)` int64."""
-    return (digits.view(-1, 3) * torch.tensor([100, 10, 1])).sum(1)
+def stacked_labels(channel_labels: Tensor) -> Tensor:
+    """Returns the classes 100 r + 10 g + b, `(n,)`, of images whose channels have these classes, `(3 * n,)` int64."""
+    return (channel_labels.view(-1, 3) * torch.tensor([100, 10, 1])).sum(1)
 
 
 @dataclass(frozen=True)
@@ -225,13 +289,13 @@ class Dataset:
 
     Attributes:
         train: what the GAN is trained on.
-        heldout: fresh data of the same kind, which training never sees.
-        bounded: values lie in [0, 1], so that a generator may end in a sigmoid.
+        heldout: data of the same kind that training never sees.
+        bounded: whether values are in [0, 1], so that a generator may end in a sigmoid.
         classes: a name for each label.
         centres: `(M, dims)`, the modes of a mixture of Gaussians, or None.
         std: their standard deviation along each axis, or None.
-        base: of a stacked dataset, the single-channel one whose classifier reads each channel, else None.
-        source: what a packed file says of where its images come from, else ''.
+        base: for a stacked dataset, the single-channel dataset whose label classifier reads each channel; else None.
+        source: what a packed file says about the origin of its images; else ''.
     """
 
     train: Samples
@@ -245,5 +309,5 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """A sample's shape: `(C, H, W)` for images, `(dims,)` for vectors."""
+        """The shape of one sample: `(C, H, W)` for images, `(dims,)` for vectors."""
         return self.train.shape

@@ -18,35 +18,51 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part, Samples, StackedPart
 
 STACKED_HELDOUT = 10_000
-MOST = 10**6  # images in a file: more than any of MNIST's kind has
+MAX_IMAGES = 10**6  # in an IDX file: more than any dataset of MNIST's kind has
+IDX_UINT8 = 8  # the code of unsigned bytes in an IDX header
+GET_AGAIN = "Delete it, and download it again."
 
 
 def digits(heldout: float = 0.2) -> Dataset:
-    """The 1,797 8×8 digits (17 grey levels) that come with scikit-learn; a fixed, stratified share is held out."""
+    """Makes the 1,797 8×8 digits, with 17 grey levels, that come with scikit-learn.
+
+    Args:
+        heldout: the fraction, between 0 and 1, that is held out; the split is fixed and stratified by class.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)
     labels = torch.tensor(bunch.target, dtype=torch.int64)
-    train, held = train_test_split(np.arange(len(labels)), test_size=heldout, random_state=0, stratify=bunch.target)
-    return Dataset(
-        Part(images[train], labels[train]), Part(images[held], labels[held]), classes=[str(n) for n in range(10)]
+    train_indices, heldout_indices = train_test_split(
+        np.arange(len(labels)), test_size=heldout, random_state=0, stratify=bunch.target
     )
+    train = Part(images[train_indices], labels[train_indices])
+    heldout_part = Part(images[heldout_indices], labels[heldout_indices])
+    return Dataset(train, heldout_part, classes=[str(digit) for digit in range(10)])
 
 
 def mnist(data_dir: str) -> Dataset:
-    """The 70,000 28×28 handwritten digits (LeCun et al. 1998), from `<data_dir>/MNIST/raw`, else downloaded."""
-    return _mnist_like(datasets.MNIST, data_dir, [str(n) for n in range(10)])
+    """Reads the 70,000 28×28 handwritten digits (LeCun et al. 1998) from `<data_dir>/MNIST/raw`, or downloads them.
+
+    Raises:
+        LabError: if they can't be had, or a file is damaged.
+    """
+    return mnist_like(datasets.MNIST, data_dir, [str(digit) for digit in range(10)])
 
 
 def fashion_mnist(data_dir: str) -> Dataset:
-    """The 70,000 28×28 pictures of clothes (Xiao et al. 2017), from `<data_dir>/FashionMNIST/raw`, else downloaded."""
-    return _mnist_like(datasets.FashionMNIST, data_dir, datasets.FashionMNIST.classes)
+    """Reads the 70,000 28×28 pictures of clothes (Xiao et al. 2017) from `<data_dir>/FashionMNIST/raw`; see `mnist`.
+
+    Raises:
+        LabError: if they can't be had, or a file is damaged.
+    """
+    return mnist_like(datasets.FashionMNIST, data_dir, datasets.FashionMNIST.classes)
 
 
 def stacked_digits(samples: int | None = 128_000) -> Dataset:
-    """Three of scikit-learn's digits as red, green and blue: 8×8, 1,000 modes; see `stacked_mnist`.
+    """Stacks three of scikit-learn's digits as red, green and blue: 8×8, 1,000 modes; see `stacked_mnist`.
 
     Args:
         samples: how many fixed triples the train part has; None for all n³ of them.
@@ -55,90 +71,144 @@ def stacked_digits(samples: int | None = 128_000) -> Dataset:
 
 
 def stacked_mnist(data_dir: str, samples: int | None = 128_000) -> Dataset:
-    """Three MNIST digits as red, green and blue: 1,000 modes, their labels 100 r + 10 g + b (Metz et al. 2017).
+    """Stacks three MNIST digits as red, green and blue: 1,000 modes with labels 100 r + 10 g + b (Metz et al. 2017).
 
     Fixed triples are drawn once, whatever the run's seed, as in VEEGAN and PacGAN (Srivastava et al. 2017, Lin et al.
-    2018), but from MNIST's train part alone, where those mix in its test part; None is the protocol of Unrolled GAN,
-    triples drawn on the fly. The 10,000 held-out triples are of held-out digits.
+    2018), but only from MNIST's train part, where those mix in its test part. With `samples=None` triples are drawn in
+    each step, as in Unrolled GAN (Metz et al. 2017). The 10,000 held-out triples are of held-out digits.
 
     Args:
+        data_dir: see `mnist`.
         samples: how many fixed triples the train part has; None for all n³ of them.
+
+    Raises:
+        LabError: see `mnist`.
     """
     return _stacked(mnist(data_dir), samples, "stacked_mnist")
 
 
 def _stacked(base: Dataset, samples: int | None, name: str) -> Dataset:
-    def part(source: Samples, n: int | None, purpose: str) -> StackedPart:
-        assert isinstance(source, Part)
-        if n is None:
-            return StackedPart(source)
-        return StackedPart(source, torch.randint(len(source), (n, 3), generator=make_generator(0, f"{name}/{purpose}")))
-
-    train, heldout = part(base.train, samples, "train"), part(base.heldout, STACKED_HELDOUT, "heldout")
-    return Dataset(train, heldout, classes=[f"{n:03d}" for n in range(1000)], base=base)
+    train = _stacked_part(base.train, samples, f"{name}/train")
+    heldout = _stacked_part(base.heldout, STACKED_HELDOUT, f"{name}/heldout")
+    return Dataset(train, heldout, classes=[f"{number:03d}" for number in range(1000)], base=base)
 
 
-def _mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str]) -> Dataset:
+def _stacked_part(source: Samples, count: int | None, purpose: str) -> StackedPart:
+    """Stacks fixed triples of single-channel images, or all of them if `count` is None."""
+    assert isinstance(source, Part)
+    if count is None:
+        return StackedPart(source)
+    triples = torch.randint(len(source), (count, 3), generator=make_generator(0, purpose))
+    return StackedPart(source, triples)
+
+
+def mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str]) -> Dataset:
+    """Reads a dataset of 28×28 images that is shipped as MNIST is, from `<data_dir>/<its name>/raw`, or downloads it.
+
+    Raises:
+        LabError: if it can't be had, or a file is damaged.
+    """
     folder = Path(data_dir) / source.__name__ / "raw"
+    train = _read_part(source, folder, "train", classes)
+    heldout = _read_part(source, folder, "t10k", classes)
+    return Dataset(train, heldout, classes=classes)
 
-    def part(kind: str) -> Part:
-        images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), (28, 28))
-        file = _file(source, folder, f"{kind}-labels-idx1-ubyte")
-        labels = _read_idx(file, ())
-        if len(images) != len(labels):
-            raise LabError(f"{folder}: {len(images)} {kind} images, but {len(labels)} labels.", "Get all files anew.")
-        if (most := int(labels.max())) >= len(classes):
-            raise LabError(f"{file} has a label {most}, but {len(classes)} classes.", "Delete it and get it anew.")
-        return Part(images.unsqueeze(1), labels.long())
 
-    return Dataset(part("train"), part("t10k"), classes=classes)
+def _read_part(source: type[datasets.MNIST], folder: Path, kind: str, classes: list[str]) -> Part:
+    """Reads the images and labels of a part, `kind` being `train` or `t10k`."""
+    images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), (28, 28))
+    label_file = _file(source, folder, f"{kind}-labels-idx1-ubyte")
+    labels = _read_idx(label_file, ())
+    if len(images) != len(labels):
+        raise LabError(
+            f"{folder}: {len(images)} {kind} images, but {len(labels)} labels.",
+            "Delete its files, and download them again.",
+            code="damaged",
+            key=label_file.name,
+        )
+    highest = int(labels.max())
+    if highest >= len(classes):
+        raise LabError(
+            f"{label_file} has a label {highest}, but {len(classes)} classes.",
+            GET_AGAIN,
+            code="damaged",
+            key=label_file.name,
+        )
+    return Part(images.unsqueeze(1), labels.long())
 
 
 def _file(source: type[datasets.MNIST], folder: Path, name: str) -> Path:
-    """The file of that name, plain or .gz as it is shipped; downloaded under a temporary name, then renamed."""
-    for path in (folder / name, folder / f"{name}.gz"):
+    """Returns the file of that name, plain or as .gz; downloads it, under a temporary name that is then changed.
+
+    Raises:
+        LabError: if there is none and it can't be downloaded.
+    """
+    packed_name = f"{name}.gz"
+    for path in (folder / name, folder / packed_name):
         if path.is_file():
             return path
-    md5 = dict(source.resources)[f"{name}.gz"]
-    errors = []
+    checksum = dict(source.resources)[packed_name]
+    failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as half:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
             for mirror in source.mirrors:
                 try:
-                    download_url(mirror + f"{name}.gz", half, md5=md5)
-                    os.replace(Path(half) / f"{name}.gz", folder / f"{name}.gz")
-                    return folder / f"{name}.gz"
+                    download_url(mirror + packed_name, temporary, md5=checksum)
+                    os.replace(Path(temporary) / packed_name, folder / packed_name)
+                    return folder / packed_name
                 except (URLError, RuntimeError, OSError) as error:
-                    errors.append(f"  {mirror}: {error}")
+                    failures.append(f"  {mirror}: {error}")
     except OSError as error:
-        errors.append(f"  {error}")
-    names = ", ".join(f"{n}" for n, _ in source.resources)
+        failures.append(f"  {error}")
+    names = ", ".join(file_name for file_name, _checksum in source.resources)
     raise LabError(
-        f"{source.__name__} is not in {folder} and could not be downloaded:\n" + "\n".join(errors),
+        f"{source.__name__} is not in {folder} and could not be downloaded:\n" + "\n".join(failures),
         f"Put these files there (.gz as they are shipped): {names};\nor name the folder that holds "
         f"{source.__name__}/raw with data_dir=…",
+        code="missing",
+        key="data_dir",
     )
 
 
-def _read_idx(path: Path, sample: tuple[int, ...]) -> torch.Tensor:
-    """An IDX file of unsigned bytes (the format of MNIST: http://yann.lecun.com/exdb/mnist), `(N, *sample)` uint8.
+def _read_idx(path: Path, sample_shape: tuple[int, ...]) -> torch.Tensor:
+    """Reads an IDX file of unsigned bytes, the format of MNIST (http://yann.lecun.com/exdb/mnist).
 
     No more is read, or unpacked, than its header says.
 
+    Args:
+        path: the file, plain or .gz.
+        sample_shape: what the header has to say about a sample.
+
+    Returns:
+        `(N, *sample_shape)` uint8.
+
     Raises:
-        LabError: if the file is damaged, or holds samples of another shape, none, or more than `MOST`.
+        LabError: if the file is damaged, or holds samples of another shape, none, or more than `MAX_IMAGES`.
     """
-    axes = 1 + len(sample)
+    axes = 1 + len(sample_shape)
+    open_file = gzip.open if path.suffix == ".gz" else open
+    raw = None
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            header = file.read(4 + 4 * axes)
-            shape = np.frombuffer(header[4:], dtype=">u4").tolist() if len(header) == 4 + 4 * axes else []
-            known = header[:4] == bytes([0, 0, 8, axes]) and tuple(shape[1:]) == sample and 0 < shape[0] <= MOST
-            raw = file.read(math.prod(shape) + 1) if known else b""  # one more: is this the end?
+        with open_file(path, "rb") as file:
+            shape = _idx_shape(file.read(4 + 4 * axes), sample_shape)
+            if shape:
+                # One byte more shows whether the file ends there.
+                raw = file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise LabError(f"{path} can't be read: {error}.", "Delete it and get it anew.") from error
-    if not known or len(raw) != math.prod(shape):
-        of = " × ".join(map(str, ("N", *sample)))
-        raise LabError(f"{path} is not a whole IDX file of {of} bytes.", "Delete it and get it anew.")
+        raise LabError(f"{path} can't be read: {error}.", GET_AGAIN, code="damaged", key=path.name) from error
+    if raw is None or len(raw) != math.prod(shape):
+        expected = " × ".join(map(str, ("N", *sample_shape)))
+        raise LabError(f"{path} is not a whole IDX file of {expected} bytes.", GET_AGAIN, code="damaged", key=path.name)
     return torch.from_numpy(np.frombuffer(raw, dtype=np.uint8).reshape(shape).copy())
+
+
+def _idx_shape(header: bytes, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape `(N, *sample_shape)` that an IDX header says; () if it says anything else."""
+    axes = 1 + len(sample_shape)
+    if len(header) != 4 + 4 * axes or header[:4] != bytes([0, 0, IDX_UINT8, axes]):
+        return ()
+    shape = tuple(np.frombuffer(header[4:], dtype=">u4").tolist())
+    if shape[1:] != sample_shape or not 0 < shape[0] <= MAX_IMAGES:
+        return ()
+    return shape

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.rng import make_generator
-from gan_lab.data.dataset import SHUFFLED, Dataset, choose
+from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, choose
 from gan_lab.evaluation.classifier import LabelClassifier
 from gan_lab.evaluation.feature_spaces import Features, classifier_for, features_of
 from gan_lab.evaluation.metrics import fidelity, memorization, modes
@@ -104,7 +104,7 @@ class VerdictEvaluator:
         counts = dataset.train.label_counts(len(dataset.classes)) if dataset.classes else torch.zeros(0)
         self.shares = counts.double() / counts.sum()
         self._originals = choose(
-            dataset.train, REFERENCE if len(dataset.shape) == 3 else SHUFFLED, make_generator(0, "judge")
+            dataset.train, REFERENCE if len(dataset.shape) == 3 else MAX_SHUFFLED, make_generator(0, "judge")
         )
         self.train = torch.cat([self.features(dataset.train[indices]) for indices in self._originals.split(BATCH)])
         self._heldout = choose(dataset.heldout, self.compared, make_generator(0, "judge/heldout"))

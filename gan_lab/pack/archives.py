@@ -1,6 +1,6 @@
-"""Images in a zip, a tar, a folder or an HDF5 file of the book's layout, read in place: nothing is unpacked to disk.
+"""Reads images in a zip, a tar, a folder or an HDF5 file of the book's layout in place: nothing is unpacked to disk.
 
-Names are only names here, none is used as a path. Links, devices and pipes aren't followed, archives inside not opened.
+Names of members are never used as paths. Links, devices and pipes aren't followed, archives inside aren't opened.
 """
 
 import bz2
@@ -14,8 +14,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -28,93 +30,136 @@ from gan_lab.data import hdf5_safety
 from gan_lab.data.layout import FORMAT, MAX_PIXELS
 from gan_lab.pack.decoding import MAX_BYTES, SUFFIXES
 
-ARCHIVES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
-UNFOLDED = 200  # a compressed tar may be so many times larger inside; small ones may have a GiB in any case
-HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads at once
+ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
+MAX_UNFOLDING = 200  # a compressed tar may be so many times larger inside,
+MIN_UNFOLDED_BOUND = 2**30  # and a small one may have a GiB in any case
+MAX_TAR_HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads at once
+HASH_BLOCK = 2**20  # bytes read at once for a checksum
+MACOS_PREFIX = "._"
+MACOS_FOLDER = "__MACOSX"
 
-# What zipfile, tarfile, h5py and what they unfold with raise on damage.
-DAMAGE = (
-    *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, struct.error),
-    *(OSError, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError, TypeError),
+# What zipfile, tarfile, h5py and the modules that they decompress with raise for damaged files.
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    lzma.LZMAError,
+    zlib.error,
+    struct.error,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    TypeError,
 )
 
 
 class Member(NamedTuple):
-    """What is an image by its name; `handle` is how its source finds it."""
+    """A file in a source that is an image by its name.
+
+    Attributes:
+        name: `printable`, with its folders.
+        handle: how its source finds it.
+    """
 
     name: str
     handle: Any
 
 
-class Source:
-    """What can be packed.
+Content = bytes | np.ndarray  # of a member: an image file, or pixels
+
+
+class Source(ABC):
+    """An archive, folder or file that can be packed. Making one lists its members.
+
+    Args:
+        path: where it is.
 
     Attributes:
-        path: where it lies.
-        left_out: what is in it beside images, and how often.
+        path: where it is.
+        left_out: what is in it but isn't packed: a description, and how often.
+
+    Raises:
+        LabError: if it is damaged or can't be used.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.left_out: Counter[str] = Counter()
-        self._found: dict[str, Any] = {}
+        self._handles: dict[str, Any] = {}
+        # Closes what `_list` has opened.
+        self._open_files = ExitStack()
         try:
             self._list()
-        except BaseException as error:
+        except READ_ERRORS as error:
             self.close()
-            if not isinstance(error, DAMAGE):
-                raise
             raise LabError(
                 f"source={path} can't be read: {str(error) or type(error).__name__}.",
                 "It may have been cut off on its way here: get it anew. Zip, tar, folder and HDF5 can be read.",
+                code="damaged",
+                key="source",
             ) from error
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def members(self) -> list[Member]:
-        """Images, in natural order of their names (2.jpg before 10.jpg); no name comes twice."""
-        return [Member(name, self._found[name]) for name in sorted(self._found, key=natural)]
+        """The images, in natural order of their names (2.jpg before 10.jpg); all names are different."""
+        return [Member(name, self._handles[name]) for name in sorted(self._handles, key=natural_key)]
 
-    def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, bytes | np.ndarray | Exception]]:
-        """Each member with its bytes (of HDF5: its pixels) or with what went wrong, in the source's quickest order."""
+    def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, Content | Exception]]:
+        """Gives each member with its content, or with the error of reading it, in the order that is fastest."""
         for member in members:
             try:
                 yield member, self._content(member.handle)
-            except DAMAGE as error:
+            except READ_ERRORS as error:
                 yield member, error
 
     def sha256(self) -> str:
-        """Of the file; of a folder, of a list of its images as the command sha256sum writes it, sorted by name."""
+        """Returns the checksum of the file; see `_Folder.sha256` for a folder."""
         with self.path.open("rb") as file:
             return _sha256(file)
 
     def close(self) -> None:
         """Closes its file."""
+        self._open_files.close()
 
+    @abstractmethod
     def _list(self) -> None:
-        raise NotImplementedError
+        """Opens the source, and calls `_add` or `_leave_out_link` for each thing in it."""
 
-    def _content(self, handle: Any) -> bytes | np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _content(self, handle: Any) -> Content:
+        """Reads a member, `MAX_BYTES` + 1 bytes at most: one more than allowed shows that it is too large."""
 
     def _add(self, name: str, handle: Any) -> None:
+        """Adds a regular file to the members if its name is one of an image."""
         name = printable(name)
         path = PurePosixPath(name)
         suffix = path.suffix.lower()
-        if suffix in ARCHIVES:
+        if suffix in ARCHIVE_SUFFIXES:
             self.left_out["archives inside, which aren't opened"] += 1
-        elif suffix not in SUFFIXES or path.name.startswith("._") or "__MACOSX" in path.parts:
-            kind = "macOS's own" if suffix in SUFFIXES else suffix[:12] or "without a suffix"
-            self.left_out[f"{kind}: no images, by their names"] += 1
-        else:
-            self.left_out["of a name that comes again: the last one counts"] += name in self._found
-            self._found[name] = handle
+            return
+        is_macos = path.name.startswith(MACOS_PREFIX) or MACOS_FOLDER in path.parts
+        if suffix in SUFFIXES and not is_macos:
+            if name in self._handles:
+                self.left_out["of a name that comes again: the last one counts"] += 1
+            self._handles[name] = handle
+            return
+        kind = "macOS's own" if suffix in SUFFIXES else suffix[:12] or "without a suffix"
+        self.left_out[f"{kind}: no images, by their names"] += 1
 
-    def _leave_link(self) -> None:
+    def _leave_out_link(self) -> None:
         self.left_out["links, devices or pipes, which aren't followed"] += 1
 
 
 def open_source(path: Path) -> Source:
-    """A zip, a tar (plain or compressed), a folder, or an HDF5 file with a dataset per image; told by its first bytes.
+    """Opens a zip, a tar (plain or compressed), a folder, or an HDF5 file with one dataset per image.
+
+    Files are recognised by their first bytes, not by their name.
 
     Raises:
         LabError: if it is none of them, damaged or encrypted.
@@ -122,163 +167,212 @@ def open_source(path: Path) -> Source:
     if path.is_dir():
         return _Folder(path)
     if not path.is_file():
-        raise LabError(f"source={path} is no file and no folder.", "Name an archive, a folder or an HDF5 file.")
+        raise LabError(
+            f"source={path} is no file and no folder.",
+            "Name an archive, a folder or an HDF5 file.",
+            code="missing",
+            key="source",
+        )
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"\x89HDF"):
-        return _Book(path)
-    return _Zip(path) if start.startswith(b"PK") else _Tar(path)
+        return _BookHDF5(path)
+    if start.startswith(b"PK"):
+        return _Zip(path)
+    return _Tar(path)
 
 
 class _Zip(Source):
     def _list(self) -> None:
-        self.archive = zipfile.ZipFile(self.path)
+        self.archive = self._open_files.enter_context(zipfile.ZipFile(self.path))
         for entry in self.archive.infolist():
-            mode = stat.S_IFMT(entry.external_attr >> 16)
             if entry.is_dir():
                 continue
-            if mode not in (0, stat.S_IFREG):
-                self._leave_link()
+            # The upper half has the file's mode under Unix; 0 if it was packed elsewhere.
+            file_type = stat.S_IFMT(entry.external_attr >> 16)
+            if file_type not in (0, stat.S_IFREG):
+                self._leave_out_link()
                 continue
             self._add(entry.filename, entry)
             if entry.flag_bits & 1:
-                raise LabError(f"source={self.path} is encrypted.", "Unpack it with its password and pack the folder.")
+                raise LabError(
+                    f"source={self.path} is encrypted.",
+                    "Unpack it with its password and pack the folder.",
+                    code="unsupported",
+                    key="source",
+                )
 
     def _content(self, handle: zipfile.ZipInfo) -> bytes:
-        if handle.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unfolds those whole
+        # The other methods are unfolded as a whole, whatever one asks for.
+        if handle.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise NotImplementedError("its compression isn't the usual one (deflate)")
         with self.archive.open(handle) as file:
             return file.read(MAX_BYTES + 1)
 
-    def close(self) -> None:
-        if hasattr(self, "archive"):
-            self.archive.close()
 
+class _BoundedFile:
+    """A file for tarfile that never reads further, nor more at once, than is allowed.
 
-class _Bounded:
-    """A file that tarfile reads, which is never read further, nor by more at once, than is allowed."""
+    Args:
+        file: the tar, decompressed while it is read.
+        max_position: bytes from its beginning that may be read.
 
-    def __init__(self, file: BinaryIO, most: int):
-        self.file, self.most, self.once = file, most, HEADER
-        self.tell, self.seekable, self.close = file.tell, file.seekable, file.close
+    Attributes:
+        max_read: bytes that may be read at once.
+    """
+
+    def __init__(self, file: BinaryIO, max_position: int):
+        self.file = file
+        self.max_position = max_position
+        self.max_read = MAX_TAR_HEADER
 
     def read(self, size: int) -> bytes:
-        if size > self.once or self.tell() > self.most:
+        if size > self.max_read or self.tell() > self.max_position:
             raise ValueError("what is in it has no end")
         return self.file.read(size)
 
     def seek(self, position: int) -> int:
-        if position > self.most:
-            raise ValueError(f"it unfolds to more than {self.most:,} bytes")
+        if position > self.max_position:
+            raise ValueError(f"it unfolds to more than {self.max_position:,} bytes")
         return self.file.seek(position)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seekable(self) -> bool:
+        return self.file.seekable()
+
+    def close(self) -> None:
+        self.file.close()
 
 
 class _Tar(Source):
     def _list(self) -> None:
-        with self.path.open("rb") as file:
-            start = file.read(6)
-        kinds: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-        opener = next((opener for sign, opener in kinds.items() if start.startswith(sign)), open)
         size = self.path.stat().st_size
-        self.file = _Bounded(opener(self.path, "rb"), max(UNFOLDED * size, 2**30))
-        self.archive = tarfile.open(fileobj=cast(Any, self.file), mode="r:")  # noqa: SIM115
-        before = -1
+        file = cast(BinaryIO, self._open_files.enter_context(_open_decompressed(self.path)))
+        self.file = _BoundedFile(file, max(MAX_UNFOLDING * size, MIN_UNFOLDED_BOUND))
+        self.archive = tarfile.open(fileobj=cast(Any, self.file), mode="r:")  # noqa: SIM115, its file is closed
+        previous_offset = -1
         for entry in self.archive:
-            if entry.offset_data <= before:
+            # A damaged size could lead back to an earlier header.
+            if entry.offset_data <= previous_offset:
                 raise ValueError("its headers go round in circles")
-            before = entry.offset_data
+            previous_offset = entry.offset_data
             if entry.isreg():
                 self._add(entry.name, entry)
             elif not entry.isdir():
-                self._leave_link()
-        self.file.seek(self.archive.offset)
-        if self.file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes any end for the end
-            raise ValueError("its end is missing")
-        while self.file.read(HEADER):  # up to the checksum of what was compressed
-            pass
-        self.file.once = max(HEADER, MAX_BYTES + 1)
+                self._leave_out_link()
+        self._refuse_missing_end()
+        # Headers are read; from now on members are.
+        self.file.max_read = max(MAX_TAR_HEADER, MAX_BYTES + 1)
 
-    def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, bytes | np.ndarray | Exception]]:
-        yield from super().read(sorted(members, key=lambda member: member.handle.offset))  # unfolds once, not anew
+    def _refuse_missing_end(self) -> None:
+        """Refuses an archive that was cut off: tarfile takes any end for the end."""
+        self.file.seek(self.archive.offset)
+        if self.file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise ValueError("its end is missing")
+        # Reading on to the very end checks the checksum of compressed files.
+        while self.file.read(MAX_TAR_HEADER):
+            pass
+
+    def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, Content | Exception]]:
+        """Gives members in the order of the file: a compressed one would be unfolded anew for each step back."""
+        in_file_order = sorted(members, key=lambda member: member.handle.offset)
+        yield from super().read(in_file_order)
 
     def _content(self, handle: tarfile.TarInfo) -> bytes:
         file = self.archive.extractfile(handle)
-        assert file is not None  # as of every regular member
+        assert file is not None  # every regular member has one
         return file.read(MAX_BYTES + 1)
 
-    def close(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
+
+def _open_decompressed(path: Path) -> Any:
+    """Opens a file that may be compressed, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.open(path, "rb")
+    if start.startswith(b"BZh"):
+        return bz2.open(path, "rb")
+    if start.startswith(b"\xfd7zXZ\0"):
+        return lzma.open(path, "rb")
+    return path.open("rb")
 
 
 class _Folder(Source):
     def _list(self) -> None:
-        for folder, names, files in os.walk(self.path, onerror=_raise):
-            for name in (*names, *files):
+        for folder, subfolders, files in os.walk(self.path, onerror=_raise):
+            for name in (*subfolders, *files):
                 path = Path(folder, name)
+                # lstat looks at a link itself, not at what it leads to; os.walk doesn't follow links either.
                 mode = path.lstat().st_mode
                 if stat.S_ISREG(mode):
                     self._add(path.relative_to(self.path).as_posix(), path)
                 elif not stat.S_ISDIR(mode):
-                    self._leave_link()
+                    self._leave_out_link()
 
     def _content(self, handle: Path) -> bytes:
         with handle.open("rb") as file:
             return file.read(MAX_BYTES + 1)
 
     def sha256(self) -> str:
-        lines = hashlib.sha256()
-        for name in sorted(self._found):
-            with self._found[name].open("rb") as file:
-                lines.update(f"{_sha256(file)}  {name}\n".encode())
-        return lines.hexdigest()
+        """Returns the checksum of a list of the images, sorted by name, as the command sha256sum writes it."""
+        listing = hashlib.sha256()
+        for name in sorted(self._handles):
+            with self._handles[name].open("rb") as file:
+                listing.update(f"{_sha256(file)}  {name}\n".encode())
+        return listing.hexdigest()
 
 
-class _Book(Source):
-    """HDF5 as in the book: in a group, a dataset `(H, W, 3)` of bytes per image."""
+class _BookHDF5(Source):
+    """HDF5 as in the book: groups with a dataset `(H, W, 3)` of bytes per image."""
 
     def _list(self) -> None:
         self.size = self.path.stat().st_size
-        self.file = h5py.File(self.path, "r")
+        self.file = self._open_files.enter_context(h5py.File(self.path, "r"))
         if self._is_packed():
             raise LabError(
-                f"source={self.path} is packed already.", f"python train.py dataset=images data.path={self.path}"
+                f"source={self.path} is packed already.",
+                f"python train.py dataset=images data.path={self.path} trains with it.",
+                code="exists",
+                key="source",
             )
-        for name, dataset in hdf5_safety.datasets(self.file):
-            plan = dataset.id.get_create_plist()
-            if plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
-                self._leave_link()
+        for name, dataset in hdf5_safety.iterate_datasets(self.file):
+            creation_list = dataset.id.get_create_plist()
+            # Before its type and shape, for which HDF5 would open the other files.
+            if creation_list.get_layout() == h5py.h5d.VIRTUAL or creation_list.get_external_count():
+                self._leave_out_link()
             elif dataset.dtype != np.uint8 or dataset.ndim != 3 or dataset.shape[2] != 3:
                 self.left_out["datasets that aren't (height, width, 3) of uint8"] += 1
             else:
-                self._add(name, name)  # an open dataset needs 14 kB
+                # The name, not the dataset: an open one needs 14 kB.
+                self._add(name, name)
 
     def _is_packed(self) -> bool:
         try:
-            return hdf5_safety.text(self.file, "format") == FORMAT
-        except ValueError:  # someone else's attribute
+            return hdf5_safety.read_text(self.file, "format") == FORMAT
+        except ValueError:
+            # Someone else's attribute of the same name.
             return False
 
     def _content(self, handle: str) -> np.ndarray:
-        return hdf5_safety.whole(self.file[handle], 3 * MAX_PIXELS, self.size)
-
-    def close(self) -> None:
-        if hasattr(self, "file"):
-            self.file.close()
+        return hdf5_safety.read_whole(self.file[handle], 3 * MAX_PIXELS, self.size)
 
 
-def natural(name: str) -> tuple[Any, ...]:
-    """A key to sort names by: as texts, but the numbers in them as numbers."""
+def natural_key(name: str) -> tuple[Any, ...]:
+    """Returns a key to sort names by in natural order: as texts, but the numbers in them as numbers."""
+    # Texts and digits alternate, beginning with a text.
     parts: list[Any] = re.split("([0-9]+)", name)
-    for place in range(1, len(parts), 2):
-        digits = parts[place].lstrip("0")
-        parts[place] = (len(digits), digits)
+    for position in range(1, len(parts), 2):
+        digits = parts[position].lstrip("0")
+        # Not int(digits): of thousands of digits Python refuses to make a number.
+        parts[position] = (len(digits), digits)
     return (*parts, name)
 
 
 def _sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
-    while block := file.read(2**20):
+    while block := file.read(HASH_BLOCK):
         digest.update(block)
     return digest.hexdigest()
 

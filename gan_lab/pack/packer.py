@@ -1,4 +1,4 @@
-"""Images from an archive, a folder or the book's HDF5 into one HDF5 file, which training reads fast (S14 to S16)."""
+"""Packs images from an archive, a folder or the book's HDF5 into one HDF5 file, for fast training (S14 to S16)."""
 
 import itertools
 import os
@@ -14,18 +14,20 @@ from tqdm import tqdm
 
 from gan_lab.core.errors import LabError, refused_by_storage
 from gan_lab.core.terminal import join_lines, printable
-from gan_lab.data.hdf5_writer import Rows, megabytes, write
-from gan_lab.pack.archives import Member, Source, natural, open_source
-from gan_lab.pack.decoding import SUFFIXES, Content, Form, decode_with
-from gan_lab.pack.labelling import classes_of, counted, hold_out, label
+from gan_lab.data.hdf5_writer import ImageBuffer, Origin, megabytes, write_packed
+from gan_lab.data.packed_file import format_shape
+from gan_lab.pack.archives import Member, Source, natural_key, open_source
+from gan_lab.pack.decoding import SUFFIXES, Form, NumberedContent, decode_with
+from gan_lab.pack.labelling import Labelling, assign_labels, classes_of, format_class_counts, hold_out
 
-BLOCK = 32  # images, at most, that a worker gets at once,
+# What a worker gets at once:
+BLOCK_IMAGES = 32  # so many images at most
 BLOCK_BYTES = 2**23  # and about so many bytes
-LISTED = 5  # bad images and kinds of other files that the report names
+MAX_LISTED = 5  # bad images and kinds of other files that the report names
 
 
 class PackSettings(NamedTuple):
-    """What is asked for; the keys of conf/pack.yaml, bounded by gan_lab.config.schema."""
+    """The keys of conf/pack.yaml; `gan_lab.config.schema` bounds them."""
 
     source: str
     target: str
@@ -41,142 +43,237 @@ class PackSettings(NamedTuple):
     compress: bool
 
 
-def pack(request: PackSettings) -> str:
-    """Makes the target, whole or not at all, and says what is in it, what isn't, and what to do next.
+class Packed(NamedTuple):
+    """What was packed, for the report.
+
+    Attributes:
+        images: how many are in the target.
+        heldout: how many of them are held out.
+        shape: of an image, `(H, W, C)`.
+        labels: the name of each one's class, or None.
+        classes: number of classes.
+        bad: by place among the members, why an image can't be read.
+    """
+
+    images: int
+    heldout: int
+    shape: tuple[int, ...]
+    labels: list[str] | None
+    classes: int
+    bad: dict[int, str]
+
+
+def pack(settings: PackSettings) -> str:
+    """Makes the target, whole or not at all.
 
     The same source and settings give the same file, however many workers there are.
+
+    Returns:
+        A report for the user: what was packed, what wasn't, and what to do next.
 
     Raises:
         LabError: if the source, the labels or the target can't be used, or too many images can't be read.
     """
     started = time.perf_counter()
-    form = Form.of(request.size, request.crop, request.color, request.background)
-    source_path, target = Path(request.source), Path(request.target)
+    form = Form.from_keys(settings.size, settings.crop, settings.color, settings.background)
+    target = Path(settings.target)
     if target.exists() or target.is_symlink():
-        raise LabError(f"target={target} is there already.", "Remove it, or choose another name.")
-    with closing(open_source(source_path)) as source:
-        found = source.members
-        if not found:
+        raise LabError(
+            f"target={target} is there already.", "Remove it, or choose another name.", code="exists", key="target"
+        )
+    with closing(open_source(Path(settings.source))) as source:
+        every_member = source.members
+        if not every_member:
+            lines = [f"There is no image in {settings.source}.", *_left_out_lines(source)]
             raise LabError(
-                join_lines([f"There is no image in {source_path}.", *_other_lines(source)]),
-                f"Images are told by the endings of their names: {', '.join(sorted(SUFFIXES))}.",
+                join_lines(lines),
+                f"Images are recognised by the endings of their names: {', '.join(sorted(SUFFIXES))}.",
+                code="missing",
+                key="source",
             )
-        members, labels, notes = label(found, request.labels)
-        notes += _limit_notes(members, labels, request.limit)
-        members, labels = members[: request.limit], labels and labels[: request.limit]
-        about = {
-            "source": printable(source_path.absolute().name),
-            "source_sha256": source.sha256(),
-            "settings": _settings(request),
-        }
-        with _storing(target), Rows(target, len(members)) as rows:
-            bad = _decode(source, members, form, request, rows)
-            good = np.array([place for place in range(len(members)) if place not in bad])
-            names = [members[place].name for place in good]
-            labels = labels and [labels[place] for place in good]
-            classes, numbers = classes_of(labels) if labels else ([], None)
-            held = hold_out(names, labels, request.holdout)
-            if not held.any():
-                raise LabError("None can be held out: no class has two images.", "Pack more, or say labels=none.")
-            write(rows, good, held, names, numbers, {**about, "classes": classes}, request.compress)
-    assert rows.shape is not None
+        chosen = _first(assign_labels(every_member, settings.labels), settings.limit)
+        packed = _pack_members(source, chosen, form, settings)
     seconds = time.perf_counter() - started
-    size, pace = megabytes(target.stat().st_size), len(members) / seconds
     lines = [
-        f"Packed {len(good):,} of {len(found):,} images from {source_path}, {' × '.join(map(str, rows.shape))} each: "
-        f"{sum(~held):,} to train on, {sum(held):,} held out.",
-        *([f"Classes: {len(classes):,} ({counted(labels)})."] if labels else []),
-        *notes,
-        *([f"Can't be read: {len(bad):,}.", *_reasons(bad, members)] if bad else []),
-        *_other_lines(source),
-        f"{target}: {size}, in {seconds:.1f} s, {pace:,.0f} images a second.",
-        f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}",
+        f"Packed {packed.images:,} of {len(every_member):,} images from {settings.source}, "
+        f"{format_shape(packed.shape)} each: {packed.images - packed.heldout:,} to train on, "
+        f"{packed.heldout:,} held out."
     ]
+    if packed.labels:
+        lines.append(f"Classes: {packed.classes:,} ({format_class_counts(packed.labels)}).")
+    lines += chosen.notes
+    if packed.bad:
+        lines.append(f"Can't be read: {len(packed.bad):,}.")
+        lines += _reasons(packed.bad, chosen.members)
+    lines += _left_out_lines(source)
+    size = megabytes(target.stat().st_size)
+    images_per_second = len(chosen.members) / seconds
+    lines.append(f"{target}: {size}, in {seconds:.1f} s, {images_per_second:,.0f} images a second.")
+    lines.append(f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}")
     return join_lines(lines)
 
 
-def _decode(source: Source, members: Sequence[Member], form: Form, request: PackSettings, rows: Rows) -> dict[int, str]:
-    """Fills `rows`; gives the places of images that can't be read, each with the reason.
+def _first(labelling: Labelling, limit: int | None) -> Labelling:
+    """Returns the first images up to the limit, with a note about what is left out."""
+    members, labels, notes = labelling
+    if limit is None or limit >= len(members):
+        return labelling
+    kept_labels = None
+    lost_classes: list[str] = []
+    if labels is not None:
+        kept_labels = labels[:limit]
+        lost_classes = sorted(set(labels) - set(kept_labels), key=natural_key)
+    note = f"limit={limit} leaves out {len(members) - limit:,} images"
+    if lost_classes:
+        names = lost_classes[:MAX_LISTED]
+        if len(lost_classes) > MAX_LISTED:
+            names.append("…")
+        note += f", all of {', '.join(names)} among them"
+    note += "; limit=null takes all."
+    return Labelling(members[:limit], kept_labels, [*notes, note])
+
+
+def _pack_members(source: Source, chosen: Labelling, form: Form, settings: PackSettings) -> Packed:
+    """Decodes the images and writes the target.
 
     Raises:
-        LabError: if their share is past `max_bad`, or none can be read.
+        LabError: if too many images can't be read, none can be held out, or the target can't be written.
+    """
+    members = chosen.members
+    target = Path(settings.target)
+    origin = Origin(printable(source.path.absolute().name), source.sha256(), _shaping_settings(settings))
+    with _target_folder(target), ImageBuffer(target, len(members)) as images:
+        bad = _decode(source, members, form, settings, images)
+        good_places = np.array([place for place in range(len(members)) if place not in bad])
+        names = [members[place].name for place in good_places]
+        labels = None
+        classes: list[str] = []
+        numbers = None
+        if chosen.labels is not None:
+            labels = [chosen.labels[place] for place in good_places]
+            classes, numbers = classes_of(labels)
+        is_heldout = hold_out(names, labels, settings.holdout)
+        if not is_heldout.any():
+            raise LabError(
+                "None can be held out: no class has two images.",
+                "Pack more, or use labels=none.",
+                code="conflict",
+                key="holdout",
+            )
+        write_packed(images, good_places, is_heldout, names, numbers, classes, origin, settings.compress)
+    assert images.shape is not None
+    return Packed(len(good_places), int(is_heldout.sum()), images.shape, labels, len(classes), bad)
+
+
+def _decode(
+    source: Source, members: Sequence[Member], form: Form, settings: PackSettings, images: ImageBuffer
+) -> dict[int, str]:
+    """Fills `images`.
+
+    Returns:
+        The places of images that can't be read, each with the reason, in the order of the places.
+
+    Raises:
+        LabError: if their share is larger than `max_bad`, or none can be read.
     """
     places = {member.name: place for place, member in enumerate(members)}
     bad: dict[int, str] = {}
+    max_bad_images = settings.max_bad * len(members)
 
-    def contents() -> Iterator[Content]:
+    def contents() -> Iterator[NumberedContent]:
         for member, content in source.read(members):
+            place = places[member.name]
             if isinstance(content, Exception):
-                bad[places[member.name]] = printable(str(content) or type(content).__name__)
+                bad[place] = printable(str(content) or type(content).__name__)
                 bar.update()
             else:
-                yield places[member.name], content
+                yield place, content
 
     with tqdm(total=len(members), desc="packing", unit="image", disable=None) as bar:
-        for place, result in decode_with(request.workers, _blocks(contents()), form):
+        for place, result in decode_with(settings.workers, _blocks(contents()), form):
             bar.update()
             if isinstance(result, str):
                 bad[place] = printable(result)
             else:
-                rows.put(place, result)
-            if len(bad) > request.max_bad * len(members):
+                images.put(place, result)
+            if len(bad) > max_bad_images:
                 break
     if len(bad) == len(members):
-        raise LabError(join_lines([f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]))
-    if len(bad) > request.max_bad * len(members):
-        share = f"More than max_bad={request.max_bad:g} of {len(members):,} images can't be read:"
-        raise LabError(join_lines([share, *_reasons(bad, members)]), "If that is as it should be: a larger max_bad=…")
+        lines = [f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]
+        raise LabError(join_lines(lines), code="damaged", key="source")
+    if len(bad) > max_bad_images:
+        first_line = f"More than max_bad={settings.max_bad:g} of {len(members):,} images can't be read:"
+        raise LabError(
+            join_lines([first_line, *_reasons(bad, members)]),
+            "If you want to pack the others, allow more: a larger max_bad=…",
+            code="damaged",
+            key="max_bad",
+        )
     return dict(sorted(bad.items()))
 
 
-def _blocks(contents: Iterable[Content]) -> Iterator[list[Content]]:
-    block: list[Content] = []
+def _blocks(contents: Iterable[NumberedContent]) -> Iterator[list[NumberedContent]]:
+    """Groups images into blocks, each for one call of a worker."""
+    block: list[NumberedContent] = []
     size = 0
     for place, content in contents:
         block.append((place, content))
         size += len(content) if isinstance(content, bytes) else content.nbytes
-        if len(block) == BLOCK or size >= BLOCK_BYTES:
+        if len(block) == BLOCK_IMAGES or size >= BLOCK_BYTES:
             yield block
-            block, size = [], 0
+            block = []
+            size = 0
     if block:
         yield block
 
 
 @contextmanager
-def _storing(target: Path) -> Iterator[None]:
-    """Makes the target's folder, removes it again if there is no target, and tells what the disk refuses."""
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), target.absolute().parents))
+def _target_folder(target: Path) -> Iterator[None]:
+    """Makes the target's folder, and removes what it made again if there is an error.
+
+    Raises:
+        LabError: for what the disk refuses.
+    """
+    missing_folders = list(itertools.takewhile(lambda folder: not folder.exists(), target.absolute().parents))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        for folder in made:
+        for folder in missing_folders:
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError) and refused_by_storage(error):
-            raise LabError(f"target={target} can't be written: {os.strerror(error.errno or 0)}.") from error
+            reason = os.strerror(error.errno or 0)
+            raise LabError(f"target={target} can't be written: {reason}.", code="storage", key="target") from error
         raise
 
 
-def _settings(request: PackSettings) -> dict[str, Any]:
-    """The keys that shape what is packed."""
-    shaping = ("size", "crop", "limit", "color", "background", "holdout")
-    by = request.labels if request.labels in ("none", "folders") else printable(Path(request.labels).name)
-    return {**{key: getattr(request, key) for key in shaping}, "labels": by}
-
-
-def _limit_notes(members: Sequence[Member], labels: Sequence[str] | None, limit: int | None) -> list[str]:
-    if limit is None or limit >= len(members):
-        return []
-    lost = sorted(set(labels or ()) - set((labels or ())[:limit]), key=natural)
-    classes = f", all of {', '.join([*lost[:LISTED], *['…'] * (len(lost) > LISTED)])} among them" * bool(lost)
-    return [f"limit={limit} leaves out {len(members) - limit:,} images{classes}; limit=null takes all."]
+def _shaping_settings(settings: PackSettings) -> dict[str, Any]:
+    """Returns the keys that shape what is packed; of the path to a CSV file only its name."""
+    labels = settings.labels
+    if labels not in ("none", "folders"):
+        labels = printable(Path(labels).name)
+    return {
+        "size": settings.size,
+        "crop": settings.crop,
+        "limit": settings.limit,
+        "color": settings.color,
+        "background": settings.background,
+        "holdout": settings.holdout,
+        "labels": labels,
+    }
 
 
 def _reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
-    lines = [f"  {members[place].name[:80]}: {reason[:120]}" for place, reason in sorted(bad.items())[:LISTED]]
-    return [*lines, *["  …"] * (len(bad) > LISTED)]
+    """Returns a line for each of the first images that can't be read."""
+    lines = []
+    for place, reason in sorted(bad.items())[:MAX_LISTED]:
+        lines.append(f"  {members[place].name[:80]}: {reason[:120]}")
+    if len(bad) > MAX_LISTED:
+        lines.append("  …")
+    return lines
 
 
-def _other_lines(source: Source) -> list[str]:
-    return [f"Not packed: {count:,} {what}." for what, count in source.left_out.most_common(LISTED) if count]
+def _left_out_lines(source: Source) -> list[str]:
+    """Returns a line for each of the most frequent kinds of things that aren't packed."""
+    return [f"Not packed: {count:,} {description}." for description, count in source.left_out.most_common(MAX_LISTED)]

@@ -318,7 +318,7 @@ WRONG_KIND = [
     "gan_lab.gan.networks.conv.Generator",
     "gan_lab.data.dataset.Dataset",
     "gan_lab.data.dataset.Part",
-    "gan_lab.data.dataset.SHUFFLED",
+    "gan_lab.data.dataset.MAX_SHUFFLED",
     "gan_lab.data.dataset",
     "gan_lab.data.synthetic.ring",
     "torch.nn.ReLU",

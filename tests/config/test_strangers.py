@@ -102,7 +102,7 @@ RUNS_CODE = {
         "dataset": {"_target_": "gan_lab.data.images.download_url", "url": "http://localhost/", "root": "canary"}
     },
     "a helper of gan_lab that writes": {
-        "loss": {"_target_": "gan_lab.data.hdf5_writer.Rows", "target": "x", "count": 1}
+        "loss": {"_target_": "gan_lab.data.hdf5_writer.ImageBuffer", "target": "x", "count": 1}
     },
     "a callback of Lightning's that writes": {
         "callbacks": {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "canary"}}

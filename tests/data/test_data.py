@@ -17,7 +17,7 @@ from torchvision.datasets import MNIST
 
 from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
-from gan_lab.data.datamodule import CHUNK, SHUFFLED, BatchStream
+from gan_lab.data.datamodule import MAX_BLOCK_STEPS, MAX_SHUFFLED, BatchStream
 from gan_lab.data.dataset import Dataset, Part, StackedPart
 
 
@@ -220,7 +220,7 @@ def test_chunks_end_at_marks_and_at_the_end():
     ends, step = [], 0
     for chunk in BatchStream(NUMBERS, 1, seed=0, steps=47, boundaries=[20, 15]):
         step += len(chunk)
-        assert len(chunk) <= CHUNK
+        assert len(chunk) <= MAX_BLOCK_STEPS
         ends.append(step)
     assert {15, 20, 30, 40, 45, 47} <= set(ends)
 
@@ -335,7 +335,7 @@ class Endless:
 
 
 def test_a_stream_of_very_many_samples_draws_them():
-    assert len(Endless()) > SHUFFLED
+    assert len(Endless()) > MAX_SHUFFLED
     whole = torch.cat(list(BatchStream(Endless(), 4, seed=3, steps=2500)))
     for start in (1, 7, 13):
         part = torch.cat(list(BatchStream(Endless(), 4, seed=3, steps=40, start=start, boundaries=[6])))
@@ -349,14 +349,14 @@ def test_a_stream_of_very_many_samples_draws_them():
 
 def test_chunks_of_large_batches_are_short():
     """A batch of 64 images of 3×64×64 is 3.1 MB as float32: one a chunk; of 3×32×32 five fit into 4 MiB."""
-    for side, wanted in ((64, 1), (32, 5), (8, CHUNK)):
+    for side, wanted in ((64, 1), (32, 5), (8, MAX_BLOCK_STEPS)):
         part = Part(torch.zeros(100, 3, side, side, dtype=torch.uint8))
         assert next(size for _, size in BatchStream(part, 64, seed=0, steps=40).spans()) == wanted
 
 
 def test_a_stream_of_all_triples():
     chunk = next(iter(BatchStream(images.stacked_digits(None).train, 16, seed=0, steps=20)))
-    assert chunk.shape == (CHUNK, 16, 3, 8, 8)
+    assert chunk.shape == (MAX_BLOCK_STEPS, 16, 3, 8, 8)
 
 
 def test_samples_held_on_a_device_are_picked_there():
@@ -368,7 +368,7 @@ def test_samples_held_on_a_device_are_picked_there():
         (StackedPart(plain), (2, 3, 4, 4)),
         (StackedPart(plain, torch.tensor([[0, 1, 2], [2, 2, 2], [1, 0, 0]])), (2, 3, 4, 4)),
     ):
-        picked = part.on(meta)[indices]
+        picked = part.to(meta)[indices]
         assert (picked.device, tuple(picked.shape)) == (meta, shape)
-        assert len(part.on(meta)) == len(part)
-        assert torch.equal(part.on(torch.device("cpu"))[indices], part[indices])
+        assert len(part.to(meta)) == len(part)
+        assert torch.equal(part.to(torch.device("cpu"))[indices], part[indices])

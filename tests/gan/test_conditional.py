@@ -119,7 +119,7 @@ class Numbers(Part):
 @pytest.mark.parametrize("drawn", [False, True])
 def test_labels_are_those_of_the_samples(monkeypatch, options, drawn):
     if drawn:
-        monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
+        monkeypatch.setattr("gan_lab.data.datamodule.MAX_SHUFFLED", 5)
     part, boundaries = Numbers(7), [4]
     plain = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, **options))
     chunks = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, labels=part, **options))
@@ -138,7 +138,7 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
         module._rank, module._ranks = rank, ranks
         module._latent_streams = module.latent_streams(None, torch.device("cpu"))
         share = slice(rank, None, ranks)
-        _, labels = next(iter(BatchStream(dataset.train, 6, 0, 1, share=share, labels=dataset.train)))
+        _, labels = next(iter(BatchStream(dataset.train, 6, 0, 1, rank_slice=share, labels=dataset.train)))
         return labels[0], module.draw(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
 
     labels, z = asked(0, 1)

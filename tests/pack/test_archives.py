@@ -21,7 +21,7 @@ import pytest
 
 from gan_lab.core.errors import LabError
 from gan_lab.pack import archives
-from gan_lab.pack.archives import natural, open_source, printable
+from gan_lab.pack.archives import natural_key, open_source, printable
 
 CONTENTS = {"b/10.png": b"ten", "b/2.png": b"two", "a/x.JPG": b"x", "readme.txt": b"no image", "c/": b""}
 FOUND = {"a/x.JPG": b"x", "b/2.png": b"two", "b/10.png": b"ten"}
@@ -56,8 +56,8 @@ def make_folder(path: Path, contents=CONTENTS) -> Path:
 def read(path: Path) -> dict:
     with closing(open_source(path)) as source:
         found = {member.name: content for member, content in source.read(source.members)}
-        assert [member.name for member in source.members] == sorted(found, key=natural)
-        return {name: found[name] for name in sorted(found, key=natural)}
+        assert [member.name for member in source.members] == sorted(found, key=natural_key)
+        return {name: found[name] for name in sorted(found, key=natural_key)}
 
 
 def left_out(path: Path) -> dict[str, int]:
@@ -112,7 +112,9 @@ def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch
     with pytest.raises(LabError, match="truncated"):
         open_source(tmp_path / "cut.h5")
     for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
-        monkeypatch.setattr(archives.hdf5_safety, "datasets", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr(
+            archives.hdf5_safety, "iterate_datasets", lambda *_, error=error: (_ for _ in ()).throw(error)
+        )
         with pytest.raises(LabError, match=str(error)):
             open_source(tmp_path / "book.h5")
 
@@ -120,7 +122,7 @@ def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch
 def test_natural_order():
     names = ["10.jpg", "2.jpg", "a/1", "a10b2", "a10b10", "a9", "02.jpg", "b" + "9" * 5000]
     order = ["02.jpg", "2.jpg", "10.jpg", "a9", "a10b2", "a10b10", "a/1", "b" + "9" * 5000]
-    assert sorted(names, key=natural) == order
+    assert sorted(names, key=natural_key) == order
 
 
 def test_names_are_only_names(tmp_path):

@@ -22,7 +22,7 @@ def file_of(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def pixels(content, size=None, crop="none", color="rgb", background="white") -> list:
-    return decode(content, Form.of(size, crop, color, background)).tolist()
+    return decode(content, Form.from_keys(size, crop, color, background)).tolist()
 
 
 def image(rows, mode="RGB") -> Image.Image:
@@ -106,7 +106,7 @@ def test_crops(crop, rows, columns):
 
 def test_resizing_is_a_weighted_mean():
     content = file_of(image([[0] * 32 + [255] * 32] * 64, "L"))
-    small = decode(content, Form.of(4, "none", "gray", "white"))[..., 0]
+    small = decode(content, Form.from_keys(4, "none", "gray", "white"))[..., 0]
     assert small.shape == (4, 4)
     assert (small == small[0]).all()
     assert small[0, 0] < 20 < 235 < small[0, 3], "and no wider than it has to be"
@@ -129,7 +129,7 @@ def png_of_size(width: int, height: int) -> bytes:
 def test_a_bomb_is_told_by_its_header(size):
     tracemalloc.start()
     with pytest.raises(UnreadableError, match="pixels"):
-        decode(png_of_size(*size), Form.of(64, "center", "rgb", "white"))
+        decode(png_of_size(*size), Form.from_keys(64, "center", "rgb", "white"))
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
 
@@ -158,7 +158,7 @@ def test_what_cannot_be_read_is_told(content, reason):
 def test_damage_is_told_or_harmless(kind):
     whole, form = (
         file_of(image([[(x, y, x * y) for x in range(16)] for y in range(16)]), kind),
-        Form.of(8, "5x7", "rgb", "red"),
+        Form.from_keys(8, "5x7", "rgb", "red"),
     )
     chance = random.Random(0)
     block = []
@@ -194,7 +194,7 @@ def test_too_many_bytes_or_too_small_for_the_crop(monkeypatch):
 
 def test_one_bad_image_does_not_stop_a_block():
     good = file_of(image([[RED]]))
-    first, second, third = decode_all([(5, good), (2, b"x"), (9, good)], Form.of(None, "none", "rgb", "white"))
+    first, second, third = decode_all([(5, good), (2, b"x"), (9, good)], Form.from_keys(None, "none", "rgb", "white"))
     assert (first[0], second[0], third[0]) == (5, 2, 9)
     assert isinstance(second[1], str)
     assert first[1].tolist() == third[1].tolist() == [[[*RED]]]
@@ -203,10 +203,10 @@ def test_one_bad_image_does_not_stop_a_block():
 @pytest.mark.parametrize("crop", ["middle", "x", "0x5", "5x", "-1x5", "5", "5x5x5", "²x5", "1.5x2", ""])
 def test_what_is_no_crop(crop):
     with pytest.raises(LabError, match="128x128"):
-        Form.of(64, crop, "rgb", "white")
+        Form.from_keys(64, crop, "rgb", "white")
 
 
 @pytest.mark.parametrize("background", ["whitish", "", "#12", "rgb(1,2)"])
 def test_what_is_no_colour(background):
     with pytest.raises(LabError, match="no colour"):
-        Form.of(64, "center", "rgb", background)
+        Form.from_keys(64, "center", "rgb", background)

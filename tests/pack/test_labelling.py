@@ -7,7 +7,7 @@ import pytest
 
 from gan_lab.core.errors import LabError
 from gan_lab.pack.archives import Member
-from gan_lab.pack.labelling import classes_of, counted, hold_out, label
+from gan_lab.pack.labelling import assign_labels, classes_of, format_class_counts, hold_out
 
 
 def members(*names: str) -> list[Member]:
@@ -15,21 +15,21 @@ def members(*names: str) -> list[Member]:
 
 
 def test_folders_are_classes():
-    chosen, labels, notes = label(members("x/cat/1.png", "x/dog/1.png", "y/cat/2.png"), "folders")
+    chosen, labels, notes = assign_labels(members("x/cat/1.png", "x/dog/1.png", "y/cat/2.png"), "folders")
     assert (len(chosen), labels, notes) == (3, ["cat", "dog", "cat"], [])
     with pytest.raises(LabError, match="bare.png lies in no folder"):
-        label(members("cat/1.png", "bare.png"), "folders")
+        assign_labels(members("cat/1.png", "bare.png"), "folders")
 
 
 def test_without_labels_folders_are_hinted_at():
-    assert label(members("a/1.png", "a/2.png"), "none")[1:] == (None, [])
-    assert "2 folders" in label(members("a/1.png", "b/2.png"), "none")[2][0]
+    assert assign_labels(members("a/1.png", "a/2.png"), "none")[1:] == (None, [])
+    assert "2 folders" in assign_labels(members("a/1.png", "b/2.png"), "none")[2][0]
 
 
 def by_csv(tmp_path, content, *names):
     path = tmp_path / "labels.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return label(members(*names), str(path))
+    return assign_labels(members(*names), str(path))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_csv_that_will_not_do(tmp_path, content, told):
 def test_labels_that_are_no_file(tmp_path):
     for name in ("folder", str(tmp_path), "/dev/zero"):
         with pytest.raises(LabError, match="is no file"):
-            label(members("1.png"), name)
+            assign_labels(members("1.png"), name)
 
 
 def test_classes_are_numbered_in_natural_order():
@@ -81,7 +81,7 @@ def test_classes_are_numbered_in_natural_order():
     assert classes == ["9", "10", "cat"]
     assert numbers.tolist() == [1, 0, 2, 0]
     assert numbers.dtype == np.int64
-    assert counted(["10", "9", "cat", "9"], most=2) == "9 2, 10 1, …"
+    assert format_class_counts(["10", "9", "cat", "9"], max_classes=2) == "9 2, 10 1, …"
 
 
 def test_every_class_is_held_out_by_the_same_share():

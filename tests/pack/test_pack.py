@@ -24,6 +24,7 @@ from test_archives import make_folder, make_tar, make_zip
 import gan_lab
 from gan_lab.core.errors import LabError
 from gan_lab.data import hdf5_writer
+from gan_lab.data.hdf5_writer import ImageBuffer, Origin, write_packed
 from gan_lab.pack import decoding
 from gan_lab.pack.packer import PackSettings, pack
 
@@ -171,19 +172,21 @@ def test_the_books_own_file(tmp_path):
 
 def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch):
     """5,000 names are more than an HDF5 attribute of the oldest kind holds; blocks of two images are copied."""
-    monkeypatch.setattr(hdf5_writer, "BLOCK", 2 * 12)
+    monkeypatch.setattr(hdf5_writer, "BLOCK_BYTES", 2 * 12)
     values = np.arange(5000) % 256
-    with hdf5_writer.Rows(tmp_path / "t.h5", 5000) as rows:
+    numbers = np.arange(5000)
+    is_heldout = numbers % 7 == 3
+    names = [str(n) for n in range(5000)]
+    classes = [f"class {n}" for n in range(5000)]
+    with ImageBuffer(tmp_path / "t.h5", 5000) as buffer:
         for place in reversed(range(5000)):
-            rows.put(place, np.full((2, 2, 3), values[place], np.uint8))
-        about = {"source": "", "source_sha256": "", "settings": {}, "classes": [f"class {n}" for n in range(5000)]}
-        held = np.arange(5000) % 7 == 3
-        hdf5_writer.write(rows, np.arange(5000), held, [str(n) for n in range(5000)], np.arange(5000), about, False)
+            buffer.put(place, np.full((2, 2, 3), values[place], np.uint8))
+        write_packed(buffer, numbers, is_heldout, names, numbers, classes, Origin("", "", {}), compress=False)
     with h5py.File(tmp_path / "t.h5") as file:
         assert json.loads(file.attrs["classes"])[4999] == "class 4999"
-        assert (file["train/images"][:, 0, 0, 0] == values[~held]).all()
-        assert (file["holdout/images"][:, 1, 1, 2] == values[held]).all()
-        assert (file["holdout/labels"][()] == np.flatnonzero(held)).all()
+        assert (file["train/images"][:, 0, 0, 0] == values[~is_heldout]).all()
+        assert (file["holdout/images"][:, 1, 1, 2] == values[is_heldout]).all()
+        assert (file["holdout/labels"][()] == np.flatnonzero(is_heldout)).all()
 
 
 def test_any_tool_opens_it(tmp_path):
@@ -299,7 +302,7 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     def cut(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(hdf5_writer.Rows, "copy", cut)
+    monkeypatch.setattr(ImageBuffer, "copy_to", cut)
     with pytest.raises(KeyboardInterrupt):
         packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "new" / "t.h5", workers=2)
     assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]

@@ -50,7 +50,7 @@ def doubles(monkeypatch):
     torch.set_default_dtype(torch.float64)
     pixels = torch.rand(30, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     part = Part(pixels, torch.arange(30) % 10)
-    monkeypatch.setattr(images, "_mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
+    monkeypatch.setattr(images, "mnist_like", lambda *_: Dataset(part, part, classes=list("0123456789")))
     yield
     torch.set_default_dtype(torch.float32)
 
@@ -133,7 +133,7 @@ def test_members_differ_from_the_start():
 @pytest.mark.parametrize("drawn", [False, True])
 def test_the_stream_gives_each_member_its_own_order_wherever_it_starts(monkeypatch, drawn):
     if drawn:
-        monkeypatch.setattr("gan_lab.data.datamodule.SHUFFLED", 5)
+        monkeypatch.setattr("gan_lab.data.datamodule.MAX_SHUFFLED", 5)
     part = Part(torch.arange(7.0)[:, None])  # an epoch ends in the middle of a batch
     together = torch.cat(list(BatchStream(part, 3, SEED, 25, boundaries=[4], replicas=2)))
     assert together.shape == (25, 2, 3, 1)
