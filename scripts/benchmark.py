@@ -14,7 +14,8 @@ from gan_lab.core.terminal import say
 ALL = ("step", "replicas", "storage", "startup", "sweep")
 
 
-def training(*overrides: str) -> DictConfig:
+def compose_training(*overrides: str) -> DictConfig:
+    """Composes and checks the configuration of train.py."""
     cfg = compose("train", list(overrides))
     resolve_defaults(cfg, overrides)
     return check(cfg)
@@ -26,15 +27,17 @@ def main(cfg: DictConfig) -> None:
         cfg = check(cfg)
         import torch
 
-        from gan_lab.benchmark import contest
+        from gan_lab.benchmark import timing
 
         torch.set_num_threads(cfg.threads)
         for what in ALL if cfg.what == "all" else (cfg.what,):
+            module = import_module(f"gan_lab.benchmark.{what}")
             with tempfile.TemporaryDirectory(dir=folder) as files:
-                contests, facts = import_module(f"gan_lab.benchmark.{what}").contests(Path(files), cfg, training)
-                results = contest.hold(contests, cfg.rounds)
-            say(contest.describe(results, facts))
-            say(f"\nWritten: {', '.join(map(str, contest.write(folder, what, results, facts)))}")
+                benchmarks, facts = module.benchmarks(Path(files), cfg, compose_training)
+                results = timing.run_benchmarks(benchmarks, cfg.rounds)
+            say(timing.describe(results, facts))
+            paths = timing.write(folder, what, results, facts)
+            say(f"\nWritten: {', '.join(map(str, paths))}")
 
 
 if __name__ == "__main__":

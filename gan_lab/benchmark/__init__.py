@@ -1,9 +1,11 @@
-"""How fast is it? Figures, and above all ratios, of contestants that take turns in one run.
+"""Speed measurements: candidates take turns in one process, and above all their ratios are of interest.
 
-`contest` is the frame. Every other module is one value of `what` and offers `contests(folder, asked, training)`, which
-gives a list of contests and further facts: by title, numbers by name.
+`timing` measures, describes and writes. Every other module is one value of the key `what` and offers
+`benchmarks(folder, cfg, compose)`:
 
-- `folder`: where files may go that are gone afterwards;
-- `asked`: the keys of conf/benchmark.yaml;
-- `training`: gives the checked configuration of train.py with some overrides.
+- `folder`: a folder for temporary files;
+- `cfg`: the keys of conf/benchmark.yaml;
+- `compose`: composes and checks the configuration of train.py with some overrides.
+
+It returns a list of benchmarks, and further facts: by title, numbers by name.
 """

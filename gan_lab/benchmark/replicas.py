@@ -1,32 +1,38 @@
-"""Replicas: K GANs in one process against one alone, each as `python train.py` trains it."""
+"""Replicas: K GANs in one process and a single GAN, each trained as `python train.py` trains it."""
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from gan_lab.benchmark.contest import Contest
-from gan_lab.benchmark.step import BARE, NETWORKS, ours
+from omegaconf import DictConfig
 
-MEMBERS = {"ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
-ALONE = "one alone"
+from gan_lab.benchmark.step import NETWORKS, WITHOUT_EVALUATION, time_gan_lab
+from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
 
-
-def contests(_: Path, asked: Any, training: Callable[..., Any]) -> tuple[list[Contest], dict[str, dict[str, float]]]:
-    """For each of `asked.nets` a contest; a unit is one step of one GAN, so that ratios are speed-ups per GAN."""
-    held = []
-    for net in asked.nets:
-        cfg = training(*NETWORKS[net], *BARE, f"data_dir={asked.data_dir}", f"threads={asked.threads}")
-        play: dict[str, Any] = {ALONE: partial(ours, cfg)}
-        for many in MEMBERS[net]:
-            several = cfg.copy()
-            several.replicas = many
-            play[f"replicas={many}"] = partial(_steps_of_each, several)
-        title = f"{net}: one GAN's steps of {cfg.batch_size}"
-        held.append(Contest(title, "steps", play, (ALONE,), cfg.log_every * max(MEMBERS[net]), asked.seconds))
-    return held, {}
+REPLICAS = {"ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
+SINGLE = "one alone"
 
 
-def _steps_of_each(cfg: Any, steps: int) -> float:
-    """Seconds for so many steps, shared by the members."""
-    return ours(cfg, steps // cfg.replicas)
+def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
+    """Returns a benchmark for each of `cfg.nets`.
+
+    A unit is one step of one GAN, so that ratios are speed-ups per GAN.
+    """
+    cases = []
+    for net in cfg.nets:
+        machine = (f"data_dir={cfg.data_dir}", f"threads={cfg.threads}")
+        single = compose(*NETWORKS[net], *WITHOUT_EVALUATION, *machine)
+        candidates: dict[str, Candidate] = {SINGLE: partial(time_gan_lab, single)}
+        for number in REPLICAS[net]:
+            several = single.copy()
+            several.replicas = number
+            candidates[f"replicas={number}"] = partial(_time_replicas, several)
+        title = f"{net}: one GAN's steps of {single.batch_size}"
+        multiple = single.log_every * max(REPLICAS[net])
+        cases.append(Benchmark(title, "steps", candidates, (SINGLE,), multiple, cfg.seconds))
+    return cases, {}
+
+
+def _time_replicas(cfg: DictConfig, steps: int) -> float:
+    """Returns the seconds for this many steps of one GAN, which the K replicas share."""
+    return time_gan_lab(cfg, steps // cfg.replicas)

@@ -1,5 +1,7 @@
-"""How long a command takes to its answer or its first step, and how much memory a training takes, each in a process of
-its own."""
+"""How long a command takes to its answer or to its first step, and how much memory a training takes.
+
+Each measurement starts a process of its own.
+"""
 
 import os
 import statistics
@@ -7,46 +9,52 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from omegaconf import DictConfig
 
+from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
-CLOCK = (
-    "+callbacks.clock._target_=gan_lab.benchmark.startup.FirstStep",
+# Overrides that end a training before its first step.
+STOP_AT_FIRST_STEP = (
+    "+callbacks.clock._target_=gan_lab.benchmark.startup.StopAtFirstStep",
     "+callbacks.clock._partial_=true",
     "trust=[gan_lab]",
 )
 IMPORTS = "import torch, pytorch_lightning"
-# In MiB, on Linux: the line "VmHWM: 123 kB"; getrusage would begin with the peak of the process that started this one.
+# Code that prints the peak memory in MiB, on Linux: the line "VmHWM: 123 kB". The peak of getrusage would include that
+# of the process that started this one.
 PEAK = "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
-def contests(_: Path, asked: Any, __: Any) -> tuple[list[Any], dict[str, dict[str, float]]]:
-    """No contest, but facts: seconds to an answer and to the first step, medians over `asked.rounds`; memory."""
-    where = (f"data_dir={Path(asked.data_dir).absolute()}", f"cache_dir={Path(asked.cache_dir).absolute()}")
-    seconds, memory = measure_startup(asked.rounds, where), measure_memory(("steps=200", *where))
+def benchmarks(_: Path, cfg: DictConfig, __: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
+    """Returns no benchmark but facts: medians over `cfg.rounds` of the seconds to answer and first step; memory."""
+    folders = (f"data_dir={Path(cfg.data_dir).absolute()}", f"cache_dir={Path(cfg.cache_dir).absolute()}")
+    seconds = measure_startup(cfg.rounds, folders)
+    memory = measure_memory(("steps=200", *folders))
     return [], {
         "Seconds from the start of the process": {
-            "until a typo is answered": seconds["typo"],
-            "importing torch and Lightning alone": seconds["imports"],
+            "until the answer to a typo": seconds["typo"],
+            "importing only torch and Lightning": seconds["imports"],
             "until the first step of train.py": seconds["first_step"],
-            "of which beyond the imports": seconds["beyond"],
+            "of which not for the imports": seconds["beyond"],
         },
         "Peak memory, MiB": {
-            "importing torch and Lightning alone": memory["imports"],
+            "importing only torch and Lightning": memory["imports"],
             "training digits": memory["training"],
-            "of which beyond the imports": memory["beyond"],
+            "of which not for the imports": memory["beyond"],
         },
     }
 
 
-class FirstStep(pl.Callback):
-    """Says when the first step is due, and ends the process there."""
+class StopAtFirstStep(pl.Callback):
+    """Prints the time when the first step begins, and ends the process there."""
 
     def __init__(self, run: Run):
         self.run = run
@@ -57,58 +65,80 @@ class FirstStep(pl.Callback):
 
 
 def measure_startup(rounds: int = 3, overrides: tuple[str, ...] = ()) -> dict[str, float]:
-    """Seconds from the start of a process, medians over rounds that take turns.
+    """Measures seconds from the start of a process: medians over rounds, in which the measurements take turns.
+
+    Args:
+        rounds: how often each is measured.
+        overrides: for train.py.
 
     Returns:
-        `typo`: until `train.py loss=bec` has answered; `imports`: torch and Lightning alone; `first_step`: until
-        `train.py` with the overrides begins its first step, an evaluator network being there from earlier; `beyond`:
-        the median difference of the two.
+        `typo`: until `train.py loss=bec` has answered; `imports`: for importing only torch and Lightning; `first_step`:
+        until `train.py` with the overrides begins its first step, with a label classifier from an earlier run;
+        `beyond`: the median difference between the two.
     """
-    taken: dict[str, list[float]] = {"typo": [], "imports": [], "first_step": []}
+    seconds: dict[str, list[float]] = {"typo": [], "imports": [], "first_step": [], "beyond": []}
     for _ in range(rounds):
-        started = time.time()
-        _output("train.py", "loss=bec", status=2)
-        taken["typo"].append(time.time() - started)
-        started = time.time()
-        _output("-c", f"{IMPORTS}, os; os._exit(0)")  # as the clock ends the training's process
-        taken["imports"].append(time.time() - started)
-        started = time.time()
-        said = _output("train.py", *overrides, *CLOCK)
-        taken["first_step"].append(float(said.rpartition("first step at ")[2]) - started)
-    beyond = [first - alone for first, alone in zip(taken["first_step"], taken["imports"], strict=True)]
-    return {name: statistics.median(each) for name, each in taken.items()} | {"beyond": statistics.median(beyond)}
+        start = time.time()
+        _run_python(str(TRAIN), "loss=bec", status=2)
+        seconds["typo"].append(time.time() - start)
+
+        start = time.time()
+        _run_python("-c", f"{IMPORTS}, os; os._exit(0)")  # ends as abruptly as StopAtFirstStep does
+        imports = time.time() - start
+
+        start = time.time()
+        output = _run_training(*overrides, *STOP_AT_FIRST_STEP)
+        first_step = float(output.rpartition("first step at ")[2]) - start
+
+        seconds["imports"].append(imports)
+        seconds["first_step"].append(first_step)
+        seconds["beyond"].append(first_step - imports)
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def measure_memory(overrides: tuple[str, ...] = ("steps=200",)) -> dict[str, float]:
-    """Peak resident memory in MiB (Linux).
+    """Measures the peak resident memory in MiB (Linux).
+
+    Args:
+        overrides: for train.py.
 
     Returns:
-        `imports`: of torch and Lightning alone; `training`: of `train.py` with the overrides; `beyond`: the difference.
+        `imports`: for importing only torch and Lightning; `training`: of `train.py` with the overrides; `beyond`: the
+        difference.
     """
-    imports = float(_output("-c", f"{IMPORTS}; {PEAK}"))
-    ran = "import runpy, sys; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    training = float(_output("-c", f"{ran}; {PEAK}", str(TRAIN), *overrides).split()[-1])
+    imports = float(_run_python("-c", f"{IMPORTS}; {PEAK}"))
+    run_script = "import runpy, sys; sys.argv[:] = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    output = _run_python("-c", f"{run_script}; {PEAK}", str(TRAIN), *_with_folders(overrides))
+    training = float(output.split()[-1])
     return {"imports": imports, "training": training, "beyond": training - imports}
 
 
-def _output(*arguments: str, status: int = 0) -> str:
-    """What a Python process with these arguments prints, in a folder of its own with the data and caches of this one.
+def _run_training(*overrides: str) -> str:
+    return _run_python(str(TRAIN), *_with_folders(overrides))
+
+
+def _with_folders(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """Adds the data and cache folders of the working directory, unless the overrides name others."""
+    for key, folder in (("data_dir", "data"), ("cache_dir", ".cache")):
+        if not any(override.startswith(f"{key}=") for override in overrides):
+            overrides += (f"{key}={Path(folder).absolute()}",)
+    return overrides
+
+
+def _run_python(*arguments: str, status: int = 0) -> str:
+    """Runs Python with these arguments in an empty folder.
+
+    Returns:
+        What it prints to stdout.
 
     Raises:
-        RuntimeError: if it ends otherwise.
+        RuntimeError: if it ends with another exit status.
     """
-    if arguments[0] == "train.py":
-        arguments = (str(TRAIN), *arguments[1:])
-    places = {"data_dir": "data", "cache_dir": ".cache"}
-    if str(TRAIN) in arguments and not status:
-        arguments += tuple(f"{key}={Path(at).absolute()}" for key, at in places.items() if not _says(arguments, key))
-    plain = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}  # ours while it runs
+    # The command that measures has set HYDRA_FULL_ERROR for itself.
+    variables = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, *arguments], cwd=folder, env=plain, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
     if done.returncode != status:
         raise RuntimeError(f"{arguments}: exit {done.returncode}: {done.stderr}")
     return done.stdout
-
-
-def _says(arguments: tuple[str, ...], key: str) -> bool:
-    return any(argument.startswith(f"{key}=") for argument in arguments)

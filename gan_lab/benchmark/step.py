@@ -1,7 +1,7 @@
-"""The training step, four ways: ours, the best loop by hand, Lightning's usual pattern, the book's code per sample.
+"""The training step in four implementations: gan_lab, a hand-written loop, Lightning's usual pattern, the book's code.
 
-All train the networks, loss and optimisers of the same configuration. Each function builds its training, plays WARM_UP
-steps and then gives the seconds that the steps after those took. Call them in turns: a machine's load comes and goes.
+All of them train the networks with the loss and the optimizers of the same configuration. Each function builds its
+training, usually plays `WARM_UP` steps, and returns the seconds for the steps after those.
 """
 
 import io
@@ -23,16 +23,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lab.assembly.build import build
 from gan_lab.assembly.instantiate import gan_and_data
-from gan_lab.benchmark.contest import Contest
+from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.run_folder import Run
 from gan_lab.training.gan_module import GANModule
 
-WARM_UP = 40
-MANY = 256  # samples in a batch, where one may choose
+WARM_UP = 40  # steps that are not timed
+LARGE_BATCH = 256  # for the comparison with the book's code, which takes samples one by one
 
-# The networks, by overrides of train.yaml. Pictures and verdict are left out: they cost so much a look, not a step.
-BARE = ("~callbacks.pictures", "~callbacks.verdict")
-ONE_HIDDEN = ("latent_dim=100", "model.generator.hidden=[200]", "model.discriminator.hidden=[200]")
+# Pictures and the verdict are left out: their cost does not depend on the step.
+WITHOUT_EVALUATION = ("~callbacks.pictures", "~callbacks.verdict")
+ONE_HIDDEN_LAYER = ("latent_dim=100", "model.generator.hidden=[200]", "model.discriminator.hidden=[200]")
+# Overrides of train.yaml, by the names in the key `nets`.
 NETWORKS = {
     "ring": (
         "dataset=ring",
@@ -40,130 +41,158 @@ NETWORKS = {
         "model.generator.hidden=[128,128]",
         "model.discriminator.hidden=[128,128]",
     ),
-    "digits": ("dataset=digits", *ONE_HIDDEN),
-    "book": ("dataset=mnist", *ONE_HIDDEN),
+    "digits": ("dataset=digits", *ONE_HIDDEN_LAYER),
+    "book": ("dataset=mnist", *ONE_HIDDEN_LAYER),
     "dcgan": ("dataset=mnist", "latent_dim=100", "model=conv", "model.channels=16", "norm=batch"),
 }
 
+GAN_LAB = "gan_lab"
+HAND_WRITTEN = "by hand"
+LIGHTNING = "Lightning's usual pattern"
+BOOK = "the book's, per sample"
 
-BY_HAND, OURS, USUAL, BOOK = "by hand", "gan_lab", "Lightning's usual pattern", "the book's, per sample"
+Implementation = Callable[[DictConfig, int], float]
 
 
-def contests(
-    _: Path, asked: Any, training: Callable[..., DictConfig]
-) -> tuple[list[Contest], dict[str, dict[str, float]]]:
-    """For each of `asked.nets` a contest against a loop by hand, and one against Lightning's usual pattern, both with
-    one D update a step; for `book` one against the book's own code, with D's updates in turn and a batch of `MANY`.
+def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
+    """Returns for each of `cfg.nets` a benchmark against a hand-written loop and one against Lightning's usual pattern.
 
-    The latter two differ by more than a turn's scatter: a quarter of `asked.seconds` is enough for them.
+    Both have one D update per step. For the network `book` there is one more, against the book's own code, with D
+    updated on real data, then on fakes, and a batch of `LARGE_BATCH`.
     """
-    held, few = [], asked.seconds / 4
-    for net in asked.nets:
-        cfg = training(*NETWORKS[net], *BARE, f"data_dir={asked.data_dir}", f"threads={asked.threads}")
-        joint, steps = cfg.copy(), f"{net}: steps of {cfg.batch_size}, D updated"
+    cases = []
+    # The last two differ by more than measurements scatter, so shorter turns are enough.
+    short = cfg.seconds / 4
+    for net in cfg.nets:
+        machine = (f"data_dir={cfg.data_dir}", f"threads={cfg.threads}")
+        separate = compose(*NETWORKS[net], *WITHOUT_EVALUATION, *machine)
+        joint = separate.copy()
         joint.joint_d_update = True
-        held.append(_contest(f"{steps} once", joint, {BY_HAND: by_hand, OURS: ours}, asked.seconds))
-        held.append(_contest(f"{steps} once", joint, {USUAL: usual, OURS: ours}, few))
+        title = f"{net}: steps of {joint.batch_size}, D updated once"
+        by_hand = {HAND_WRITTEN: time_hand_written, GAN_LAB: time_gan_lab}
+        cases.append(_benchmark(title, joint, by_hand, cfg.seconds))
+        cases.append(_benchmark(title, joint, {LIGHTNING: time_lightning, GAN_LAB: time_gan_lab}, short))
         if net == "book":
-            cfg.batch_size = MANY
-            held.append(_contest(f"book: steps of {MANY}, D updated in turn", cfg, {BOOK: per_sample, OURS: ours}, few))
-    return held, {}
+            separate.batch_size = LARGE_BATCH
+            title = f"book: steps of {LARGE_BATCH}, D updated on real, then on fakes"
+            cases.append(_benchmark(title, separate, {BOOK: time_per_sample, GAN_LAB: time_gan_lab}, short))
+    return cases, {}
 
 
-def _contest(
-    title: str, cfg: DictConfig, ways: Mapping[str, Callable[[DictConfig, int], float]], seconds: float
-) -> Contest:
-    play = {name: partial(way, cfg) for name, way in ways.items()}
-    return Contest(title, "steps", play, [name for name in ways if name != OURS], cfg.log_every, seconds)
+def _benchmark(title: str, cfg: DictConfig, implementations: Mapping[str, Implementation], seconds: float) -> Benchmark:
+    candidates = {name: partial(implementation, cfg) for name, implementation in implementations.items()}
+    baselines = [name for name in implementations if name != GAN_LAB]
+    return Benchmark(title, "steps", candidates, baselines, cfg.log_every, seconds)
 
 
-class _Screen(io.StringIO):
-    """A terminal for progress bars."""
+class _FakeTerminal(io.StringIO):
+    """A stream on which progress bars are drawn as on a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
-class _Watch(pl.Callback):
-    """Times some steps of a training behind the first, and ends it."""
+class _Stopwatch(pl.Callback):
+    """Times a number of steps after the first `WARM_UP` ones, then stops the training.
 
-    def __init__(self, steps: int, count: Callable[[Any], int]):
-        self.steps, self.count = steps, count
-        self._start = self.seconds = 0.0
+    Works with any module that counts its steps in `step`.
+    """
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        done = self.count(module)
-        if done == WARM_UP:
+    def __init__(self, steps: int):
+        self.steps = steps
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        if module.step == WARM_UP:
             self._start = time.perf_counter()
-        elif done >= WARM_UP + self.steps:
+        elif module.step >= WARM_UP + self.steps:
             self.seconds = time.perf_counter() - self._start
             trainer.should_stop = True
 
 
-def ours(cfg: DictConfig, steps: int) -> float:
-    """`python train.py` as it is, in this process: TensorBoard, metrics.csv, checkpoints, progress bar.
+def time_gan_lab(cfg: DictConfig, steps: int) -> float:
+    """Times `python train.py` in this process, with TensorBoard, metrics.csv, checkpoints and progress bar.
 
     Args:
-        cfg: a configuration of train.yaml, checked.
-        steps: how many are timed; with WARM_UP a multiple of `log_every`.
+        cfg: a checked configuration of train.yaml.
+        steps: how many to time; with `WARM_UP` a multiple of `log_every`.
     """
     cfg = cfg.copy()
-    cfg.steps = 10**9
-    with tempfile.TemporaryDirectory() as folder, redirect_stderr(_Screen()):
+    cfg.steps = 10**9  # the stopwatch ends it
+    stopwatch = _Stopwatch(steps)
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(_FakeTerminal()):
         run = Run.new(f"{folder}/run", "")
-        training, watch = build(cfg, run), _Watch(steps, lambda module: module.step)
+        training = build(cfg, run)
         training.datamodule.boundaries = [*training.datamodule.boundaries, WARM_UP]
-        training.trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+        training.trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
         training.trainer.fit(training.module, training.datamodule)
         run.release()
-    return watch.seconds
+    return stopwatch.seconds
 
 
-def by_hand(cfg: DictConfig, steps: int) -> float:
-    """The same three phases in a plain loop: data in memory, fakes without a graph, D frozen for G, nothing logged."""
-    module, values = _parts(cfg)
-    generator, discriminator, loss = module.generator, module.discriminator, module.loss
+def time_hand_written(cfg: DictConfig, steps: int) -> float:
+    """Times the same three phases in a plain loop.
+
+    Data are in memory, fakes for D are generated without a graph, D is frozen while G learns, nothing is logged.
+    """
+    module, data = _gan_and_samples(cfg)
+    generator = module.generator
+    discriminator = module.discriminator
+    loss = module.loss
     (opt_d, opt_g), _ = module.configure_optimizers()
-    size, latent_dim, joint = cfg.batch_size, module.latent_dim, cfg.joint_d_update
+    batch_size = cfg.batch_size
+    latent_dim = module.latent_dim
+    joint = cfg.joint_d_update
     start = 0.0
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             start = time.perf_counter()
-        real = values.index_select(0, torch.randint(len(values), (size,)))
+
+        # (1) D on real data.
+        real = data.index_select(0, torch.randint(len(data), (batch_size,)))
         loss.d_real(discriminator(real)).mean().backward()
         if not joint:
             opt_d.step()
             opt_d.zero_grad()
+
+        # (2) D on fakes.
         with torch.no_grad():
-            fake = generator(torch.randn(size, latent_dim))
+            fake = generator(torch.randn(batch_size, latent_dim))
         loss.d_fake(discriminator(fake)).mean().backward()
         opt_d.step()
         opt_d.zero_grad()
+
+        # (3) G.
         discriminator.requires_grad_(False)
-        loss.g(discriminator(generator(torch.randn(size, latent_dim)))).mean().backward()
+        loss.g(discriminator(generator(torch.randn(batch_size, latent_dim)))).mean().backward()
         opt_g.step()
         opt_g.zero_grad()
         discriminator.requires_grad_(True)
     return time.perf_counter() - start
 
 
-class _Usual(pl.LightningModule):
-    """A GAN as Lightning's examples have it."""
+class _LightningGAN(pl.LightningModule):
+    """A GAN as in Lightning's examples."""
 
     def __init__(self, gan: GANModule):
         super().__init__()
         self.automatic_optimization = False
-        self.generator, self.discriminator = gan.generator, gan.discriminator
-        self.loss, self.latent_dim, self.optimisers = gan.loss, gan.latent_dim, gan.configure_optimizers()[0]
+        self.generator = gan.generator
+        self.discriminator = gan.discriminator
+        self.loss = gan.loss
+        self.latent_dim = gan.latent_dim
+        self.configured_optimizers, _ = gan.configure_optimizers()
         self.step = 0
 
     def configure_optimizers(self) -> Any:
-        return self.optimisers, []
+        return self.configured_optimizers, []
 
     def training_step(self, batch: list[Tensor]) -> None:
         (real,) = batch
         opt_d, opt_g = self.optimizers()  # type: ignore[attr-defined]
         fake = self.generator(torch.randn(len(real), self.latent_dim))
+
         self.toggle_optimizer(opt_d)
         d_real = self.loss.d_real(self.discriminator(real)).mean()
         d_fake = self.loss.d_fake(self.discriminator(fake.detach())).mean()
@@ -171,62 +200,66 @@ class _Usual(pl.LightningModule):
         opt_d.step()
         opt_d.zero_grad()
         self.untoggle_optimizer(opt_d)
+
         self.toggle_optimizer(opt_g)
         g = self.loss.g(self.discriminator(fake)).mean()
         self.manual_backward(g)
         opt_g.step()
         opt_g.zero_grad()
         self.untoggle_optimizer(opt_g)
+
         self.log_dict({"d_real": d_real, "d_fake": d_fake, "g": g}, prog_bar=True)
         self.step += 1
 
 
-def usual(cfg: DictConfig, steps: int) -> float:
-    """Lightning's usual pattern: DataLoader, `log_dict` every step, toggled optimisers; one D update a step."""
-    gan, values = _parts(cfg)
-    watch = _Watch(steps, lambda module: module.step)
-    loader = DataLoader(TensorDataset(values), cfg.batch_size, shuffle=True, drop_last=True)
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(_Screen()):
+def time_lightning(cfg: DictConfig, steps: int) -> float:
+    """Times Lightning's usual pattern: DataLoader, `log_dict` every step, toggled optimizers, one D update per step."""
+    gan, data = _gan_and_samples(cfg)
+    stopwatch = _Stopwatch(steps)
+    loader = DataLoader(TensorDataset(data), cfg.batch_size, shuffle=True, drop_last=True)
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(_FakeTerminal()):
         trainer = pl.Trainer(
             accelerator="cpu",
             devices=1,
             max_epochs=-1,
-            callbacks=[ModelCheckpoint(every_n_train_steps=2000), watch],
+            callbacks=[ModelCheckpoint(every_n_train_steps=2000), stopwatch],
             logger=[TensorBoardLogger(folder), CSVLogger(folder)],
             default_root_dir=folder,
             enable_model_summary=False,
         )
-        trainer.fit(_Usual(gan), loader)
-    return watch.seconds
+        trainer.fit(_LightningGAN(gan), loader)
+    return stopwatch.seconds
 
 
-def per_sample(cfg: DictConfig, steps: int) -> float:
-    """As the book's code does it: sample after sample, and fakes carry G's graph into D's update.
+def time_per_sample(cfg: DictConfig, steps: int) -> float:
+    """Times the book's code: sample by sample, and D's updates build G's graph as well.
 
-    A step is as many samples as the others' batch.
+    A step is `cfg.batch_size` samples. There is no warm-up.
     """
-    module, values = _parts(cfg)
-    generator, discriminator, loss = module.generator, module.discriminator, module.loss
+    module, data = _gan_and_samples(cfg)
+    generator = module.generator
+    discriminator = module.discriminator
+    loss = module.loss
     (opt_d, opt_g), _ = module.configure_optimizers()
 
-    def train(optimiser: torch.optim.Optimizer, value: Tensor) -> None:
-        optimiser.zero_grad()
-        value.mean().backward()
-        optimiser.step()
+    def update(optimizer: torch.optim.Optimizer, loss_value: Tensor) -> None:
+        optimizer.zero_grad()
+        loss_value.mean().backward()
+        optimizer.step()
 
     def samples() -> Iterator[Tensor]:
-        for index in torch.randint(len(values), (steps * cfg.batch_size,)).tolist():
-            yield values[index : index + 1]
+        for index in torch.randint(len(data), (steps * cfg.batch_size,)).tolist():
+            yield data[index : index + 1]
 
     start = time.perf_counter()
     for real in samples():
-        train(opt_d, loss.d_real(discriminator(real)))
-        train(opt_d, loss.d_fake(discriminator(generator(torch.randn(1, module.latent_dim)).detach())))
-        train(opt_g, loss.g(discriminator(generator(torch.randn(1, module.latent_dim)))))
+        update(opt_d, loss.d_real(discriminator(real)))
+        update(opt_d, loss.d_fake(discriminator(generator(torch.randn(1, module.latent_dim)).detach())))
+        update(opt_g, loss.g(discriminator(generator(torch.randn(1, module.latent_dim)))))
     return time.perf_counter() - start
 
 
-def _parts(cfg: DictConfig) -> tuple[GANModule, Tensor]:
-    """The GAN, and the data as they go into D, `(N, *shape)`."""
+def _gan_and_samples(cfg: DictConfig) -> tuple[GANModule, Tensor]:
+    """Returns the GAN and all training samples `(N, *shape)`."""
     dataset, module = gan_and_data(cfg)
     return module, dataset.train[torch.arange(len(dataset.train))]

@@ -1,131 +1,122 @@
 """Storage (S15): the same images in files, archives and HDF5 files of several layouts, read in random order.
 
-All are read with a warm cache, as after a first epoch, and by one process; archives and HDF5 files are held open.
+All are read by one process, with a warm cache as after a first epoch; archives and HDF5 files are kept open.
 """
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor
 
-from gan_lab.benchmark.contest import Contest
+from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
 from gan_lab.core.rng import make_generator
 from gan_lab.data.color import patches
+from gan_lab.data.dataset import Part
 from gan_lab.data.hdf5 import PackedPart, images
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.pack.packer import PackSettings, pack
 
 SIZE = 64  # pixels of a side
 BATCH = 64
-DRAWS = 4096  # random indices, used again and again
-FOLDER, ZIP, BOOK = "folder of PNGs", "zip of PNGs", "HDF5, the book's"
-GZIP, STREAMED, HELD = "HDF5 packed, gzip", "HDF5 packed, read as needed", "HDF5 packed, held in memory"
-H5PY, MAPPED = "HDF5 packed, by h5py", "HDF5 packed, memory map"
-NPY, ARRAY = ".npy memory map", "array in memory"
-ONE, TWO = "1 worker", "2 workers"
+INDICES = 4096  # random indices, which are used again and again
 
-Read = Callable[[Any], Any]
+FOLDER = "folder of PNGs"
+ZIP = "zip of PNGs"
+BOOK = "HDF5, the book's"
+PACKED = "HDF5 packed"
+GZIP = "HDF5 packed, gzip"
+STREAMED = "HDF5 packed, read as needed"
+IN_MEMORY = "HDF5 packed, held in memory"
+H5PY = "HDF5 packed, by h5py"
+MAPPED = "HDF5 packed, memory map"
+NPY = ".npy memory map"
+ARRAY = "array in memory"
+BASELINES = (FOLDER, ZIP, NPY)
+
+Read = Callable[[Any], Any]  # from an index, or a tensor of indices, to an image or a batch
 
 
-def contests(folder: Path, asked: Any, _: Any) -> tuple[list[Contest], dict[str, dict[str, float]]]:
-    """Contests of reading single images, batches, batches as training gets them, and of packing; the sizes on disk.
+@dataclass(frozen=True)
+class Readers:
+    """The functions that read each layout, by its name.
 
-    `asked.images` are read, half of them patches of each of two photographs.
+    Attributes:
+        single: from an index to an image `(H, W, 3)`, uint8; those in `by_tensor` from indices `(1,)` to a batch.
+        batch: from indices `(B,)` to a batch, uint8.
+        training_batch: from indices `(B,)` to a batch as training gets it, `(B, 3, H, W)`, float32 in [0, 1].
+        by_tensor: the layouts that gan_lab reads, which takes tensors of indices only.
     """
-    number = asked.images
-    pixels = patches(SIZE, number).train.values.movedim(1, -1).contiguous().numpy()  # type: ignore[attr-defined]
-    sizes = _written(folder, pixels)
-    one, many, floats = _readers(folder, pixels)
-    draws = torch.randint(number, (DRAWS,), generator=make_generator(0, "benchmark"))
-    numbers, batches = draws.tolist(), draws.split(BATCH)
-    tensors = list(draws.split(1))
 
-    def singles(read: Read, kind: list[Any]) -> Callable[[int], None]:
-        def play(n: int) -> None:
-            for start in range(0, n, DRAWS):
-                for index in kind[: n - start]:
-                    read(index)
-
-        return play
-
-    def in_batches(read: Read) -> Callable[[int], None]:
-        def play(n: int) -> None:
-            for start in range(n // BATCH):
-                read(batches[start % len(batches)])
-
-        return play
-
-    against = (FOLDER, ZIP, NPY)
-    by_tensor = (STREAMED, GZIP, HELD)
-    return [
-        Contest(
-            "Random single images",
-            "images",
-            {name: singles(read, tensors if name in by_tensor else numbers) for name, read in one.items()},
-            against,
-        ),
-        Contest(
-            f"Random batches of {BATCH}, as bytes",
-            "images",
-            {name: in_batches(read) for name, read in many.items()},
-            against,
-            step=BATCH,
-        ),
-        Contest(
-            f"Random batches of {BATCH}, as training gets them (float32, channels first)",
-            "images",
-            {name: in_batches(read) for name, read in floats.items()},
-            against,
-            step=BATCH,
-        ),
-        Contest("Packing the zip", "images", {ONE: _packer(folder, 1), TWO: _packer(folder, 2)}, (ONE,), step=number),
-    ], {"Size on disk, MB": {name: size / 10**6 for name, size in sizes.items()}}
+    single: Mapping[str, Read]
+    batch: Mapping[str, Read]
+    training_batch: Mapping[str, Read]
+    by_tensor: Sequence[str] = (STREAMED, GZIP, IN_MEMORY)
 
 
-def _written(folder: Path, pixels: np.ndarray) -> dict[str, int]:
-    """The images in each layout; how many bytes each is."""
-    (folder / "png").mkdir()
-    for n, image in enumerate(pixels):
-        Image.fromarray(image).save(folder / "png" / f"{n}.png")
-    with zipfile.ZipFile(folder / "png.zip", "w") as archive:  # stored: PNGs are compressed
-        for n in range(len(pixels)):
-            archive.write(folder / "png" / f"{n}.png", f"{n}.png")
-    with h5py.File(folder / "book.h5", "w") as file:  # as Rashid (2020) has it
-        for n, image in enumerate(pixels):
-            name = f"img_align_celeba/{n}.jpg"
-            file.create_dataset(name, data=image, compression="gzip", compression_opts=9)
-    _packed(folder / "packed.h5", pixels)
-    _packed(folder / "gzip.h5", pixels, chunks=(1, *pixels.shape[1:]), compression="gzip")
-    np.save(folder / "images.npy", pixels)
-    return {
-        FOLDER: sum(path.stat().st_size for path in (folder / "png").iterdir()),
-        **{
-            name: (folder / file).stat().st_size
-            for name, file in ((ZIP, "png.zip"), (BOOK, "book.h5"), ("HDF5 packed", "packed.h5"))
-        },
-        GZIP: (folder / "gzip.h5").stat().st_size,
-        ".npy": (folder / "images.npy").stat().st_size,
-    }
+def benchmarks(folder: Path, cfg: DictConfig, _: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
+    """Returns benchmarks of reading single images, batches, and batches for training, and of packing; sizes on disk.
+
+    There are `cfg.images` images, patches of two photographs.
+    """
+    pixels = example_images(cfg.images)
+    sizes = write_layouts(folder, pixels)
+    readers = open_readers(folder, pixels)
+    indices = torch.randint(len(pixels), (INDICES,), generator=make_generator(0, "benchmark"))
+    single = {}
+    for name, read in readers.single.items():
+        arguments: Sequence[Any] = indices.tolist()
+        if name in readers.by_tensor:
+            arguments = indices.split(1)
+        single[name] = _single_reads(read, arguments)
+    batches = indices.split(BATCH)
+    as_bytes = {name: _batch_reads(read, batches) for name, read in readers.batch.items()}
+    for_training = {name: _batch_reads(read, batches) for name, read in readers.training_batch.items()}
+    one_worker = "1 worker"
+    packing = {one_worker: _packing(folder, 1), "2 workers": _packing(folder, 2)}
+    bytes_title = f"Random batches of {BATCH}, as bytes"
+    training_title = f"Random batches of {BATCH}, as training gets them (float32, channels first)"
+    cases = [
+        Benchmark("Random single images", "images", single, BASELINES),
+        Benchmark(bytes_title, "images", as_bytes, BASELINES, multiple=BATCH),
+        Benchmark(training_title, "images", for_training, BASELINES, multiple=BATCH),
+        Benchmark("Packing the zip", "images", packing, (one_worker,), multiple=len(pixels)),
+    ]
+    return cases, {"Size on disk, MB": {name: size / 10**6 for name, size in sizes.items()}}
 
 
-def _packed(path: Path, pixels: np.ndarray, **options: Any) -> None:
-    """All images into the train part, in their order; the packer would hold some out."""
-    with h5py.File(path, "w") as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION})
-        file.create_dataset("train/images", data=pixels, **options)
-        file["holdout/images"] = pixels[:1]
+def _single_reads(read: Read, arguments: Sequence[Any]) -> Candidate:
+    """Returns a candidate that reads images one by one; the arguments are used again and again."""
+
+    def candidate(images_to_read: int) -> None:
+        for start in range(0, images_to_read, len(arguments)):
+            for argument in arguments[: images_to_read - start]:
+                read(argument)
+
+    return candidate
 
 
-def _packer(folder: Path, workers: int) -> Callable[[int], None]:
-    """Packs the zip so often that so many images are packed."""
+def _batch_reads(read: Read, batches: Sequence[Tensor]) -> Candidate:
+    """Returns a candidate that reads batches of indices `(BATCH,)`, again and again."""
+
+    def candidate(images_to_read: int) -> None:
+        for number in range(images_to_read // BATCH):
+            read(batches[number % len(batches)])
+
+    return candidate
+
+
+def _packing(folder: Path, workers: int) -> Candidate:
+    """Returns a candidate that packs the zip until enough images are packed."""
     target = folder / "again.h5"
-    request = PackSettings(
+    settings = PackSettings(
         source=str(folder / "png.zip"),
         target=str(target),
         size=SIZE,
@@ -140,62 +131,115 @@ def _packer(folder: Path, workers: int) -> Callable[[int], None]:
         compress=False,
     )
 
-    def play(n: int) -> None:
-        done = 0
-        while done < n:
-            pack(request)
+    def candidate(images_to_pack: int) -> None:
+        packed = 0
+        while packed < images_to_pack:
+            pack(settings)
             with h5py.File(target) as file:
-                done += sum(len(file[part]["images"]) for part in ("train", "holdout"))
+                packed += len(file["train/images"]) + len(file["holdout/images"])
             target.unlink()
 
-    return play
+    return candidate
 
 
-def _readers(folder: Path, pixels: np.ndarray) -> tuple[dict[str, Read], dict[str, Read], dict[str, Read]]:
-    """For each layout a function from an index to an image, from indices to a batch, and to a batch for training."""
+def example_images(number: int) -> np.ndarray:
+    """Returns images `(number, SIZE, SIZE, 3)`, uint8, half of them from each of two photographs."""
+    part = patches(SIZE, number).train
+    assert isinstance(part, Part)
+    return part.values.movedim(1, -1).contiguous().numpy()
+
+
+def write_layouts(folder: Path, pixels: np.ndarray) -> dict[str, int]:
+    """Writes images `(N, H, W, 3)` in each layout.
+
+    Returns:
+        The sizes on disk in bytes, by the layouts' names.
+    """
+    pngs = folder / "png"
+    pngs.mkdir()
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(pngs / f"{index}.png")
+    with zipfile.ZipFile(folder / "png.zip", "w") as archive:  # uncompressed, as PNGs already are compressed
+        for index in range(len(pixels)):
+            archive.write(pngs / f"{index}.png", f"{index}.png")
+    with h5py.File(folder / "book.h5", "w") as file:  # as in Rashid (2020)
+        for index, image in enumerate(pixels):
+            name = f"img_align_celeba/{index}.jpg"
+            file.create_dataset(name, data=image, compression="gzip", compression_opts=9)
+    _write_packed(folder / "packed.h5", pixels)
+    _write_packed(folder / "gzip.h5", pixels, chunks=(1, *pixels.shape[1:]), compression="gzip")
+    np.save(folder / "images.npy", pixels)
+    return {
+        FOLDER: sum(path.stat().st_size for path in pngs.iterdir()),
+        ZIP: (folder / "png.zip").stat().st_size,
+        BOOK: (folder / "book.h5").stat().st_size,
+        PACKED: (folder / "packed.h5").stat().st_size,
+        GZIP: (folder / "gzip.h5").stat().st_size,
+        ".npy": (folder / "images.npy").stat().st_size,
+    }
+
+
+def _write_packed(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    """Writes all images into the training part, in their order; the packer would hold some out."""
+    with h5py.File(path, "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": VERSION})
+        file.create_dataset("train/images", data=pixels, **options)
+        file["holdout/images"] = pixels[:1]
+
+
+def open_readers(folder: Path, pixels: np.ndarray) -> Readers:
+    """Opens the files that `write_layouts` wrote of these images `(N, H, W, 3)`."""
     archive = zipfile.ZipFile(folder / "png.zip")
     book = h5py.File(folder / "book.h5")["img_align_celeba"]
-    streamed, gzipped = (images(str(folder / f"{name}.h5"), memory=0).train for name in ("packed", "gzip"))
-    held = images(str(folder / "packed.h5")).train
-    assert isinstance(streamed, PackedPart)
-    assert isinstance(gzipped, PackedPart)
-    dataset = h5py.File(folder / "packed.h5")["train/images"]
-    mapped = np.memmap(folder / "packed.h5", np.uint8, "r", dataset.id.get_offset(), pixels.shape)
-    npy = np.load(folder / "images.npy", mmap_mode="r")
+    packed = h5py.File(folder / "packed.h5")["train/images"]
 
-    def png(n: int) -> np.ndarray:
-        with Image.open(folder / "png" / f"{n}.png") as image:
+    def read_png(index: int) -> np.ndarray:
+        with Image.open(folder / "png" / f"{index}.png") as image:
             return np.asarray(image)
 
-    def zipped(n: int) -> np.ndarray:
-        with archive.open(f"{n}.png") as file, Image.open(file) as image:
+    def read_zip(index: int) -> np.ndarray:
+        with archive.open(f"{index}.png") as file, Image.open(file) as image:
             return np.asarray(image)
 
-    alone: dict[str, Read] = {
-        FOLDER: png,
-        ZIP: zipped,
-        BOOK: lambda n: np.array(book[f"{n}.jpg"]),
-        H5PY: lambda n: dataset[n],
+    def read_book(index: int) -> np.ndarray:
+        return np.array(book[f"{index}.jpg"])
+
+    def read_h5py(index: int) -> np.ndarray:
+        return packed[index]
+
+    single: dict[str, Read] = {FOLDER: read_png, ZIP: read_zip, BOOK: read_book, H5PY: read_h5py}
+    batch = {name: _stack(read) for name, read in single.items()}
+
+    streamed_part = images(str(folder / "packed.h5"), memory=0).train
+    gzip_part = images(str(folder / "gzip.h5"), memory=0).train
+    memory_part = images(str(folder / "packed.h5")).train
+    assert isinstance(streamed_part, PackedPart)
+    assert isinstance(gzip_part, PackedPart)
+    assert isinstance(memory_part, Part)
+    by_gan_lab = {GZIP: gzip_part.read, STREAMED: streamed_part.read, IN_MEMORY: memory_part.stored}
+    single |= by_gan_lab
+    batch |= by_gan_lab
+
+    arrays = {
+        MAPPED: np.memmap(folder / "packed.h5", np.uint8, "r", packed.id.get_offset(), pixels.shape),
+        NPY: np.load(folder / "images.npy", mmap_mode="r"),
+        ARRAY: pixels,
     }
-    arrays = {MAPPED: mapped, NPY: npy, ARRAY: pixels}
-    parts: dict[str, Read] = {
-        GZIP: gzipped.read,
-        STREAMED: streamed.read,
-        HELD: lambda indices: held.values.index_select(0, indices),  # type: ignore[attr-defined]
+    single |= {name: _copy(array) for name, array in arrays.items()}
+    batch |= {name: _gather(array) for name, array in arrays.items()}
+
+    training_batch: dict[str, Read] = {name: _convert(read) for name, read in batch.items()}
+    training_batch |= {
+        GZIP: gzip_part.__getitem__,
+        STREAMED: streamed_part.__getitem__,
+        IN_MEMORY: memory_part.__getitem__,
     }
-    one = {**alone, **parts, **{name: _copy(array) for name, array in arrays.items()}}
-    many = {
-        **{name: _stack(read) for name, read in alone.items()},
-        **parts,
-        **{name: _gather(array) for name, array in arrays.items()},
-    }
-    floats = {name: _for_training(read) for name, read in many.items()}
-    floats |= {GZIP: gzipped.__getitem__, STREAMED: streamed.__getitem__, HELD: held.__getitem__}
-    return one, many, floats
+    return Readers(single, batch, training_batch)
 
 
 def _copy(array: np.ndarray) -> Read:
-    return lambda n: np.array(array[n])
+    """Reads an image as a copy: a view of a memory map has not read anything yet."""
+    return lambda index: np.array(array[index])
 
 
 def _gather(array: np.ndarray) -> Read:
@@ -203,14 +247,15 @@ def _gather(array: np.ndarray) -> Read:
 
 
 def _stack(read: Read) -> Read:
-    return lambda indices: np.stack([read(n) for n in indices.tolist()])
+    return lambda indices: np.stack([read(index) for index in indices.tolist()])
 
 
-def _for_training(read: Read) -> Read:
-    return lambda indices: _converted(read(indices))
+def _convert(read: Read) -> Read:
+    """Converts batches `(B, H, W, C)` of bytes into `(B, C, H, W)`, float32 in [0, 1], as fast as packed parts do."""
 
+    def read_converted(indices: Tensor) -> Tensor:
+        pixels = read(indices)
+        n, height, width, channels = pixels.shape
+        return torch.empty(n, channels, height, width).copy_(torch.from_numpy(pixels).movedim(-1, 1)).div_(255)
 
-def _converted(batch: np.ndarray) -> Tensor:
-    """The quickest way that was found, the packed part's own."""
-    n, height, width, channels = batch.shape
-    return torch.empty(n, channels, height, width).copy_(torch.from_numpy(batch).movedim(-1, 1)).div_(255)
+    return read_converted

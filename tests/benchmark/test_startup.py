@@ -1,23 +1,23 @@
-"""What the benchmark of start-up and memory measures is what it says."""
+"""The measurements of start-up and memory."""
 
 import pytest
 from conftest import classifier_cache
 
 from gan_lab.benchmark.startup import measure_memory, measure_startup
 
-HERE = (f"cache_dir={classifier_cache()}", "logger=table")
+MACHINE = (f"cache_dir={classifier_cache()}", "logger=table")
 
 
 @pytest.mark.slow
-def test_seconds_are_told_for_each_and_the_first_step_needs_the_imports():
-    taken = measure_startup(rounds=1, overrides=("dataset=ring", *HERE))
-    assert taken.keys() == {"typo", "imports", "first_step", "beyond"}
-    assert all(taken[name] > 0 for name in ("typo", "imports", "first_step"))
-    assert taken["beyond"] == pytest.approx(taken["first_step"] - taken["imports"])
+def test_seconds_are_measured_and_the_first_step_is_compared_with_the_imports():
+    seconds = measure_startup(rounds=1, overrides=("dataset=ring", *MACHINE))
+    assert seconds.keys() == {"typo", "imports", "first_step", "beyond"}
+    assert all(seconds[name] > 0 for name in ("typo", "imports", "first_step"))
+    assert seconds["beyond"] == pytest.approx(seconds["first_step"] - seconds["imports"])
 
 
 @pytest.mark.slow
-def test_digits_train_in_150_mib_beside_torch_and_lightning():
-    used = measure_memory(("steps=200", f"cache_dir={classifier_cache()}"))
-    assert used["training"] - used["imports"] == pytest.approx(used["beyond"])
-    assert 0 < used["beyond"] <= 150
+def test_digits_need_at_most_150_mib_more_than_torch_and_lightning():
+    memory = measure_memory(("steps=200", f"cache_dir={classifier_cache()}"))
+    assert memory["training"] - memory["imports"] == pytest.approx(memory["beyond"])
+    assert 0 < memory["beyond"] <= 150
