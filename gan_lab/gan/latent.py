@@ -1,12 +1,14 @@
-"""Where latent vectors come from (the book calls a latent vector a *seed*), and what lies between them.
+"""Latent vectors: distributions to draw them from, and paths between them. (The book calls a latent vector a *seed*.)
 
-Each distribution draws a tensor of the given shape, usually ``(…, B, latent_dim)``, on its generator's device, and
-knows the mean of a number's square, from which follows how long a vector is (`typical_norm`).
+A distribution is called with a shape, usually `(…, B, latent_dim)`, and a random generator, and returns a tensor of
+that shape on the generator's device. Its `mean_square`, the expected square of a component, gives the length of a
+typical vector (`typical_norm`).
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -15,14 +17,26 @@ from torch.nn.functional import one_hot
 from gan_lab.core.errors import LabError
 
 Latent = Callable[[Sequence[int], Generator], Tensor]
-Between = Callable[[Tensor, Tensor, Tensor], Tensor]  # a, b and shares of the way to b: see `linear` and `slerp`
 
-STRAIGHT = 1e-6  # vectors whose angle, in radians, is nearer than this to 0 or to π span no arc of their own
+# Called with two vectors `(d,)` and the fractions `(n,)` of the way from the first to the second at which to stop,
+# returns `(n, d)`: `linear` and `slerp` are two of them.
+Interpolation = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# Vectors whose angle, in radians, is nearer than this to 0 or to π don't determine an arc between them.
+MIN_ANGLE = 1e-6
+
+
+@runtime_checkable
+class HasMeanSquare(Protocol):
+    """A distribution that knows the expected square of a component."""
+
+    @property
+    def mean_square(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Standard normal numbers (``torch.randn``)."""
+    """Standard normal components, as `torch.randn` draws them."""
 
     mean_square = 1.0
 
@@ -32,7 +46,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Numbers spread evenly over [low, high); ``low=0, high=1`` is ``torch.rand``."""
+    """Components uniform over [low, high); `low=0, high=1` is `torch.rand`."""
 
     low: float = -1.0
     high: float = 1.0
@@ -47,7 +61,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value everywhere: what the book feeds to the generator of the 1010 pattern."""
+    """The same value for every component: the book's input of the generator of the 1010 pattern."""
 
     value: float = 0.5
 
@@ -61,103 +75,155 @@ class Constant:
 
 @dataclass(frozen=True)
 class LabelledLatent:
-    """Latent vectors of a conditional GAN: the last numbers are a class, one-hot (the book's notebook 16).
+    """Latent vectors of a conditional GAN: their last components are a one-hot class label (the book's notebook 16).
 
     Args:
-        latent: draws the rest.
-        shares: of each class in the data.
+        latent: distribution of the components before the label.
+        class_probabilities: probability of each class: its fraction of the data.
     """
 
     latent: Latent
-    shares: tuple[float, ...]
+    class_probabilities: tuple[float, ...]
 
     def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
         *batch, length = shape
-        z = self.latent((*batch, length - len(self.shares)), generator)
-        shares = torch.tensor(self.shares, device=generator.device)
-        labels = torch.multinomial(shares, math.prod(batch), replacement=True, generator=generator).view(*batch)
-        return torch.cat([z, one_hot(labels, len(self.shares)).to(z.dtype)], -1)
+        classes = len(self.class_probabilities)
+        z = self.latent((*batch, length - classes), generator)
+        probabilities = torch.tensor(self.class_probabilities, device=generator.device)
+        labels = torch.multinomial(probabilities, math.prod(batch), replacement=True, generator=generator)
+        labels_onehot = one_hot(labels.view(*batch), classes).to(z.dtype)
+        return torch.cat([z, labels_onehot], -1)
 
 
 def set_labels(z: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Latent vectors `(…, d)` that ask for the classes `labels` `(…)`: the last numbers, so many as there are classes,
-    become one-hot, the rest stays."""
+    """Replaces the class labels in latent vectors of a conditional GAN.
+
+    Args:
+        z: latent vectors `(…, d)` whose last `classes` components are a label.
+        labels: class numbers `(…)` for G to generate.
+        classes: number of classes.
+
+    Returns:
+        A copy of `z` whose last `classes` components are `labels`, one-hot.
+    """
     return torch.cat([z[..., :-classes], one_hot(labels, classes).to(z.dtype)], -1)
 
 
 def typical_norm(latent: Latent, latent_dim: int) -> float:
-    """How long the vectors are that G was trained on: the root of their mean squared length, √latent_dim for `Normal`.
+    """Returns the root mean squared length of the vectors that G is trained on: √latent_dim for `Normal`.
 
     Raises:
-        LabError: if the distribution doesn't say its `mean_square`.
+        LabError: if the distribution has no `mean_square`.
     """
-    mean_square = getattr(latent, "mean_square", None)
-    if mean_square is None:
-        raise LabError(f"How long the vectors of {type(latent).__name__} are isn't known.", "Take normalize=false.")
-    return math.sqrt(latent_dim * mean_square)
+    if not isinstance(latent, HasMeanSquare):
+        raise LabError(
+            f"The length of a typical vector of {type(latent).__name__} is not known: it has no mean_square.",
+            "Set normalize=false.",
+            code="unsupported",
+            key="latent",
+        )
+    return math.sqrt(latent_dim * latent.mean_square)
 
 
 def normalise(z: Tensor, length: float) -> Tensor:
-    """Vectors `(…, d)` brought to that length, their direction kept; zero vectors have none and stay."""
+    """Scales vectors `(…, d)` to the given length without changing their direction; zero vectors stay zero."""
     norms = z.double().norm(dim=-1, keepdim=True)
-    return (z.double() * torch.where(norms > 0, length / norms, 1.0)).to(z.dtype)
+    factors = torch.where(norms > 0, length / norms, 1.0)
+    return (z.double() * factors).to(z.dtype)
 
 
 def linear(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Along the straight line from a to b, `(d,)`: vectors `(n, d)` at shares `t`, `(n,)` in [0, 1], of the way."""
+    """Interpolates along the straight line from `a` to `b`.
+
+    Args:
+        a, b: vectors `(d,)`.
+        t: fractions of the way from `a` to `b`, `(n,)` in [0, 1].
+
+    Returns:
+        `(n, d)`.
+    """
     t = t[:, None]
     return (1 - t) * a + t * b
 
 
 def slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    """Along the arc from a to b (Shoemake 1985; for latent vectors White 2016, arXiv:1609.04468).
+    """Interpolates along the arc from `a` to `b` (Shoemake 1985; for latent vectors White 2016, arXiv:1609.04468).
 
-    The straight line between two normal vectors passes nearer to 0 than the vectors that G was trained on; the arc
-    doesn't. The direction turns evenly, the length goes evenly from a's to b's. (White puts a and b as they are into
-    the formula for unit vectors: the same if they are equally long, else far too long between nearly opposite ones.)
+    Points on the straight line between two normal vectors are nearer to 0 than the vectors that G was trained on;
+    points on the arc are not. The direction turns at a constant rate, and the length changes linearly from a's to b's.
+    (White applies the formula for unit vectors to `a` and `b` as they are. For vectors of equal length the result is
+    the same; for nearly opposite vectors of different length it is far too long.)
 
-    Between parallel vectors, or where one is zero, it is the line. Opposite ones have arcs on all sides: it takes the
-    one past the axis to which a is nearest to perpendicular; in one dimension there is none, and it is the line.
+    Between parallel vectors, or if one of them is zero, the result is `linear`. Between opposite vectors every plane
+    through them has an arc; the one used passes the axis to which `a` is most nearly perpendicular. In one dimension
+    there is none, and the result is `linear`.
 
     Args:
-        a, b: `(d,)`, of any length.
-        t: `(n,)` in [0, 1].
+        a, b: vectors `(d,)` of any length.
+        t: fractions of the way from `a` to `b`, `(n,)` in [0, 1].
 
     Returns:
-        `(n, d)`; exactly a at 0 and b at 1.
+        `(n, d)`; exactly `a` at 0 and `b` at 1.
     """
-    u, v, steps = a.double(), b.double(), t.double()[:, None]
-    if not (u.any() and v.any()):
+    start = a.double()
+    end = b.double()
+    fractions = t.double()[:, None]
+    if not (start.any() and end.any()):
         return linear(a, b, t)
-    lengths = (1 - steps) * u.norm() + steps * v.norm()
-    u, v = u / u.norm(), v / v.norm()
-    angle = 2 * torch.atan2((u - v).norm(), (u + v).norm())  # exact for small ones as well (Kahan)
-    opposite = math.pi - angle < STRAIGHT
-    if angle < STRAIGHT or (opposite and len(a) == 1):
+    lengths = (1 - fractions) * start.norm() + fractions * end.norm()
+    start = start / start.norm()
+    end = end / end.norm()
+    # Kahan's formula: unlike acos of the dot product it is accurate for small angles, too.
+    angle = 2 * torch.atan2((start - end).norm(), (start + end).norm())
+    opposite = math.pi - angle < MIN_ANGLE
+    if angle < MIN_ANGLE or (opposite and len(a) == 1):
         return linear(a, b, t)
     if opposite:
-        aside = torch.zeros_like(u)
-        aside[u.abs().argmin()] = 1
-        aside = aside - (aside @ u) * u
-        directions = (steps * math.pi).cos() * u + (steps * math.pi).sin() * aside / aside.norm()
+        normal = _perpendicular(start)
+        directions = (fractions * math.pi).cos() * start + (fractions * math.pi).sin() * normal / normal.norm()
     else:
-        directions = (((1 - steps) * angle).sin() * u + (steps * angle).sin() * v) / angle.sin()
+        directions = (((1 - fractions) * angle).sin() * start + (fractions * angle).sin() * end) / angle.sin()
     arc = (lengths * directions).to(a.dtype)
-    return torch.where(steps == 0, a, torch.where(steps == 1, b, arc))
+    return torch.where(fractions == 0, a, torch.where(fractions == 1, b, arc))
 
 
-def with_linear_labels(between: Between, classes: int) -> Between:
-    """A way between vectors whose last numbers are a class: these go evenly from one to the other, whatever the way of
-    the rest."""
-
-    def both(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        rest = len(a) - classes
-        return torch.cat([between(a[:rest], b[:rest], t), linear(a[rest:], b[rest:], t)], -1)
-
-    return both
+def _perpendicular(direction: Tensor) -> Tensor:
+    """Returns a vector perpendicular to a unit vector `(d,)`, d > 1, near the axis at the largest angle to it."""
+    axis = torch.zeros_like(direction)
+    axis[direction.abs().argmin()] = 1
+    return axis - (axis @ direction) * direction
 
 
-def closed_walk(vectors: Tensor, frames: int, between: Between) -> Tensor:
-    """A path through vectors `(n, d)` and back to the first, `(n * frames, d)`: every `frames`-th is one of them."""
+def with_linear_labels(interpolation: Interpolation, classes: int) -> Interpolation:
+    """Extends an interpolation to latent vectors of a conditional GAN.
+
+    Args:
+        interpolation: applied to the components before the class label.
+        classes: number of components of the label, at the end of a vector; they are interpolated linearly.
+    """
+
+    def interpolate(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        noise_dim = len(a) - classes
+        noise = interpolation(a[:noise_dim], b[:noise_dim], t)
+        labels = linear(a[noise_dim:], b[noise_dim:], t)
+        return torch.cat([noise, labels], -1)
+
+    return interpolate
+
+
+def closed_walk(vectors: Tensor, frames: int, interpolation: Interpolation) -> Tensor:
+    """Returns a closed path through vectors `(n, d)`, from the first to the last and back to the first.
+
+    Args:
+        vectors: the corners of the path.
+        frames: points from one corner to the next, the next one not included.
+        interpolation: the path between two corners.
+
+    Returns:
+        `(n · frames, d)`; every `frames`-th point is a corner.
+    """
     t = torch.arange(frames) / frames
-    return torch.cat([between(a, b, t) for a, b in zip(vectors, vectors.roll(-1, 0), strict=True)])
+    edges = []
+    for start, end in zip(vectors, vectors.roll(-1, 0), strict=True):
+        edges.append(interpolation(start, end, t))
+    return torch.cat(edges)

@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from conftest import refused
 from torch import nn
 
-from gan_lab.core.errors import LabError
 from gan_lab.gan.losses import BCE, LSGAN, Relativistic, Wasserstein
 from gan_lab.gan.networks import mlp, norms
 from gan_lab.gan.remedies.unrolled import Unrolled
@@ -88,5 +88,5 @@ def test_a_frozen_d_stays_as_it_is_and_g_learns(norm, dtype):
 
 def test_nonsense_is_refused():
     for k, lr in ((-1, 0.1), (5, 0)):
-        with pytest.raises(LabError, match="makes no sense"):
+        with refused("invalid", "remedy.unrolled"):
             Unrolled(k, lr)

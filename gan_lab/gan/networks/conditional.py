@@ -1,40 +1,71 @@
-"""Networks that are told a class: D's part of a conditional GAN (Mirza & Osindero 2014, arXiv:1411.1784; the book's
-notebook 16)."""
+"""Class labels as a further input of D, for a conditional GAN.
+
+After Mirza & Osindero 2014 (arXiv:1411.1784) and the book's notebook 16. G's labels are part of its latent vectors, see
+`gan_lab.gan.latent.LabelledLatent`.
+"""
+
+import math
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 
+class FeatureDiscriminator(Protocol):
+    """A discriminator that also returns its last hidden features."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Returns the input of the last layer, `(…, B, F)`, for D's input `(…, B, *shape)`."""
+
+
 class ConditionalDiscriminator(nn.Module):
-    """D asked about samples of known classes.
+    """A discriminator together with the labels of one batch.
+
+    Losses and remedies call it like any discriminator, with samples only.
 
     Args:
-        discriminator: built for what `join_labels` gives.
-        classes: one-hot `(…, B, classes)`.
-        flat: whether D takes vectors: see `join_labels`.
+        discriminator: built for the shape `shape_with_labels`.
+        labels_onehot: labels of the batch, `(…, B, classes)`.
+        flat: whether the discriminator takes vectors, see `join_labels`.
     """
 
-    def __init__(self, discriminator: nn.Module, classes: Tensor, flat: bool):
+    def __init__(self, discriminator: nn.Module, labels_onehot: Tensor, flat: bool):
         super().__init__()
-        self.discriminator, self.classes, self.flat = discriminator, classes, flat
+        self.discriminator = discriminator
+        self.labels_onehot = labels_onehot
+        self.flat = flat
 
-    def forward(self, samples: Tensor) -> Tensor:  # (…, B, *shape) → (…, B)
-        return self.discriminator(join_labels(samples, self.classes, self.flat))
+    def forward(self, samples: Tensor) -> Tensor:  # (…, B, *shape)
+        return self.discriminator(join_labels(samples, self.labels_onehot, self.flat))  # (…, B)
 
     def features(self, samples: Tensor) -> Tensor:
-        """Those of D, `(…, B, F)`."""
-        return self.discriminator.features(join_labels(samples, self.classes, self.flat))  # type: ignore[operator]
+        """Returns the discriminator's last hidden features, `(…, B, F)`."""
+        discriminator = cast(FeatureDiscriminator, self.discriminator)
+        return discriminator.features(join_labels(samples, self.labels_onehot, self.flat))
 
 
-def join_labels(samples: Tensor, classes: Tensor, flat: bool) -> Tensor:
-    """Samples `(…, B, *shape)` with their one-hot classes `(…, B, classes)`: as one vector, the classes last
-    (`flat`), or images with a plane per class, that of their own all 1."""
+def join_labels(samples: Tensor, labels_onehot: Tensor, flat: bool) -> Tensor:
+    """Appends labels to samples.
+
+    Args:
+        samples: `(…, B, *shape)`.
+        labels_onehot: `(…, B, classes)`.
+        flat: whether D takes vectors.
+
+    Returns:
+        If `flat`, vectors `(…, B, d + classes)`, the label at the end. Else images with one more channel per class,
+        `(…, B, C + classes, H, W)`: the channel of a sample's own class is 1 everywhere, the others are 0.
+    """
     if flat:
-        return torch.cat([samples.flatten(classes.ndim - 1), classes], -1)
-    planes = classes[..., None, None].expand(*classes.shape, *samples.shape[-2:])
-    return torch.cat([samples, planes], -3)
+        vectors = samples.flatten(labels_onehot.ndim - 1)
+        return torch.cat([vectors, labels_onehot], -1)
+    height, width = samples.shape[-2:]
+    channels = labels_onehot[..., None, None].expand(*labels_onehot.shape, height, width)
+    return torch.cat([samples, channels], -3)
 
 
 def shape_with_labels(shape: tuple[int, ...], classes: int, flat: bool) -> tuple[int, ...]:
-    """The shape of what `join_labels` gives for a sample."""
-    return (torch.Size(shape).numel() + classes,) if flat else (shape[0] + classes, *shape[1:])
+    """Returns the shape of a sample of this shape once `join_labels` has appended its label."""
+    if flat:
+        return (math.prod(shape) + classes,)
+    return (shape[0] + classes, *shape[1:])

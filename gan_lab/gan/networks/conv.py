@@ -1,9 +1,10 @@
 """Convolutional networks after DCGAN (Radford et al. 2016, arXiv:1511.06434), for images of 28 to 128 pixels.
 
-Weights start as DCGAN's: normal, with standard deviation 0.02; biases at 0. Each step doubles (G) or
-halves (D) the picture by a 4×4 kernel of stride 2, down to a side of 4 to 7 pixels. With a number of `stages` the
-networks are those that mode-collapse papers call DCGAN, after its widespread TensorFlow code: 5×5 kernels, as many
-halvings, odd sides halved upwards.
+Each layer doubles (G) or halves (D) the side of the feature maps with a 4×4 kernel of stride 2, between the image and
+maps with a side of 4 to 7 pixels. Initial weights are DCGAN's: normal with standard deviation 0.02, biases 0.
+
+With a number of `stages` they are the networks that papers on mode collapse call DCGAN, after its widespread TensorFlow
+code: 5×5 kernels, as many halvings as stages, and odd sides are rounded up.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,30 +12,39 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from gan_lab.gan.networks.minibatch_layers import BatchLayer
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 from gan_lab.gan.networks.shape_checks import halved_sides, halved_sides_rounded_up
 
 
-def _sides(shape: Sequence[int], stages: int | None) -> tuple[list[int], tuple[int, int, int]]:
-    """The maps' sides, from the picture down; its convolutions' kernel, stride and padding."""
-    return (halved_sides(shape), (4, 2, 1)) if stages is None else (halved_sides_rounded_up(shape, stages), (5, 2, 2))
+def _sides(shape: Sequence[int], stages: int | None) -> list[int]:
+    """Returns the sides of the feature maps, from the image down."""
+    if stages is None:
+        return halved_sides(shape)
+    return halved_sides_rounded_up(shape, stages)
+
+
+def _convolution(stages: int | None) -> tuple[int, int, int]:
+    """Returns kernel size, stride and padding."""
+    if stages is None:
+        return 4, 2, 1
+    return 5, 2, 2
 
 
 class Generator(nn.Module):
-    """Latent vectors to images.
+    """Turns latent vectors into images.
 
     Args:
-        shape: an image's shape (C, H, W).
+        shape: of an image, `(C, H, W)`.
         latent_dim: length of a latent vector.
-        bounded: end in a sigmoid, for data in [0, 1]; else end linear.
-        channels: feature maps next to the picture; twice as many at each halving.
-        activation: makes the module behind each hidden layer.
-        norm: one of `gan_lab.gan.networks.norms`, put between layer and activation as in DCGAN.
-        stages: halvings by 5×5 kernels; None: by 4×4 ones, down to a side of 4 to 7.
+        bounded: whether data are in [0, 1]; if so, the last layer is a sigmoid, else it is linear.
+        channels: feature maps next to the image; there are twice as many at each halving.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`; it is between layer and activation, as in DCGAN.
+        stages: number of layers with 5×5 kernels; None: 4×4 kernels, up from a side of 4 to 7.
 
     Raises:
-        LabError: for images of a size that it can't make.
+        LabError: for images of an unsuitable size.
     """
 
     def __init__(
@@ -48,31 +58,47 @@ class Generator(nn.Module):
         stages: int | None = None,
     ):
         super().__init__()
-        sides, kind = _sides(shape, stages)
-        sides = sides[::-1]  # smallest first, the picture's last: 7, 14, 28
-        widths = [channels * 2**i for i in reversed(range(len(sides) - 1))]
-        side, width = sides[0], widths[0]
+        kernel, stride, padding = _convolution(stages)
+        sides = _sides(shape, stages)[::-1]  # from the smallest map to the image, e.g. 7, 14, 28
+        halvings = len(sides) - 1
+        widths = [channels * 2**i for i in reversed(range(halvings))]  # of the maps before the image
+        widths.append(shape[0])
+        first = (widths[0], sides[0], sides[0])
         layers: list[nn.Module] = [
-            norm.wrap_layer(nn.Linear(latent_dim, width * side * side)),
-            nn.Unflatten(1, (width, side, side)),
-            norm.after_layer((width, side, side)),
+            norm.wrap_layer(nn.Linear(latent_dim, widths[0] * sides[0] ** 2)),
+            nn.Unflatten(1, first),
+            norm.after_layer(first),
             activation(),
         ]
-        for i, o, (small, s) in zip(widths, [*widths[1:], shape[0]], pairwise(sides), strict=True):
-            more = s - 2 * small + kind[0] % 2  # rows and columns: a 5×5 kernel gives 2·small − 1
-            layers.append(norm.wrap_layer(nn.ConvTranspose2d(i, o, *kind, more)))
-            layers += [norm.after_layer((o, s, s)), activation()] if s < sides[-1] else []
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(init_dcgan_weights)
+        for i in range(halvings):
+            side_out = sides[i + 1]
+            # Without output padding a 4×4 kernel doubles the side, and a 5×5 kernel gives 2 · side − 1.
+            output_padding = side_out - 2 * sides[i] + kernel % 2
+            convolution = nn.ConvTranspose2d(widths[i], widths[i + 1], kernel, stride, padding, output_padding)
+            layers.append(norm.wrap_layer(convolution))
+            is_last = i == halvings - 1
+            if not is_last:
+                layers += [norm.after_layer((widths[i + 1], side_out, side_out)), activation()]
+        layers.append(nn.Sigmoid() if bounded else nn.Identity())
+        self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z)  # (B, C, H, W)
 
 
 class Discriminator(nn.Module):
-    """Images to raw scores; arguments as for `Generator`. No normalisation behind the first layer, as in DCGAN.
+    """Turns images into raw scores. The first layer has no normalisation, as in DCGAN.
 
     Args:
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` behind the last maps, from their shape.
+        shape: of D's input without the batch axis, `(C, H, W)`.
+        channels: feature maps of the first layer; there are twice as many at each further halving.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` after the last maps; None: no layer.
+        stages: as for `Generator`.
+
+    Raises:
+        LabError: for images of an unsuitable size.
     """
 
     def __init__(
@@ -81,25 +107,33 @@ class Discriminator(nn.Module):
         channels: int,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
-        minibatch_layer: BatchLayer | None = None,
+        minibatch_layer: MinibatchLayerFactory | None = None,
         stages: int | None = None,
     ):
         super().__init__()
-        sides, kind = _sides(shape, stages)
-        sides = sides[1:]  # 14, 7
+        kernel, stride, padding = _convolution(stages)
+        sides = _sides(shape, stages)[1:]  # of the maps after each layer, e.g. 14, 7
         widths = [channels * 2**i for i in range(len(sides))]
-        layers: list[nn.Module] = [norm.wrap_layer(nn.Conv2d(shape[0], widths[0], *kind)), activation()]
-        for i, o, s in zip(widths, widths[1:], sides[1:], strict=False):
-            down = norm.wrap_layer(nn.Conv2d(i, o, *kind))
-            layers += [down, norm.after_layer((o, s, s)), activation()]
-        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1], sides[-1], sides[-1]))]
-        maps = widths[-1] + sum(layer.extra_features for layer in beside)
-        last = norm.wrap_layer(nn.Linear(maps * sides[-1] ** 2, 1))
-        self.layers = nn.Sequential(*layers, *beside, nn.Flatten(), last).apply(init_dcgan_weights)
+        layers: list[nn.Module] = [
+            norm.wrap_layer(nn.Conv2d(shape[0], widths[0], kernel, stride, padding)),
+            activation(),
+        ]
+        for (width_in, width_out), side in zip(pairwise(widths), sides[1:], strict=True):
+            convolution = norm.wrap_layer(nn.Conv2d(width_in, width_out, kernel, stride, padding))
+            layers += [convolution, norm.after_layer((width_out, side, side)), activation()]
+        maps = widths[-1]
+        side = sides[-1]
+        if minibatch_layer is not None:
+            layer = minibatch_layer((maps, side, side))
+            maps += layer.extra_features
+            layers.append(layer)
+        layers.append(nn.Flatten())
+        layers.append(norm.wrap_layer(nn.Linear(maps * side**2, 1)))
+        self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer makes its score of, flattened: `(B, F)` for images `(B, C, H, W)`."""
+        """Returns the input of the last layer, `(B, F)`, for images `(B, C, H, W)`."""
         return self.layers[:-1](x)

@@ -1,6 +1,7 @@
 """The book's convolutional networks for faces (notebooks 14 and 15), there for 128×128 colour images.
 
-Three layers each with 8×8 kernels of stride 2. On 128×128: G goes 11 → 28 → 62 → 128, D 128 → 61 → 27 → 10.
+Each has three layers with 8×8 kernels of stride 2. For 128×128 the sides of the maps are 11 → 28 → 62 → 128 in G and
+128 → 61 → 27 → 10 in D.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,22 +11,24 @@ from torch import Tensor, nn
 from gan_lab.gan.networks.norms import NoNorm
 from gan_lab.gan.networks.shape_checks import book_generator_sides
 
-KERNEL, STRIDE = 8, 2
+KERNEL = 8
+STRIDE = 2
+LAYERS = 3
 
 
 class Generator(nn.Module):
-    """Latent vectors to images.
+    """Turns latent vectors into images.
 
     Args:
-        shape: an image's shape (C, H, W).
+        shape: of an image, `(C, H, W)`.
         latent_dim: length of a latent vector.
-        bounded: end in a sigmoid, for data in [0, 1]; else end linear.
-        channels: feature maps of the hidden layers; the book's 256.
-        activation: makes the module behind each hidden layer.
-        norm: one of `gan_lab.gan.networks.norms`, in front of the activation and, as in the book, of the last sigmoid.
+        bounded: whether data are in [0, 1]; if so, the last layer is a sigmoid, else it is linear.
+        channels: feature maps of the hidden layers, 256 in the book.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`; it is before each activation and, as in the book, the last sigmoid.
 
     Raises:
-        LabError: for images of a size that it can't make.
+        LabError: for images of an unsuitable size.
     """
 
     def __init__(
@@ -38,17 +41,22 @@ class Generator(nn.Module):
         norm: NoNorm,
     ):
         super().__init__()
-        first, maps, surplus = book_generator_sides(shape)
+        first_sides, sides, crop = book_generator_sides(shape)
+        image_channels = shape[0]
         layers: list[nn.Module] = [
-            norm.wrap_layer(nn.Linear(latent_dim, shape[0] * first[0] * first[1])),
+            norm.wrap_layer(nn.Linear(latent_dim, image_channels * first_sides[0] * first_sides[1])),
             activation(),
-            nn.Unflatten(1, (shape[0], *first)),
+            nn.Unflatten(1, (image_channels, *first_sides)),
         ]
-        widths, surpluses = [shape[0], channels, channels], [(0, 0), (0, 0), surplus]
-        for i, o, sides, padding in zip(widths, [*widths[1:], shape[0]], maps, surpluses, strict=True):
-            up = nn.ConvTranspose2d(i, o, KERNEL, STRIDE, padding)
-            layers += [norm.wrap_layer(up), norm.after_layer((o, *sides)), activation()]
-        layers[-1] = nn.Sigmoid() if bounded else nn.Identity()
+        widths = [image_channels, channels, channels, image_channels]
+        for i in range(LAYERS):
+            is_last = i == LAYERS - 1
+            padding = crop if is_last else (0, 0)
+            convolution = nn.ConvTranspose2d(widths[i], widths[i + 1], KERNEL, STRIDE, padding)
+            layers += [norm.wrap_layer(convolution), norm.after_layer((widths[i + 1], *sides[i]))]
+            if not is_last:
+                layers.append(activation())
+        layers.append(nn.Sigmoid() if bounded else nn.Identity())
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
@@ -56,23 +64,39 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to raw scores; arguments as for `Generator`. No normalisation of the last feature maps, as in the book."""
+    """Turns images into raw scores. The last feature maps have no normalisation, as in the book.
+
+    Args:
+        shape: of an image, `(C, H, W)`.
+        channels: feature maps of the hidden layers, 256 in the book.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`; it is before the activation.
+
+    Raises:
+        LabError: for images of an unsuitable size.
+    """
 
     def __init__(self, shape: Sequence[int], channels: int, activation: Callable[[], nn.Module], norm: NoNorm):
         super().__init__()
-        book_generator_sides(shape)
+        book_generator_sides(shape)  # D takes the images that G can make
+        height, width = shape[1:]
         layers: list[nn.Module] = []
-        sides, widths = tuple(shape[1:]), [shape[0], channels, channels]
-        for i, o in zip(widths, [*widths[1:], shape[0]], strict=True):
-            sides = tuple((side - KERNEL) // STRIDE + 1 for side in sides)
-            down = norm.wrap_layer(nn.Conv2d(i, o, KERNEL, STRIDE))
-            layers += [down, *([norm.after_layer((o, *sides))] if len(layers) < 6 else []), activation()]
-        flat = shape[0] * sides[0] * sides[1]
-        self.layers = nn.Sequential(*layers, nn.Flatten(), norm.wrap_layer(nn.Linear(flat, 1)))
+        widths = [shape[0], channels, channels, shape[0]]
+        for i in range(LAYERS):
+            height = (height - KERNEL) // STRIDE + 1
+            width = (width - KERNEL) // STRIDE + 1
+            layers.append(norm.wrap_layer(nn.Conv2d(widths[i], widths[i + 1], KERNEL, STRIDE)))
+            is_last = i == LAYERS - 1
+            if not is_last:
+                layers.append(norm.after_layer((widths[i + 1], height, width)))
+            layers.append(activation())
+        layers.append(nn.Flatten())
+        layers.append(norm.wrap_layer(nn.Linear(shape[0] * height * width, 1)))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)
         return self.layers(x).squeeze(-1)  # (B,)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer makes its score of: `(B, F)` for images `(B, C, H, W)`."""
+        """Returns the input of the last layer, `(B, F)`, for images `(B, C, H, W)`."""
         return self.layers[:-1](x)

@@ -1,9 +1,10 @@
-"""Layers in front of D's last one through which a sample is judged beside the rest of its batch: a generator that
-repeats itself can be told by that alone.
+"""Layers that let D compare a sample with the rest of its batch, so that it notices a generator that repeats itself.
 
-Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or maps to
-them. They are made from the features' shape, `(F,)` or `(C, H, W)`. D's answer then depends on the batch: real samples
-and fakes must not be mixed in one, and measuring gives other scores for other batch sizes.
+Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or
+maps to them. It is constructed from the shape of the features, `(F,)` or `(C, H, W)`.
+
+D's scores then depend on the batch: real samples and fakes must not be mixed in one, and scores of batches of different
+sizes can't be compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,20 +14,22 @@ from torch import Tensor, nn
 
 from gan_lab.core.errors import LabError
 
-BatchLayer = Callable[[Sequence[int]], "MinibatchStddev | MinibatchDiscrimination"]
-
 
 class MinibatchStddev(nn.Module):
-    """One more feature, or map: how much a group of samples varies (Karras et al. 2018, arXiv:1710.10196, the code's
-    groups): the standard deviation over the group of each number, averaged over all of them, the same for the whole
-    group. Works on features and maps.
+    """Appends the standard deviation within groups of samples as one feature or map (Karras et al. 2018).
+
+    The standard deviation of each number over the group, averaged over all numbers: one value for a group, appended to
+    each of its samples (arXiv:1710.10196, with the groups of the authors' code). Works on features and on maps.
 
     There are ⌊B / group⌋ groups, at least one; sample i belongs to group i modulo that number, as in the authors' code.
-    Where `group` doesn't divide B some hold more; a batch smaller than that is one group.
+    If `group` doesn't divide B, some groups have more samples; a batch smaller than `group` is one group.
 
     Args:
-        shape: of the features.
-        group: samples in a group: 4 in ProGAN and StyleGAN2, 32 in StyleGAN2-ADA for CIFAR-10.
+        shape: of the features, without the batch axis.
+        group: number of samples in a group, ≥ 2: 4 in ProGAN and StyleGAN2, 32 in StyleGAN2-ADA for CIFAR-10.
+
+    Raises:
+        LabError: if `group` is too small.
     """
 
     extra_features = 1
@@ -34,37 +37,53 @@ class MinibatchStddev(nn.Module):
     def __init__(self, shape: Sequence[int], group: int = 4):
         super().__init__()
         if group < 2:
-            raise LabError(f"Groups of group={group} samples don't vary.", "Choose group=4.")
-        self.shape, self.group = tuple(shape), group
+            raise LabError(
+                f"The standard deviation of group={group} samples is always 0.",
+                "Choose group=4.",
+                code="invalid",
+                key="remedy.minibatch_stddev.group",
+            )
+        self.shape = tuple(shape)
+        self.group = group
 
-    def forward(self, x: Tensor) -> Tensor:
-        rank = len(self.shape)
-        flat = x.flatten(-rank)  # (…, B, numbers)
-        groups = max(1, flat.shape[-2] // self.group)
-        member = torch.arange(flat.shape[-2], device=x.device) % groups
-        sizes = member.bincount(minlength=groups)[:, None]
+    def forward(self, x: Tensor) -> Tensor:  # (…, B, *shape)
+        ndim = len(self.shape)
+        flat = x.flatten(-ndim)  # (…, B, numbers)
+        batch_size = flat.shape[-2]
+        groups = max(1, batch_size // self.group)
+        group_of_sample = torch.arange(batch_size, device=x.device) % groups  # (B,)
+        group_sizes = group_of_sample.bincount(minlength=groups)[:, None]  # (groups, 1)
 
-        def mean(values: Tensor) -> Tensor:  # (…, B, numbers) → (…, groups, numbers)
-            empty = values.new_zeros(*values.shape[:-2], groups, values.shape[-1])
-            return empty.index_add(-2, member, values) / sizes
+        def group_mean(values: Tensor) -> Tensor:  # (…, B, numbers) → (…, groups, numbers)
+            zeros = values.new_zeros(*values.shape[:-2], groups, values.shape[-1])
+            return zeros.index_add(-2, group_of_sample, values) / group_sizes
 
-        off = flat - mean(flat).index_select(-2, member)
-        deviation = (mean(off.square()) + 1e-8).sqrt().mean(-1, keepdim=True)  # (…, groups, 1)
-        own = deviation.index_select(-2, member)  # (…, B, 1)
-        return torch.cat([x, own.view(*own.shape, *[1] * (rank - 1)).expand_as(x.narrow(-rank, 0, 1))], -rank)
+        deviations = flat - group_mean(flat).index_select(-2, group_of_sample)
+        # 1e-8 keeps the gradient of the root finite where all samples of a group are equal.
+        stddev = (group_mean(deviations.square()) + 1e-8).sqrt()
+        group_stddev = stddev.mean(-1, keepdim=True)  # (…, groups, 1)
+        sample_stddev = group_stddev.index_select(-2, group_of_sample)  # (…, B, 1)
+        for _ in range(ndim - 1):
+            sample_stddev = sample_stddev[..., None]
+        new_feature = sample_stddev.expand_as(x.narrow(-ndim, 0, 1))  # (…, B, 1) or (…, B, 1, H, W)
+        return torch.cat([x, new_feature], -ndim)
 
 
 class MinibatchDiscrimination(nn.Module):
-    """How near a sample is to the others of its batch, by `kernels` learnt measures (Salimans et al. 2016,
-    arXiv:1606.03498, section 3.2): o(xᵢ)_b = Σⱼ exp(−‖Mᵢ,b − Mⱼ,b‖₁), where M = T·f(x) are `kernels` rows of `dims`
-    numbers. The sum includes j = i, which adds 1. Features `(…, B, F)` only.
+    """Appends how close a sample is to the others of its batch, by learnt distances (Salimans et al. 2016).
 
-    T starts with columns of length about 1, as in the authors' code. Memory grows with B² · kernels · dims.
+    o(xᵢ)_b = Σⱼ exp(−‖Mᵢ,b − Mⱼ,b‖₁) for b = 1 … kernels, where Mᵢ = T·f(xᵢ) are `kernels` rows of `dims` numbers
+    (arXiv:1606.03498, section 3.2). The sum includes j = i, which adds 1. Only for features `(…, B, F)`.
+
+    The columns of T have initial lengths of about 1, as in the authors' code. Memory grows with B² · kernels · dims.
 
     Args:
         shape: of the features, `(F,)`.
-        kernels: how many features it adds.
-        dims: numbers that a kernel compares.
+        kernels: number of features to append.
+        dims: numbers that one kernel compares.
+
+    Raises:
+        LabError: for feature maps.
     """
 
     def __init__(self, shape: Sequence[int], kernels: int = 100, dims: int = 5):
@@ -73,12 +92,20 @@ class MinibatchDiscrimination(nn.Module):
             raise LabError(
                 f"Minibatch discrimination compares vectors, not feature maps of the shape {tuple(shape)}.",
                 "Use model=mlp, or the minibatch standard deviation.",
+                code="conflict",
+                key="remedy.minibatch_discrimination",
             )
-        self.extra_features, self.kernels = kernels, kernels
+        self.extra_features = kernels
+        self.kernels = kernels
         self.project = nn.Linear(shape[0], kernels * dims, bias=False)
         nn.init.normal_(self.project.weight, std=shape[0] ** -0.5)
 
     def forward(self, x: Tensor) -> Tensor:  # (…, B, F)
         rows = self.project(x).unflatten(-1, (self.kernels, -1))  # (…, B, kernels, dims)
         distances = (rows.unsqueeze(-3) - rows.unsqueeze(-4)).abs().sum(-1)  # (…, B, B, kernels)
-        return torch.cat([x, (-distances).exp().sum(-2)], -1)
+        closeness = (-distances).exp().sum(-2)  # (…, B, kernels)
+        return torch.cat([x, closeness], -1)
+
+
+# Makes a layer for features of a shape, `(F,)` or `(C, H, W)`.
+MinibatchLayerFactory = Callable[[Sequence[int]], MinibatchStddev | MinibatchDiscrimination]

@@ -1,4 +1,4 @@
-"""Fully connected networks: the book's `Linear → activation → normalisation → Linear`, of any depth."""
+"""Fully connected networks of any depth: the book's `Linear → activation → normalisation → … → Linear`."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,29 +6,20 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from gan_lab.gan.networks.minibatch_layers import BatchLayer
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm
 
 
-def _hidden(widths: Sequence[int], activation: Callable[[], nn.Module], norm: NoNorm) -> list[nn.Module]:
-    """Linear → activation → norm (or norm → activation) from one width to the next; widths[0] is the input's."""
-    layers: list[nn.Module] = []
-    for i, o in pairwise(widths):
-        behind = [activation(), norm.after_layer((o,))]
-        layers += [norm.wrap_layer(nn.Linear(i, o)), *(reversed(behind) if norm.before_activation else behind)]
-    return layers
-
-
 class Generator(nn.Module):
-    """Latent vectors to samples.
+    """Turns latent vectors into samples.
 
     Args:
-        shape: a sample's shape, e.g. `(1, 28, 28)` or `(2,)`.
+        shape: of a sample, e.g. `(1, 28, 28)` or `(2,)`.
         latent_dim: length of a latent vector.
-        bounded: end in a sigmoid, for data in [0, 1]; else end linear.
-        hidden: widths of the hidden layers, from latent vector to sample.
-        activation: makes the module behind each hidden layer.
-        norm: one of `gan_lab.gan.networks.norms`.
+        bounded: whether data are in [0, 1]; if so, the last layer is a sigmoid, else it is linear.
+        hidden: widths of the hidden layers, in order.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`.
     """
 
     def __init__(
@@ -42,21 +33,25 @@ class Generator(nn.Module):
     ):
         super().__init__()
         self.shape = tuple(shape)
-        self.layers = nn.Sequential(
-            *_hidden([latent_dim, *hidden], activation, norm),
-            norm.wrap_layer(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))),
-            nn.Sigmoid() if bounded else nn.Identity(),
-        )
+        widths = [latent_dim, *hidden]
+        layers = _hidden_layers(widths, activation, norm)
+        layers.append(norm.wrap_layer(nn.Linear(widths[-1], math.prod(shape))))
+        layers.append(nn.Sigmoid() if bounded else nn.Identity())
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:  # (…, B, latent_dim)
         return self.layers(z).unflatten(-1, self.shape)  # (…, B, *shape)
 
 
 class Discriminator(nn.Module):
-    """Samples to raw scores; arguments as for `Generator`, `hidden` from sample to score.
+    """Turns samples into raw scores.
 
     Args:
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
+        shape: of D's input without the batch axis.
+        hidden: widths of the hidden layers, in order.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` before the last one; None: no layer.
     """
 
     def __init__(
@@ -65,20 +60,35 @@ class Discriminator(nn.Module):
         hidden: Sequence[int],
         activation: Callable[[], nn.Module],
         norm: NoNorm,
-        minibatch_layer: BatchLayer | None = None,
+        minibatch_layer: MinibatchLayerFactory | None = None,
     ):
         super().__init__()
-        self.sample_axes = len(shape)
+        self.sample_ndim = len(shape)
         widths = [math.prod(shape), *hidden]
-        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
-        features = widths[-1] + sum(layer.extra_features for layer in beside)
-        self.layers = nn.Sequential(
-            *_hidden(widths, activation, norm), *beside, norm.wrap_layer(nn.Linear(features, 1))
-        )
+        # Made before the hidden layers: the initial weights of a seed depend on the order in which layers are made.
+        last_hidden = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
+        features = widths[-1] + sum(layer.extra_features for layer in last_hidden)
+        layers = _hidden_layers(widths, activation, norm)
+        layers += last_hidden
+        layers.append(norm.wrap_layer(nn.Linear(features, 1)))
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:  # (…, B, *shape)
-        return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (…, B)
+        return self.layers(x.flatten(-self.sample_ndim)).squeeze(-1)  # (…, B)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer makes its score of: `(…, B, F)` for samples `(…, B, *shape)`."""
-        return self.layers[:-1](x.flatten(-self.sample_axes))
+        """Returns the input of the last layer, `(…, B, F)`, for samples `(…, B, *shape)`."""
+        return self.layers[:-1](x.flatten(-self.sample_ndim))
+
+
+def _hidden_layers(widths: Sequence[int], activation: Callable[[], nn.Module], norm: NoNorm) -> list[nn.Module]:
+    """Returns a linear layer, an activation and a normalisation from each width to the next."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in pairwise(widths):
+        linear = norm.wrap_layer(nn.Linear(width_in, width_out))
+        normalisation = norm.after_layer((width_out,))
+        if norm.before_activation:
+            layers += [linear, normalisation, activation()]
+        else:
+            layers += [linear, activation(), normalisation]
+    return layers

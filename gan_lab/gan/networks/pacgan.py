@@ -1,7 +1,7 @@
-"""PacGAN's networks for points in the plane (Lin et al. 2018, arXiv:1712.04086, section 4.1; layers as in the authors'
-code): a batch-normalised G, a maxout D without normalisation (Goodfellow et al. 2013, arXiv:1302.4389).
+"""PacGAN's networks for points in the plane (Lin et al. 2018, arXiv:1712.04086, section 4.1).
 
-Weights start normal with standard deviation 0.02, biases at 0.
+Layers are those of the authors' code: a batch-normalised G, and a D of maxout layers without normalisation. Initial
+weights are normal with standard deviation 0.02, biases 0.
 """
 
 import math
@@ -10,12 +10,15 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from gan_lab.gan.networks.minibatch_layers import BatchLayer
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 
 
 class Maxout(nn.Module):
-    """The greatest of each `pieces` neighbouring numbers: `(…, features · pieces)` → `(…, features)`."""
+    """Maxout activation (Goodfellow et al. 2013, arXiv:1302.4389).
+
+    The maximum of each `pieces` neighbouring features: `(…, features · pieces)` → `(…, features)`.
+    """
 
     def __init__(self, pieces: int):
         super().__init__()
@@ -26,15 +29,15 @@ class Maxout(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latent vectors to samples. Hidden layers have no bias, as the normalisation behind them has one.
+    """Turns latent vectors into samples. Hidden layers have no bias, as the normalisation after them has one.
 
     Args:
-        shape: a sample's shape, e.g. `(2,)`.
+        shape: of a sample, e.g. `(2,)`.
         latent_dim: length of a latent vector.
-        bounded: end in a sigmoid, for data in [0, 1]; else end linear.
-        hidden: widths of the hidden layers, from latent vector to sample.
-        activation: makes the module behind each hidden layer.
-        norm: one of `gan_lab.gan.networks.norms`, put between layer and activation.
+        bounded: whether data are in [0, 1]; if so, the last layer is a sigmoid, else it is linear.
+        hidden: widths of the hidden layers, in order.
+        activation: makes the activation of a hidden layer.
+        norm: see `gan_lab.gan.networks.norms`; it is between layer and activation.
     """
 
     def __init__(
@@ -48,42 +51,53 @@ class Generator(nn.Module):
     ):
         super().__init__()
         self.shape = tuple(shape)
+        widths = [latent_dim, *hidden]
         layers: list[nn.Module] = []
-        for i, o in pairwise([latent_dim, *hidden]):
-            layers += [norm.wrap_layer(nn.Linear(i, o, bias=False)), norm.after_layer((o,)), activation()]
-        layers.append(norm.wrap_layer(nn.Linear([latent_dim, *hidden][-1], math.prod(shape))))
-        self.layers = nn.Sequential(*layers, nn.Sigmoid() if bounded else nn.Identity()).apply(init_dcgan_weights)
+        for width_in, width_out in pairwise(widths):
+            linear = norm.wrap_layer(nn.Linear(width_in, width_out, bias=False))
+            layers += [linear, norm.after_layer((width_out,)), activation()]
+        layers.append(norm.wrap_layer(nn.Linear(widths[-1], math.prod(shape))))
+        layers.append(nn.Sigmoid() if bounded else nn.Identity())
+        self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 
     def forward(self, z: Tensor) -> Tensor:  # (B, latent_dim)
         return self.layers(z).unflatten(-1, self.shape)  # (B, *shape)
 
 
 class Discriminator(nn.Module):
-    """Samples to raw scores: linear layers with maxout, then one to the score.
+    """Turns samples into raw scores: linear layers with maxout activations, then one linear layer.
 
     Args:
-        shape: a sample's shape, or a pack's.
-        hidden: widths of the hidden layers, from sample to score.
-        pieces: linear functions of which each hidden unit is the greatest.
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` in front of the last one, from the features' shape.
+        shape: of D's input without the batch axis: of a sample or of a pack.
+        hidden: widths of the hidden layers, in order.
+        pieces: number of linear functions of which a hidden unit is the maximum.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` before the last one; None: no layer.
     """
 
     def __init__(
-        self, shape: Sequence[int], hidden: Sequence[int], pieces: int, minibatch_layer: BatchLayer | None = None
+        self,
+        shape: Sequence[int],
+        hidden: Sequence[int],
+        pieces: int,
+        minibatch_layer: MinibatchLayerFactory | None = None,
     ):
         super().__init__()
-        self.sample_axes = len(shape)
+        self.sample_ndim = len(shape)
         widths = [math.prod(shape), *hidden]
         layers: list[nn.Module] = []
-        for i, o in pairwise(widths):
-            layers += [nn.Linear(i, o * pieces), Maxout(pieces)]
-        beside = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
-        features = widths[-1] + sum(layer.extra_features for layer in beside)
-        self.layers = nn.Sequential(*layers, *beside, nn.Linear(features, 1)).apply(init_dcgan_weights)
+        for width_in, width_out in pairwise(widths):
+            layers += [nn.Linear(width_in, width_out * pieces), Maxout(pieces)]
+        features = widths[-1]
+        if minibatch_layer is not None:
+            layer = minibatch_layer((features,))
+            features += layer.extra_features
+            layers.append(layer)
+        layers.append(nn.Linear(features, 1))
+        self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, *shape)
-        return self.layers(x.flatten(-self.sample_axes)).squeeze(-1)  # (B,)
+        return self.layers(x.flatten(-self.sample_ndim)).squeeze(-1)  # (B,)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer makes its score of: `(B, F)` for samples `(B, *shape)`."""
-        return self.layers[:-1](x.flatten(-self.sample_axes))
+        """Returns the input of the last layer, `(B, F)`, for samples `(B, *shape)`."""
+        return self.layers[:-1](x.flatten(-self.sample_ndim))

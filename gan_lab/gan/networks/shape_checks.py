@@ -1,54 +1,87 @@
-"""What networks and normalisations can't do, known without torch: a command refuses it at once."""
+"""Which shapes networks and normalisations can handle.
+
+Imports no torch, so that a command can refuse a configuration at once.
+"""
 
 from collections.abc import Sequence
 
 from gan_lab.core.errors import LabError
 
+# Pixels of the largest image that the networks take.
+MAX_SIDE = 128
 
-def halved_sides(shape: Sequence[int], model: str = "conv", least: int = 28) -> list[int]:
-    """The sides of a convolutional network's feature maps, from the picture down: 28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
+# Feature maps of at most this side are not halved any more.
+MAX_SMALLEST_SIDE = 7
+
+OTHER_MODEL = "Use model=mlp, or a dataset of such images (mnist, patches)."
+
+# Height and width of an image or feature map.
+Sides = tuple[int, int]
+
+
+def _is_square_image(shape: Sequence[int]) -> bool:
+    return len(shape) == 3 and shape[1] == shape[2]
+
+
+def halved_sides(shape: Sequence[int], model: str = "conv", min_side: int = 28) -> list[int]:
+    """Returns the sides of a convolutional network's feature maps, from the image down, each half of the one before.
+
+    28 → 14 → 7, 64 → 32 → 16 → 8 → 4.
 
     Args:
-        model: the network's option, which the message names.
-        least: pixels of the smallest picture that it takes.
+        shape: of an image, `(C, H, W)`.
+        model: option of the network, for the message.
+        min_side: of the smallest image that the network takes.
 
     Raises:
-        LabError: for anything but square images of `least` to 128 pixels that halve to a side of 4 to 7.
+        LabError: for anything but square images of `min_side` to 128 pixels that can be halved to a side of 4 to 7.
     """
     sides = [shape[-1]]
-    while sides[-1] > 7 and sides[-1] % 2 == 0:
+    while sides[-1] > MAX_SMALLEST_SIDE and sides[-1] % 2 == 0:
         sides.append(sides[-1] // 2)
-    if len(shape) != 3 or shape[1] != shape[2] or not least <= shape[1] <= 128 or sides[-1] > 7:
+    in_range = min_side <= shape[-1] <= MAX_SIDE and sides[-1] <= MAX_SMALLEST_SIDE
+    if not (_is_square_image(shape) and in_range):
         raise LabError(
-            f"model={model} takes square images of {least} to 128 pixels whose side can be halved down to 4–7; "
+            f"model={model} takes square images of {min_side} to {MAX_SIDE} pixels whose side can be halved to 4–7; "
             f"this dataset's samples have the shape {tuple(shape)}.",
-            "Use model=mlp, or a dataset of such images (mnist, patches).",
+            OTHER_MODEL,
+            code="conflict",
+            key="model",
         )
     return sides
 
 
 def halved_sides_rounded_up(shape: Sequence[int], stages: int) -> list[int]:
-    """The sides of so many feature maps, behind the picture's, odd ones halved upwards: 28 → 14 → 7 → 4 → 2.
+    """Returns the sides of an image and of `stages` feature maps, odd sides rounded up: 28 → 14 → 7 → 4 → 2.
 
     Raises:
-        LabError: for anything but square images of at most 128 pixels, and where a map would have a side below 2.
+        LabError: for anything but square images of at most 128 pixels whose smallest map has a side of at least 2.
     """
+    # −(−a // b) is a / b, rounded up.
     sides = [-(-shape[-1] // 2**i) for i in range(stages + 1)]
-    if len(shape) != 3 or shape[1] != shape[2] or shape[1] > 128 or sides[-1] < 2:
+    in_range = shape[-1] <= MAX_SIDE and sides[-1] >= 2
+    if not (_is_square_image(shape) and in_range):
         raise LabError(
-            f"model.stages={stages} takes square images of {2**stages + 1} to 128 pixels; this dataset's samples have "
-            f"the shape {tuple(shape)}.",
-            "Use model=mlp, or a dataset of such images (mnist, patches).",
+            f"model.stages={stages} takes square images of {2**stages + 1} to {MAX_SIDE} pixels; this dataset's "
+            f"samples have the shape {tuple(shape)}.",
+            OTHER_MODEL,
+            code="conflict",
+            key="model.stages",
         )
     return sides
 
 
-Sides = tuple[int, int]
-
-
 def book_generator_sides(shape: Sequence[int]) -> tuple[Sides, list[Sides], Sides]:
-    """The book's convolutional generator: the sides of its first map, of the maps behind each layer, and what the last
-    layer has to leave out along each edge. 128×128: 11, then 28, 62, 128, without 1 pixel.
+    """Returns the sides of the feature maps in the book's convolutional generator (`gan_lab.gan.networks.conv_book`).
+
+    For 128×128 the first map has a side of 11, the three layers give 28, 62 and 128, and nothing is cropped.
+
+    Args:
+        shape: of an image, `(C, H, W)`.
+
+    Returns:
+        The sides of the first map; the sides after each of the three layers; how many pixels the last layer crops at
+        each edge, vertically and horizontally.
 
     Raises:
         LabError: for anything but images whose sides are even and at least 50 pixels.
@@ -58,39 +91,63 @@ def book_generator_sides(shape: Sequence[int]) -> tuple[Sides, list[Sides], Side
             f"model=conv_book takes images whose sides are even and at least 50 pixels; this dataset's samples have "
             f"the shape {tuple(shape)}.",
             "Use model=conv, or pack the images with another size=.",
+            code="conflict",
+            key="model",
         )
-    firsts = [-(-(side - 42) // 8) for side in shape[1:]]  # three layers make 8·first + 42
-    surplus = [(8 * first + 42 - side) // 2 for first, side in zip(firsts, shape[1:], strict=True)]
-    second = [2 * first + 6 for first in firsts]
-    maps = [second, [2 * side + 6 for side in second], shape[1:]]
-    return (firsts[0], firsts[1]), [(height, width) for height, width in maps], (surplus[0], surplus[1])
+    heights, crop_height = _book_generator_axis(shape[1])
+    widths, crop_width = _book_generator_axis(shape[2])
+    maps = list(zip(heights, widths, strict=True))
+    return maps[0], maps[1:], (crop_height, crop_width)
+
+
+def _book_generator_axis(side: int) -> tuple[list[int], int]:
+    """Returns the sizes of all maps along one axis and how many pixels to crop at each end."""
+    # A layer makes 2 · size + 6 of a size, so three make 8 · first + 42: the smallest that is enough, then cropped.
+    first = -(-(side - 42) // 8)
+    second = 2 * first + 6
+    third = 2 * second + 6
+    crop = (8 * first + 42 - side) // 2
+    return [first, second, third, side], crop
 
 
 def check_norm(norm: str, shape: Sequence[int], groups: int = 1) -> None:
-    """Refuses a normalisation that makes nothing of a layer's output.
+    """Refuses a normalisation that would be constant or impossible.
 
     Args:
-        norm: a class of `gan_lab.gan.networks.norms`, by name.
-        shape: of the output without the batch axis, `(F,)` or `(C, H, W)`.
+        norm: name of a class of `gan_lab.gan.networks.norms`.
+        shape: of the layer's output without the batch axis, `(F,)` or `(C, H, W)`.
+        groups: number of groups of GroupNorm.
 
     Raises:
-        LabError: where every output would be 0, or `groups` doesn't divide the features.
+        LabError: if every output would be 0, or `groups` doesn't divide the features.
     """
-    flat = len(shape) == 1
+    is_vector = len(shape) == 1
+    features = shape[0]
     if norm == "LayerNorm" and tuple(shape) == (1,):
-        raise LabError("norm=layer over a single feature would always give 0.", "Take more than one hidden unit.")
-    if norm == "InstanceNorm" and flat:
+        raise LabError(
+            "norm=layer over a single feature would always give 0.",
+            "Take more than one hidden unit.",
+            code="conflict",
+            key="norm",
+        )
+    if norm == "InstanceNorm" and is_vector:
         raise LabError(
             "norm=instance needs feature maps: over one value per feature it would always give 0.",
             "Use model=conv on images, or norm=layer.",
+            code="conflict",
+            key="norm",
         )
-    if norm == "GroupNorm" and shape[0] % groups:
+    if norm == "GroupNorm" and features % groups:
         raise LabError(
-            f"norm.groups={groups} does not divide a layer's {shape[0]} features.",
-            f"Choose norm.groups among the divisors of {shape[0]}, or another width in model.",
+            f"norm.groups={groups} does not divide a layer's {features} features.",
+            f"Choose norm.groups among the divisors of {features}, or another width in model.",
+            code="conflict",
+            key="norm.groups",
         )
-    if norm == "GroupNorm" and flat and shape[0] == groups:
+    if norm == "GroupNorm" and is_vector and features == groups:
         raise LabError(
             f"norm.groups={groups} leaves one feature in each group, which would normalise to 0.",
             "Choose fewer groups, or norm=layer.",
+            code="conflict",
+            key="norm.groups",
         )

@@ -1,8 +1,12 @@
-"""The remedies against mode collapse that the step plays, by what they do in it."""
+"""Remedies against mode collapse, sorted by what they do in a training step.
+
+Two kinds of remedies are not here, as the step doesn't see them: layers of D (`gan_lab.gan.networks.minibatch_layers`)
+and changes of the loss (`gan_lab.gan.losses.LabelSmoothing`).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -16,21 +20,36 @@ from gan_lab.gan.remedies.penalties import Penalty
 from gan_lab.gan.remedies.unrolled import Unrolled
 from gan_lab.gan.remedies.update_gate import UpdateGate
 
+T = TypeVar("T")
+
+# The classes that a remedy can be derived from. A training can have several of the first three, one of each other.
+KINDS = (
+    InputTransform,
+    Penalty,
+    GeneratorLoss,
+    TopK,
+    Unrolled,
+    UpdateGate,
+    EMA,
+    HistoricalAveraging,
+    CosineDecay,
+)
+
 
 @dataclass(frozen=True)
 class Remedies:
-    """What a training has of them; without any it is the plain GAN.
+    """The remedies of one training; without any of them it is the plain GAN.
 
     Attributes:
-        views: what D is shown in the place of plain samples, applied one after the other.
-        penalties: what D pays beside its loss.
-        aims: what G wants beside fooling D, or in its place.
-        top_k: G learns from its best samples alone.
-        unrolled: G is judged by a D of later.
-        balance: D waits while it wins.
-        ema: samples are made by an average of G's weights.
-        historical: both networks are held to the mean of their past.
-        decay: learning rates fall.
+        input_transforms: change the samples that D sees, real ones and fakes, one after the other.
+        penalties: are added to D's loss.
+        generator_losses: are added to G's adversarial loss or replace it.
+        top_k: restricts G's adversarial loss to its best samples.
+        unrolled: gives G the loss under D as it will be some steps later.
+        update_gate: skips D's update while D is winning.
+        ema: averages G's weights; samples are made with the average.
+        historical_averaging: keeps the weights of both networks near the mean of their past.
+        lr_decay: lowers the learning rates.
     """
 
     input_transforms: tuple[InputTransform, ...] = ()
@@ -45,36 +64,60 @@ class Remedies:
 
     @classmethod
     def from_list(cls, remedies: Iterable[Any]) -> "Remedies":
-        """Each in its place, whatever their order.
+        """Sorts remedies by their kind.
+
+        Args:
+            remedies: in any order. If two are of a kind of which there can be only one, the later one is used.
 
         Raises:
-            LabError: for what is none.
+            LabError: for an object that is no remedy.
         """
-        several: dict[type, list[Any]] = {InputTransform: [], Penalty: [], GeneratorLoss: []}
-        single = {TopK: "top_k", Unrolled: "unrolled", UpdateGate: "update_gate", EMA: "ema", CosineDecay: "lr_decay"}
-        single[HistoricalAveraging] = "historical_averaging"
-        own: dict[str, Any] = {}
+        remedies = list(remedies)
         for remedy in remedies:
-            if kind := next((kind for kind in several if isinstance(remedy, kind)), None):
-                several[kind].append(remedy)
-            elif kind := next((kind for kind in single if isinstance(remedy, kind)), None):
-                own[single[kind]] = remedy
-            else:
-                names = ", ".join(kind.__name__ for kind in (*several, *single))
-                raise LabError(f"{type(remedy).__name__} is no remedy.", f"It has to be derived from one: {names}.")
-        input_transforms, penalties, generator_losses = map(tuple, several.values())
-        generator_losses = tuple(
-            sorted(generator_losses, key=lambda loss: not loss.replaces_adversarial)
-        )  # what replaces must not take the others away
-        return cls(tuple(sorted(input_transforms, key=lambda view: view.order)), penalties, generator_losses, **own)
+            if not isinstance(remedy, KINDS):
+                names = ", ".join(kind.__name__ for kind in KINDS)
+                raise LabError(
+                    f"{type(remedy).__name__} is no remedy.",
+                    f"Derive it from one of these classes: {names}.",
+                    code="invalid",
+                    key="remedy",
+                )
+        input_transforms = _all_of(InputTransform, remedies)
+        generator_losses = _all_of(GeneratorLoss, remedies)
+        # A loss that replaces the adversarial one comes first, so that it doesn't replace the other losses as well.
+        replacing = [loss for loss in generator_losses if loss.replaces_adversarial]
+        adding = [loss for loss in generator_losses if not loss.replaces_adversarial]
+        return cls(
+            input_transforms=tuple(sorted(input_transforms, key=lambda transform: transform.order)),
+            penalties=tuple(_all_of(Penalty, remedies)),
+            generator_losses=(*replacing, *adding),
+            top_k=_last_of(TopK, remedies),
+            unrolled=_last_of(Unrolled, remedies),
+            update_gate=_last_of(UpdateGate, remedies),
+            ema=_last_of(EMA, remedies),
+            historical_averaging=_last_of(HistoricalAveraging, remedies),
+            lr_decay=_last_of(CosineDecay, remedies),
+        )
 
     @property
     def pack_size(self) -> int:
-        """How many samples D judges by one score."""
-        return next((view.m for view in self.input_transforms if isinstance(view, Pack)), 1)
+        """How many samples D scores together: m with `Pack`, else 1."""
+        for transform in self.input_transforms:
+            if isinstance(transform, Pack):
+                return transform.m
+        return 1
 
     def transform(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
-        """What D is shown of samples `(…, B, *shape)`."""
-        for view in self.input_transforms:
-            samples = view(samples, step, rng)
+        """Applies all input transforms to samples `(…, B, *shape)`; the result is D's input."""
+        for transform in self.input_transforms:
+            samples = transform(samples, step, rng)
         return samples
+
+
+def _all_of(kind: type[T], remedies: list[Any]) -> list[T]:
+    return [remedy for remedy in remedies if isinstance(remedy, kind)]
+
+
+def _last_of(kind: type[T], remedies: list[Any]) -> T | None:
+    matches = _all_of(kind, remedies)
+    return matches[-1] if matches else None

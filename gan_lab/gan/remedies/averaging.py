@@ -1,4 +1,4 @@
-"""Averages of weights over the steps: one that makes the samples, one that the weights are held to."""
+"""Averages of weights over the training: of G to make samples with, and of both networks to stay near."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,78 +8,95 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-SETTLING = 16  # batches from which batch statistics are counted anew
+# Number of batches over which `AveragedNetwork` recomputes the running statistics of batch normalisation.
+CALIBRATION_BATCHES = 16
 
 
 class EMA:
-    """Samples are made by an exponential moving average of G's weights (Yazıcı et al. 2019, arXiv:1806.04498; ProGAN,
-    Karras et al. 2018): after each step, average ← decay · average + (1 − decay) · weights. Training itself, D
-    included, never sees it.
+    """Makes samples with an exponential moving average of G's weights.
+
+    average ← decay · average + (1 − decay) · weights after each step (Yazıcı et al. 2019, arXiv:1806.04498; Karras et
+    al. 2018, arXiv:1710.10196). Training does not use the average: D sees the samples of G itself.
 
     Args:
-        decay: in [0, 1): 0.999 in ProGAN, 0.9999 in BigGAN. An average over about 1/(1 − decay) steps.
+        decay: in [0, 1): 0.999 in ProGAN, 0.9999 in BigGAN. The average is over about the last 1/(1 − decay) steps.
     """
 
     def __init__(self, decay: float = 0.999):
         self.decay = decay
 
     def make_average(self, generator: nn.Module) -> "AveragedNetwork":
+        """Returns an average that starts at the generator's present weights."""
         return AveragedNetwork(generator, self.decay)
 
 
 class AveragedNetwork(nn.Module):
-    """The average of a network's weights, from those that it has now onwards.
+    """An exponential moving average of a network's weights.
 
-    Buffers are copied, not averaged; running batch statistics and spectral norm's vectors, which belong to other
-    weights, are found anew before the average is used: see `recalibrate_batch_norm`.
+    Buffers are copied, not averaged. The running statistics of batch normalisation and the vectors of spectral
+    normalisation therefore belong to other weights, and have to be recomputed before the average is used: see
+    `recalibrate_batch_norm`.
+
+    Args:
+        network: the network that is trained; the average starts as a copy of it.
+        decay: see `EMA`.
 
     Attributes:
-        network: has the averaged weights.
+        network: the network with the averaged weights.
     """
 
-    def __init__(self, of: nn.Module, decay: float):
+    def __init__(self, network: nn.Module, decay: float):
         super().__init__()
         self.decay = decay
-        self.network = copy.deepcopy(of).requires_grad_(False)
-        self._of = (of,)  # in a tuple: not registered as its own
-        self._weights: tuple[list[Tensor], list[Tensor]] = list(self.network.parameters()), list(of.parameters())
-        self._settled = False
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        # In a tuple, so that the trained network is not registered as a part of this module.
+        self._trained_network = (network,)
+        # Collected once: searching a network for its parameters takes longer than averaging those of a small one.
+        self._averages: list[Tensor] = list(self.network.parameters())
+        self._weights: list[Tensor] = list(network.parameters())
+        self._calibrated = False
 
     @torch.no_grad()
     def update(self) -> None:
-        """Goes on by a step."""
-        mine, newest = self._weights
-        torch._foreach_lerp_(mine, newest, 1 - self.decay)
-        for own, other in zip(self.network.buffers(), self._of[0].buffers(), strict=True):
-            own.copy_(other)
-        self._settled = False
+        """Includes the present weights of the trained network in the average; called after each step."""
+        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay)
+        (trained_network,) = self._trained_network
+        for buffer, trained_buffer in zip(self.network.buffers(), trained_network.buffers(), strict=True):
+            buffer.copy_(trained_buffer)
+        self._calibrated = False
 
     @torch.no_grad()
-    def recalibrate_batch_norm(self, draw: Callable[[int], Tensor]) -> None:
-        """Counts running batch statistics anew, once a step at most, from batches that the average makes; spectral
-        norm's power iteration goes on meanwhile.
+    def recalibrate_batch_norm(self, sample_latents: Callable[[int], Tensor]) -> None:
+        """Recomputes the running statistics of batch normalisation for the averaged weights.
+
+        The statistics become means over batches that the averaged network generates. Spectral normalisation runs its
+        power iteration on the averaged weights in the same passes. Does nothing if the network has neither layer, or
+        if it was called since the last `update`.
 
         Args:
-            draw: gives latent vectors `(…, B, latent_dim)` for the batches 0, 1, ….
+            sample_latents: returns the latent vectors `(…, B, latent_dim)` of batch 0, 1, ….
         """
-        layers = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
-        if self._settled or not (layers or any(isinstance(each, _SpectralNorm) for each in self.network.modules())):
+        batch_norms = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
+        spectral_norms = [layer for layer in self.network.modules() if isinstance(layer, _SpectralNorm)]
+        if self._calibrated or not (batch_norms or spectral_norms):
             return
-        usual = [layer.momentum for layer in layers]
+        momenta = [layer.momentum for layer in batch_norms]
         self.network.train()
-        for i in range(SETTLING):
-            for layer in layers:
-                layer.momentum = 1 / (i + 1)  # the mean of all batches so far
-            self.network(draw(i))
-        for layer, momentum in zip(layers, usual, strict=True):
+        for i in range(CALIBRATION_BATCHES):
+            # With this momentum the running statistics are the mean over all batches so far.
+            for layer in batch_norms:
+                layer.momentum = 1 / (i + 1)
+            self.network(sample_latents(i))
+        for layer, momentum in zip(batch_norms, momenta, strict=True):
             layer.momentum = momentum
         self.network.eval()
-        self._settled = True
+        self._calibrated = True
 
 
 class HistoricalAveraging:
-    """weight · ‖θ − (1/t) Σᵢ θᵢ‖² for each network, the mean being over all its turns so far (Salimans et al. 2016,
-    arXiv:1606.03498, section 3.3): keeps the players from circling.
+    """Adds weight · ‖θ − θ̄‖² to the loss of each network, θ̄ = (1/t) Σᵢ θᵢ being the mean of its weights so far.
+
+    From Salimans et al. 2016 (arXiv:1606.03498, section 3.3). It keeps D and G from circling around the optimum.
 
     Args:
         weight: 1 in torchgan.
@@ -89,40 +106,46 @@ class HistoricalAveraging:
         self.weight = weight
 
     def make_anchor(self, network: nn.Module, replica_dims: Sequence[int]) -> "WeightAnchor":
+        """Returns the loss term of a network; `replica_dims` are the leading axes of its weights, `(K,)` or `()`."""
         return WeightAnchor(network, self.weight, replica_dims)
 
 
 class WeightAnchor(nn.Module):
-    """What a network pays for being away from the mean of its past: `(…)`, for each replica its own.
+    """The loss term of one network for its distance from the mean of its past weights.
 
-    Called once a turn, before the update. The means are buffers, so that a checkpoint of the module that holds this one
-    keeps them; the network itself is not part of it.
+    It is called once per update of the network, before the update, and first includes the present weights in the mean.
+
+    The means are buffers: a checkpoint of the module that holds this one contains them. The network itself is not
+    registered as a part of this module.
 
     Args:
-        lead: the leading axes of its parameters, `(K,)` with K replicas.
+        network: the network whose weights are averaged.
+        weight: factor of the squared distance.
+        replica_dims: leading axes of the network's parameters, `(K,)` with K replicas, else `()`.
     """
 
     calls: Tensor
 
     def __init__(self, network: nn.Module, weight: float, replica_dims: Sequence[int]):
         super().__init__()
-        self.weight, self.replica_dims = weight, len(replica_dims)
-        self.parameters_of_network = tuple(network.parameters())  # in a tuple: not registered as its own
-        for i, parameter in enumerate(self.parameters_of_network):
+        self.weight = weight
+        self.replica_ndim = len(replica_dims)
+        # In a tuple, so that the parameters are not registered as this module's own.
+        self.network_parameters = tuple(network.parameters())
+        for i, parameter in enumerate(self.network_parameters):
             self.register_buffer(f"mean_{i}", parameter.detach().clone())
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def forward(self) -> Tensor:
+        """Returns weight · ‖θ − θ̄‖² for each replica, `(…)`."""
         self.calls = self.calls + 1
-        paid = []
-        for mean, now in zip(self._means(), self.parameters_of_network, strict=True):
-            mean += (now.detach() - mean) / self.calls
-            paid.append(
-                (now - mean).square().flatten(self.replica_dims).sum(-1)
-                if now.ndim > self.replica_dims
-                else (now - mean) ** 2
-            )
-        return self.weight * torch.stack(paid).sum(0)
-
-    def _means(self) -> list[Tensor]:
-        return [self.get_buffer(f"mean_{i}") for i in range(len(self.parameters_of_network))]
+        squared_distances = []
+        for i, parameter in enumerate(self.network_parameters):
+            mean = self.get_buffer(f"mean_{i}")
+            mean += (parameter.detach() - mean) / self.calls
+            squares = (parameter - mean) ** 2
+            # A parameter with one number for each replica has no other axis to sum over.
+            if squares.ndim > self.replica_ndim:
+                squares = squares.flatten(self.replica_ndim).sum(-1)
+            squared_distances.append(squares)
+        return self.weight * torch.stack(squared_distances).sum(0)

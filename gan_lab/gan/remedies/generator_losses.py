@@ -1,52 +1,50 @@
-"""What the generator wants besides fooling the discriminator, and ways to choose or steady what is learnt from.
+"""Further losses of the generator, and the choice of the samples it learns from.
 
-An *aim* gives one value per replica, `(…)`, already a mean over the batch, which is added to the mean of the loss's own
-term for G, or stands in its place (`replaces`). D is frozen; gradients reach G through its samples.
+A generator loss returns one value for each replica, `(…)`, already a mean over the batch. It is added to the mean of
+G's adversarial loss, or replaces it (`replaces_adversarial`). D is frozen meanwhile; the gradient reaches G through its
+samples.
 """
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from gan_lab.core.errors import LabError
-
-
-class Discriminator(Protocol):
-    """What aims ask of D: `features` of its input, `(…, B, F)`."""
-
-    def features(self, x: Tensor) -> Tensor: ...
+from gan_lab.gan.networks.conditional import FeatureDiscriminator
 
 
 class GeneratorLoss:
-    """What the training step asks of an aim.
+    """Base of losses that are added to G's adversarial loss.
 
     Attributes:
-        replaces: whether it stands in the place of the loss's own term for G.
+        replaces_adversarial: whether it replaces the adversarial loss instead.
     """
 
     replaces_adversarial = False
 
     def __call__(
-        self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
+        self, discriminator: FeatureDiscriminator, z: Tensor, fake: Tensor, fake_d_input: Tensor, real_d_input: Tensor
     ) -> Tensor:
-        """What G pays, `(…)`.
+        """Returns the loss of each replica, `(…)`.
 
         Args:
+            discriminator: D, frozen.
             z: latent vectors `(…, B, latent_dim)`.
-            fake: G's samples for them `(…, B, *shape)`.
-            shown_fake, shown_real: these, and real samples, as D is shown them (after any view).
+            fake: G's samples for them, `(…, B, *shape)`.
+            fake_d_input: D's input for these samples: `fake` after the input transforms.
+            real_d_input: D's input for real samples.
         """
         raise NotImplementedError
 
 
 class ModeSeeking(GeneratorLoss):
-    """weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵): different latent vectors shall give different samples (Mao et
-    al. 2019, arXiv:1903.05628). As in the authors' code the norms are means, over pairs and numbers.
+    """Rewards G for different samples from different latent vectors (MSGAN, Mao et al. 2019, arXiv:1903.05628).
 
-    The pairs are of the batch's first half with its second; of an odd batch the last sample is left out. Latent vectors
-    must differ: with a constant latent the value is NaN.
+    weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵)
+
+    As in the authors' code, both norms are means over pairs and components. The pairs are samples of the first half of
+    the batch with those of the second half; of an odd batch the last sample is left out. The latent vectors have to
+    differ: for a constant latent the value is NaN.
 
     Args:
         weight: 1 in the authors' code.
@@ -56,27 +54,37 @@ class ModeSeeking(GeneratorLoss):
         self.weight = weight
 
     def __call__(
-        self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
+        self, discriminator: FeatureDiscriminator, z: Tensor, fake: Tensor, fake_d_input: Tensor, real_d_input: Tensor
     ) -> Tensor:
-        half = z.shape[-2] // 2
-        if half == 0:
-            raise LabError("Mode seeking compares pairs of samples.", "Choose batch_size=2 or more.")
-        apart = [
-            (values.narrow(-2, 0, half) - values.narrow(-2, half, half)).abs().mean((-2, -1))
-            for values in (fake.flatten(z.ndim - 1), z)
-        ]
-        return self.weight / (apart[0] / apart[1] + 1e-5)
+        pairs = z.shape[-2] // 2
+        if pairs == 0:
+            raise LabError(
+                "mode_seeking compares pairs of samples.",
+                "Choose batch_size=2 or more.",
+                code="conflict",
+                key="remedy.mode_seeking",
+            )
+        sample_distance = _mean_distance(fake.flatten(z.ndim - 1), pairs)
+        latent_distance = _mean_distance(z, pairs)
+        return self.weight / (sample_distance / latent_distance + 1e-5)
+
+
+def _mean_distance(vectors: Tensor, pairs: int) -> Tensor:
+    """Returns the mean absolute difference between vectors i and i + pairs of `(…, B, d)`, for each replica."""
+    first = vectors.narrow(-2, 0, pairs)
+    second = vectors.narrow(-2, pairs, pairs)
+    return (first - second).abs().mean((-2, -1))
 
 
 class FeatureMatching(GeneratorLoss):
-    """weight · ‖E f(x) − E f(G(z))‖₂²: G matches the mean of D's last hidden features f on real samples, in the place
-    of fooling D (Salimans et al. 2016, arXiv:1606.03498, section 3.1).
+    """Matches the mean of D's features on real samples, instead of fooling D.
 
-    The paper's formula; the authors' code takes means over the features, of squares for MNIST, of absolute values for
-    CIFAR-10.
+    weight · ‖E f(x) − E f(G(z))‖₂², where f are D's last hidden features (Salimans et al. 2016, arXiv:1606.03498,
+    section 3.1). This is the formula of the paper. The authors' code takes means over the features, of squares for
+    MNIST and of absolute values for CIFAR-10.
 
     Args:
-        weight: of no importance with Adam, as it stands alone.
+        weight: makes no difference with Adam, as there is no other loss.
     """
 
     replaces_adversarial = True
@@ -85,71 +93,103 @@ class FeatureMatching(GeneratorLoss):
         self.weight = weight
 
     def __call__(
-        self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
+        self, discriminator: FeatureDiscriminator, z: Tensor, fake: Tensor, fake_d_input: Tensor, real_d_input: Tensor
     ) -> Tensor:
-        made, wanted = discriminator.features(shown_fake), discriminator.features(shown_real).detach()
-        return self.weight * (wanted.mean(-2) - made.mean(-2)).square().sum(-1)
+        fake_mean = discriminator.features(fake_d_input).mean(-2)
+        real_mean = discriminator.features(real_d_input).detach().mean(-2)
+        return self.weight * (real_mean - fake_mean).square().sum(-1)
 
 
 class GDPP(GeneratorLoss):
-    """G's batches shall vary as real ones do (Elfeki et al. 2019, arXiv:1812.00068). With φ D's last hidden features,
-    each sample's scaled to length 1, λᵢ and vᵢ are eigenvalues and eigenvectors of the kernel φφᵀ, `(B, B)`:
+    """Makes batches of fakes as diverse as batches of real samples (Elfeki et al. 2019, arXiv:1812.00068).
 
-    weight · (10⁻⁴ · mean(λᵢ(real) − λᵢ(fake))² − Σᵢ λ̂ᵢ |cos(vᵢ(real), vᵢ(fake))|), λ̂ being λ(real) brought to [0, 1].
+    weight · (10⁻⁴ · mean(λᵢ(real) − λᵢ(fake))² − Σᵢ λ̂ᵢ |cos(vᵢ(real), vᵢ(fake))|)
 
-    As in the authors' code, but for |cos|: an eigenvector's sign is arbitrary. Eigenvectors of (nearly) equal
-    eigenvalues have no derivative; theirs is damped, x/(x² + 10⁻⁶) for 1/x (Liao et al. 2019, arXiv:1903.09650).
+    φ are D's last hidden features, scaled to length 1 for each sample; λᵢ and vᵢ are the eigenvalues and eigenvectors
+    of the kernel φφᵀ, `(B, B)`; λ̂ are the λ(real), scaled linearly to [0, 1].
+
+    This is the authors' code except for the absolute value of the cosine, which makes the result independent of the
+    arbitrary signs of eigenvectors. Eigenvectors of (nearly) equal eigenvalues have no derivative; theirs is damped by
+    x/(x² + 10⁻⁶) instead of 1/x (Liao et al. 2019, arXiv:1903.09650).
 
     Args:
-        weight: 1; the authors halve the sum of this and G's own term.
+        weight: 1; the authors halve the sum of this loss and the adversarial one.
     """
 
     def __init__(self, weight: float = 1.0):
         self.weight = weight
 
     def __call__(
-        self, discriminator: Discriminator, z: Tensor, fake: Tensor, shown_fake: Tensor, shown_real: Tensor
+        self, discriminator: FeatureDiscriminator, z: Tensor, fake: Tensor, fake_d_input: Tensor, real_d_input: Tensor
     ) -> Tensor:
-        values, vectors = self.spectrum(discriminator.features(shown_fake))
-        wanted, directions = self.spectrum(discriminator.features(shown_real).detach())
-        magnitude = (wanted - values).square().mean(-1)
-        low, high = wanted[..., :1], wanted[..., -1:]
-        shares = (wanted - low) / (high - low).clamp_min(1e-12)
-        structure = (shares * (vectors * directions).sum(-2).abs()).sum(-1)
+        fake_values, fake_vectors = self.spectrum(discriminator.features(fake_d_input))
+        real_values, real_vectors = self.spectrum(discriminator.features(real_d_input).detach())
+        magnitude = (real_values - fake_values).square().mean(-1)
+        # Eigenvalues come in ascending order.
+        smallest = real_values[..., :1]
+        largest = real_values[..., -1:]
+        scaled_values = (real_values - smallest) / (largest - smallest).clamp_min(1e-12)
+        cosines = (fake_vectors * real_vectors).sum(-2).abs()
+        structure = (scaled_values * cosines).sum(-1)
         return self.weight * (1e-4 * magnitude - structure)
 
     @staticmethod
     def spectrum(features: Tensor) -> tuple[Tensor, Tensor]:
-        """Eigenvalues `(…, B)`, the smallest first, and eigenvectors `(…, B, B)`, in columns, of the kernel."""
-        rows = normalize(features, dim=-1)
-        kernel = rows @ rows.mT
+        """Computes the spectrum of the kernel of features `(…, B, F)`, with damped derivatives.
+
+        Returns:
+            The eigenvalues `(…, B)` in ascending order, and the eigenvectors `(…, B, B)`, one in each column.
+        """
+        unit_features = normalize(features, dim=-1)
+        kernel = unit_features @ unit_features.mT
         values, vectors = torch.linalg.eigh(kernel.detach())
-        # Perturbation theory: dλⱼ = vⱼ·dK vⱼ and dvⱼ = Σᵢ vᵢ (vᵢ·dK vⱼ) / (λⱼ − λᵢ).
-        turned = vectors.mT @ kernel @ vectors
+        # The derivatives are added by hand, from perturbation theory: dλⱼ = vⱼ·dK vⱼ and
+        # dvⱼ = Σᵢ vᵢ (vᵢ·dK vⱼ) / (λⱼ − λᵢ). `coefficients` is VᵀKV: its value is diag(λ), its derivative Vᵀ dK V.
+        coefficients = vectors.mT @ kernel @ vectors
         gaps = values[..., None, :] - values[..., :, None]
-        mixed = (turned - turned.detach()) * gaps / (gaps.square() + 1e-6)
-        return turned.diagonal(dim1=-2, dim2=-1), vectors + vectors @ mixed
+        # 0 in value, so that only the derivative of the eigenvectors changes.
+        rotation = (coefficients - coefficients.detach()) * gaps / (gaps.square() + 1e-6)
+        return coefficients.diagonal(dim1=-2, dim2=-1), vectors + vectors @ rotation
 
 
 class TopK:
-    """G learns from its k best samples alone (Sinha et al. 2020, arXiv:2002.06224): k = B · fraction^(step/steps), from
-    the whole batch B down to fraction · B, where it stays. The paper multiplies k by 0.99 each epoch, down to 0.5 · B,
-    which takes 69 epochs.
+    """Trains G only on the k samples of a batch that fool D best (Sinha et al. 2020, arXiv:2002.06224).
+
+    k = B · fraction^(step/steps) falls from the whole batch B to fraction · B, where it stays. The paper multiplies k
+    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs.
 
     Args:
-        fraction: of the batch that is left, in (0, 1].
-        steps: until then, > 0.
+        fraction: of the batch that remains in the end, in (0, 1].
+        steps: number of steps until then, > 0.
+
+    Raises:
+        LabError: if a value is out of bounds.
     """
 
     def __init__(self, fraction: float = 0.5, steps: int = 10_000):
         if not 0 < fraction <= 1 or steps <= 0:
             raise LabError(
-                f"Top-k with fraction={fraction} over steps={steps} makes no sense.", "0 < fraction ≤ 1, steps > 0."
+                f"top_k can't go down to fraction={fraction} of the batch over steps={steps}.",
+                "Choose 0 < fraction ≤ 1 and steps > 0.",
+                code="invalid",
+                key="remedy.top_k",
             )
-        self.fraction, self.steps = fraction, steps
+        self.fraction = fraction
+        self.steps = steps
 
     def select(self, values: Tensor, step: int) -> Tensor:
-        """The `(…, k)` smallest of G's values `(…, B)`, per replica: those that fool D best; step counts from 0."""
-        batch = values.shape[-1]
-        k = max(1, round(batch * self.fraction ** min(1.0, step / self.steps)))
-        return values if k == batch else values.topk(k, largest=False).values
+        """Selects the smallest of G's losses: those of the samples that fool D best.
+
+        Args:
+            values: G's loss for each sample, `(…, B)`.
+            step: of the training, counted from 0.
+
+        Returns:
+            `(…, k)`, for each replica its own k values.
+        """
+        batch_size = values.shape[-1]
+        progress = min(1.0, step / self.steps)
+        k = max(1, round(batch_size * self.fraction**progress))
+        if k == batch_size:
+            return values
+        return values.topk(k, largest=False).values

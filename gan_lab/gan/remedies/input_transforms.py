@@ -1,8 +1,8 @@
-"""What the discriminator is shown in the place of plain samples, real and fake alike.
+"""Input transforms: changes of the samples that the discriminator sees, real ones and fakes alike.
 
-A view takes samples `(…, B, *shape)`, the step, counted from 0, and a source of random numbers; gradients go through it
-to the samples. `output_shape` is the shape of what it gives, for which D has to be built. Both of a batch's sides, and
-in phase 3 G's fakes, go through the same view, each with draws of its own.
+An input transform takes samples `(…, B, *shape)`, the step (counted from 0) and random numbers. Gradients pass through
+it to the samples. D is built for the shape of its result, `output_shape`. Real samples and fakes, and in phase 3 G's
+fakes, pass the same transform with different random numbers.
 """
 
 import math
@@ -15,51 +15,62 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.rng import StepRNG
 
 
-def sample_axes(samples: Tensor) -> int:
-    """How many of the last axes are a sample's: 1 in `(B, d)` and `(K, B, d)`, 3 in `(B, C, H, W)` and
-    `(K, B, C, H, W)`."""
+def sample_ndim(samples: Tensor) -> int:
+    """Returns how many of the last axes belong to one sample.
+
+    1 for vectors, `(B, d)` or `(K, B, d)`; 3 for images, `(B, C, H, W)` or `(K, B, C, H, W)`.
+    """
     return 1 if samples.ndim < 4 else 3
 
 
 class InputTransform:
-    """What the training step asks of a view.
+    """Base of input transforms.
 
     Attributes:
-        order: views are applied in this order.
+        order: transforms with a smaller number are applied first.
     """
 
     order = 0
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of what D is shown for samples of this shape.
+        """Returns the shape of D's input for samples of the given shape.
 
         Raises:
-            LabError: for samples that the view can't show.
+            LabError: if the transform can't be applied to samples of this shape.
         """
         return tuple(shape)
 
     def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
-        """What D is shown."""
+        """Returns D's input for samples `(…, B, *shape)`."""
         raise NotImplementedError
 
 
 class InstanceNoise(InputTransform):
-    """Normal noise on every number, whose standard deviation falls linearly from `std` to 0 over `steps` (Sønderby et
-    al. 2017, arXiv:1610.04490; Arjovsky & Bottou 2017, arXiv:1701.04862): std · max(0, 1 − step/steps).
+    """Adds normal noise whose standard deviation falls linearly to 0: std · max(0, 1 − step/steps).
 
-    Works on samples of any shape. Noisy images may leave [0, 1].
+    From Sønderby et al. 2017 (arXiv:1610.04490) and Arjovsky & Bottou 2017 (arXiv:1701.04862). Samples can have any
+    shape. Images with noise may leave [0, 1].
 
     Args:
-        std: of the noise at step 0, in the data's units.
-        steps: how long there is noise, > 0.
+        std: of the noise at step 0, in units of the data; ≥ 0.
+        steps: number of steps until there is no noise, > 0.
+
+    Raises:
+        LabError: if a value is out of bounds.
     """
 
     order = 1
 
     def __init__(self, std: float = 0.1, steps: int = 10_000):
         if std < 0 or steps <= 0:
-            raise LabError(f"Instance noise of std={std} over steps={steps} makes no sense.", "std ≥ 0 and steps > 0.")
-        self.std, self.steps = std, steps
+            raise LabError(
+                f"Instance noise can't fall from std={std} to 0 over steps={steps}.",
+                "Choose std ≥ 0 and steps > 0.",
+                code="invalid",
+                key="remedy.instance_noise",
+            )
+        self.std = std
+        self.steps = steps
 
     def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         std = self.std * max(0.0, 1 - step / self.steps)
@@ -69,24 +80,33 @@ class InstanceNoise(InputTransform):
 
 
 class DiffAugment(InputTransform):
-    """Random changes of images that gradients pass through (Zhao et al. 2020, arXiv:2006.10738), one draw per image:
+    """Changes images at random, differentiably (Zhao et al. 2020, arXiv:2006.10738). Each image has its own changes.
 
-    - `color`: brightness + U(−½, ½), saturation · U(0, 2) about each pixel's mean, contrast · U(½, 3/2) about the
-      image's mean;
-    - `translation`: by up to an eighth of the side, each way;
-    - `cutout`: a square of half the side, which may stick out, is blanked.
+    - `color`: adds U(−½, ½) to the brightness, multiplies the saturation (differences from each pixel's mean) by
+      U(0, 2), and the contrast (differences from the image's mean) by U(½, 3/2).
+    - `translation`: moves the image by up to an eighth of its side in both directions.
+    - `cutout`: blanks a rectangle with half the height and width of the image, which may extend beyond its edges.
 
-    The paper's numbers are for pixels in [−1, 1], where 0, a medium grey, fills what is blank: images in [0, 1] are
-    brought there and back, which may leave [0, 1]. Only for images `(…, B, C, H, W)`.
+    The paper's numbers are for pixels in [−1, 1], where blank pixels are 0, a medium grey. Images in [0, 1] are
+    converted to that range and back; the result may leave [0, 1]. Only for images `(…, B, C, H, W)`.
 
     Args:
-        policy: which of them, in this order.
+        policy: names of the changes, in the order in which they are applied.
+
+    Raises:
+        LabError: for a name that is not one of these.
     """
 
     def __init__(self, policy: Sequence[str] = ("color", "translation", "cutout")):
         self.changes = {"color": self.color, "translation": self.translation, "cutout": self.cutout}
-        if unknown := set(policy) - self.changes.keys():
-            raise LabError(f"DiffAugment has no {', '.join(sorted(unknown))}.", f"It has {', '.join(self.changes)}.")
+        unknown = sorted(set(policy) - self.changes.keys())
+        if unknown:
+            raise LabError(
+                f"DiffAugment has no {', '.join(unknown)}.",
+                f"Choose from: {', '.join(self.changes)}.",
+                code="unknown",
+                key="remedy.diffaugment.policy",
+            )
         self.policy = tuple(policy)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
@@ -94,22 +114,31 @@ class DiffAugment(InputTransform):
             raise LabError(
                 f"DiffAugment changes images (C, H, W); this dataset's samples have the shape {tuple(shape)}.",
                 "Use instance noise, or a dataset of images (mnist, fashion_mnist).",
+                code="conflict",
+                key="remedy.diffaugment",
             )
         return tuple(shape)
 
     def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         if samples.ndim < 4:
-            raise LabError(f"DiffAugment changes images (…, B, C, H, W), not a tensor of shape {tuple(samples.shape)}.")
+            raise LabError(
+                f"DiffAugment changes images (…, B, C, H, W), not a tensor of shape {tuple(samples.shape)}.",
+                "Use instance noise, or a dataset of images (mnist, fashion_mnist).",
+                code="conflict",
+                key="remedy.diffaugment",
+            )
+        batch_shape = samples.shape[:-3]  # (…, B), flattened to one axis N below
         images = samples.flatten(0, -4) * 2 - 1
         for name in self.policy:
-            images = self.changes[name](images, samples.shape[:-3], rng)
+            change = self.changes[name]
+            images = change(images, batch_shape, rng)
         return ((images + 1) / 2).reshape(samples.shape)
 
     @staticmethod
-    def color(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
-        """Images `(N, C, H, W)` in [−1, 1] of other brightness, saturation and contrast."""
-        drawn = rng.uniform((*batch, 3), images.dtype).view(-1, 3, 1, 1, 1)
-        brightness, saturation, contrast = drawn.unbind(1)
+    def color(images: Tensor, batch_shape: Sequence[int], rng: StepRNG) -> Tensor:
+        """Changes brightness, saturation and contrast of images `(N, C, H, W)` in [−1, 1]."""
+        numbers = rng.uniform((*batch_shape, 3), images.dtype).view(-1, 3, 1, 1, 1)
+        brightness, saturation, contrast = numbers.unbind(1)
         images = images + brightness - 0.5
         grey = images.mean(1, keepdim=True)
         images = grey + (images - grey) * (2 * saturation)
@@ -117,65 +146,81 @@ class DiffAugment(InputTransform):
         return grey + (images - grey) * (contrast + 0.5)
 
     @staticmethod
-    def translation(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
-        """Images `(N, C, H, W)` moved; 0 where they were not."""
+    def translation(images: Tensor, batch_shape: Sequence[int], rng: StepRNG) -> Tensor:
+        """Moves images `(N, C, H, W)`; pixels that come from outside of an image are 0."""
         n, _, height, width = images.shape
-        reach = [int(side / 8 + 0.5) for side in (height, width)]
-        rows, columns = (
-            torch.arange(side, device=images.device) + rng.integers(-most, most + 1, batch).view(n, 1)
-            for side, most in zip((height, width), reach, strict=True)
-        )  # where each pixel comes from, (n, height) and (n, width)
-        inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
-        rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-        which = torch.arange(n, device=images.device)[:, None, None]
-        moved = images.movedim(1, -1)[which, rows[:, :, None], columns[:, None, :]]  # (n, height, width, C)
+        rows = _source_places(height, batch_shape, rng)  # (N, H): the row that each row of the result comes from
+        columns = _source_places(width, batch_shape, rng)  # (N, W)
+        inside = _inside(rows, height)[:, :, None] & _inside(columns, width)[:, None, :]
+        rows = rows.clamp(0, height - 1)
+        columns = columns.clamp(0, width - 1)
+        image_indices = torch.arange(n, device=images.device)[:, None, None]
+        moved = images.movedim(1, -1)[image_indices, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
         return (moved * inside[..., None]).movedim(-1, 1)
 
     @staticmethod
-    def cutout(images: Tensor, batch: Sequence[int], rng: StepRNG) -> Tensor:
-        """Images `(N, C, H, W)` with a rectangle of half their height and width set to 0."""
-        n, _, height, width = images.shape
-        blank = []
-        for side in (height, width):
-            size = int(side / 2 + 0.5)
-            middle = rng.integers(0, side + (1 - size % 2), batch).view(n, 1)
-            offset = torch.arange(side, device=images.device) - middle + size // 2
-            blank.append(_within(offset, size))
-        return images * ~(blank[0][:, None, :, None] & blank[1][:, None, None, :])
+    def cutout(images: Tensor, batch_shape: Sequence[int], rng: StepRNG) -> Tensor:
+        """Sets a rectangle of half the height and width of images `(N, C, H, W)` to 0."""
+        _, _, height, width = images.shape
+        rows = _cut_places(height, batch_shape, rng)  # (N, H)
+        columns = _cut_places(width, batch_shape, rng)  # (N, W)
+        return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
+
+
+def _source_places(side: int, batch_shape: Sequence[int], rng: StepRNG) -> Tensor:
+    """Returns where along one axis each pixel of a moved image comes from, `(N, side)`; may lie outside the image."""
+    farthest = int(side / 8 + 0.5)
+    offsets = rng.integers(-farthest, farthest + 1, batch_shape).view(-1, 1)
+    return torch.arange(side, device=offsets.device) + offsets
+
+
+def _cut_places(side: int, batch_shape: Sequence[int], rng: StepRNG) -> Tensor:
+    """Returns which places along one axis are cut out, `(N, side)`: half of them, fewer at an edge."""
+    size = int(side / 2 + 0.5)
+    centres = rng.integers(0, side + (1 - size % 2), batch_shape).view(-1, 1)
+    places = torch.arange(side, device=centres.device) - centres + size // 2
+    return _inside(places, size)
+
+
+def _inside(places: Tensor, side: int) -> Tensor:
+    return (places >= 0) & (places < side)
 
 
 class Pack(InputTransform):
-    """Shows D m samples at once, which makes a lack of variety visible (PacGAN, Lin et al. 2018, arXiv:1712.04086):
-    `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)`, `(…, B, d)` → `(…, B/m, m·d)`. Only D's input grows, so it is built for
-    `output_shape`; it answers with B/m scores.
+    """Makes D score m samples together, so that a lack of variety becomes visible (PacGAN, Lin et al. 2018).
 
-    Works on vectors and images. A batch that m doesn't divide is a LabError.
+    `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)` and `(…, B, d)` → `(…, B/m, m·d)` (arXiv:1712.04086). Only D's input
+    grows, so D is built for `output_shape`; it returns B/m scores.
 
     Args:
         m: samples in a pack, ≥ 1; 2 to 4 in the paper.
+
+    Raises:
+        LabError: for m < 1, and for a batch that m doesn't divide.
     """
 
     order = 2
 
     def __init__(self, m: int = 2):
         if m < 1:
-            raise LabError(f"A pack of m={m} samples makes no sense.", "Choose m=2, 3 or 4.")
+            raise LabError(
+                f"A pack can't have m={m} samples.", "Choose m=2, 3 or 4.", code="invalid", key="remedy.pac.m"
+            )
         self.m = m
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (self.m * shape[0], *shape[1:])
 
     def __call__(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
-        axes = sample_axes(samples)
-        batch = samples.shape[-axes - 1]
-        if batch % self.m:
+        ndim = sample_ndim(samples)
+        batch_size = samples.shape[-ndim - 1]
+        if batch_size % self.m:
+            next_multiple = math.ceil(batch_size / self.m) * self.m
             raise LabError(
-                f"A batch of {batch} samples can't be shown in packs of m={self.m}.",
-                f"Choose a batch_size that {self.m} divides, such as {math.ceil(batch / self.m) * self.m}.",
+                f"A batch of {batch_size} samples can't be divided into packs of m={self.m}.",
+                f"Choose a batch_size that {self.m} divides, such as {next_multiple}.",
+                code="conflict",
+                key="remedy.pac.m",
             )
-        packs = samples.unflatten(-axes - 1, (batch // self.m, self.m))
-        return packs.flatten(-axes - 1, -axes)
-
-
-def _within(places: Tensor, side: int) -> Tensor:
-    return (places >= 0) & (places < side)
+        packs = samples.unflatten(-ndim - 1, (batch_size // self.m, self.m))  # (…, B/m, m, *shape)
+        return packs.flatten(-ndim - 1, -ndim)

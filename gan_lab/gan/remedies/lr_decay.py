@@ -1,4 +1,4 @@
-"""Learning rates that fall."""
+"""Schedules of the learning rates."""
 
 import math
 
@@ -8,28 +8,40 @@ from gan_lab.core.errors import LabError
 
 
 class CosineDecay:
-    """Both learning rates fall to 0 over the last part of the training, along half a cosine (Loshchilov & Hutter 2017,
-    arXiv:1608.03983, without restarts): with constant ones the players circle around what they look for.
+    """Lowers both learning rates to 0 along half a cosine, over the last part of the training.
+
+    After Loshchilov & Hutter 2017 (arXiv:1608.03983), without restarts. With constant learning rates D and G circle
+    around the optimum instead of reaching it.
 
     Args:
-        fraction: of the training, its last part, in (0, 1].
-        steps: of the training.
+        fraction: length of that last part as a fraction of the training, in (0, 1].
+        steps: length of the training.
+
+    Raises:
+        LabError: if a value is out of bounds.
     """
 
     def __init__(self, fraction: float = 1.0, steps: int = 10_000):
         if not 0 < fraction <= 1 or steps <= 0:
             raise LabError(
-                f"A decay over fraction={fraction} of steps={steps} makes no sense.", "0 < fraction ≤ 1, steps > 0."
+                f"The learning rates can't decay over fraction={fraction} of steps={steps}.",
+                "Choose 0 < fraction ≤ 1 and steps > 0.",
+                code="invalid",
+                key="remedy.decay",
             )
-        self.fraction, self.steps = fraction, steps
+        self.fraction = fraction
+        self.steps = steps
 
     def factor(self, step: int) -> float:
-        """What the learning rates are multiplied by in the step after `step` others."""
-        left = (self.steps - step) / (self.fraction * self.steps)
-        return (1 - math.cos(math.pi * min(1.0, max(0.0, left)))) / 2
+        """Returns the factor in [0, 1] by which the initial learning rates are multiplied in a step, counted from 0."""
+        # 1 until the decay begins, then falling linearly to 0.
+        remaining = (self.steps - step) / (self.fraction * self.steps)
+        remaining = min(1.0, max(0.0, remaining))
+        return (1 - math.cos(math.pi * remaining)) / 2
 
     def apply(self, step: int, *optimizers: Optimizer) -> None:
-        """Sets the learning rates of that step."""
+        """Sets the learning rates of the optimisers for a step."""
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = group.setdefault("initial_lr", group["lr"]) * self.factor(step)
+                initial_lr = group.setdefault("initial_lr", group["lr"])
+                group["lr"] = initial_lr * self.factor(step)

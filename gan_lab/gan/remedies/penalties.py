@@ -1,10 +1,12 @@
-"""What is added to the discriminator's loss to keep it smooth, or its answers near each other.
+"""Penalties: terms added to the discriminator's loss, which keep D smooth or its scores close together.
 
-A penalty takes the discriminator, real samples and fakes `(…, B, *shape)`, as D is shown them (after any view), and a
-source of random numbers; it gives per-sample values `(…, B)`, which depend on D's weights alone, not on
-G's. It works on data of any rank. Gradients are of the sum of D's scores: a layer that mixes the batch (batch
-normalisation, minibatch layers) mixes the samples' gradients too, as in the published code. A discriminator of K
-replicas under vmap is called as a whole, the gradient is taken outside.
+A penalty takes D, D's input for real samples and for fakes `(…, B, *shape)` (after the input transforms), and random
+numbers; it returns one value for each sample, `(…, B)`, which depends on D's weights but not on G's. Samples can be
+vectors or images.
+
+Gradients are those of the sum of D's scores with respect to its input. A layer that mixes the samples of a batch (batch
+normalisation, minibatch layers) therefore mixes their gradients, too, as in the published code. With K replicas D is
+called as a whole, and the gradient is taken outside of vmap.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,38 +16,48 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from gan_lab.core.rng import StepRNG
-from gan_lab.gan.remedies.input_transforms import sample_axes
+from gan_lab.gan.remedies.input_transforms import sample_ndim
 
+# D's input `(…, B, *shape)` to raw scores `(…, B)`.
 Discriminator = Callable[[Tensor], Tensor]
 
 
 class Penalty:
-    """What is called with the discriminator, `real`, `fake` and `rng`, and gives what D pays, per sample `(…, B)`."""
+    """Base of penalties."""
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+        """Returns the penalty for each sample, `(…, B)`.
+
+        Args:
+            discriminator: D.
+            real: D's input for real samples, `(…, B, *shape)`.
+            fake: D's input for fakes, `(…, B, *shape)`.
+            rng: random numbers for this step.
+        """
         raise NotImplementedError
 
 
 class R1(Penalty):
-    """γ/2 · ‖∇D(x)‖² at real samples (Mescheder et al. 2018, arXiv:1801.04406), the norm summed over the sample.
+    """γ/2 · ‖∇D(x)‖² at real samples x, summed over the components (Mescheder et al. 2018, arXiv:1801.04406).
 
-    γ/2 as in the paper, StyleGAN2-ADA, StudioGAN and R3GAN; the authors' own code (GAN_stability) has no half, its 10
-    is γ = 20 here.
+    The factor γ/2 is that of the paper, StyleGAN2-ADA, StudioGAN and R3GAN. The authors' own code (GAN_stability) has
+    no ½: its 10 is γ = 20 here.
 
     Args:
-        gamma: 10 in StyleGAN2, 0.01 in StyleGAN2-ADA for CIFAR-10; R3GAN goes from 0.05 to 150 by dataset.
+        gamma: 10 in StyleGAN2, 0.01 in StyleGAN2-ADA for CIFAR-10, 0.05 to 150 in R3GAN, depending on the dataset.
     """
 
     def __init__(self, gamma: float = 10.0):
         self.gamma = gamma
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * _slope(discriminator, real).square().sum(-1)
+        return self.gamma / 2 * _input_gradient(discriminator, real).square().sum(-1)
 
 
 class R2(Penalty):
-    """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406); with R1 in R3GAN (Huang et al. 2024,
-    arXiv:2501.05441), with the same γ.
+    """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406).
+
+    R3GAN uses it together with R1, with the same γ (Huang et al. 2024, arXiv:2501.05441).
 
     Args:
         gamma: see `R1`.
@@ -55,31 +67,35 @@ class R2(Penalty):
         self.gamma = gamma
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * _slope(discriminator, fake).square().sum(-1)
+        return self.gamma / 2 * _input_gradient(discriminator, fake).square().sum(-1)
 
 
 class WGANGP(Penalty):
-    """weight · (‖∇D(x̂)‖ − 1)² at points x̂ = εx + (1 − ε)G(z) between real samples and fakes, one ε from U[0, 1] each
-    (Gulrajani et al. 2017, arXiv:1704.00028).
+    """weight · (‖∇D(x̂)‖ − 1)² between real samples and fakes (WGAN-GP, Gulrajani et al. 2017, arXiv:1704.00028).
+
+    x̂ = εx + (1 − ε)G(z), with ε from U[0, 1), one for each pair of a real sample and a fake.
 
     Args:
-        weight: 10 for images; 0.1 in the authors' code for toy data in the plane.
+        weight: 10 for images, 0.1 in the authors' code for points in the plane.
     """
 
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        shape = (*real.shape[: -sample_axes(real)], *[1] * sample_axes(real))
-        share = rng.uniform(shape, real.dtype)
-        between = share * real.detach() + (1 - share) * fake.detach()
-        return self.weight * (_slope(discriminator, between).norm(dim=-1) - 1) ** 2
+        ndim = sample_ndim(real)
+        one_per_sample = (*real.shape[:-ndim], *[1] * ndim)
+        epsilon = rng.uniform(one_per_sample, real.dtype)
+        interpolated = epsilon * real.detach() + (1 - epsilon) * fake.detach()
+        return self.weight * (_input_gradient(discriminator, interpolated).norm(dim=-1) - 1) ** 2
 
 
 class DRAGAN(Penalty):
-    """weight · (‖∇D(x̂)‖ − 1)² around the real samples: x̂ = x + ½ · std · u with u from U[0, 1] for every number, std
-    being that of all numbers in the batch (Kodali et al. 2017, arXiv:1705.07215; the noise of the published code, which
-    goes only a random share of that way).
+    """weight · (‖∇D(x̂)‖ − 1)² around real samples (Kodali et al. 2017, arXiv:1705.07215).
+
+    x̂ = x + ½ · std · u, where u from U[0, 1) is drawn for every component and std is the standard deviation of all
+    numbers in the batch. This is the noise of the published code, which then moves x only a random fraction of the way
+    to x̂.
 
     Args:
         weight: 10.
@@ -89,25 +105,29 @@ class DRAGAN(Penalty):
         self.weight = weight
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        axes = tuple(range(-sample_axes(real) - 1, 0))
-        std = real.detach().std(axes, correction=0, keepdim=True)  # a replica's own
+        # Over the batch and the sample: each replica has a standard deviation of its own.
+        batch_and_sample = tuple(range(-sample_ndim(real) - 1, 0))
+        std = real.detach().std(batch_and_sample, correction=0, keepdim=True)
         noise = rng.uniform(real.shape, real.dtype)
-        return self.weight * (_slope(discriminator, real + std / 2 * noise).norm(dim=-1) - 1) ** 2
+        perturbed = real + std / 2 * noise
+        return self.weight * (_input_gradient(discriminator, perturbed).norm(dim=-1) - 1) ** 2
 
 
 class LeCam(nn.Module, Penalty):
-    """weight · (relu(D(x) − ᾱ_F)² + relu(ᾱ_R − D(G(z)))²), where ᾱ_R and ᾱ_F are moving averages of D's mean scores
-    on real samples and on fakes (Tseng et al. 2021, arXiv:2104.03310; the relu of the authors' code). For little data.
+    """weight · (max(0, D(x) − ᾱ_F)² + max(0, ᾱ_R − D(G(z)))²), for training with little data.
 
-    Called like the other penalties, once a step: it asks D itself and moves its averages first. In the first `warmup_steps`
-    calls it is 0 and the averages are the scores of that call. They are buffers, so that a checkpoint of the module
-    that holds this one keeps them; `replica_dims` says their shape beforehand. In evaluation mode nothing moves.
+    ᾱ_R and ᾱ_F are moving averages of D's mean scores on real samples and on fakes (Tseng et al. 2021,
+    arXiv:2104.03310; the maxima are those of the authors' code).
+
+    It is called once per update of D. It calls D itself and moves the averages first; in evaluation mode they don't
+    move. In the first `warmup_steps` calls the penalty is 0 and the averages are the mean scores of that call. They are
+    buffers: a checkpoint of the module that holds this one contains them.
 
     Args:
         weight: 0.3 in the authors' BigGAN, 1e-6 and 3e-7 in their StyleGAN2.
-        decay: of the averages a call: 0.9 in the authors' code, 0.99 in StudioGAN.
-        warmup_steps: calls before it counts.
-        replica_dims: shape of what stands before B, `(K,)` with K replicas.
+        decay: of the averages at each call: 0.9 in the authors' code, 0.99 in StudioGAN.
+        warmup_steps: calls before the penalty begins.
+        replica_dims: axes in front of the batch: `(K,)` with K replicas, else `()`.
     """
 
     real_mean: Tensor
@@ -118,27 +138,39 @@ class LeCam(nn.Module, Penalty):
         self, weight: float = 0.3, decay: float = 0.9, warmup_steps: int = 1_000, replica_dims: Sequence[int] = ()
     ):
         super().__init__()
-        self.weight, self.decay, self.warmup_steps = weight, decay, warmup_steps
+        self.weight = weight
+        self.decay = decay
+        self.warmup_steps = warmup_steps
         self.register_buffer("real_mean", torch.zeros(tuple(replica_dims)))
         self.register_buffer("fake_mean", torch.zeros(tuple(replica_dims)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
     def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        real_scores, fake_scores = discriminator(real.detach()), discriminator(fake.detach())
-        counts = self.calls >= self.warmup_steps  # a tensor: nothing has to wait for the device
+        real_scores = discriminator(real.detach())
+        fake_scores = discriminator(fake.detach())
+        # 0 or 1, as a tensor: an `if` would make the CPU wait for the device.
+        active = self.calls >= self.warmup_steps
         if self.training:
-            decay = self.decay * counts
+            decay = self.decay * active
             self.real_mean = decay * self.real_mean + (1 - decay) * real_scores.detach().mean(-1)
             self.fake_mean = decay * self.fake_mean + (1 - decay) * fake_scores.detach().mean(-1)
             self.calls = self.calls + 1
-        on_real = relu(real_scores - self.fake_mean[..., None]).square()
-        on_fake = relu(self.real_mean[..., None] - fake_scores).square()
-        return self.weight * counts * (on_real + on_fake)
+        real_penalty = relu(real_scores - self.fake_mean[..., None]).square()
+        fake_penalty = relu(self.real_mean[..., None] - fake_scores).square()
+        return self.weight * active * (real_penalty + fake_penalty)
 
 
-def _slope(discriminator: Discriminator, samples: Tensor) -> Tensor:
-    """The gradient of D's score in each sample, `(…, B, numbers of a sample)`, as a function of D's weights."""
-    places = samples.detach().requires_grad_()
-    scores = discriminator(places)
-    (slope,) = torch.autograd.grad(scores.sum(), places, create_graph=True, materialize_grads=True)
-    return slope.flatten(scores.ndim)
+def _input_gradient(discriminator: Discriminator, samples: Tensor) -> Tensor:
+    """Returns the gradient of D's scores with respect to its input, differentiable with respect to D's weights.
+
+    Args:
+        discriminator: D.
+        samples: where the gradient is taken, `(…, B, *shape)`.
+
+    Returns:
+        `(…, B, components of a sample)`.
+    """
+    inputs = samples.detach().requires_grad_()
+    scores = discriminator(inputs)
+    (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True, materialize_grads=True)
+    return gradient.flatten(scores.ndim)

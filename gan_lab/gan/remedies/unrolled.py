@@ -1,4 +1,4 @@
-"""Looking ahead: the discriminator as it would be after some steps of its own."""
+"""Unrolled GANs: training G against D as it will be some updates later."""
 
 from collections.abc import Callable
 
@@ -11,43 +11,64 @@ from gan_lab.gan.losses import Loss
 
 
 class Unrolled:
-    """G is judged by the D of k steps later, and knows how its samples would have taught that D (Metz et al. 2017,
-    arXiv:1611.02163): θᵢ₊₁ = θᵢ − lr · ∇θ L_D(θᵢ), with gradients through all steps. D itself doesn't change.
+    """Computes G's loss with D unrolled k steps ahead (Metz et al. 2017, arXiv:1611.02163).
 
-    Every step uses the same two batches, as in the authors' notebook. It costs about k more passes forward and two
-    k more backward, with memory for all of them. The steps are of plain gradient descent, whatever D's optimiser, on
-    the loss alone, without penalties.
+    θᵢ₊₁ = θᵢ − lr · ∇θ L_D(θᵢ) for i = 0 … k − 1, where θ₀ are D's weights now. G's gradient goes through all k steps:
+    G takes into account how its samples would have trained D. D itself does not change.
+
+    As in the authors' notebook, every step uses the same two batches. The steps are plain gradient descent on D's loss,
+    whatever D's optimiser is, and without penalties. They take about k more forward passes and 2k more backward passes,
+    and memory for all of them.
 
     Args:
-        k: steps ahead; 5 for points in the plane, 1, 5 and 10 on images in the paper. 0: the present D.
-        lr: of these steps, about what moves D as its optimiser does.
+        k: number of steps: 5 for points in the plane, and 1, 5 and 10 on images in the paper; 0 uses D as it is.
+        lr: learning rate of these steps; one with which D moves about as far as with its own optimiser.
+
+    Raises:
+        LabError: if a value is out of bounds.
     """
 
     def __init__(self, k: int = 5, lr: float = 0.01):
         if k < 0 or lr <= 0:
-            raise LabError(f"Unrolling k={k} steps of lr={lr} makes no sense.", "k ≥ 0 and lr > 0.")
-        self.k, self.lr = k, lr
+            raise LabError(
+                f"D can't be unrolled for k={k} steps with lr={lr}.",
+                "Choose k ≥ 0 and lr > 0.",
+                code="invalid",
+                key="remedy.unrolled",
+            )
+        self.k = k
+        self.lr = lr
 
     def __call__(self, discriminator: nn.Module, loss: Loss, real: Tensor, fake: Tensor) -> Callable[[Tensor], Tensor]:
-        """The D of k steps later, a function from samples to scores: G's loss is `loss.g(later(fake), later(real))`.
+        """Returns D as it would be k steps later, a function from samples `(…, B, *shape)` to raw scores `(…, B)`.
 
-        Works whether or not D's weights are frozen. Neither they nor D's buffers (running statistics, spectral norm's
-        vectors) are touched; replicas each go their own way.
+        With `unrolled_critic` for it, G's loss is `loss.g(unrolled_critic(fake), unrolled_critic(real))`.
+
+        D's weights may be frozen. Neither they nor D's buffers (running statistics, the vectors of spectral
+        normalisation) change. With K replicas each one is unrolled independently of the others.
 
         Args:
-            real, fake: `(…, B, *shape)` as D is shown them, `fake` with its graph to G.
+            discriminator: D.
+            loss: gives L_D, the sum of D's two terms.
+            real: D's input for real samples, `(…, B, *shape)`.
+            fake: D's input for fakes, `(…, B, *shape)`, with its graph to G.
         """
         if self.k == 0:
             return discriminator
-        weights = {name: p.detach().requires_grad_() for name, p in discriminator.named_parameters()}
+        weights = {name: parameter.detach().requires_grad_() for name, parameter in discriminator.named_parameters()}
         buffers = {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
 
-        def scores(x: Tensor) -> Tensor:
-            return functional_call(discriminator, (weights, buffers), x)
+        # Reads `weights` when it is called: after the loop below these are the unrolled ones.
+        def unrolled_critic(samples: Tensor) -> Tensor:
+            return functional_call(discriminator, (weights, buffers), samples)
 
         for _ in range(self.k):
-            d_real, d_fake = loss.d(scores(real), scores(fake))
-            total = (d_real.mean(-1) + d_fake.mean(-1)).sum()  # a replica's weights move by its own share
-            slopes = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
-            weights = {name: w - self.lr * slope for (name, w), slope in zip(weights.items(), slopes, strict=True)}
-        return scores
+            d_real, d_fake = loss.d(unrolled_critic(real), unrolled_critic(fake))
+            # Replicas share no weights: the gradient of the sum holds each one's own gradient.
+            total = (d_real.mean(-1) + d_fake.mean(-1)).sum()
+            gradients = torch.autograd.grad(total, list(weights.values()), create_graph=True, materialize_grads=True)
+            stepped = {}
+            for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+                stepped[name] = weight - self.lr * gradient
+            weights = stepped
+        return unrolled_critic

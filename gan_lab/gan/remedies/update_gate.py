@@ -1,23 +1,28 @@
-"""Holding the discriminator back while it wins."""
+"""Skipping updates of the discriminator while it is winning."""
 
 from torch import Tensor
 
 
 class UpdateGate:
-    """D doesn't learn in a step in which it tells more than a share of all pairs, one real sample and one fake, apart:
-    both should stay at a similar level (S5; the idea of Goodfellow's and others' schedules, with a stated margin).
+    """Updates D only in steps in which its AUC is at most `max_auc`, so that D and G stay at a similar level.
 
-    The share of pairs in which the real sample has the higher score, ties counting half, is ½ when D can't tell and 1
-    when it knows every one, whatever the loss (the area under the ROC curve, Hanley & McNeil 1982).
+    The AUC, the area under the ROC curve (Hanley & McNeil 1982), is the fraction of all pairs of a real sample and a
+    fake in which the real one has the higher score; ties count one half. It is ½ for a D that can't tell real from fake
+    and 1 for a D that tells every pair apart, and doesn't depend on the loss.
+
+    That D and G should stay balanced is statement S5 of the course notes. The update schedules of Goodfellow and others
+    have the same purpose; this one has a stated threshold.
 
     Args:
-        max_auc: that share, in [0.5, 1].
+        max_auc: the threshold, in [½, 1].
     """
 
     def __init__(self, max_auc: float = 0.9):
         self.max_auc = max_auc
 
     def should_update(self, real_scores: Tensor, fake_scores: Tensor) -> bool:
-        """Whether D, which gave these scores `(B,)`, may learn from them."""
-        gaps = real_scores.detach()[:, None] - fake_scores.detach()
-        return bool(((gaps.sign() + 1) / 2).mean() <= self.max_auc)
+        """Returns whether D, which gave these raw scores `(B,)`, should be updated in this step."""
+        differences = real_scores.detach()[:, None] - fake_scores.detach()  # (B, B), all pairs
+        # sign is 1, 0 or −1: a pair in the right order counts 1, a tie ½, a pair in the wrong order 0.
+        auc = ((differences.sign() + 1) / 2).mean()
+        return bool(auc <= self.max_auc)
