@@ -10,7 +10,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.explore.latent_vectors import LatentSampler, LatentSpec
 from gan_lab.explore.request import ARITHMETIC, FRAMES, INTERPOLATIONS, MAX_VECTORS, PATHS, Request
 from gan_lab.explore.results import ExperimentResult
-from gan_lab.gan.latent import Between, LabelledLatent, closed_walk, normalise, typical_norm, with_linear_labels
+from gan_lab.gan.latent import Interpolation, LabelledLatent, closed_walk, normalise, typical_norm, with_linear_labels
 from gan_lab.training.callbacks.sample_grids import in_rows
 from gan_lab.training.gan_module import GANModule
 
@@ -165,14 +165,14 @@ def _arrange(request: Request, seeds: list[int], z: Tensor, module: GANModule) -
     return _arrange_walk(seeds, z, between)
 
 
-def _arrange_interpolation(n: int, seeds: list[int], z: Tensor, between: Between) -> Arrangement:
+def _arrange_interpolation(n: int, seeds: list[int], z: Tensor, between: Interpolation) -> Arrangement:
     """Interpolates in n steps from the first of two latent vectors to the second."""
     t = torch.linspace(0, 1, n)
     names = ["a", *[f"{share:.2f}" for share in t[1:-1].tolist()], "b"]
     return Arrangement(names, [seeds[0], *[None] * (n - 2), seeds[1]], between(z[0], z[1], t), GRID_COLUMNS)
 
 
-def _arrange_walk(seeds: list[int], z: Tensor, between: Between) -> Arrangement:
+def _arrange_walk(seeds: list[int], z: Tensor, between: Interpolation) -> Arrangement:
     """Goes from each latent vector to the next one and from the last one back to the first, in `FRAMES` steps each."""
     names: list[str] = []
     frame_seeds: list[int | None] = []
