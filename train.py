@@ -20,8 +20,9 @@ def compare(sweep: Path) -> None:
 def main(cfg: DictConfig) -> None:
     with open_run(cfg) as (cfg, run):
         # torch and Lightning: only for a configuration that is known to be good
-        from gan_lab.assembly.build import DryRun, build
+        from gan_lab.assembly.build import DryRun, build, prepare_libraries
 
+        prepare_libraries()
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
             from gan_lab.preflight import preflight
 

@@ -1,3 +1,3 @@
 """A laboratory for one question: why does my generator collapse onto one output, and which remedy really helps?"""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -2,8 +2,9 @@
 
 from omegaconf import DictConfig
 
+from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check, output_folder
+from gan_lab.config.resume import output_folder
 from gan_lab.core.terminal import say
 
 
@@ -12,9 +13,10 @@ def main(cfg: DictConfig) -> None:
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
         cfg = check(cfg)
-        from gan_lab.assembly.build import load_data
+        from gan_lab.assembly.build import load_data, prepare_libraries
         from gan_lab.commands.backquery import METHODS, backquery, describe, write
 
+        prepare_libraries()
         dataset, module = load_data(cfg)
         methods = METHODS if cfg.method == "both" else [cfg.method]
         findings = backquery(dataset, cfg.label, methods, cfg.cache_dir, module)

@@ -7,8 +7,9 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
+from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check, output_folder, resolve_defaults
+from gan_lab.config.resume import output_folder, resolve_defaults
 from gan_lab.core.terminal import say
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
@@ -27,8 +28,10 @@ def main(cfg: DictConfig) -> None:
         cfg = check(cfg)
         import torch
 
+        from gan_lab.assembly.build import prepare_libraries
         from gan_lab.benchmark import timing
 
+        prepare_libraries()
         torch.set_num_threads(cfg.threads)
         for what in ALL if cfg.what == "all" else (cfg.what,):
             module = import_module(f"gan_lab.benchmark.{what}")

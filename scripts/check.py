@@ -5,16 +5,17 @@ import sys
 from omegaconf import DictConfig
 
 from gan_lab.config.cli import command
-from gan_lab.config.resume import checking
+from gan_lab.config.resume import open_check
 from gan_lab.core.terminal import say
 
 
 @command("check")
 def main(cfg: DictConfig) -> None:
-    with checking(cfg) as (cfg, folder):
-        from gan_lab.assembly.build import DryRun
+    with open_check(cfg) as (cfg, folder):
+        from gan_lab.assembly.build import DryRun, prepare_libraries
         from gan_lab.preflight import describe, run_checks, worst_status, write
 
+        prepare_libraries()
         results = run_checks(DryRun(cfg))
         write(results, folder)
     say(describe(results, folder))

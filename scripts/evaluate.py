@@ -4,8 +4,9 @@ from functools import partial
 
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check, stored
+from gan_lab.config.resume import load_config
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 
@@ -14,12 +15,14 @@ from gan_lab.core.terminal import say
 def main(cfg: DictConfig) -> None:
     cfg = check(cfg)
     run = Run.existing(cfg.run)
-    before = stored(run, cfg.trust)
+    before = load_config(run, cfg.trust)
     features = cfg.features or before.get("features")
     cfg.metrics = OmegaConf.merge(before.metrics, cfg.metrics)
+    from gan_lab.assembly.build import prepare_libraries
     from gan_lab.assembly.instantiate import own_metrics
     from gan_lab.commands.evaluate import describe, evaluate
 
+    prepare_libraries()
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
     own = partial(own_metrics, cfg)

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig
 
+from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check
 from gan_lab.core.terminal import say
 
 
@@ -11,9 +11,11 @@ from gan_lab.core.terminal import say
 def main(cfg: DictConfig) -> None:
     cfg.a, cfg.b, cfg.normalize = str(cfg.a), str(cfg.b), str(cfg.normalize).lower()  # numbers, words, truth values
     cfg = check(cfg)
+    from gan_lab.assembly.build import prepare_libraries
     from gan_lab.core.run_folder import Run
     from gan_lab.explore import Request, explore
 
+    prepare_libraries()
     run = Run.existing(cfg.run)
     request = Request(**{key: cfg[key] for key in Request.__annotations__})
     say(explore(run, request, cfg.threads, cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path))

@@ -2,8 +2,8 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import check
 from gan_lab.core.terminal import say
 
 

@@ -19,9 +19,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from gan_lab.assembly.build import Training, build
+from gan_lab.assembly.build import Training, build, prepare_libraries
+from gan_lab.config.check import check
 from gan_lab.config.resume import resolve_defaults
-from gan_lab.config.schema import check
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
@@ -31,7 +31,7 @@ from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
-torch.set_num_threads(1)
+prepare_libraries()
 
 OPTIONS = [
     (group, file.relative_to(CONF / group).with_suffix("").as_posix())

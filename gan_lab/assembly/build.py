@@ -19,9 +19,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from gan_lab.assembly.instantiate import build_module, check_targets, gan_and_data, made_of, own_metrics
 from gan_lab.config.launchers import cores
-from gan_lab.config.resume import stored
-from gan_lab.config.schema import leaves, rule_of
-from gan_lab.config.targets import within
+from gan_lab.config.resume import load_config
+from gan_lab.config.schema import is_hyperparameter, leaves
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
@@ -31,13 +30,10 @@ from gan_lab.data.digest import digest_of, refuse_other_data
 from gan_lab.training import cpu_threads
 from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, fill
 from gan_lab.training.callbacks.evaluation import Evaluation
+from gan_lab.training.callbacks.loggers import silence_writer_thread
 from gan_lab.training.callbacks.nan_guard import NaNGuard
 from gan_lab.training.ddp import ProcessGroup
 from gan_lab.training.gan_module import GANModule
-
-MACHINE = ("threads", "devices", "num_nodes", "workers", "compile")
-SHOWN = ("callbacks", "logger", "log_every", "features")
-ASIDE = ("trainer", "name", "resume", "force", "trust", "objective", *SHOWN, *MACHINE)
 
 
 @dataclass
@@ -67,22 +63,26 @@ class Training:
     resumed: Path | None = None
 
 
-# Lightning tells at every start which accelerators there are not, and more that isn't the user's concern.
-for _name in ("pytorch_lightning", "lightning_fabric"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
-
-# Lightning sets it at import; torch then looks for a driver at every optimiser step, 100 µs where there is none.
-os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
-
-torch.set_num_threads(1)  # until a configuration's threads are settled
+def prepare_libraries() -> None:
+    """Sets up torch and Lightning for this process: a command calls it once, before anything else of this room."""
+    # Lightning reports at every start which accelerators are missing, and more that doesn't concern the user.
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
+    # Where Slurm is installed, Lightning advises every run outside of it to use it.
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # Lightning sets it at import; torch then looks for a driver at every optimiser step, 100 µs where there is none.
+    os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
+    # Until the threads of a configuration are known.
+    torch.set_num_threads(1)
+    silence_writer_thread()
 
 
 def build(cfg: DictConfig, run: Run) -> Training:
     """Makes data, networks, callbacks, loggers and trainer as the configuration says.
 
     Args:
-        cfg: resolved and checked, as `gan_lab.config.schema.check` returns it; gets the number of threads that
+        cfg: resolved and checked, as `gan_lab.config.check.check` returns it; gets the number of threads that
             `threads=auto` and `threads=tune` stand for.
 
     Raises:
@@ -223,7 +223,7 @@ def load(
     Raises:
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
-    cfg = stored(run, trust, data_dir, path)
+    cfg = load_config(run, trust, data_dir, path)
     cpu_threads.use(cfg.threads if computing_with == "auto" else computing_with)
     checkpoint = run.load_checkpoint()
     dataset, module = gan_and_data(cfg)
@@ -245,7 +245,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         check_targets(cfg)
         return made_of("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
-    asked, own = _data_named(cfg), _data_named(stored(run, cfg.trust))
+    asked, own = _data_named(cfg), _data_named(load_config(run, cfg.trust))
     if asked != own:
         raise LabError(
             f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
@@ -268,9 +268,9 @@ def _parts(cfg: DictConfig) -> dict[str, str]:
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """The values that make a training what it is, by dotted key: not where things lie, nor how it is shown."""
+    """Returns the hyperparameters by dotted key: neither what computes the training nor what is shown of it."""
     values = leaves(OmegaConf.to_container(cfg))
-    return {key: value for key, value in values if rule_of(key) and not within(key, ASIDE) and "_dir" not in key}
+    return {key: value for key, value in values if is_hyperparameter(key)}
 
 
 def _trainer(

@@ -265,7 +265,7 @@ def check_targets(cfg: DictConfig) -> None:
     What is trusted may lie in the current folder.
 
     Args:
-        cfg: with its references resolved, as `gan_lab.config.schema.check` returns it.
+        cfg: with its references resolved, as `gan_lab.config.check.check` returns it.
     """
     values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
     refuse_unresolved(values)

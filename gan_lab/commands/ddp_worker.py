@@ -3,8 +3,8 @@
 import os
 import sys
 
-from gan_lab.assembly.build import build
-from gan_lab.config.resume import stored
+from gan_lab.assembly.build import build, prepare_libraries
+from gan_lab.config.resume import load_config
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_tracebacks, say
@@ -13,6 +13,7 @@ from gan_lab.training.ddp import LEADER, follow
 
 def main() -> None:
     escape_tracebacks()
+    prepare_libraries()
     if len(sys.argv) < 2:
         sys.exit("python -m gan_lab.commands.ddp_worker <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")
     if leader := os.environ.setdefault(LEADER, ""):
@@ -21,7 +22,7 @@ def main() -> None:
     folder, *trust = sys.argv[1:]
     try:
         run = Run.existing(folder)
-        training = build(stored(run, trust), run)
+        training = build(load_config(run, trust), run)
         training.team.start(run.folder)
         try:
             training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed, weights_only=True)

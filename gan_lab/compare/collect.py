@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.compare.factors import REMEDY, bookkeeping, part_name, resolved, text
+from gan_lab.compare.factors import REMEDY, part_name, resolved, text
 from gan_lab.compare.settings import ForeignError, read_settings
+from gan_lab.config.schema import is_factor
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.run_folder import Run
@@ -81,7 +82,7 @@ class Record:
         return f" ({', '.join(settings)})" if settings else ""
 
     def asked(self, prefix: str = "") -> list[str]:
-        return [key for key in self.settings if key.startswith(prefix) and not bookkeeping(key)]
+        return [key for key in self.settings if key.startswith(prefix) and is_factor(key)]
 
     def variation(self) -> dict[str, Any]:
         """The settings in which compared runs may differ."""
@@ -212,7 +213,7 @@ def _unusable(record: Record) -> str:
             before = read_settings(path)
         except LabError as error:
             return f"damaged: {_line(error)}"
-        keys = [key for key in {**before, **record.settings} if not bookkeeping(key) and key != "steps"]
+        keys = [key for key in {**before, **record.settings} if is_factor(key) and key != "steps"]
         if other := [key for key in keys if resolved(before, key) != resolved(record.settings, key)]:
             step = path.stem.rpartition("_")[2]
             return f"until step {step} trained with another {', '.join(other[:3])}"

@@ -3,19 +3,12 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
+
+from gan_lab.config.schema import is_factor
 
 Settings = Mapping[str, Any]
 
-# Differences that are no question to the runs: repetitions, where things lie, how they are computed and shown.
-BOOKKEEPING = (
-    *("seed", "replicas", "name", "resume", "force", "trust", "log_every", "preflight", "objective"),
-    *("threads", "devices", "num_nodes", "workers", "compile"),
-    *("data.path", "dataset.memory"),  # dataset.path stays: other images are other data
-    *("*data_dir", "*cache_dir", "*._partial_", "optim*.fused", "callbacks.*", "logger.*", "trainer.*", "hydra.*"),
-    *("metrics", "metrics.*"),  # what is measured changes no run
-)
 DEFAULT = "default"  # of what a configuration doesn't set
 PLAIN = {"MSE", "Sigmoid", "SGD", "none"}  # what remedies take the place of: the first value of a factor
 REMEDY = "remedy"  # the setting that names a run's remedies, 'ema + r1'; their own settings stand below it
@@ -29,10 +22,6 @@ class Factor:
     values: list[str]
     with_it: dict[str, str] = field(default_factory=dict)
     part: bool = False
-
-
-def bookkeeping(key: str) -> bool:
-    return any(fnmatchcase(key, pattern) for pattern in BOOKKEEPING)
 
 
 def resolved(settings: Settings, key: str) -> Any:
@@ -89,7 +78,7 @@ def factors(configs: Sequence[Settings]) -> list[Factor]:
     its own. The remedies are one factor, see `_remedies`. What always changes together is one factor, which names all
     of it.
     """
-    keys = dict.fromkeys(key for config in configs for key in config if not bookkeeping(key))
+    keys = dict.fromkeys(key for config in configs for key in config if is_factor(key))
     # A reference that is the same everywhere changes nothing that isn't seen elsewhere.
     keys = {key: None for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)}
     columns = {

@@ -8,17 +8,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from gan_lab.compare.collect import Record
+from gan_lab.config.schema import scope_of
 from gan_lab.core.terminal import escape_texts
-
-# Overrides that say where things lie on one machine, or how it works there; they alter no number.
-PLACES = {"name", "data_dir", "cache_dir", "data.path", "threads", "workers", "trust", "force", "resume"}
 
 
 def overrides(record: Record) -> list[str]:
     """A run's command line, without what is of one machine; [] where it isn't known."""
     kept = record.summary.get("overrides")
     every = [str(each) for each in kept] if isinstance(kept, list) else escape_texts(record.run.overrides())
-    return [each for each in every if each.partition("=")[0].lstrip("+~") not in PLACES]
+    return [each for each in every if scope_of(each.partition("=")[0].lstrip("+~")) != "place"]
 
 
 def experiment(record: Record) -> str | None:

@@ -10,9 +10,10 @@ import yaml
 from gan_lab.compare.factors import REMEDY, resolved, text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
+from gan_lab.core.run_folder import refuse_other_format
 from gan_lab.core.terminal import escape_texts
 
-TRAIN = Path(__file__).resolve().parents[2] / "conf" / "train.yaml"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DEPTH = 50  # no configuration is nested deeper
 
@@ -28,10 +29,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
     it (remedy.ttur.optim_d.lr), and is referred to where it was.
 
-    Nothing is instantiated or looked up. Keys of train.yaml that a run of an older version lacks have today's default.
+    Nothing is instantiated or looked up.
 
     Raises:
-        LabError: if it is no configuration of a training.
+        LabError: if it is no configuration of a training, or one of another version of gan_lab.
     """
     try:
         content = read_text(path, MAX_YAML)
@@ -46,7 +47,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name} {why}") from error
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is no configuration of a training")
-    settings = {**_defaults(), **escape_texts(dict(_flat(node)))}
+    refuse_other_format(path, node)
+    settings = escape_texts(dict(_flat(node)))
     settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=auto says what the model says,
     settings.pop("model.auto_norm", None)  # which is no question of its own
     remedies = node.get(REMEDY) or "none"
@@ -71,15 +73,9 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @functools.cache
-def _defaults() -> dict[str, Any]:
-    train = yaml.load(TRAIN.read_text(encoding="utf-8"), LOADER)
-    return {key: value for key, value in train.items() if not isinstance(value, dict | list)}
-
-
-@functools.cache
 def _set_elsewhere(remedy: str) -> frozenset[str]:
     """The keys of other groups that a remedy sets; none for an unknown one."""
-    for path in (TRAIN.parent / REMEDY).glob("*.yaml"):
+    for path in (CONF / REMEDY).glob("*.yaml"):
         content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
         if path.stem == remedy and REMEDY in content:  # of the package _global_
             return frozenset(key for key, _ in _flat(content) if not key.startswith(f"{REMEDY}."))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gan_lab.config.types import ValueSpec
+from gan_lab.config.schema import COUNT, SEED
 from gan_lab.core.errors import LabError
 from gan_lab.evaluation.metrics.registry import METRICS
 from gan_lab.gan.networks import shape_checks
@@ -27,11 +27,8 @@ ELEMENTWISE_ACTIVATIONS = {
     for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 }
 
-SEED = ValueSpec(int, low=0, high=2**32 - 1)
-COUNT = ValueSpec(int, low=1, high=10**9)
 
-
-def check_fit(values: dict[str, Any]) -> None:
+def check_compatibility(values: dict[str, Any]) -> None:
     """Refuses parts that can't go together, whatever the data's values.
 
     Args:

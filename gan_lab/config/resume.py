@@ -1,73 +1,87 @@
-"""A command's configuration: the one a resumed run goes on with, and the folder that a run goes to."""
+"""The configuration of a run: of a new one, of one that is resumed, and of one that another command opens."""
 
-import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from gan_lab.config import folders  # noqa: F401, makes the resolvers of hydra.run.dir
+from gan_lab.config.arguments import refuse_arguments
+from gan_lab.config.check import check
 from gan_lab.config.references import is_plain, refuse_odd, strings
-from gan_lab.config.schema import check, leaves
-from gan_lab.config.targets import groups, harmless_overrides, within
+from gan_lab.config.schema import is_resumable, leaves
+from gan_lab.config.targets import harmless_overrides, within
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
-from gan_lab.core.run_folder import Run, remove_empty
-
-# What may change when a run goes on: it alters no step taken so far. The rest needs force=true.
-HARMLESS = {"steps", "threads", "devices", "num_nodes", "workers", "compile", "objective", "preflight"}
-HARMLESS |= {"data_dir", "data.path", "dataset.memory", "cache_dir", "metrics"}
-
-# What runs of older versions don't say.
-SINCE: dict[str, Any] = {"replicas": 1, "n_critic": 1, "n_generator": 1, "conditional": False}
-SINCE |= {"remedy": {}, "metrics": {}}
+from gan_lab.core.run_folder import Run, refuse_other_format, remove_empty
 
 
 @contextmanager
 def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
-    """Checks a command's configuration and gives it, resolved, with the run's folder, which no other process has.
+    """Checks the configuration of a training and opens its run folder, which no other process may use then.
 
-    If starting fails, nothing of it is left. With `resume` the configuration is the run's own, and the folder keeps
-    whatever it held.
+    With `resume` the configuration is that of the run, changed by the command line. If the training can't start, nothing
+    of a new run is left, and a resumed one is as it was.
+
+    Args:
+        cfg: what Hydra composed from the command line.
+
+    Yields:
+        The configuration with its references resolved, and the run.
 
     Raises:
         LabError: see `check`; for overrides that would make a resumed run another one; for a folder in use.
     """
-    hydra_cfg = HydraConfig.get()
-    overrides = hydra_cfg.overrides.task
-    job = Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
-    resolve_defaults(cfg, overrides)
-    if job and job.config.exists():  # an interrupted sweep goes on
+    resolve_defaults(cfg, HydraConfig.get().overrides.task)
+    job = _job_of_sweep()
+    if job and job.config.exists():  # the sweep was interrupted and continues
         cfg.resume = str(job.folder)
-    if not cfg.resume:
-        run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
-        try:
-            resolved = check(cfg)
-            _refuse_misplaced(resolved, overrides)
-            yield resolved, run
-            if cfg.threads != resolved.threads:  # what building has settled
-                cfg.threads = resolved.threads
-                run.write_config(OmegaConf.to_yaml(cfg))
-        except BaseException:
-            run.discard()
-            raise
-        return
+    if cfg.resume:
+        with _open_resumed(cfg, is_job=job is not None) as opened:
+            yield opened
+    else:
+        with _open_new(cfg) as opened:
+            yield opened
+
+
+def _job_of_sweep() -> Run | None:
+    """Returns the run folder of the job that a sweep plays; None where there is no sweep."""
+    hydra_cfg = HydraConfig.get()
+    return Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
+
+
+@contextmanager
+def _open_new(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
+    run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
+    try:
+        resolved = check(cfg)
+        _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
+        yield resolved, run
+        if cfg.threads != resolved.threads:  # threads=auto: the run keeps the number that it stands for
+            cfg.threads = resolved.threads
+            run.write_config(OmegaConf.to_yaml(cfg))
+    except BaseException:
+        run.discard()
+        raise
+
+
+@contextmanager
+def _open_resumed(cfg: DictConfig, is_job: bool) -> Iterator[tuple[DictConfig, Run]]:
+    overrides = HydraConfig.get().overrides.task
     _refuse_misplaced(check(cfg), overrides)
     run = Run.existing(cfg.resume)
     run.claim()
     try:
-        before = _content(run, cfg.trust)
+        before = _read_of(run, cfg.trust)
         check(before)
-        after = _asked_again(before, cfg) if job else _resumed(before, run, overrides, cfg.force)
+        after = _same_job(before, cfg) if is_job else _changed(before, run, overrides, cfg.force)
         resolved = check(after)
         resolved.force = cfg.force
         yield resolved, run
@@ -81,7 +95,7 @@ def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
 
 @contextmanager
 def output_folder() -> Iterator[Path]:
-    """The folder that Hydra made for what a command writes; if nothing was written, it is removed."""
+    """Yields the folder that Hydra made for the files of a command, and removes it if nothing was written."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         yield folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
@@ -90,186 +104,224 @@ def output_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def checking(cfg: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
-    """Checks a configuration that isn't trained, and gives it, resolved, with the folder for what is found; if that
-    fails, none is left.
+def open_check(cfg: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
+    """Checks the configuration of a training that shall not start.
+
+    Yields:
+        The configuration with its references resolved, and a folder for files, which is removed if nothing was written.
 
     Raises:
-        LabError: see `check`; for `resume` and `force`, which a training alone has.
+        LabError: see `check`; for `resume` and `force`, which only a training has.
     """
+    overrides = HydraConfig.get().overrides.task
     with output_folder() as folder:
         if cfg.resume:
-            raise LabError("resume goes with train.py only.", "Leave it out: a run's settings were its overrides.")
-        resolve_defaults(cfg, HydraConfig.get().overrides.task)
+            raise LabError(
+                "resume goes with train.py only.",
+                "Leave it out: a run's settings were its overrides.",
+                code="conflict",
+                key="resume",
+            )
+        resolve_defaults(cfg, overrides)
         resolved = check(cfg)
-        _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
+        _refuse_misplaced(resolved, overrides)
         yield resolved, folder
 
 
-def stored(
+def load_config(
     run: Run, trust: Sequence[str] = (), data_dir: str | None = None, data_path: str | None = None
 ) -> DictConfig:
-    """Reads a run's configuration, resolved and checked like one from the command line.
+    """Reads the configuration of a run, and checks it like one from the command line.
 
     Args:
-        trust: what the command line trusts; what the file itself would trust doesn't count.
-        data_dir, data_path: where the data lie (`data_path`: a packed file), if not where the run had them.
+        run: the run.
+        trust: what the command line trusts. What the file itself would trust doesn't count.
+        data_dir: where the data lie, if not where the run had them.
+        data_path: the packed file, if not where the run had it.
+
+    Returns:
+        The configuration with its references resolved.
 
     Raises:
-        LabError: if it can't be read, or holds what no training can have.
+        LabError: if it can't be read, is of another version, or holds what no training can have.
     """
-    cfg = _content(run, trust)
+    cfg = _read_of(run, trust)
     if data_dir is not None:
         cfg.data_dir = data_dir
     if data_path is not None:
         OmegaConf.update(cfg, "data.path", data_path, force_add=True)
-    try:
+    with _named(run.config):
         return check(cfg)
-    except (LabError, OmegaConfBaseException) as error:
-        raise LabError(f"{run.config} can't be used: {error}") from error
 
 
-def _content(run: Run, trust: Sequence[str]) -> DictConfig:
-    """Returns what a run's config.yaml holds, its references among its own keys as they stand there; unchecked."""
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Lets errors about a configuration name its file."""
     try:
+        yield
+    except LabError as error:
+        raise LabError(f"{path} can't be used: {error}", code=error.code, key=error.key) from error
+    except OmegaConfBaseException as error:
+        raise LabError(f"{path} can't be used: {error}", code="damaged", key=path.name) from error
+
+
+def _read_of(run: Run, trust: Sequence[str]) -> DictConfig:
+    """Returns what a run's config.yaml holds, unchecked, with its references; `trust` is the command line's."""
+    with _named(run.config):
         cfg = _read(run.config)
-        cfg.trust = list(trust)
-        for key, value in SINCE.items():  # which runs of older versions don't have
-            cfg.setdefault(key, value)
-    except (LabError, OmegaConfBaseException) as error:
-        raise LabError(f"{run.config} can't be used: {error}") from error
+    refuse_other_format(run.config, _raw(cfg))
+    cfg.trust = list(trust)
     return cfg
 
 
 def _read(path: Path) -> DictConfig:
+    """Reads a YAML file that may be a stranger's: of bounded size, without aliases, with plain references only."""
     try:
         text = read_text(path, MAX_YAML)
         events = list(yaml.parse(text, yaml.SafeLoader))
         if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
-            raise LabError("It uses YAML aliases, which gan_lab never writes.")
-        if len(events) < 3 or not isinstance(
-            events[2], yaml.MappingStartEvent
-        ):  # behind the stream's and the document's start
-            raise LabError("It is no configuration.")
-        cfg: DictConfig = OmegaConf.create(text)  # type: ignore[assignment]
-        refuse_odd(OmegaConf.to_container(cfg))  # type: ignore[arg-type]
+            raise LabError("It uses YAML aliases, which gan_lab never writes.", code="damaged", key=path.name)
+        # After the start of the stream and of the document.
+        is_mapping = len(events) > 2 and isinstance(events[2], yaml.MappingStartEvent)
+        if not is_mapping:
+            raise LabError("It is no configuration.", code="damaged", key=path.name)
+        cfg = OmegaConf.create(text)
+        if not isinstance(cfg, DictConfig):
+            raise LabError("It is no configuration.", code="damaged", key=path.name)
+        refuse_odd(_raw(cfg))
         return cfg
-    except OSError:
+    except (OSError, LabError):
         raise
-    except Exception as error:  # what can be wrong with a stranger's YAML has many types
-        raise LabError(str(error) or type(error).__name__) from error
+    except Exception as error:  # a stranger's YAML can be wrong in ways of many types
+        raise LabError(str(error) or type(error).__name__, code="damaged", key=path.name) from error
 
 
 def _refuse_misplaced(cfg: DictConfig, overrides: Sequence[str]) -> None:
     if cfg.force and not cfg.resume:
-        raise LabError("force=true goes with resume=<run folder> only.", "Leave it out: a new run needs no force.")
-    if cfg.trust and not any(each.lstrip("+").startswith("trust=") for each in overrides):
-        raise LabError("trust counts on the command line only.", "A file can't vouch for itself.")
+        raise LabError(
+            "force=true goes with resume=<run folder> only.",
+            "Leave it out: a new run needs no force.",
+            code="conflict",
+            key="force",
+        )
+    on_command_line = any(override.lstrip("+").startswith("trust=") for override in overrides)
+    if cfg.trust and not on_command_line:
+        raise LabError(
+            "trust counts on the command line only.", "A file can't vouch for itself.", code="foreign", key="trust"
+        )
 
 
-def refuse_arguments(arguments: Sequence[str]) -> None:
-    """Refuses what Hydra would take in silence, before it does.
-
-    Raises:
-        LabError: for `hydra.run.dir=<a run>`, where Hydra would write; for `<group>={}`, which changes nothing; for a
-            list in the place of an option that holds anything but names.
-    """
-    resuming = any(argument.startswith("resume=") and argument != "resume=null" for argument in arguments)
-    for argument in arguments:
-        if "=" in argument and not argument.partition("=")[0].strip("+~ ").partition("@")[0]:
-            raise LabError(f"{argument} names no key.", "Say key=value; --help lists the keys.")
-        if argument.startswith("hydra.run.dir="):
-            if resuming:
-                raise LabError("A resumed run stays in its folder.", "Leave hydra.run.dir=… out.")
-            Run(argument.partition("=")[2]).refuse_if_taken()
-        empty = re.fullmatch(r"(\w+)=\{\s*\}", argument)
-        if empty and empty[1] in groups():
-            raise LabError(f"{argument} changes nothing.", f"Leave single entries out, as in ~{empty[1]}.<name>.")
-        group, _, option = argument.partition("=")
-        if group in groups() and option.startswith("["):
-            with suppress(HydraException):  # what can't be read is told by Hydra
-                chosen = OverridesParser.create().parse_override(argument).value()
-                if isinstance(chosen, list) and not all(isinstance(each, str) for each in chosen):
-                    raise LabError(f"{argument}: a group takes one of its options, by name.", "--help lists them.")
-
-
-def _resumed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool) -> DictConfig:
-    """What a run goes on with: its own configuration, changed by overrides where that is harmless or forced."""
-    overrides = [each for each in overrides if each.partition("=")[0] not in ("resume", "force", "trust")]
+def _changed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool) -> DictConfig:
+    """Returns the configuration of a resumed run: its own, changed by overrides that are harmless or forced."""
+    own_keys = ("resume", "force", "trust")
+    overrides = [override for override in overrides if override.partition("=")[0] not in own_keys]
     if not overrides:
         return before
-    own = harmless_overrides(run.overrides())
-    try:
-        refuse_arguments(own)
-        plain, changed = _composed(own), _composed([*own, *overrides])
-    except (LabError, HydraException, OmegaConfBaseException, RecursionError):  # no longer known here
-        plain, changed = _composed([]), _composed(overrides)
-    named = [each.partition("=")[0].lstrip("+~").replace("/", ".") for each in overrides]
-    after, kept = before.copy(), _flat(before)
-    for key in plain.keys() | changed.keys() | kept.keys():
-        if within(key, named) or plain.get(key) != changed.get(key):
-            if key in changed:
-                OmegaConf.update(after, key, changed[key], force_add=True)
-            else:
-                _remove(after, key)
+    plain, changed = _composed_with(run, overrides)
+    named = [override.partition("=")[0].lstrip("+~").replace("/", ".") for override in overrides]
+    after = before.copy()
+    flat = _flat(before)
+    for key in plain.keys() | changed.keys() | flat.keys():
+        if not within(key, named) and plain.get(key) == changed.get(key):
+            continue
+        if key in changed:
+            OmegaConf.update(after, key, changed[key], force_add=True)
+        else:
+            _remove(after, key)
     _resolve_odd(after)
-    after.trust = before.trust  # the command line's
+    after.trust = before.trust  # that of the command line
     if not force:
-        _refuse_other(run, before, after)
+        _refuse_other_settings(run, before, after)
     return after
 
 
-def _asked_again(before: DictConfig, cfg: DictConfig) -> DictConfig:
-    """What a sweep's job goes on with: the same as before, for that is what the sweep asks for."""
+def _composed_with(run: Run, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Composes train.yaml with the overrides that started a run, without and with further ones; flat."""
+    started_by = harmless_overrides(run.overrides())
+    try:
+        refuse_arguments(started_by)
+        return _composed(started_by), _composed([*started_by, *overrides])
+    except (LabError, HydraException, OmegaConfBaseException, RecursionError):  # options that are no longer there
+        return _composed([]), _composed(overrides)
+
+
+def _same_job(before: DictConfig, cfg: DictConfig) -> DictConfig:
+    """Returns the configuration of a sweep's job that continues: the same as before, for the sweep is the same."""
     after = cfg.copy()
-    after.resume, run = before.resume, Run(cfg.resume)
-    if isinstance(after.threads, str):  # auto or tune: the run keeps to what that meant when it began
+    run = Run(cfg.resume)
+    after.resume = before.resume
+    if isinstance(after.threads, str):  # auto or tune: the run keeps the number that it stood for
         after.threads = before.threads
-    _refuse_other(run, before, after)
+    _refuse_other_settings(run, before, after)
     return after
 
 
 def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Puts what `norm=auto` stands for with this model in its place, which a run keeps to, leaves out what an
-    experiment says of remedies that aren't chosen, and resolves references to anything but other keys.
+    """Puts values for what depends on other choices into a composed configuration.
+
+    `norm=auto` becomes the normalisation of the model, which a run keeps. What an experiment sets of remedies that
+    aren't chosen is left out. References to anything but other keys are resolved.
+
+    Args:
+        cfg: as composed; it is changed.
+        overrides: those that it was composed with.
 
     Raises:
-        LabError: if the model doesn't say; if the overrides themselves set a remedy that isn't chosen.
+        LabError: if the model has no `auto_norm`; if the overrides set a remedy that isn't chosen.
     """
     if OmegaConf.is_dict(cfg.get("norm")) and "_target_" in cfg.norm:
         try:
             cfg.norm._target_ = cfg.norm._target_
         except OmegaConfBaseException as error:
-            raise LabError("This model doesn't say what its auto_norm is.", "Say norm=layer, for example.") from error
+            raise LabError(
+                "norm=auto: this model has no auto_norm.", "Say norm=layer, for example.", code="missing", key="norm"
+            ) from error
     remedies = cfg.get("remedy")
-    for name, node in list(remedies.items()) if OmegaConf.is_dict(remedies) else []:
-        if OmegaConf.is_dict(node) and node and "_target_" not in node:
-            if any(each.lstrip("+~").startswith(f"remedy.{name}.") for each in overrides):
-                raise LabError(f"remedy.{name} isn't chosen.", f"Say remedy=[{name}], with others if there are any.")
-            with open_dict(remedies):
-                del remedies[name]
+    if OmegaConf.is_dict(remedies):
+        _leave_out_unchosen(remedies, overrides)
     _resolve_odd(cfg)
 
 
-def _resolve_odd(cfg: DictConfig) -> None:
-    """Replaces references that a run's config.yaml may not have, such as `${oc.env:HOME}`, by what they give now.
+def _leave_out_unchosen(remedies: DictConfig, overrides: Sequence[str]) -> None:
+    for key, node in list(remedies.items()):
+        name = str(key)
+        is_chosen = not OmegaConf.is_dict(node) or not node or "_target_" in node
+        if is_chosen:
+            continue
+        if any(override.lstrip("+~").startswith(f"remedy.{name}.") for override in overrides):
+            raise LabError(
+                f"remedy.{name} isn't chosen.",
+                f"Say remedy=[{name}], with others if there are any.",
+                code="conflict",
+                key=f"remedy.{name}",
+            )
+        with open_dict(remedies):
+            del remedies[name]
 
-    References to other keys stay: resuming with another data_dir, say, then changes all that refer to it.
+
+def _resolve_odd(cfg: DictConfig) -> None:
+    """Replaces references that a run's config.yaml may not have, such as `${oc.env:HOME}`, by their values now.
+
+    References to other keys stay: resuming with another data_dir, for example, then changes all that refer to it.
     """
-    raw = OmegaConf.to_container(cfg)
-    for key, text in strings(raw):
-        if not is_plain(text) or ("${" in text and key.endswith("_target_")):
+    for key, text in strings(_raw(cfg)):
+        is_reference_to_target = "${" in text and key.endswith("_target_")
+        if is_reference_to_target or not is_plain(text):
             OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
 
 
-def _refuse_other(run: Run, before: DictConfig, after: DictConfig) -> None:
-    kept, new = _flat(before), _flat(after)
-    differing = {key for key in kept.keys() | new.keys() if kept.get(key) != new.get(key)}
-    if any(not within(key, HARMLESS) for key in differing):
-        lines = [f"  {key}: {kept.get(key, 'not set')} → {new.get(key, 'not set')}" for key in sorted(differing)]
+def _refuse_other_settings(run: Run, before: DictConfig, after: DictConfig) -> None:
+    old = _flat(before)
+    new = _flat(after)
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    harmful = [key for key in differing if not is_resumable(key)]
+    if harmful:
+        lines = [f"  {key}: {old.get(key, 'not set')} → {new.get(key, 'not set')}" for key in differing]
         raise LabError(
             "\n".join([f"{run.folder} was trained with other settings:", *lines]),
-            "Leave them out and it goes on as it was, or start a new run. force=true makes it go on with the new ones.",
+            "Leave them out and it continues as it was, or start a new run. force=true continues with the new ones.",
+            code="conflict",
+            key=harmful[0],
         )
 
 
@@ -277,9 +329,15 @@ def _composed(overrides: Sequence[str]) -> dict[str, Any]:
     return _flat(hydra.compose("train", list(overrides)))  # the command has initialised Hydra
 
 
+def _raw(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a configuration as nested dicts, its references as texts."""
+    content: Any = OmegaConf.to_container(cfg)
+    return content
+
+
 def _flat(cfg: DictConfig) -> dict[str, Any]:
-    """Each value with its dotted key, what is to be made included."""
-    return dict(leaves(OmegaConf.to_container(cfg), private=True))
+    """Returns each value by its dotted key, Hydra's own keys (`_target_`, …) included."""
+    return dict(leaves(_raw(cfg), private=True))
 
 
 def _remove(cfg: DictConfig, key: str) -> None:

@@ -1,152 +1,366 @@
-"""What a configuration may hold: known keys, typed and bounded values, parts that fit together; all without torch."""
+"""Every key of the configuration, declared once: its values, one line of help, and what it is for.
+
+Whatever depends on a key is derived from here: the checks before torch is imported (`gan_lab.config.check`), what may
+change when a run is resumed (`gan_lab.config.resume`), what comparisons take for a factor (`gan_lab.compare.factors`),
+which overrides say where a run was computed (`gan_lab.compare.origin`), the HPARAMS of TensorBoard
+(`gan_lab.assembly.build`), and `--help` (`gan_lab.config.help`).
+
+This module is pure: it imports neither torch nor Hydra nor OmegaConf.
+"""
 
 import fnmatch
 import functools
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-
-from gan_lab.config.compatibility import COUNT, SEED, check_fit, check_metrics
-from gan_lab.config.references import refuse_unresolved
-from gan_lab.config.targets import CONF, groups, is_known, refuse_foreign, targets, within
 from gan_lab.config.types import ValueSpec
-from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import FORMAT
 
-SHARE = ValueSpec(float, low=0, below=1)
+# What a setting belongs to. Comparisons take only settings of the experiment for factors.
+Scope = Literal[
+    "experiment",  # what is trained, and on which data
+    "repetition",  # one more run of the same experiment
+    "machine",  # what computes it: it changes rounding at most
+    "place",  # where files lie and how a machine reads them: it changes no number
+    "record",  # what is shown, measured or written
+]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of the configuration.
+
+    Attributes:
+        name: the dotted key, or a pattern of several (`optim*.lr`). The first matching declaration counts.
+        spec: the values it may have.
+        help: one line for `--help`.
+        scope: what it belongs to.
+        resumable: whether it may change when a run is resumed. The others need `force=true`.
+        help_for: another line of help for the commands where the key means something else, by command.
+    """
+
+    name: str
+    spec: ValueSpec
+    help: str
+    scope: Scope = "experiment"
+    resumable: bool = False
+    help_for: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of options, a folder of conf/.
+
+    Attributes:
+        name: of the folder.
+        help: one line for `--help`.
+        scope: what its settings belong to, unless their own declaration says otherwise.
+        resumable: whether all of it may change when a run is resumed.
+        recipe: whether its options only choose among those of other groups.
+    """
+
+    name: str
+    help: str
+    scope: Scope = "experiment"
+    resumable: bool = False
+    recipe: bool = False
+
+
+COUNT = ValueSpec(int, low=1, high=10**9)
+FLAG = ValueSpec(bool)
+TEXT = ValueSpec(str)
+TEXT_OR_NULL = ValueSpec(str, none=True)
+SEED = ValueSpec(int, low=0, high=2**32 - 1)
+WIDTH = ValueSpec(int, low=1, high=10**4)
 WIDTHS = ValueSpec(list, low=1, high=10**6)
+NOT_NEGATIVE = ValueSpec(float, low=0)
+FRACTION_BELOW_1 = ValueSpec(float, low=0, below=1)
+PROCESSES = ValueSpec(int, low=1, high=1024)
+HELDOUT = ValueSpec(float, low=0.01, high=0.9)
+SAMPLES_OR_NULL = ValueSpec(int, low=1, high=10**9, none=True)
+FEATURES = ValueSpec(str, among=("evaluator", "random", "pca"), none=True)
 
-# The parts of a training, and whether each waits (`_partial_`) for what only building the others tells.
-PARTS = {
-    **dict.fromkeys(("dataset", "loss", "latent", "norm"), False),
-    **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
-}
-WAITING = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}  # of the remedies
+# The commands that open a finished run.
+_OPEN_A_RUN = ("evaluate", "explore")
+_THREADS_OF_THE_RUN = "CPU threads; auto: as many as the run had"
+_DATA_OF_THE_RUN = "where the data of the run lie, if they have moved"
 
-TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "precision"}  # what of Lightning's trainer is set
+GROUPS = (
+    Group("dataset", "the data"),
+    Group("model", "the networks"),
+    Group("latent", "the distribution of latent vectors"),
+    Group("loss", "the adversarial loss"),
+    Group("activation", "between hidden layers"),
+    Group("norm", "normalisation in G and D"),
+    Group("optim", "the optimiser of both networks"),
+    Group("optim_d", "another optimiser or other values for D"),
+    Group("optim_g", "another optimiser or other values for G"),
+    Group("remedy", "against mode collapse, any number: remedy=[r1,ema]"),
+    Group("metrics", "metrics of your own, measured besides gan_lab's", "record", resumable=True),
+    Group("trainer", "what computes the training", "machine"),
+    Group("logger", "where metrics are written", "record"),
+    Group("callbacks", "what happens during the training", "record"),
+    Group("experiment", "a complete recipe: it chooses options of the other groups", recipe=True),
+    Group("rung", "a step of the ladder from the first recipe to the improved one", recipe=True),
+)
 
-RECIPES = {"experiment", "rung"}  # groups that only choose among the others
-
-# Every value of conf/ finds its first matching pattern here (a test sees to it); other parts' keys pass.
-RULES = {
-    "*_target_": ValueSpec(str),
-    "*_partial_": ValueSpec(bool),
-    "steps": COUNT,
-    "batch_size": ValueSpec(int, low=1, high=10**6),
-    "seed": SEED,
-    "replicas": ValueSpec(int, low=1, high=1024),
-    "member": ValueSpec(int, low=0, high=1023, none=True),
-    "latent_dim": ValueSpec(int, low=1, high=10**6),
-    "log_every": COUNT,
-    "joint_d_update": ValueSpec(bool),
-    "n_critic": ValueSpec(int, low=1, high=1000),
-    "n_generator": ValueSpec(int, low=1, high=1000),
-    "conditional": ValueSpec(bool),
-    "remedy.*.gamma": ValueSpec(float, low=0),
-    "remedy.*.weight": ValueSpec(float, low=0),
-    "remedy.*.decay": SHARE,
-    "remedy.lecam.warmup_steps": ValueSpec(int, low=0, high=10**9),
-    "remedy.label_smoothing.real": ValueSpec(float, low=0.5, high=1),
-    "remedy.instance_noise.std": ValueSpec(float, low=0),
-    "remedy.*.steps": COUNT,
-    "remedy.diffaugment.policy": ValueSpec(list, entries=str, among=("color", "translation", "cutout")),
-    "remedy.pac.m": ValueSpec(int, low=1, high=64),
-    "remedy.minibatch_stddev.group": ValueSpec(int, low=2, high=10**6),
-    **dict.fromkeys(("remedy.*.kernels", "remedy.*.dims"), ValueSpec(int, low=1, high=10**4)),
-    "remedy.unrolled.k": ValueSpec(int, low=0, high=100),
-    "remedy.unrolled.lr": ValueSpec(float, low=1e-12),
-    "remedy.*.fraction": ValueSpec(float, low=1e-6, high=1),
-    "remedy.balance.max_auc": ValueSpec(float, low=0.5, high=1),
-    "threads": ValueSpec(int, low=1, high=1024, among=("auto", "tune")),
-    **dict.fromkeys(("devices", "num_nodes"), ValueSpec(int, low=1, high=1024)),
-    "data_dir": ValueSpec(str),
-    "data.path": ValueSpec(str, none=True),
-    "cache_dir": ValueSpec(str),
-    "name": ValueSpec(str, none=True),
-    "resume": ValueSpec(str, none=True),
-    "force": ValueSpec(bool),
-    "preflight": ValueSpec(bool),
-    "objective": ValueSpec(str),
-    **dict.fromkeys(
-        ("features", "callbacks.verdict.features"), ValueSpec(str, among=("evaluator", "random", "pca"), none=True)
+_TRAINING = (
+    Key("format", ValueSpec(int, low=FORMAT, high=FORMAT), "format of the run folder; not a setting", "place"),
+    Key("steps", COUNT, "length of the training; a step is one pass through all phases", resumable=True),
+    Key("batch_size", ValueSpec(int, low=1, high=10**6), "samples in a batch"),
+    Key(
+        "seed",
+        SEED,
+        "of weights, data order and latent vectors: same seed, same run",
+        "repetition",
+        help_for={"explore": "with a class: the first latent vector that is tried"},
     ),
-    "trust": ValueSpec(list, entries=str),
-    "run": ValueSpec(str, none=True),
-    "runs": ValueSpec(list, entries=str),
-    "target": ValueSpec(str, none=True),
-    "label": ValueSpec(str),
-    "method": ValueSpec(str, among=("both", "inverse", "gradient")),
-    "ema": ValueSpec(bool),
-    "samples": ValueSpec(int, low=1, high=10**9, none=True),
-    "seeds": COUNT,
-    "op": ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")),
-    **dict.fromkeys(("a", "b"), ValueSpec(str)),
-    "by": ValueSpec(str, among=("seed", "class")),
-    "n": ValueSpec(int, low=2, high=1000),
-    "mode": ValueSpec(str, among=("linear", "slerp")),
-    "normalize": ValueSpec(str, among=("false", "true", "both")),
-    "pairs": ValueSpec(int, low=1, high=10**5),
-    "confidence": ValueSpec(float, low=0, high=1),
-    "what": ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all")),
-    "seconds": ValueSpec(float, low=0.01),
-    "nets": ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")),
-    "rounds": ValueSpec(int, low=1, high=1000),
-    "images": ValueSpec(int, low=100, high=10**5),
-    "tries": ValueSpec(int, low=1, high=10**7),
-    "source": ValueSpec(str),
-    "size": ValueSpec(int, low=1, high=4096, none=True),
-    "crop": ValueSpec(str),
-    "limit": ValueSpec(int, low=1, high=10**9, none=True),
-    "color": ValueSpec(str, among=("rgb", "gray")),
-    "background": ValueSpec(str),
-    "labels": ValueSpec(str),
-    "holdout": ValueSpec(float, low=0.01, high=0.9),
-    "compile": ValueSpec(bool),
-    "workers": ValueSpec(int, low=0, high=1024),
-    "max_bad": ValueSpec(float, low=0, high=1),
-    "compress": ValueSpec(bool),
-    "dataset.samples": ValueSpec(int, low=1, high=10**9, none=True),
-    "dataset.modes": ValueSpec(int, low=1, high=10**6),
-    "dataset.side": ValueSpec(int, low=1, high=1000),
-    "dataset.heldout": ValueSpec(float, low=0.01, high=0.9),
-    "dataset.std": ValueSpec(float, low=1e-9),
-    "dataset.radius": ValueSpec(float, low=0),
-    "dataset.spacing": ValueSpec(float, low=0),
-    "dataset.data_dir": ValueSpec(str),
-    "dataset.path": ValueSpec(str, none=True),
-    "dataset.flip": ValueSpec(bool),
-    "dataset.memory": ValueSpec(int, low=0, high=10**6),
-    "dataset.size": ValueSpec(int, low=8, high=96),
-    "model.auto_norm": ValueSpec(str),
-    "model.channels": ValueSpec(int, low=1, high=10**4),
-    "model.*.hidden": WIDTHS,
-    "model.*.channels": ValueSpec(int, low=1, high=10**4),
-    "model*.stages": ValueSpec(int, low=1, high=6, none=True),
-    "model*.blocks": ValueSpec(int, low=1, high=100),
-    "model.*.pieces": ValueSpec(int, low=1, high=1000),
-    "latent.*": ValueSpec(float),
-    "*negative_slope": ValueSpec(float, low=0, high=1),
-    "*norm.groups": COUNT,
-    "optim*.lr": ValueSpec(float, low=0),
-    "optim*.betas": ValueSpec(list, low=0, below=1, length=2, entries=float),
-    "optim*.momentum": SHARE,
-    "optim*.alpha": SHARE,
-    "optim*.weight_decay": ValueSpec(float, low=0),
-    "optim*.fused": ValueSpec(bool),
-    "trainer.accelerator": ValueSpec(str, among=("cpu", "gpu", "cuda", "mps")),
-    **dict.fromkeys(("trainer.devices", "trainer.num_nodes"), ValueSpec(int, low=1, high=1024)),
-    "trainer.strategy": ValueSpec(str, among=("ddp_find_unused_parameters_true",)),
-    "trainer.precision": ValueSpec(str, among=("32-true", "bf16-mixed")),
-    "callbacks.*.every": COUNT,
-    "callbacks.*.images": COUNT,
-    "callbacks.verdict.samples": ValueSpec(int, low=1, high=10**9, none=True),
-    "callbacks.verdict.cache_dir": ValueSpec(str),
-    "callbacks.*.points": COUNT,
-}
+    Key("replicas", ValueSpec(int, low=1, high=1024), "GANs trained at once, with seed, seed + 1, …", "repetition"),
+    Key("latent_dim", ValueSpec(int, low=1, high=10**6), "length of a latent vector"),
+    Key("log_every", COUNT, "steps averaged in one row of metrics.csv", "record"),
+    Key("joint_d_update", FLAG, "true: D is updated once, on real data and fakes together; false: after each"),
+    Key("n_critic", ValueSpec(int, low=1, high=1000), "updates of D in a step, each on another batch"),
+    Key("n_generator", ValueSpec(int, low=1, high=1000), "updates of G in a step"),
+    Key("conditional", FLAG, "true: G and D also get the class of each sample"),
+    Key(
+        "threads",
+        ValueSpec(int, low=1, high=1024, among=("auto", "tune")),
+        "CPU threads; auto: by the work of a step; tune: the fastest in trials",
+        "place",
+        resumable=True,
+        help_for={
+            **dict.fromkeys(_OPEN_A_RUN, _THREADS_OF_THE_RUN),
+            "backquery": "CPU threads; auto: as many as the run had, without a run 1",
+            "benchmark": "CPU threads",
+        },
+    ),
+    Key("devices", PROCESSES, "processes that train one GAN, with trainer=ddp", "machine", resumable=True),
+    Key("num_nodes", PROCESSES, "machines, each with that many processes", "machine", resumable=True),
+    Key("compile", FLAG, "true: torch.compile for both networks; slower on a CPU", "machine", resumable=True),
+    Key(
+        "workers",
+        ValueSpec(int, low=0, high=1024),
+        "processes that read data ahead; 0: none",
+        "place",
+        resumable=True,
+        help_for={"pack": "processes that decode images; 0 or 1: only this one"},
+    ),
+    Key(
+        "data_dir",
+        TEXT,
+        "where downloaded data lie",
+        "place",
+        resumable=True,
+        help_for={
+            **dict.fromkeys(_OPEN_A_RUN, _DATA_OF_THE_RUN),
+            "benchmark": "where MNIST lies, which the nets book and dcgan train on",
+        },
+    ),
+    Key(
+        "data.path",
+        TEXT_OR_NULL,
+        "the packed file of dataset=images or celeba (scripts/pack.py)",
+        "place",
+        resumable=True,
+        help_for=dict.fromkeys(_OPEN_A_RUN, "the packed file of dataset=images, if it has moved"),
+    ),
+    Key(
+        "features", FEATURES, "the space in which samples are compared; null: the first that these data have", "record"
+    ),
+    Key("cache_dir", TEXT, "where trained classifiers are kept", "place", resumable=True),
+    Key("name", TEXT_OR_NULL, "folder below outputs/; null: the name of the experiment or dataset", "place"),
+    Key("resume", TEXT_OR_NULL, "a run folder to continue", "place"),
+    Key("force", FLAG, "true: continue it with other settings", "place"),
+    Key("preflight", FLAG, "true: run the checks of scripts/check.py first", "record", resumable=True),
+    Key("objective", TEXT, "the metric that a search optimises (hydra/sweeper=optuna)", "record", resumable=True),
+    Key("trust", ValueSpec(list, entries=str), "packages whose code the configuration may name", "place"),
+)
+
+_COMMANDS = (
+    Key("run", TEXT_OR_NULL, "the run folder", help_for={"backquery": "a run folder whose samples are shown as well"}),
+    Key("runs", ValueSpec(list, entries=str), "a folder with runs at any depth, or [several]"),
+    Key(
+        "target",
+        TEXT_OR_NULL,
+        "folder for the report; null: the folder that all runs have in common",
+        help_for={"results": "the document; its pictures go to pictures/ next to it", "pack": "the HDF5 file to write"},
+    ),
+    Key(
+        "member",
+        ValueSpec(int, low=0, high=1023, none=True),
+        "of a run with replicas: which one, from 0; null: all",
+        help_for={"explore": "of a run with replicas: which one, from 0; null: the first"},
+    ),
+    Key("label", TEXT, "number or name of a class, or all"),
+    Key("method", ValueSpec(str, among=("both", "inverse", "gradient")), "how the image is found"),
+    Key("ema", FLAG, "of a run with remedy=[ema]: evaluate the average (true) or G itself (false)"),
+    Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
+    Key("seeds", COUNT, "evaluations with other latent vectors; mean and spread are reported"),
+    Key("op", ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")), "the experiment"),
+    Key("a", TEXT, "a latent vector: its number, or a class that its sample shows"),
+    Key("b", TEXT, "another latent vector"),
+    Key("by", ValueSpec(str, among=("seed", "class")), "what a whole number means: RNG seed of a vector, or class"),
+    Key("n", ValueSpec(int, low=2, high=1000), "samples in the picture; of a walk, latent vectors"),
+    Key("mode", ValueSpec(str, among=("linear", "slerp")), "between vectors: straight or along the arc"),
+    Key("normalize", ValueSpec(str, among=("false", "true", "both")), "add, subtract, multiply: restore the length"),
+    Key("pairs", ValueSpec(int, low=1, high=10**5), "add, subtract, multiply: repeat with so many pairs of a and b"),
+    Key("confidence", ValueSpec(float, low=0, high=1), "with a class: lowest probability that the classifier gives it"),
+    Key("tries", ValueSpec(int, low=1, high=10**7), "with a class: latent vectors that are tried at most"),
+    Key(
+        "what",
+        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all")),
+        "what is measured",
+    ),
+    Key("rounds", ValueSpec(int, low=1, high=1000), "turns of each contestant; medians and ranges are over them"),
+    Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
+    Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),
+    Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
+    Key("source", TEXT, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file"),
+    Key("size", ValueSpec(int, low=1, high=4096, none=True), "side of the square images; null: as they are"),
+    Key("crop", TEXT, "center; none: squeeze; 128x128: a centred height x width"),
+    Key("limit", SAMPLES_OR_NULL, "the first so many images by name; null: all"),
+    Key("color", ValueSpec(str, among=("rgb", "gray")), "colours of the packed images"),
+    Key("background", TEXT, "colour behind transparent images: a name or '#ff8000'"),
+    Key("labels", TEXT, "none; folders: the last folder is the class; or a CSV file"),
+    Key("holdout", HELDOUT, "share of each class that training never sees"),
+    Key("max_bad", ValueSpec(float, low=0, high=1), "share of images that may be unreadable"),
+    Key("compress", FLAG, "true: gzip, smaller but slower to read"),
+)
+
+_OPTIONS = (
+    Key("dataset.samples", SAMPLES_OR_NULL, "number of samples"),
+    Key("dataset.modes", ValueSpec(int, low=1, high=10**6), "number of modes"),
+    Key("dataset.side", ValueSpec(int, low=1, high=1000), "modes along each side of the grid"),
+    Key("dataset.heldout", HELDOUT, "share that training never sees"),
+    Key("dataset.std", ValueSpec(float, low=1e-9), "standard deviation of a mode"),
+    Key("dataset.radius", NOT_NEGATIVE, "radius of the ring"),
+    Key("dataset.spacing", NOT_NEGATIVE, "distance between modes"),
+    Key("dataset.data_dir", TEXT, "where downloaded data lie", "place"),
+    Key("dataset.path", TEXT_OR_NULL, "the packed file"),
+    Key("dataset.flip", FLAG, "true: train on mirror images as well"),
+    Key("dataset.memory", ValueSpec(int, low=0, high=10**6), "MB: larger files are read as needed", "place", True),
+    Key("dataset.size", ValueSpec(int, low=8, high=96), "side of the images in pixels"),
+    Key("model.auto_norm", TEXT, "the class that norm=auto chooses"),
+    Key("model.channels", WIDTH, "feature maps next to the image"),
+    Key("model.*.hidden", WIDTHS, "widths of the hidden layers"),
+    Key("model.*.channels", WIDTH, "feature maps next to the image"),
+    Key("model*.stages", ValueSpec(int, low=1, high=6, none=True), "halvings by 5×5 kernels; null: 4×4, to 4–7 pixels"),
+    Key("model*.blocks", ValueSpec(int, low=1, high=100), "residual blocks of each size"),
+    Key("model.*.pieces", ValueSpec(int, low=1, high=1000), "linear pieces of a maxout unit"),
+    Key("latent.*", ValueSpec(float), "of the distribution"),
+    Key("*negative_slope", ValueSpec(float, low=0, high=1), "slope for negative inputs"),
+    Key("*norm.groups", COUNT, "groups of features"),
+    Key("optim*.lr", NOT_NEGATIVE, "learning rate"),
+    Key("optim*.betas", ValueSpec(list, low=0, below=1, length=2, entries=float), "decay of Adam's two averages"),
+    Key("optim*.momentum", FRACTION_BELOW_1, "momentum"),
+    Key("optim*.alpha", FRACTION_BELOW_1, "decay of RMSprop's average"),
+    Key("optim*.weight_decay", NOT_NEGATIVE, "weight decay"),
+    Key("optim*.fused", FLAG, "true: PyTorch's fused kernel", "machine"),
+    Key("remedy.*.gamma", NOT_NEGATIVE, "weight of the penalty"),
+    Key("remedy.*.weight", NOT_NEGATIVE, "weight in the loss"),
+    Key("remedy.*.decay", FRACTION_BELOW_1, "decay of the average"),
+    Key("remedy.lecam.warmup_steps", ValueSpec(int, low=0, high=10**9), "updates of D before it counts"),
+    Key("remedy.label_smoothing.real", ValueSpec(float, low=0.5, high=1), "D's target on real samples"),
+    Key("remedy.instance_noise.std", NOT_NEGATIVE, "standard deviation in the beginning"),
+    Key("remedy.*.steps", COUNT, "steps until the end of the schedule"),
+    Key(
+        "remedy.diffaugment.policy",
+        ValueSpec(list, entries=str, among=("color", "translation", "cutout")),
+        "the augmentations",
+    ),
+    Key("remedy.pac.m", ValueSpec(int, low=1, high=64), "samples in a pack"),
+    Key("remedy.minibatch_stddev.group", ValueSpec(int, low=2, high=10**6), "samples in a group"),
+    Key("remedy.*.kernels", WIDTH, "number of kernels"),
+    Key("remedy.*.dims", WIDTH, "dimensions of a kernel"),
+    Key("remedy.unrolled.k", ValueSpec(int, low=0, high=100), "updates of D that are unrolled"),
+    Key("remedy.unrolled.lr", ValueSpec(float, low=1e-12), "learning rate of these updates"),
+    Key("remedy.*.fraction", ValueSpec(float, low=1e-6, high=1), "share that is left in the end"),
+    Key("remedy.balance.max_auc", ValueSpec(float, low=0.5, high=1), "AUC above which D isn't updated"),
+    Key("trainer.accelerator", ValueSpec(str, among=("cpu", "gpu", "cuda", "mps")), "the hardware"),
+    Key("trainer.devices", PROCESSES, "processes on each machine"),
+    Key("trainer.num_nodes", PROCESSES, "machines"),
+    Key("trainer.strategy", ValueSpec(str, among=("ddp_find_unused_parameters_true",)), "how processes work together"),
+    Key("trainer.precision", ValueSpec(str, among=("32-true", "bf16-mixed")), "floating-point numbers"),
+    Key("callbacks.*.every", COUNT, "steps between two times"),
+    Key("callbacks.*.images", COUNT, "samples in a grid of images"),
+    Key("callbacks.verdict.samples", SAMPLES_OR_NULL, "samples of the last evaluation; null: as many as papers take"),
+    Key("callbacks.verdict.cache_dir", TEXT, "where trained classifiers are kept"),
+    Key("callbacks.verdict.features", FEATURES, "the space in which samples are compared"),
+    Key("callbacks.*.points", COUNT, "samples in a scatter plot"),
+)
+
+_HYDRAS = (
+    Key("*_target_", TEXT, "the class or function"),
+    Key("*_partial_", FLAG, "whether it is built later, when more is known", "record"),
+)
+
+# Every value of conf/ has a declaration, and every declaration a value: a test compares them.
+KEYS = (*_HYDRAS, *_TRAINING, *_COMMANDS, *_OPTIONS)
+
+
+def key_of(name: str) -> Key | None:
+    """Returns the declaration of a dotted key; None for a setting of a part that declares nothing."""
+    for key in KEYS:
+        if fnmatch.fnmatchcase(name, key.name):
+            return key
+    return None
+
+
+def spec_of(name: str) -> ValueSpec | None:
+    """Returns the values that a dotted key may have; None for one without a declaration."""
+    key = key_of(name)
+    return key.spec if key else None
+
+
+@functools.cache
+def top_level_names() -> frozenset[str]:
+    """Returns the first parts of all keys that are declared without a group: what may stand at the top."""
+    return frozenset(key.name.partition(".")[0] for key in KEYS)
+
+
+@functools.cache
+def recipes() -> frozenset[str]:
+    """Returns the groups whose options only choose among those of other groups."""
+    return frozenset(group.name for group in GROUPS if group.recipe)
+
+
+def scope_of(name: str) -> Scope:
+    """Returns what a dotted key belongs to: as its group says, or, in a group of the experiment, as the key says."""
+    group = _group_of(name)
+    if group and group.scope != "experiment":
+        return group.scope
+    key = key_of(name)
+    return key.scope if key else "experiment"
+
+
+def is_factor(name: str) -> bool:
+    """Tells whether runs that differ in this key are other experiments; else it is one experiment, run once more."""
+    return scope_of(name) == "experiment"
+
+
+def is_hyperparameter(name: str) -> bool:
+    """Tells whether a key says what is trained or which repetition it is, not what computes, stores or shows it."""
+    return key_of(name) is not None and scope_of(name) in ("experiment", "repetition")
+
+
+def is_resumable(name: str) -> bool:
+    """Tells whether a key may change when a run is resumed, because it alters none of the steps so far."""
+    group = _group_of(name)
+    key = key_of(name)
+    return bool((group and group.resumable) or (key and key.resumable))
+
+
+def _group_of(name: str) -> Group | None:
+    head = name.partition(".")[0]
+    for group in GROUPS:
+        if group.name == head:
+            return group
+    return None
 
 
 def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value of a nested dict, dicts included, with its dotted key."""
+    """Yields each value of a nested dict, dicts included, with its dotted key."""
     for key, value in node.items():
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
@@ -154,111 +368,7 @@ def nodes(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def leaves(node: Any, private: bool = False) -> Iterator[tuple[str, Any]]:
-    """Those that aren't dicts; Hydra's own keys (`_target_` …) are `private`."""
+    """Yields the values that aren't dicts, with their dotted keys; those of Hydra (`_target_`, …) only if `private`."""
     for key, value in nodes(node):
         if not isinstance(value, dict) and (private or not key.rpartition(".")[2].startswith("_")):
             yield key, value
-
-
-def rule_of(key: str) -> ValueSpec | None:
-    return next((rule for pattern, rule in RULES.items() if fnmatch.fnmatchcase(key, pattern)), None)
-
-
-def check(cfg: DictConfig) -> DictConfig:
-    """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
-
-    Returns:
-        The same configuration with its references resolved, once and for all: what is built must be built from this
-        one, for a reference that is resolved again could give something that was never checked.
-
-    Raises:
-        LabError: naming each key, its value and what it has to be.
-    """
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    refuse_unresolved(values)
-    if missing := [key for key, value in nodes(values) if value == "???"]:
-        raise LabError(f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.")
-    training = not values.keys() & {"run", "runs", "source", "what"}
-    if training and (left_out := sorted(_needed() - values.keys())):
-        raise LabError(f"{', '.join(left_out)}: left out, but a training needs it.", "--help lists groups and keys.")
-    if unknown := sorted(map(str, values.keys() - {pattern.partition(".")[0] for pattern in RULES} - groups())):
-        raise LabError(f"Nothing reads the key {', '.join(unknown)}.", "--help lists the keys.")
-    if not isinstance(values.get("data", {}), dict):
-        raise LabError(
-            f"data={values['data']} won't do.", "dataset=… chooses the data, data.path=… names a packed file."
-        )
-    # Data and remedies of a user's own may have settings that are called like ours and mean something else.
-    named = [(key, node["_target_"]) for key, node in targets(values) if within(key, ("dataset", "remedy"))]
-    theirs = [key for key, target in named if not (isinstance(target, str) and is_known(target))]
-    checked = ((key, value) for key, value in nodes(values) if not within(key, theirs) or "._" in key)
-    wrong = {key: value for key, value in checked if (rule := rule_of(key)) and not rule.fits(value)}
-    own = dict(nodes(OmegaConf.to_container(cfg)))
-    said = [key for key in wrong if own.get(key) == wrong[key]] or wrong  # not once more where others refer to it
-    if wrong:
-        raise LabError(
-            "\n".join(f"{key}={_shown(wrong[key])} won't do: {key} has to be {rule_of(key)}." for key in said)
-        )
-    for key, node in targets(values):
-        refuse_foreign(key, node["_target_"], values["trust"])
-    _check_private_keys(values)
-    check_metrics(values)
-    if training:
-        _check_parts(values)
-        check_fit(values)
-    return OmegaConf.create(values)
-
-
-def _check_private_keys(values: dict[str, Any]) -> None:
-    """Refuses Hydra's private keys that change how a part is made, wherever they stand."""
-    known = {"_target_", "_partial_"}
-    in_lists = [f"{key}.{name}" for key, node in targets(values) for name in node]
-    for key in [*(key for key, _ in nodes(values)), *in_lists]:
-        name = key.rpartition(".")[2]
-        if name == "run" and key.startswith(("callbacks.", "logger.")):
-            raise LabError(f"{key} is the training's own.", "Leave it out.")
-        if name.startswith("_") and name not in known:
-            raise LabError(f"{key} isn't for a training.", f"Leave it out; {' and '.join(sorted(known))} are known.")
-
-
-def _shown(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-# What older runs don't have.
-LATER = {"objective", "preflight", "compile", "devices", "num_nodes", "workers", "data", "features", "replicas"}
-LATER |= {"n_critic", "n_generator", "conditional", "remedy"}
-
-
-@functools.cache
-def _needed() -> set[str]:
-    """The keys and groups that every training has; runs of older versions know not all of the keys."""
-    own = {str(key) for key in OmegaConf.load(CONF / "train.yaml")} - {"defaults", "hydra", *LATER}
-    return own | groups() - RECIPES - LATER
-
-
-def _check_parts(values: dict[str, Any]) -> None:
-    """Every group of a training is there, and names what can be made as its place in a training asks for."""
-    if unknown := sorted(map(str, values["trainer"].keys() - TRAINER)) if isinstance(values["trainer"], dict) else []:
-        raise LabError(f"There is no key 'trainer.{unknown[0]}'.", f"trainer has: {', '.join(sorted(TRAINER))}.")
-    for group in sorted(groups() - RECIPES):
-        if not isinstance(values.get(group, {}), dict):
-            raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.")
-    for group in sorted(RECIPES):
-        if not isinstance(values.get(group), str | None):
-            raise LabError(f"{group} has to be the name of one of its options, or null.", "--help lists them.")
-    own = {role: True for role in ("optim_d", "optim_g") if "_target_" in values[role]}
-    asked: dict[str, bool | None] = {**PARTS, **own}
-    asked |= {f"{group}.{name}": None for group in ("callbacks", "logger") for name in values[group]}
-    asked |= {f"remedy.{name}": name in WAITING for name, node in values.get("remedy", {}).items() if node != {}}
-    found = dict(nodes(values))
-    for key, waits in asked.items():
-        node = found.get(key)
-        if not isinstance(node, dict) or "_target_" not in node:
-            mend = f"Choose one of its options: {key}=…" if key in groups() else f"Leave {key} as its option has it."
-            raise LabError(
-                f"{key} names nothing that can be made.",
-                f"Leave it out with ~{key}." if waits is None or key.startswith("remedy.") else mend,
-            )
-        if waits is not None and node.get("_partial_", False) != waits:
-            has = str(waits).lower()
-            raise LabError(f"{key}._partial_ has to be {has}.", f"Say _partial_: {has}; left out, it is false.")

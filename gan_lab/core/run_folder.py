@@ -13,7 +13,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from gan_lab import __version__
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
-from gan_lab.core.terminal import say
+from gan_lab.core.terminal import printable, say
 
 OUTPUTS = "outputs"  # the default folder of runs
+FORMAT = 2  # of what a run folder holds; config.yaml says it, and gan_lab 0.1 wrote none
 
 # What a run or a sweep writes into: folders, and files that are appended to. See `refuse_links`.
 RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")
@@ -288,6 +290,29 @@ class Run:
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):
             remove_empty(folder)
+
+
+def refuse_other_format(path: Path, config: Mapping[Any, Any]) -> None:
+    """Refuses the configuration of a run that another version of gan_lab wrote.
+
+    Args:
+        path: of the config.yaml.
+        config: what it holds.
+
+    Raises:
+        LabError: naming both versions.
+    """
+    number = config.get("format")
+    if number == FORMAT and not isinstance(number, bool):
+        return
+    author = "gan_lab 0.1, which wrote no format number"
+    if "format" in config:
+        author = f"another version of gan_lab, which wrote format {printable(str(number))[:20]}"
+    raise LabError(
+        f"{path} is of {author}; this is gan_lab {__version__}, which reads format {FORMAT} only.",
+        code="format",
+        key="format",
+    )
 
 
 def refuse_links(folder: Path) -> None:

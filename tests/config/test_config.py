@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from gan_lab.assembly.instantiate import build_module, check_targets
 from gan_lab.config.cli import message
-from gan_lab.config.schema import RULES, ValueSpec, leaves, rule_of
+from gan_lab.config.schema import KEYS, key_of, leaves
 from gan_lab.config.targets import CONF
+from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part
@@ -140,8 +141,9 @@ def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
         for choices in _every_option_once():
             values = leaves(OmegaConf.to_container(hydra.compose("train", choices)), private=True)
             keys |= {key for key, value in values if value not in ("${activation}", "${norm}")}
-    assert {key for key in keys if rule_of(key) is None} == set()
-    assert {pattern for pattern, rule in RULES.items() if not any(rule_of(key) is rule for key in keys)} == set()
+    assert {key for key in keys if key_of(key) is None} == set()
+    used = [key_of(key) for key in keys]
+    assert [key.name for key in KEYS if key not in used] == []
 
 
 def _every_option_once() -> list[list[str]]:

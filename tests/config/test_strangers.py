@@ -26,7 +26,7 @@ from gan_lab.compare.collect import read
 from gan_lab.compare.snapshots import last_samples
 from gan_lab.config import sweep
 from gan_lab.config.references import refuse_odd
-from gan_lab.config.resume import stored
+from gan_lab.config.resume import load_config
 from gan_lab.config.targets import harmless_overrides, own_parts, refuse_foreign, refuse_foreign_object
 from gan_lab.core.checkpoint_file import load_plain, refuse_invalid_rng_state
 from gan_lab.core.errors import LabError
@@ -126,7 +126,7 @@ RUNS_CODE = {
 
 def go_on(run: Path) -> Training:
     """What `train.py resume=<run> steps=6` builds."""
-    cfg = stored(Run(run))
+    cfg = load_config(Run(run))
     cfg.steps = 6
     return build(cfg, Run(run))
 
@@ -141,7 +141,7 @@ def test_a_strangers_configuration_is_refused(run, monkeypatch, case):
     change_config(run, RUNS_CODE[case])
     monkeypatch.chdir(run.parent)
     with pytest.raises(LabError):
-        check_targets(stored(Run(run)))
+        check_targets(load_config(Run(run)))
 
 
 @pytest.mark.parametrize(("name", "case"), list(zip(COMMANDS, list(RUNS_CODE)[:2] * 2, strict=True)))
@@ -533,7 +533,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, alarm):
     with pytest.raises(LabError, match="no config"):
         Run.existing(run)
     with pytest.raises(LabError, match="pipe or device"):
-        stored(Run(run))
+        load_config(Run(run))
     with pytest.raises(LabError, match="pipe or device"):
         read_table(run / "metrics.csv")
     assert read(Run(run)).status == "damaged"
@@ -598,14 +598,14 @@ ODD_SETTINGS = {
 def test_odd_settings_are_refused(run, case):
     change_config(run, ODD_SETTINGS[case])
     with pytest.raises(LabError):
-        check_targets(stored(Run(run)))
+        check_targets(load_config(Run(run)))
 
 
 def test_large_files_are_refused_before_they_are_read(run, monkeypatch):
     with (run / "config.yaml").open("ab") as file:
         file.truncate(MAX_YAML + 1)  # sparse: it takes no room on the disk
     with pytest.raises(LabError, match=r"at most [0-9,]+ can be read"):
-        stored(Run(run))
+        load_config(Run(run))
     monkeypatch.setattr("gan_lab.core.io.memory_of_this_machine", lambda: 2**40)
     with (run / "checkpoints" / "last.ckpt").open("ab") as file:
         file.truncate(2**40 + 1)

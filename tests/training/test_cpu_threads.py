@@ -17,7 +17,7 @@ from torch import nn
 from gan_lab.assembly import build
 from gan_lab.commands.train import fit
 from gan_lab.config import launchers
-from gan_lab.config.schema import ValueSpec
+from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.training import cpu_threads

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +84,15 @@ class MetricsTable(Logger):
         """Not for a table."""
 
 
-def _told_once(problem: threading.ExceptHookArgs, otherwise: Callable[..., Any] = threading.excepthook) -> None:
-    """What stops TensorBoard's writing thread comes back to us at the next write: no need to print it as well."""
-    if not type(problem.thread).__module__.startswith("tensorboard."):
-        otherwise(problem)
+def silence_writer_thread() -> None:
+    """Lets errors in TensorBoard's writing thread be reported once: the next write raises them again here."""
+    report = threading.excepthook
 
+    def report_others(error: threading.ExceptHookArgs) -> None:
+        if not type(error.thread).__module__.startswith("tensorboard."):
+            report(error)
 
-threading.excepthook = _told_once
+    threading.excepthook = report_others
 
 
 class TensorBoard(TensorBoardLogger):

@@ -1,0 +1,133 @@
+"""The command line before Hydra sees it: what it names, and a refusal of what Hydra would not do as it says."""
+
+import re
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from gan_lab.config.targets import CONF, groups
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import Run
+
+# Hydra's flags that are followed by a value.
+_FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
+_FLAGS_WITH_VALUE |= {"--cfg", "-c", "--info", "-i"}
+
+
+class Plugin(NamedTuple):
+    """The plugin of Hydra that a preset in conf/hydra/ needs, and the extra of pyproject.toml that installs it."""
+
+    module: str
+    extra: str
+
+
+PLUGINS = {
+    "hydra/launcher=slurm": Plugin("hydra_submitit_launcher", "slurm"),
+    "hydra/launcher=ray": Plugin("hydra_ray_launcher", "ray"),
+    "hydra/sweeper=optuna": Plugin("hydra_optuna_sweeper", "optuna"),
+}
+
+
+def overrides_of(arguments: Sequence[str]) -> list[str]:
+    """Returns the overrides of a command line: what is neither a flag nor a flag's value."""
+    overrides = []
+    is_value = False
+    for argument in arguments:
+        if not is_value and not argument.startswith("-"):
+            overrides.append(argument)
+        is_value = argument in _FLAGS_WITH_VALUE
+    return overrides
+
+
+def config_folders(arguments: Sequence[str]) -> list[Path]:
+    """Returns the folders that the command line adds to conf/ (`--config-dir`)."""
+    folders = []
+    for index, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config-dir", "-cd"):
+            continue
+        if equals:
+            folders.append(Path(value).absolute())
+        elif index + 1 < len(arguments):
+            folders.append(Path(arguments[index + 1]).absolute())
+    return folders
+
+
+def options_of(group: str, folders: Sequence[Path] = ()) -> list[str]:
+    """Returns the names of a group's options.
+
+    Args:
+        group: a folder of conf/.
+        folders: more folders that are laid out like conf/.
+    """
+    options: set[str] = set()
+    for folder in (CONF, *folders):
+        files = (folder / group).rglob("*.yaml")
+        options.update(file.relative_to(folder / group).with_suffix("").as_posix() for file in files)
+    return sorted(options)
+
+
+def refuse_arguments(arguments: Sequence[str]) -> None:
+    """Refuses arguments that Hydra would accept in silence, or refuse without saying why.
+
+    Args:
+        arguments: the command line without the command.
+
+    Raises:
+        LabError: for `=value`; for `hydra.run.dir=<a run>`, where Hydra would write; for `<group>={}`, which changes
+            nothing; for anything but names of options as the value of a group; for a preset without its plugin.
+    """
+    resuming = any(argument.startswith("resume=") and argument != "resume=null" for argument in arguments)
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and not name.strip("+~ ").partition("@")[0]:
+            raise LabError(f"{argument} names no key.", "Say key=value; --help lists the keys.")
+        if name == "hydra.run.dir":
+            _refuse_folder(value, resuming)
+        if name in groups():
+            _refuse_options(argument, name, value)
+        if argument in PLUGINS:
+            _refuse_without_plugin(argument)
+
+
+def _refuse_folder(folder: str, resuming: bool) -> None:
+    if resuming:
+        raise LabError(
+            "A resumed run stays in its folder.", "Leave hydra.run.dir=… out.", code="conflict", key="hydra.run.dir"
+        )
+    Run(folder).refuse_if_taken()
+
+
+def _refuse_options(argument: str, group: str, value: str) -> None:
+    if re.fullmatch(r"\{\s*\}", value):
+        raise LabError(f"{argument} changes nothing.", f"Leave single entries out, as in ~{group}.<name>.", key=group)
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:  # Hydra itself refuses what can't be parsed
+        return
+    if override.is_sweep_override():
+        return
+    options = override.value()
+    names = options if isinstance(options, list) else [options]
+    if not all(isinstance(name, str) for name in names):
+        raise wrong_option(group, argument)
+
+
+def wrong_option(group: str, argument: str) -> LabError:
+    """Returns the refusal of an argument that gives a group anything but the names of options."""
+    return LabError(f"{argument}: a group takes one of its options, by name.", "--help lists them.", key=group)
+
+
+def _refuse_without_plugin(argument: str) -> None:
+    plugin = PLUGINS[argument]
+    if find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin.module}") is None:
+        raise LabError(
+            "The plugin that this needs isn't installed.",
+            f"It comes with: pip install -e '.[{plugin.extra}]'",
+            code="unsupported",
+            key=argument.partition("=")[0],
+        )

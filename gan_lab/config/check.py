@@ -1,0 +1,209 @@
+"""Checks a composed configuration before torch is imported: known keys, allowed values, parts that go together."""
+
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.config.compatibility import check_compatibility, check_metrics
+from gan_lab.config.references import refuse_unresolved
+from gan_lab.config.schema import nodes, recipes, spec_of, top_level_names
+from gan_lab.config.targets import CONF, groups, is_known, refuse_foreign, targets, within
+from gan_lab.core.errors import LabError
+
+# The parts of a training, and whether each is `_partial_`: built later, when the others are there.
+PARTS = {
+    **dict.fromkeys(("dataset", "loss", "latent", "norm"), False),
+    **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
+}
+PARTIAL_REMEDIES = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}
+
+# What may be set of Lightning's trainer.
+TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
+
+PRIVATE_KEYS = ("_partial_", "_target_")
+
+# Keys that only the commands other than training have.
+KEYS_OF_COMMANDS = {"run", "runs", "source", "what"}
+
+
+def check(cfg: DictConfig) -> DictConfig:
+    """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
+
+    Args:
+        cfg: the configuration of any command, composed.
+
+    Returns:
+        The same configuration with its references resolved, once and for all. Whatever is built must be built from
+        this one: a reference that is resolved again could give a value that was never checked.
+
+    Raises:
+        LabError: naming each key, its value and what it has to be.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    refuse_unresolved(values)
+    is_training = not values.keys() & KEYS_OF_COMMANDS
+    _check_keys(values, is_training)
+    _check_values(values, OmegaConf.to_container(cfg))
+    for key, node in targets(values):
+        refuse_foreign(key, node["_target_"], values["trust"])
+    _check_private_keys(values)
+    check_metrics(values)
+    if is_training:
+        _check_parts(values)
+        check_compatibility(values)
+    return OmegaConf.create(values)
+
+
+def _check_keys(values: dict[str, Any], is_training: bool) -> None:
+    """Refuses a configuration in which a key is missing, or stands that nothing reads."""
+    missing = [key for key, value in nodes(values) if value == "???"]
+    if missing:
+        raise LabError(
+            f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.", code="missing", key=missing[0]
+        )
+    left_out = sorted(_keys_of_training() - values.keys()) if is_training else []
+    if left_out:
+        raise LabError(
+            f"{', '.join(left_out)}: left out, but a training needs it.",
+            "--help lists groups and keys.",
+            code="missing",
+            key=left_out[0],
+        )
+    unknown = sorted(map(str, values.keys() - top_level_names() - groups()))
+    if unknown:
+        raise LabError(
+            f"Nothing reads the key {', '.join(unknown)}.", "--help lists the keys.", code="unknown", key=unknown[0]
+        )
+    if not isinstance(values.get("data", {}), dict):
+        raise LabError(
+            f"data={values['data']} is not allowed.",
+            "dataset=… chooses the data, data.path=… names a packed file.",
+            key="data",
+        )
+
+
+def _check_values(values: dict[str, Any], written: Any) -> None:
+    """Refuses values that their key may not have.
+
+    Args:
+        values: the configuration with its references resolved.
+        written: the same with its references: a value that others refer to is named once.
+    """
+    wrong = {}
+    for key, value in _declared_values(values):
+        spec = spec_of(key)
+        if spec and not spec.fits(value):
+            wrong[key] = value
+    if not wrong:
+        return
+    originals = dict(nodes(written))
+    named = [key for key in wrong if originals.get(key) == wrong[key]] or list(wrong)
+    lines = [f"{key}={_shown(wrong[key])} is not allowed: {key} has to be {spec_of(key)}." for key in named]
+    raise LabError("\n".join(lines), key=named[0])
+
+
+def _declared_values(values: dict[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Yields the values whose keys mean what they do in gan_lab: not the settings of a user's own data and remedies."""
+    foreign = []
+    for key, node in targets(values):
+        target = node["_target_"]
+        if within(key, ("dataset", "remedy")) and not (isinstance(target, str) and is_known(target)):
+            foreign.append(key)
+    for key, value in nodes(values):
+        if not within(key, foreign) or "._" in key:
+            yield key, value
+
+
+def _check_private_keys(values: dict[str, Any]) -> None:
+    """Refuses Hydra's private keys that change how a part is built, wherever they stand."""
+    keys = [key for key, _ in nodes(values)]
+    for key, node in targets(values):
+        keys += [f"{key}.{name}" for name in node]  # nodes in lists, too
+    for key in keys:
+        name = key.rpartition(".")[2]
+        if name == "run" and key.startswith(("callbacks.", "logger.")):
+            raise LabError(f"{key} is set by the training itself.", "Leave it out.", key=key)
+        if name.startswith("_") and name not in PRIVATE_KEYS:
+            raise LabError(
+                f"{key} is not allowed in a training.",
+                f"Leave it out; only {' and '.join(PRIVATE_KEYS)} are.",
+                key=key,
+            )
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as YAML writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+@functools.cache
+def _keys_of_training() -> set[str]:
+    """Returns the keys and groups that every training has."""
+    keys = {str(key) for key in OmegaConf.load(CONF / "train.yaml")}
+    return (keys - {"defaults", "hydra"}) | (groups() - recipes())
+
+
+def _check_parts(values: dict[str, Any]) -> None:
+    """Refuses groups that are no parts, and parts that aren't built when their place in a training asks for it."""
+    _check_groups(values)
+    all_nodes = dict(nodes(values))
+    for key, partial in _expected_parts(values).items():
+        node = all_nodes.get(key)
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise LabError(f"{key} names nothing that can be built.", _how_to_name(key, partial), key=key)
+        if partial is not None and node.get("_partial_", False) != partial:
+            expected = _shown(partial)
+            raise LabError(
+                f"{key}._partial_ has to be {expected}.",
+                f"Write _partial_: {expected}; left out, it is false.",
+                key=f"{key}._partial_",
+            )
+
+
+def _check_groups(values: dict[str, Any]) -> None:
+    trainer = values["trainer"]
+    unknown = sorted(map(str, trainer.keys() - TRAINER)) if isinstance(trainer, dict) else []
+    if unknown:
+        raise LabError(
+            f"There is no key 'trainer.{unknown[0]}'.",
+            f"trainer has: {', '.join(sorted(TRAINER))}.",
+            code="unknown",
+            key=f"trainer.{unknown[0]}",
+        )
+    for group in sorted(groups() - recipes()):
+        if not isinstance(values.get(group, {}), dict):
+            raise LabError(f"{group} has to be one of its options, by name.", "--help lists them.", key=group)
+    for group in sorted(recipes()):
+        if not isinstance(values.get(group), str | None):
+            raise LabError(
+                f"{group} has to be the name of one of its options, or null.", "--help lists them.", key=group
+            )
+
+
+def _expected_parts(values: dict[str, Any]) -> dict[str, bool | None]:
+    """Returns the keys of all parts, and whether each is `_partial_`; None where both are good."""
+    parts: dict[str, bool | None] = dict(PARTS)
+    for role in ("optim_d", "optim_g"):
+        if "_target_" in values[role]:
+            parts[role] = True
+    for group in ("callbacks", "logger"):
+        for name in values[group]:
+            parts[f"{group}.{name}"] = None
+    for name, node in values["remedy"].items():
+        if node != {}:
+            parts[f"remedy.{name}"] = name in PARTIAL_REMEDIES
+    return parts
+
+
+def _how_to_name(key: str, partial: bool | None) -> str:
+    if partial is None or key.startswith("remedy."):
+        return f"Leave it out with ~{key}."
+    if key in groups():
+        return f"Choose one of its options: {key}=…"
+    return f"Leave {key} as its option has it."
