@@ -17,10 +17,14 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.assembly.build import Training, build, prepare_libraries
+from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.check import check
+from gan_lab.config.refusals import explain
 from gan_lab.config.resume import resolve_defaults
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.errors import LabError
@@ -91,6 +95,18 @@ def refused(code: str, key: str = "") -> Iterator[pytest.ExceptionInfo[LabError]
     with pytest.raises(LabError) as error:
         yield error
     assert (error.value.code, error.value.key) == (code, key), error.value
+
+
+def refusal(*overrides: str) -> LabError:
+    """Returns what `train.py` answers to overrides that it refuses before it builds anything."""
+    try:
+        refuse_arguments(overrides)
+        compose(*overrides)
+    except (LabError, HydraException, OmegaConfBaseException) as error:
+        explanation = explain(error, "train", overrides)
+        assert explanation is not None
+        return explanation
+    pytest.fail(f"{' '.join(overrides)} is accepted")
 
 
 def classifier_cache() -> str:

@@ -43,6 +43,8 @@ def check_compatibility(values: dict[str, Any]) -> None:
         raise LabError(
             "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
             "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
+            code="conflict",
+            key="norm",
         )
     _check_remedies(values)
     packed = _packed(values)
@@ -56,7 +58,7 @@ def check_compatibility(values: dict[str, Any]) -> None:
     _check_processes(values, norm)
     low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
     if low >= high:
-        raise LabError(f"latent.low={low} has to be below latent.high={high}.")
+        raise LabError(f"latent.low={low} has to be below latent.high={high}.", code="conflict", key="latent.low")
     shape = SHAPES.get(values["dataset"]["_target_"])
     for network in ("generator", "discriminator"):
         made = values["model"][network]
@@ -170,7 +172,12 @@ def _check_processes(values: dict[str, Any], norm: str) -> None:
     own = {key: trainer.get(key, 1) for key in said}
     more = [f"{key}={max(own[key], said[key])}" for key in said if max(own[key], said[key]) > 1]
     if more and "strategy" not in trainer:
-        raise LabError(f"{' '.join(more)}: several processes train one GAN with trainer=ddp.", "Say trainer=ddp.")
+        raise LabError(
+            f"{' '.join(more)}: several processes train one GAN with trainer=ddp.",
+            "Say trainer=ddp.",
+            code="conflict",
+            key="trainer",
+        )
     processes = own["devices"] * own["num_nodes"]
     if processes == 1:
         return

@@ -105,9 +105,11 @@ def _explain_composition(
 
 
 def _explain_syntax(error: OverrideParseException) -> LabError:
-    if "=" not in str(error.override):
-        return LabError(f"Can't read '{error.override}': a setting is key=value, for example steps=3000.")
-    return LabError(f"Can't read '{error.override}': {error}.", "Quote values with special characters: 'key=\"a, b\"'.")
+    text = str(error.override)
+    key, equals, _ = text.partition("=")
+    if not equals:
+        return LabError(f"Can't read '{text}': a setting is key=value, for example steps=3000.", key=key)
+    return LabError(f"Can't read '{text}': {error}.", "Quote values with special characters: 'key=\"a, b\"'.", key=key)
 
 
 def _explain_missing_option(file: str, known: Sequence[str], arguments: Sequence[str]) -> LabError:
@@ -123,13 +125,6 @@ def _explain_missing_option(file: str, known: Sequence[str], arguments: Sequence
     if group == "hydra":  # its groups have two names, and options that aren't ours
         group, _, option = file.rpartition("/")
         options = list(known)
-    if group == "metrics" and not options:
-        return LabError(
-            "gan_lab has no options of metrics.",
-            "--config-dir=<folder> adds those of yours: docs/architecture.md.",
-            code="unknown",
-            key="metrics",
-        )
     return LabError(
         f"There is no {group}={option}.{_nearest(option, options)}",
         f"Choose from: {', '.join(options)}.",
@@ -141,10 +136,20 @@ def _explain_missing_option(file: str, known: Sequence[str], arguments: Sequence
 def _explain_arguments(config: str, arguments: Sequence[str]) -> LabError | None:
     """Looks for the argument that Hydra can't apply: one about a key that isn't there, or that is there already."""
     overrides = [override for override in _parsed(arguments) if not override.is_sweep_override()]
+    names_metrics = any(override.key_or_group == "metrics" for override in overrides)
+    if names_metrics and not options_of("metrics", config_folders(arguments)):
+        return LabError(
+            "gan_lab has no options of metrics.",
+            "--config-dir=<folder> adds those of yours: docs/architecture.md.",
+            code="unknown",
+            key="metrics",
+        )
     composed = _composed_choices(config, arguments)
     for override in overrides:
         key = override.key_or_group
-        if key in groups() or "/" in key:
+        if "/" in key and not key.startswith("hydra/"):
+            return _unknown_group(key)
+        if "/" in key or key in groups():
             continue
         exists = _exists(composed, key)
         if not exists and not override.is_add() and not override.is_force_add():
@@ -204,6 +209,16 @@ def _unknown_key(key: str, cfg: DictConfig) -> LabError:
         f"{place}: {', '.join(names) or 'nothing to set'}.",
         code="unknown",
         key=key,
+    )
+
+
+def _unknown_group(group: str) -> LabError:
+    names = sorted(groups())
+    return LabError(
+        f"There is no group '{group}'.{_nearest(group, names)}",
+        f"Groups: {', '.join(names)}.",
+        code="unknown",
+        key=group,
     )
 
 
