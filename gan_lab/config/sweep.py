@@ -117,7 +117,7 @@ class Current:
             say(printable(f"failed: {folder.name}: {first} ({folder / 'log.txt'})"), stderr=True)
         if stopped:
             say(printable(f"interrupted: {', '.join(stopped)}"), stderr=True)
-            say(f"Go on by the same command with hydra.sweep.dir={self.folder}", stderr=True)
+            say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
         vain |= bool(self.search) and not self._say_what_was_found()
         self.lock.release()
         return 1 if failed or stopped or vain else 0
@@ -144,7 +144,7 @@ class Current:
         self.watch.end()
         self.lock.release()
         if _jobs(self.folder):
-            say(f"Go on by the same command with hydra.sweep.dir={self.folder}", stderr=True)
+            say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
             return
         for name in (".lock", "sweep.json", "multirun.yaml"):
             (self.folder / name).unlink(missing_ok=True)

@@ -144,7 +144,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished):
         ("+trainer.foo=3", "foo"),
         ("norm=null", "norm=null: a group takes one of its options"),
         ("norm", "Can't read 'norm': a setting is key=value"),
-        ("name=5", "name=5 won't do: name has to be text (where it looks like a number in quotes"),
+        ("name=5", "name=5 is not allowed: name has to be text (where it looks like a number in quotes"),
         ("hydra.run.dir=/proc/nowhere", "/proc/nowhere"),
         ("dataset=mnist", "could not be downloaded"),
     ],
@@ -174,7 +174,7 @@ def test_help_fits_a_screen_and_names_every_group_and_key():
     assert sum(-(-max(1, len(line)) // 130) for line in lines) <= 58, "as a terminal breaks the long lists of options"
     assert max(len(line) for line in lines if not re.match(r"[\w/]+: ", line)) <= 130
     config = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
-    for key in config.keys() - {"defaults", "hydra", "remedy"}:  # a group
+    for key in config.keys() - {"defaults", "format", "hydra", "remedy"}:  # a group
         assert re.search(rf"^\s+{key}[\s.]", done.stdout, re.MULTILINE), key
     for group in (ROOT / "conf").iterdir():
         assert group.name in done.stdout or not group.is_dir() or group.name == "hydra"

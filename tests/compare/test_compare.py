@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from conftest import ROOT, command, config_yaml
 
+from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find, read, read_settings
@@ -243,17 +244,19 @@ def test_remedies_that_all_runs_have_are_told(pair):
     assert compare([pair]).common["remedy"] == "ema + r1 (gamma 3)"
 
 
-def test_an_older_configuration_has_todays_defaults(tmp_path):
-    for seed in range(2):
-        old = made_up(tmp_path / f"old{seed}", "", seed) / "config.yaml"
-        for line in ("joint_d_update: false\n", "cache_dir: .cache\n", "remedy: {}\n"):
-            assert line in old.read_text()
-            old.write_text(old.read_text().replace(line, ""))
-        made_up(tmp_path / f"new{seed}", "", seed + 2)
-        made_up(tmp_path / f"other{seed}", "joint_d_update=true", seed)
+def test_runs_of_another_version_are_left_out_with_a_note(tmp_path):
+    for seed in range(4):
+        made_up(tmp_path / f"plain{seed}", "", seed)
+        made_up(tmp_path / f"joint{seed}", "joint_d_update=true", seed)
+    for name, line in (("plain0", ""), ("joint0", "format: 3\n")):
+        config = tmp_path / name / "config.yaml"
+        config.write_text(config.read_text().replace("format: 2\n", line))
     findings = compare([tmp_path])
-    assert findings.variants == [("false",), ("true",)]
-    assert findings.runs["variant"].value_counts().to_dict() == {"joint_d_update false": 4, "joint_d_update true": 2}
+    assert findings.runs["variant"].value_counts().to_dict() == {"joint_d_update false": 3, "joint_d_update true": 3}
+    for name, author in (("plain0", "gan_lab 0.1"), ("joint0", "format 3")):
+        reason = reasons(findings)[name]
+        assert author in reason
+        assert f"this is gan_lab {__version__}, which reads format 2" in reason
 
 
 # Designs.

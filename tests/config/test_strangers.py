@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import classifier_cache, command_here, compose, pack
+from conftest import classifier_cache, command_here, compose, pack, refused
 from torch.optim import Adam
 
+from gan_lab import __version__
 from gan_lab.assembly.build import Training, build, gan_and_data
 from gan_lab.assembly.instantiate import check_targets
 from gan_lab.commands.train import fit
@@ -178,6 +179,26 @@ def test_what_a_run_keeps_of_the_command_line_refers_to_its_own_keys_alone(tmp_p
     assert "data_dir: there\n" in text
     assert "oc.env" not in text
     assert "${cache_dir}" in text, "so that resuming with another one changes both"
+
+
+@pytest.mark.parametrize("number", [None, 1, 3, "2", True, [2], "${steps}"])
+def test_a_run_of_another_format_is_refused(run, number):
+    change_config(run, {"format": number})
+    with refused("format", "format") as error:
+        load_config(Run(run))
+    assert f"this is gan_lab {__version__}, which reads format 2 only" in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_opens_a_run_of_gan_lab_0_1(run, name):
+    config = run / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace("format: 2\n", ""), encoding="utf-8")
+    before = snapshot(run)
+    done = command_here(*COMMANDS[name], cwd=run.parent)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "config.yaml is of gan_lab 0.1, which wrote no format number" in done.stderr
+    assert snapshot(run) == before
 
 
 LEADS_TO_YAML = {
