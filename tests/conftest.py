@@ -1,13 +1,14 @@
-"""Fixtures: composed configurations, tiny trainings, and real MNIST where there is some."""
+"""What all tests share: composed configurations, tiny trainings, commands, and real MNIST where there is some."""
 
 import functools
+import importlib.util
 import io
 import json
 import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,22 @@ from gan_lab.data.layout import FORMAT, VERSION
 ROOT = Path(__file__).resolve().parent.parent
 prepare_libraries()
 
-OPTIONS = [
-    (group, file.relative_to(CONF / group).with_suffix("").as_posix())
-    for group in sorted(groups())
-    for file in sorted((CONF / group).rglob("*.yaml"))
-]
-LITTLE, FACES = (ROOT / ".cache" / "tests" / f"little_{name}.{VERSION}.h5" for name in ("images", "faces"))
-PARTNERS = {  # what an option needs beside it
+
+def _options() -> list[tuple[str, str]]:
+    options = []
+    for group in sorted(groups()):
+        for file in sorted((CONF / group).rglob("*.yaml")):
+            options.append((group, file.relative_to(CONF / group).with_suffix("").as_posix()))
+    return options
+
+
+# Every option of every group of conf/: (group, option).
+OPTIONS = _options()
+# Packed files that stand in for CelebA and the like; made by `little_images`.
+LITTLE = ROOT / ".cache" / "tests" / f"little_images.{VERSION}.h5"
+FACES = ROOT / ".cache" / "tests" / f"little_faces.{VERSION}.h5"
+# Further overrides that an option needs.
+PARTNERS = {
     "conv": ["dataset=mnist"],
     "dcgan": ["dataset=mnist"],
     "instance": ["dataset=mnist", "model=conv"],
@@ -59,30 +69,37 @@ PARTNERS = {  # what an option needs beside it
 }
 
 
+CONVOLUTIONAL = {"conv", "conv_book", "dcgan", "resnet", "resnet_r3gan"}
+
+
 def small(group: str, option: str) -> list[str]:
-    """Overrides that choose an option, and what it needs, for a tiny training, of `little_images`."""
+    """Returns overrides for a tiny training that uses an option; its data are those of `little_images`."""
     overrides = ["batch_size=4", "callbacks.pictures.points=20", "callbacks.verdict.samples=200"]
     overrides += [*PARTNERS.get(option, ()), f"{group}={option}"]
-    if {f"model={network}" for network in ("conv", "conv_book", "dcgan", "resnet", "resnet_r3gan")} & set(overrides):
+    if any(f"model={network}" in overrides for network in CONVOLUTIONAL):
         overrides += ["model.channels=8", "callbacks.verdict.samples=50"]
     else:
         overrides += ["model.generator.hidden=[16]", "model.discriminator.hidden=[16]"]
-    return overrides + ["dataset.samples=300"] * option.startswith(("stacked", "patches"))
+    if option.startswith(("stacked", "patches")):
+        overrides.append("dataset.samples=300")
+    return overrides
 
 
 def compose(*overrides: str) -> DictConfig:
-    """train.yaml with overrides, as the command line would give it, checked."""
-    return _composed(overrides)[1].copy()
+    """Composes train.yaml with overrides as the command line would, and checks it."""
+    _, resolved = _composed(overrides)
+    return resolved.copy()
 
 
 def config_yaml(*overrides: str) -> str:
-    """The config.yaml of a run that was started with these overrides."""
-    return OmegaConf.to_yaml(_composed(overrides)[0])
+    """Returns the config.yaml of a run that was started with these overrides."""
+    with_references, _ = _composed(overrides)
+    return OmegaConf.to_yaml(with_references)
 
 
 @functools.cache
 def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
-    """The same with its references, as a run keeps it, and with what they stand for, as a training is built from it."""
+    """Returns the configuration with its references, as config.yaml has it, and resolved, as training needs it."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", list(overrides))
     resolve_defaults(cfg, overrides)
@@ -91,7 +108,7 @@ def _composed(overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
 
 @contextmanager
 def refused(code: str, key: str = "") -> Iterator[pytest.ExceptionInfo[LabError]]:
-    """Expects a LabError of this code about this key; tests/test_messages.py looks at the words."""
+    """Expects a LabError with this code and key; tests/test_messages.py looks at the wording."""
     with pytest.raises(LabError) as error:
         yield error
     assert (error.value.code, error.value.key) == (code, key), error.value
@@ -110,19 +127,22 @@ def refusal(*overrides: str) -> LabError:
 
 
 def classifier_cache() -> str:
-    """A cache_dir that the tests share, so that each evaluator is trained once."""
+    """Returns a cache_dir that all tests share, so that each label classifier is trained once."""
     return str(ROOT / ".cache" / "tests")
 
 
 def training(folder: Path, *overrides: str) -> tuple[Training, Run]:
-    """What `train.py` builds for these overrides, without a terminal; in the folder of a run, what goes on with it."""
-    kept, cfg = _composed((f"cache_dir={classifier_cache()}", *overrides, "~callbacks.progress"))
+    """Builds what `train.py` builds for these overrides, without a progress bar.
+
+    In the folder of a run it builds what resumes that run.
+    """
+    cfg, resolved = _composed((f"cache_dir={classifier_cache()}", *overrides, "~callbacks.progress"))
     run = Run(folder)
     if run.config.exists():
         run.claim()
     else:
-        run = Run.new(folder, OmegaConf.to_yaml(kept))
-    return build(cfg.copy(), run), run
+        run = Run.new(folder, OmegaConf.to_yaml(cfg))
+    return build(resolved.copy(), run), run
 
 
 def command(*arguments: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -139,23 +159,26 @@ def command(*arguments: str, cwd: Path, timeout: float = 120, **environment: str
 
 
 def run_here(script: str, *arguments: str) -> int:
-    """Runs a script of the repository in this process, which has loaded torch already; its exit status."""
+    """Runs a script of the repository in this process, which has imported torch already; returns its exit status."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HYDRA_FULL_ERROR", raising=False)
         patch.setattr(sys, "argv", [str(ROOT / script), *arguments])
-        patch.setattr("urllib.request._opener", None)  # it keeps the proxies of the first download
+        # urllib stores the proxies of the first download here.
+        patch.setattr("urllib.request._opener", None)
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
         except SystemExit as end:
             return int(end.code or 0)
         finally:
-            os.environ.pop("HYDRA_FULL_ERROR", None)  # the command sets it
+            # The command sets it.
+            os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
 
 
 def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`command` in this process: seconds less."""
-    stdout, stderr = io.StringIO(), io.StringIO()
+    """Does the same as `command`, but in this process, which takes seconds less."""
+    stdout = io.StringIO()
+    stderr = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.chdir(cwd)
         for name, value in environment.items():
@@ -164,10 +187,27 @@ def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.C
     return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
 
 
+def command_main(name: str) -> Callable[[], None]:
+    """Returns the `main` of scripts/<name>.py, which reads `sys.argv`."""
+    spec = importlib.util.spec_from_file_location(f"command_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script.main
+
+
 def mnist_folder() -> Path | None:
-    """A data_dir that holds real MNIST, if there is one."""
-    places = [Path(os.environ.get("GAN_LAB_DATA", "data")), ROOT / "data", ROOT.parent / "shared" / "data" / "mnist"]
-    return next((place for place in places if (place / "MNIST" / "raw").is_dir()), None)
+    """Returns a data_dir that holds real MNIST, if there is one."""
+    candidates = [
+        Path(os.environ.get("GAN_LAB_DATA", "data")),
+        ROOT / "data",
+        ROOT.parent / "shared" / "data" / "mnist",
+    ]
+    for folder in candidates:
+        if (folder / "MNIST" / "raw").is_dir():
+            return folder
+    return None
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +221,7 @@ def mnist_dir() -> str:
 
 @pytest.fixture
 def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stands in for what is downloaded or packed: its shape, a few samples, the same each time."""
+    """Replaces data that are downloaded or packed by 30 random images of the same shape, the same each time."""
 
     def few(*shape: int) -> Dataset:
         pixels = torch.randint(256, (30, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -192,20 +232,33 @@ def little_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(color, "cifar_like", lambda *_: few(3, 32, 32))
     for path, side in ((LITTLE, 8), (FACES, 50)):
         if not path.is_file():
-            pack(path, np.random.default_rng(0).integers(256, size=(30, side, side, 3), dtype=np.uint8))
+            random = np.random.default_rng(0)
+            make_packed_file(path, random.integers(256, size=(30, side, side, 3), dtype=np.uint8))
 
 
-def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **options: Any) -> Path:
-    """A packed file of images `(N, H, W, C)`; without `holdout` the same ones are held out, too.
+def make_packed_file(
+    path: Path,
+    train: np.ndarray,
+    holdout: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    classes: Sequence[str] = (),
+    **storage: Any,
+) -> Path:
+    """Writes a packed file.
 
     Args:
-        options: `labels=…` for both, `classes=[…]`, and what `h5py.Group.create_dataset` takes for the images.
+        path: where.
+        train: images `(N, H, W, C)`.
+        holdout: images; None for the same as `train`.
+        labels: `(N,)`, the same for both parts.
+        classes: names.
+        storage: what `h5py.Group.create_dataset` takes for the images.
     """
-    labels, classes = options.pop("labels", None), options.pop("classes", [])
-    with atomic(path) as half, h5py.File(half, "w") as file:
-        file.attrs.update({"format": FORMAT, "format_version": VERSION, "classes": json.dumps(classes)})
-        for name, values in (("train", train), ("holdout", train if holdout is None else holdout)):
-            file.create_dataset(f"{name}/images", data=values, **options)
+    parts = {"train": train, "holdout": train if holdout is None else holdout}
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"format": FORMAT, "format_version": VERSION, "classes": json.dumps(list(classes))})
+        for name, values in parts.items():
+            file.create_dataset(f"{name}/images", data=values, **storage)
             if labels is not None:
                 file[f"{name}/labels"] = labels
     return path
@@ -213,17 +266,17 @@ def pack(path: Path, train: np.ndarray, holdout: np.ndarray | None = None, **opt
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """Makes a file system of its own, of so many KiB: `small_disk(200)` gives its folder."""
+    """Mounts a file system of so many KiB: `small_disk(200)` returns its folder."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
     def mount(kib: int, *options: str) -> Path:
-        size = ",".join([f"size={kib}k", *options])
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)], capture_output=True, text=True
+        all_options = ",".join([f"size={kib}k", *options])
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", all_options, "tmpfs", str(folder)], capture_output=True, text=True
         )
-        if done.returncode:
-            pytest.skip(f"can't mount a small file system here: {done.stderr.strip()}")
+        if mounted.returncode:
+            pytest.skip(f"can't mount a small file system here: {mounted.stderr.strip()}")
         return folder
 
     if os.name != "posix" or not Path("/bin/mount").exists():
@@ -232,33 +285,42 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     subprocess.run(["umount", str(folder)], capture_output=True)
 
 
+Weights = dict[str, torch.Tensor]
+
+
 @pytest.fixture
-def optimiser_steps() -> Callable[[Training], list[tuple[str, dict[str, torch.Tensor], dict[str, torch.Tensor]]]]:
-    """Makes a training keep D's and G's weights after each optimiser step: a list of (whose step, D's, G's)."""
+def optimiser_steps() -> Callable[[Training], list[tuple[str, Weights, Weights]]]:
+    """Makes a training record D's and G's weights at the start and after each optimiser step.
 
-    def watch(made: Training) -> list[tuple[str, dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
-        module, seen = made.module, []
+    `optimiser_steps(training)` returns a list that grows; an entry is "start", "D" or "G", and D's and G's weights.
+    """
 
-        def weights(network: torch.nn.Module) -> dict[str, torch.Tensor]:
-            return {name: p.detach().clone() for name, p in network.named_parameters()}
+    def weights(network: torch.nn.Module) -> Weights:
+        return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
-        def watched(make: Callable, name: str) -> Callable:
-            def made_optimiser(parameters):
-                optimiser = make(parameters)
-                optimiser.register_step_post_hook(
-                    lambda *_: seen.append((name, weights(module.discriminator), weights(module.generator)))
-                )
+    def record(built: Training) -> list[tuple[str, Weights, Weights]]:
+        module = built.module
+        steps: list[tuple[str, Weights, Weights]] = []
+
+        def append(name: str) -> None:
+            steps.append((name, weights(module.discriminator), weights(module.generator)))
+
+        def recording(make_optimiser: Callable, name: str) -> Callable:
+            def make(parameters):
+                optimiser = make_optimiser(parameters)
+                optimiser.register_step_post_hook(lambda *_: append(name))
                 return optimiser
 
-            return made_optimiser
+            return make
 
-        seen.append(("start", weights(module.discriminator), weights(module.generator)))
-        module.optim_d, module.optim_g = watched(module.optim_d, "D"), watched(module.optim_g, "G")
-        return seen
+        append("start")
+        module.optim_d = recording(module.optim_d, "D")
+        module.optim_g = recording(module.optim_g, "G")
+        return steps
 
-    return watch
+    return record
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups, which one worker plays alone, come first: at the end the other worker would wait for them."""
+    """Puts groups, which only one worker runs, first: at the end the other worker would wait for them."""
     items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

@@ -1,4 +1,4 @@
-"""The network that backquery runs backwards: the book's classifier, sigmoid after sigmoid."""
+"""The network that backquery runs backwards: the book's classifier, with a sigmoid after each layer."""
 
 import math
 from pathlib import Path
@@ -12,26 +12,29 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import accuracy_of, classes_of, kept, key_of, refuse_without_labels
 
-# How the network is trained; whoever changes it raises VERSION. Squared errors are summed: a step moves the weights
-# about as far as ten steps of one sample at the book's rate do. Trained for longer it reads better, but its backqueries
-# are less like averages.
+# How the network is trained. Whoever changes the training raises VERSION, so that networks on disk are trained anew.
+# Squared errors are summed over a batch: one step moves the weights about as far as ten steps of one sample at the
+# book's rate. A network that is trained for longer is more accurate, but its backqueries are less like averages.
 VERSION = 1
-HIDDEN = 200
+HIDDEN = 200  # units of the hidden layer
 TRAIN_BATCH = 10
 RATE = 0.1
-SAMPLES_SEEN = 50_000
-EPOCHS = (1, 10)
-ON, OFF = 0.99, 0.01  # what a sigmoid can answer: 1 and 0 it never reaches
+SAMPLES_SEEN = 50_000  # about how many samples are trained on
+EPOCHS = (1, 10)  # at least, at most
+# The targets: 1 and 0 are values that a sigmoid never reaches.
+ON = 0.99
+OFF = 0.01
 
 
 class SigmoidNetwork(nn.Module):
-    """Pixels to 200 to classes, a sigmoid after each layer and no biases (Rashid, *Make Your Own Neural Network*).
+    """Pixels to 200 hidden units to classes, a sigmoid after each layer and no biases.
 
-    Weights start as N(0, 1/n), n being a layer's inputs.
+    The book's classifier (Rashid, *Make Your Own Neural Network*). Weights start as N(0, 1/n) for a layer of n inputs.
 
     Args:
         pixels: how many values an image has.
         classes: how many there are.
+        hidden: units of the hidden layer.
     """
 
     def __init__(self, pixels: int, classes: int, hidden: int = HIDDEN):
@@ -39,16 +42,24 @@ class SigmoidNetwork(nn.Module):
         generator = make_generator(0, "sigmoid network/weights")
         first = torch.randn(hidden, pixels, generator=generator)
         second = torch.randn(classes, hidden, generator=generator)
-        self.first, self.second = nn.Parameter(first / pixels**0.5), nn.Parameter(second / hidden**0.5)
+        self.first = nn.Parameter(first / pixels**0.5)
+        self.second = nn.Parameter(second / hidden**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Answers `(B, classes)` in (0, 1) to images `(B, C, H, W)` in [0, 1], which it sees in [0.01, 1]."""
+        """Returns outputs `(B, classes)` in (0, 1) for images `(B, C, H, W)` in [0, 1], scaled to [0.01, 1] first."""
         hidden = ((OFF + ON * x.flatten(1)) @ self.first.T).sigmoid()
         return (hidden @ self.second.T).sigmoid()
 
 
 def sigmoid_network(dataset: Dataset, cache_dir: str | Path) -> tuple[SigmoidNetwork, float]:
-    """The network that backquery inverts, frozen, and its accuracy on held-out images; kept like the evaluator.
+    """Trains the network that backquery inverts, or loads it from an earlier training.
+
+    Args:
+        dataset: images with labels.
+        cache_dir: where trained networks are stored.
+
+    Returns:
+        The frozen network and its accuracy on held-out images, 0 to 1.
 
     Raises:
         LabError: if the data aren't images with labels.
@@ -58,32 +69,41 @@ def sigmoid_network(dataset: Dataset, cache_dir: str | Path) -> tuple[SigmoidNet
     path = Path(cache_dir) / f"sigmoid_{key_of(dataset, settings)}.pt"
 
     def train() -> tuple[SigmoidNetwork, float]:
-        network = _trained(dataset)
-        return network, accuracy_of(torch.no_grad()(lambda images: network(images).argmax(1)), dataset.heldout)
+        network = train_network(dataset)
+
+        @torch.no_grad()
+        def predict(images: Tensor) -> Tensor:
+            return network(images).argmax(1)
+
+        return network, accuracy_of(predict, dataset.heldout)
 
     untrained = SigmoidNetwork(math.prod(dataset.shape), classes_of(dataset))
     network, accuracy = kept(path, untrained, train, "sigmoid network")
     return network.requires_grad_(False), accuracy
 
 
-def _trained(dataset: Dataset) -> SigmoidNetwork:
-    """A new network, trained by plain gradient descent on the squared error from targets of 0.01 and 0.99."""
-    network, part = SigmoidNetwork(math.prod(dataset.shape), classes_of(dataset)), dataset.train
-    epochs = min(max(round(SAMPLES_SEEN / len(part)), EPOCHS[0]), EPOCHS[1])
-    optimiser = torch.optim.SGD(network.parameters(), RATE)
+def train_network(dataset: Dataset) -> SigmoidNetwork:
+    """Trains a new network by plain gradient descent on the squared error from the targets 0.01 and 0.99."""
+    classes = classes_of(dataset)
+    network = SigmoidNetwork(math.prod(dataset.shape), classes)
+    part = dataset.train
+    min_epochs, max_epochs = EPOCHS
+    epochs = min(max(round(SAMPLES_SEEN / len(part)), min_epochs), max_epochs)
+    optimizer = torch.optim.SGD(network.parameters(), RATE)
     generator = make_generator(0, "sigmoid network")
-    steps = epochs * -(-len(part) // TRAIN_BATCH)
+    steps = epochs * math.ceil(len(part) / TRAIN_BATCH)
     with tqdm(total=steps, desc="training the sigmoid network (once per dataset)", disable=None) as bar:
         for _ in range(epochs):
-            for indices in torch.randperm(len(part), generator=generator).split(TRAIN_BATCH):
-                error = network(part[indices]) - targets(part.labels_of(indices), classes_of(dataset))
+            order = torch.randperm(len(part), generator=generator)
+            for indices in order.split(TRAIN_BATCH):
+                error = network(part[indices]) - targets(part.labels_of(indices), classes)
                 (error.square().sum() / 2).backward()
-                optimiser.step()
-                optimiser.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
                 bar.update()
     return network
 
 
 def targets(labels: Tensor, classes: int) -> Tensor:
-    """One-hot rows `(n, classes)` within a sigmoid's reach, 0.99 and 0.01, for labels `(n,)`."""
+    """Returns one-hot rows `(n, classes)` with 0.99 for 1 and 0.01 for 0, for labels `(n,)`."""
     return OFF + (ON - OFF) * F.one_hot(labels, classes)

@@ -7,13 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command_here, training
+from conftest import ROOT, classifier_cache, command_here, command_main, refused, training
 
 from gan_lab.commands import backquery, sigmoid_classifier
-from gan_lab.commands.backquery import chosen, conclusion, gradient, inverse, measure, rescaled
+from gan_lab.commands.backquery import class_numbers, conclusion, gradient, inverse, measure, rescale
 from gan_lab.commands.sigmoid_classifier import SigmoidNetwork, sigmoid_network, targets
 from gan_lab.commands.train import fit
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.data.dataset import Dataset, Part
@@ -37,16 +36,16 @@ def classifier(digits) -> LabelClassifier:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
     size = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
-    made, run = training(tmp_path_factory.mktemp("run") / "run", *size, "steps=4", "callbacks.verdict.samples=50")
-    fit(made, run)
+    built, run = training(tmp_path_factory.mktemp("run") / "run", *size, "steps=4", "callbacks.verdict.samples=50")
+    fit(built, run)
     return run
 
 
-def _two(pixel_is_label: bool = True) -> Dataset:
+def two_classes(labelled: bool = True) -> Dataset:
     """Two classes of 1×1×2 images: the left or the right pixel is bright."""
     labels = torch.arange(40) % 2
     values = torch.nn.functional.one_hot(labels, 2).float().view(-1, 1, 1, 2) * 0.8
-    part = Part(values, labels if pixel_is_label else None)
+    part = Part(values, labels if labelled else None)
     return Dataset(part, part, classes=["left", "right"])
 
 
@@ -66,7 +65,7 @@ def test_inverse_by_hand():
 
 def test_rescaling():
     values = torch.tensor([[-1.0, 0.0, 3.0], [7.0, 7.0, 7.0]])
-    assert rescaled(values).tolist() == [pytest.approx([0.01, 0.255, 0.99]), pytest.approx([0.5] * 3)]
+    assert rescale(values).tolist() == [pytest.approx([0.01, 0.255, 0.99]), pytest.approx([0.5] * 3)]
 
 
 def test_the_sigmoid_network_answers_as_by_hand():
@@ -93,9 +92,10 @@ def test_targets_are_within_a_sigmoids_reach():
 def test_correlations_of_known_images():
     ramp, up, down = torch.tensor([0.0, 1.0, 2.0]), torch.tensor([5.0, 7.0, 9.0]), torch.tensor([2.0, 1.0, 0.0])
     bump, flat = torch.tensor([0.0, 3.0, 0.0]), torch.full((3,), 0.5)
-    found = correlations(ramp.view(1, 1, 1, 3), torch.stack([up, down, bump, flat]).view(4, 1, 1, 3))[0]
-    assert found[:3].tolist() == pytest.approx([1, -1, 0])
-    assert found[3].isnan()
+    others = torch.stack([up, down, bump, flat]).view(4, 1, 1, 3)
+    r = correlations(ramp.view(1, 1, 1, 3), others)[0]
+    assert r[:3].tolist() == pytest.approx([1, -1, 0])
+    assert r[3].isnan()
     assert correlations(torch.tensor([[1.0, 0, 0, 0]]), torch.tensor([[1.0, 1, 0, 0]])).item() == pytest.approx(3**-0.5)
 
 
@@ -106,7 +106,7 @@ def test_variety_is_the_mean_distance_of_all_pairs():
     assert variety(corners[:1]) == (None, 0)
 
 
-def _sure_of(label: int) -> LabelClassifier:
+def sure_of(label: int) -> LabelClassifier:
     """Reads every image as that one of two classes, with three quarters of confidence."""
     network = Classifier((1, 8, 8), 2)
     network.head.weight.data.zero_()
@@ -118,17 +118,17 @@ def test_measured_against_the_right_means():
     half = torch.zeros(1, 8, 8)
     half[:, :4] = 1
     means = torch.stack([1 - half, half * 0.7])
-    row = measure([half, half], 1, means, _sure_of(0), ["under", "over"])
+    row = measure([half, half], 1, means, sure_of(0), ["under", "over"])
     assert row["correlation"] == pytest.approx(1)
     assert row["correlation_other"] == pytest.approx(-1)
     assert (row["same_bits"], row["likest_other"], row["read_as"]) == (True, "under", "under")
     assert row["confidence"] == pytest.approx(0.75)
     assert (row["variety"], row["pairs"]) == (0, 1)
-    other = measure([half, half + 1e-6], 0, means, _sure_of(1), ["under", "over"])
+    other = measure([half, half + 1e-6], 0, means, sure_of(1), ["under", "over"])
     assert not other["same_bits"]
     assert (other["correlation"], other["correlation_other"]) == (pytest.approx(-1), pytest.approx(1))
     assert other["variety"] > 0
-    flat = measure([torch.full((1, 8, 8), 0.5)], 0, means, _sure_of(1), ["under", "over"])
+    flat = measure([torch.full((1, 8, 8), 0.5)], 0, means, sure_of(1), ["under", "over"])
     assert (flat["correlation"], flat["correlation_other"], flat["variety"]) == (None, None, None)
 
 
@@ -140,69 +140,71 @@ ROW = {
 
 def test_the_conclusion_follows_the_numbers():
     further = ROW | {"label": 1, "class": "b", "correlation": 0.3, "data_variety": 3.0}
-    said = conclusion([ROW, further, ROW | {"label": 2, "class": "c", "data_variety": 4.0}])
-    assert "one image per label" in said
-    assert "for 2 of 3 labels (correlation 0.30 to 0.50) and read as its label for 1" in said
-    assert said.endswith("The variety within a label is 0, against 3 in the data.")
-    said = conclusion([ROW | {"same_bits": False, "variety": 0.25, "correlation": None, "gan_variety": None}])
-    assert "not always the same image" in said
-    assert "0 of 1 labels and read" in said
-    assert said.endswith("is 0.25, against 2 in the data and no measurable one in the GAN's samples.")
+    text = conclusion([ROW, further, ROW | {"label": 2, "class": "c", "data_variety": 4.0}])
+    assert "inverse gives one image per label; for 2 of 3 labels it is most like" in text
+    assert "own class (correlation 0.30 to 0.50), and for 1 the classifier recognises the label" in text
+    assert text.endswith("The variety within a label is 0, against 3 in the data.")
+    text = conclusion([ROW | {"same_bits": False, "variety": 0.25, "correlation": None, "gan_variety": None}])
+    assert "not always the same image" in text
+    assert "for 0 of 1 labels it is most like the mean image of its own class, and" in text
+    assert text.endswith("is 0.25, against 2 in the data and no measurable one in the GAN's samples.")
 
 
 @pytest.mark.parametrize(
     ("label", "numbers"), [("all", [0, 1, 2]), ("2", [2]), ("Boot", [1]), ("boot", [1]), ("7", [0])]
 )
 def test_labels_by_number_and_name(label, numbers):
-    assert chosen(label, ["7", "Boot", "x"]) == numbers, "a name counts before a number"
+    assert class_numbers(label, ["7", "Boot", "x"]) == numbers, "a name counts before a number"
 
 
 @pytest.mark.parametrize("label", ["3", "-1", "1.0", "shoe", "", "None", "²"])
 def test_unknown_labels(label):
-    with pytest.raises(LabError, match=r"no label=.*\nChoose from: all, 0 \(7\), 1, 2 \(x\)\."):
-        chosen(label, ["7", "1", "x"])
+    with refused("unknown", "label"):
+        class_numbers(label, ["7", "1", "x"])
 
 
 def test_the_networks_ideals_are_averages(digits):
-    """The inverse method on 8×8 digits: each image is likest its own class's mean, for nine labels of ten at least."""
+    """The inverse method on 8×8 digits: most images are most like their own class's mean."""
     network, accuracy = sigmoid_network(digits, classifier_cache())
     assert accuracy > 0.85
-    _check_averages(digits, network)
+    check_averages(digits, network)
 
 
 def test_the_networks_ideals_are_averages_on_mnist(mnist_dir):
     dataset = images.mnist(mnist_dir)
     network, accuracy = sigmoid_network(dataset, classifier_cache())
     assert accuracy > 0.85
-    _check_averages(dataset, network)
+    check_averages(dataset, network)
 
 
-def _check_averages(dataset: Dataset, network: SigmoidNetwork) -> None:
+def check_averages(dataset: Dataset, network: SigmoidNetwork) -> None:
+    """Of ten ideal images, at least nine are most like the mean of their own class."""
     means = torch.stack([dataset.train[torch.where(dataset.train.labels == n)[0]].mean(0) for n in range(10)])
-    found = inverse(network, targets(torch.arange(10), 10)).view_as(means)
-    likest = torch.tensor(
-        [[torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1] for b in means] for a in found]
-    )
-    assert (likest.argmax(1) == torch.arange(10)).sum() >= 9
-    assert found.min() >= 0.01 - 1e-6
-    assert found.max() <= 0.99 + 1e-6
+    ideals = inverse(network, targets(torch.arange(10), 10)).view_as(means)
+    for_their_class = 0
+    for number, ideal in enumerate(ideals):
+        r = [torch.corrcoef(torch.stack([ideal.flatten(), mean.flatten()]))[0, 1] for mean in means]
+        for_their_class += int(torch.stack(r).argmax()) == number
+    assert for_their_class >= 9
+    assert ideals.min() >= 0.01 - 1e-6
+    assert ideals.max() <= 0.99 + 1e-6
 
 
 def test_the_gradient_method_climbs(digits, classifier):
-    def likely(x):
+    def log_likelihood(x):
         return classifier.network(x).log_softmax(1).diagonal()
 
     torch.manual_seed(1)
-    found = gradient(classifier, digits.shape, steps=15)
+    ideals = gradient(classifier, digits.shape, steps=15)
     torch.manual_seed(2)
-    assert torch.equal(found, gradient(classifier, digits.shape, steps=15))
+    assert torch.equal(ideals, gradient(classifier, digits.shape, steps=15))
     start = torch.full((10, 1, 8, 8), 0.5)
     assert torch.equal(gradient(classifier, digits.shape, steps=0), start)
-    already = likely(start) > math.log(0.9)  # grey looks like some digit: there is nothing to climb
+    already = log_likelihood(start) > math.log(0.9)  # grey looks like some digit: there is nothing to climb
     assert already.sum() <= 1
-    assert (likely(found) > likely(start))[~already].all()
-    assert (likely(found) > math.log(0.9)).all()
-    assert 0 <= found.min() < found.max() <= 1
+    assert (log_likelihood(ideals) > log_likelihood(start))[~already].all()
+    assert (log_likelihood(ideals) > math.log(0.9)).all()
+    assert 0 <= ideals.min() < ideals.max() <= 1
     assert all(p.grad is None for p in classifier.network.parameters())
 
 
@@ -223,43 +225,40 @@ def test_regularised_images_are_smoother(classifier, monkeypatch):
 
 
 def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch, capsys):
-    first, accuracy = sigmoid_network(_two(), tmp_path)
+    first, accuracy = sigmoid_network(two_classes(), tmp_path)
     assert accuracy == 1
     assert not any(p.requires_grad for p in first.parameters())
     (file,) = tmp_path.glob("sigmoid_*.pt")
     file.write_bytes(file.read_bytes()[:500])
-    again, _ = sigmoid_network(_two(), tmp_path)
+    again, _ = sigmoid_network(two_classes(), tmp_path)
     assert f"{file} can't be read" in capsys.readouterr().err
-    monkeypatch.setattr(sigmoid_classifier, "_trained", None)  # from here on the file has to do
-    kept, accuracy = sigmoid_network(_two(), tmp_path)
+    # From here on nothing can be trained: the file has to do.
+    monkeypatch.setattr(sigmoid_classifier, "train_network", lambda _: pytest.fail("trained a second time"))
+    loaded, accuracy = sigmoid_network(two_classes(), tmp_path)
     assert accuracy == 1
     assert torch.equal(first.first, again.first)
-    assert torch.equal(first.second, kept.second)
+    assert torch.equal(first.second, loaded.second)
 
 
 def test_other_settings_get_another_file(tmp_path, monkeypatch):
-    sigmoid_network(_two(), tmp_path)
+    sigmoid_network(two_classes(), tmp_path)
     monkeypatch.setattr(sigmoid_classifier, "RATE", 0.2)
-    sigmoid_network(_two(), tmp_path)
+    sigmoid_network(two_classes(), tmp_path)
     assert len(list(tmp_path.glob("sigmoid_*.pt"))) == 2
 
 
-def test_data_that_cannot_be_asked(tmp_path):
-    unlabelled, gap = _two(pixel_is_label=False), _two()
+def test_data_without_a_label_for_each_image_are_refused(tmp_path):
+    unlabelled, gap = two_classes(labelled=False), two_classes()
     gap.classes.append("middle")
-    for dataset, told in (
-        (unlabelled, "images with labels"),
-        (images.stacked_digits(samples=20), "a stacked image has three"),
-        (gap, "no image of middle"),
-    ):
-        with pytest.raises(LabError, match=told):
+    for dataset in (unlabelled, images.stacked_digits(samples=20), gap):
+        with refused("unsupported", "dataset"):
             backquery.backquery(dataset, "all", ["inverse"], str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
 def test_one_label(tmp_path):
-    done = command_here("scripts/backquery.py", "dataset=digits", "label=5", "method=inverse", CACHE, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = command_here("scripts/backquery.py", "dataset=digits", "label=5", "method=inverse", CACHE, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
     (folder,) = (tmp_path / "outputs" / "digits").iterdir()
     assert folder.name.startswith("backquery_")
     assert {path.name for path in folder.iterdir()} == FILES
@@ -268,43 +267,43 @@ def test_one_label(tmp_path):
     assert (row["label"], row["method"], row["same_bits"], row["variety"]) == (5, "inverse", True, 0)
     assert row["data_variety"] > 0
     assert content["dataset"] == "digits"
-    assert content["conclusion"] in done.stdout
+    assert content["conclusion"] in completed.stdout
     assert pd.read_csv(folder / "backquery.csv")["correlation"].item() == pytest.approx(row["correlation"])
 
 
-def test_beside_a_gan(run, monkeypatch, tmp_path):
+def test_compared_with_a_gan(run, monkeypatch, tmp_path):
     """In this process, with a shorter climb: two methods × ten labels, and the GAN's samples in the same measure."""
     from gan_lab.assembly.build import load
 
     monkeypatch.setattr(backquery, "STEPS", 2)
-    monkeypatch.setattr(backquery, "DRAWN", 200)
+    monkeypatch.setattr(backquery, "GAN_SAMPLES", 200)
     module, dataset = load(run)
-    found = backquery.backquery(dataset, "all", backquery.METHODS, classifier_cache(), module)
-    assert [(row["label"], row["method"]) for row in found.rows] == [
+    findings = backquery.backquery(dataset, "all", backquery.METHODS, classifier_cache(), module)
+    assert [(row["label"], row["method"]) for row in findings.rows] == [
         (n, method) for n in range(10) for method in ("inverse", "gradient")
     ]
-    assert sum(len(each) for each in found.samples) == 200
+    assert sum(len(samples) for samples in findings.samples) == 200
     classifier = label_classifier(dataset, classifier_cache())
-    for row, samples in zip(found.rows[::2], found.samples, strict=True):
+    for row, samples in zip(findings.rows[::2], findings.samples, strict=True):
         assert (classifier.labels(samples) == row["label"]).all()
-        n = min(len(samples), backquery.COMPARED)
+        n = min(len(samples), backquery.MAX_COMPARED)
         assert row["gan_pairs"] == n * (n - 1) // 2
         assert (row["gan_variety"] is None) == (n < 2)
         assert row["data_pairs"] == 4950
-        own = correlations(found.images["inverse"][row["label"], None], found.means[row["label"], None])
-        assert row["correlation"] == pytest.approx(own.item())
-    alone = backquery.backquery(dataset, "3", ["inverse"], classifier_cache())
-    assert torch.equal(alone.images["inverse"][0], found.images["inverse"][3]), "whichever labels are asked for"
-    assert {path.name for path in backquery.write(found, tmp_path, {})} == FILES
-    assert "GAN" in backquery.describe(found)
+        expected = correlations(findings.images["inverse"][row["label"], None], findings.means[row["label"], None])
+        assert row["correlation"] == pytest.approx(expected.item())
+    one_label = backquery.backquery(dataset, "3", ["inverse"], classifier_cache())
+    assert torch.equal(one_label.images["inverse"][0], findings.images["inverse"][3]), "whichever labels are asked for"
+    assert {path.name for path in backquery.write(findings, tmp_path, {})} == FILES
+    assert "GAN" in backquery.describe(findings)
 
 
 def test_a_run_gets_a_folder(run):
-    done = command_here(
+    completed = command_here(
         "scripts/backquery.py", "dataset=digits", "label=1", "method=inverse", f"run={run.folder}", CACHE,
         cwd=run.folder.parent,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     assert {path.name for path in (run.folder / "backquery").iterdir()} == FILES
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name]
 
@@ -324,23 +323,23 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "told"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_mistakes(run, tmp_path, monkeypatch, capsys, arguments, told):
+@pytest.mark.parametrize(("arguments", "phrase"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_mistakes(run, tmp_path, monkeypatch, capsys, arguments, phrase):
     """In this process, as the command's own test shows that it works as one of its own."""
     for name, text in {"EMPTY": run.config.read_text(), "BROKEN": "steps: [1"}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    given = [argument.replace("RUN", str(run.folder)) for argument in arguments]
-    monkeypatch.setattr("sys.argv", ["backquery.py", *given, CACHE])
-    main = _main()
+    overrides = [argument.replace("RUN", str(run.folder)) for argument in arguments]
+    monkeypatch.setattr("sys.argv", ["backquery.py", *overrides, CACHE])
+    main = command_main("backquery")
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    said = capsys.readouterr().err
-    assert told in said
-    assert "Traceback" not in said
+    err = capsys.readouterr().err
+    assert phrase in err
+    assert "Traceback" not in err
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
         str(Path(name) / "config.yaml") for name in ("EMPTY", "BROKEN")
     }
@@ -349,20 +348,11 @@ def test_mistakes(run, tmp_path, monkeypatch, capsys, arguments, told):
     assert not (run.folder / "backquery").exists() or list((run.folder / "backquery").iterdir())
 
 
-def _main():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("command_backquery", ROOT / "scripts" / "backquery.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_no_run_is_no_run_folder(nothing, tmp_path, monkeypatch):
     (tmp_path / "config.yaml").write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(LabError, match="null is not a run folder"):
+    with refused("missing"):
         Run.existing(nothing)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import classifier_cache, command_here, compose, pack, refused
+from conftest import classifier_cache, command_here, compose, make_packed_file, refused
 from torch.optim import Adam
 
 from gan_lab import __version__
@@ -651,7 +651,7 @@ def test_parts_of_a_checkpoint_that_overlap_are_damage(run):
 
 def _packed(folder: Path, seed: int) -> Path:
     rng = np.random.default_rng(seed)
-    return pack(folder / "faces.h5", rng.integers(256, size=(20, 8, 8, 3), dtype=np.uint8))
+    return make_packed_file(folder / "faces.h5", rng.integers(256, size=(20, 8, 8, 3), dtype=np.uint8))
 
 
 def test_other_data_are_refused_when_a_run_goes_on_or_is_judged(tmp_path):

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, compose, pack, small, training
+from conftest import ROOT, compose, make_packed_file, small, training
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
@@ -30,7 +30,7 @@ GZIP = dict(chunks=(1, 5, 4, 3), compression="gzip")
 @pytest.mark.parametrize("memory", [1000, 0], ids=["held", "read as needed"])
 @pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
 def test_images_come_back_as_they_were_packed(tmp_path, options, memory):
-    path = pack(tmp_path / "a.h5", IMAGES, IMAGES[:2], labels=None, **options)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, IMAGES[:2], labels=None, **options)
     dataset = images(str(path), memory=memory)
     assert isinstance(dataset.train, PackedPart) == (memory == 0)
     assert (dataset.shape, len(dataset.train), len(dataset.heldout)) == ((3, 5, 4), 7, 2)
@@ -44,7 +44,7 @@ def test_images_come_back_as_they_were_packed(tmp_path, options, memory):
 
 
 def test_what_is_held_and_what_is_read_are_the_same_bits(tmp_path):
-    path = pack(tmp_path / "a.h5", IMAGES)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES)
     held, read = (images(str(path), memory=memory).train[torch.arange(7)] for memory in (1, 0))
     assert torch.equal(held, read)
     assert held.is_contiguous()
@@ -53,13 +53,13 @@ def test_what_is_held_and_what_is_read_are_the_same_bits(tmp_path):
 
 def test_as_much_as_memory_allows_is_held(tmp_path):
     """10 + 10 images of 100,000 bytes are 2 MB."""
-    path = pack(tmp_path / "a.h5", np.zeros((10, 100, 1000, 1), np.uint8))
+    path = make_packed_file(tmp_path / "a.h5", np.zeros((10, 100, 1000, 1), np.uint8))
     assert isinstance(images(str(path), memory=2).train, Part)
     assert isinstance(images(str(path), memory=1).train, PackedPart)
 
 
 def test_grey_images(tmp_path):
-    path = pack(tmp_path / "a.h5", IMAGES[..., :1])
+    path = make_packed_file(tmp_path / "a.h5", IMAGES[..., :1])
     assert images(str(path), memory=0).train[torch.tensor([2])][0, 0, 4, 3].item() == pytest.approx(
         IMAGES[2, 4, 3, 0] / 255
     )
@@ -67,7 +67,7 @@ def test_grey_images(tmp_path):
 
 @pytest.mark.parametrize("memory", [1000, 0])
 def test_labels_and_the_names_of_classes(tmp_path, memory):
-    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["cat", "dog", "Käfer"])
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["cat", "dog", "Käfer"])
     dataset = images(str(path), memory=memory)
     assert dataset.classes == ["cat", "dog", "Käfer"]
     assert dataset.train.labels_of(torch.tensor([6, 1])).tolist() == [2, 1]
@@ -75,7 +75,7 @@ def test_labels_and_the_names_of_classes(tmp_path, memory):
 
 
 def test_labels_without_names_are_called_by_their_numbers(tmp_path):
-    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS.astype(np.uint8))
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, labels=LABELS.astype(np.uint8))
     assert images(str(path)).classes == ["0", "1", "2"]
 
 
@@ -84,7 +84,7 @@ def test_labels_without_names_are_called_by_their_numbers(tmp_path):
 
 @pytest.mark.parametrize("memory", [1000, 0])
 def test_flipping_adds_the_mirror_image_of_each_to_the_train_part_alone(tmp_path, memory):
-    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, labels=LABELS)
     dataset = images(str(path), flip=True, memory=memory)
     assert (len(dataset.train), len(dataset.heldout), dataset.shape) == (14, 7, (3, 5, 4))
     batch = dataset.train[torch.tensor([2, 9, 2])]
@@ -109,7 +109,7 @@ def test_flips_depend_on_seed_and_step_alone_and_an_epoch_has_both():
 
 @pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
 def test_a_part_survives_pickling(tmp_path, options):
-    part = images(str(pack(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
+    part = images(str(make_packed_file(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
     copy = pickle.loads(pickle.dumps(part))
     assert torch.equal(copy[torch.arange(7)], part[torch.arange(7)])
 
@@ -118,7 +118,7 @@ def test_a_part_survives_pickling(tmp_path, options):
 @pytest.mark.parametrize("options", [{}, GZIP], ids=["plain", "gzip"])
 def test_workers_give_the_same_batches(tmp_path, monkeypatch, start, options):
     """Also from the middle, and with a part that the parent process has read from before."""
-    part = images(str(pack(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
+    part = images(str(make_packed_file(tmp_path / "a.h5", IMAGES, **options)), memory=0).train
     monkeypatch.setattr(datamodule, "DataLoader", partial(DataLoader, multiprocessing_context=start))
     state = torch.random.get_rng_state()
     expected = list(BatchStream(part, 3, seed=1, steps=43, start=4, boundaries=[20]))
@@ -179,8 +179,8 @@ def _attribute(name, value):
     ],
 )
 def test_what_is_not_as_it_has_to_be_is_named(tmp_path, change, said):
-    path = pack(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["a", "b", "c"])
-    pack(tmp_path / "b.h5", IMAGES)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, labels=LABELS, classes=["a", "b", "c"])
+    make_packed_file(tmp_path / "b.h5", IMAGES)
     images(str(path))
     _edit(path, change)
     with pytest.raises(LabError, match=f"(?s:{said})") as error:
@@ -202,7 +202,7 @@ def test_the_books_layout_is_to_be_packed(tmp_path):
 @pytest.mark.parametrize("options", [{}, dict(chunks=(1, 50, 40, 3), compression="gzip")], ids=["plain", "gzip"])
 def test_a_file_that_is_cut_short_is_told(tmp_path, share, options):
     noise = np.random.default_rng(0).integers(256, size=(20, 50, 40, 3), dtype=np.uint8)
-    path = pack(tmp_path / "a.h5", noise, **options)
+    path = make_packed_file(tmp_path / "a.h5", noise, **options)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(LabError, match="cut short"):
@@ -210,7 +210,7 @@ def test_a_file_that_is_cut_short_is_told(tmp_path, share, options):
 
 
 def test_a_file_whose_compressed_images_are_damaged_is_told(tmp_path):
-    path = pack(tmp_path / "a.h5", IMAGES, **GZIP)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES, **GZIP)
     with h5py.File(path) as file:
         place = file["train/images"].id.get_chunk_info(0)
     with path.open("r+b") as file:
@@ -222,7 +222,7 @@ def test_a_file_whose_compressed_images_are_damaged_is_told(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_shrinks_while_it_is_read_ends_the_run(tmp_path, workers):
-    path = pack(tmp_path / "a.h5", IMAGES)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES)
     part = images(str(path), memory=0).train
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
@@ -246,7 +246,7 @@ def test_files_that_are_none(tmp_path):
 def test_celeba_lies_in_data_dir_unless_a_path_is_named(tmp_path):
     with pytest.raises(LabError, match=f"(?s)no {tmp_path}/celeba.h5.*pack.py.*crop=128x128 size=64"):
         celeba(str(tmp_path))
-    pack(tmp_path / "celeba.h5", IMAGES)
+    make_packed_file(tmp_path / "celeba.h5", IMAGES)
     assert len(celeba(str(tmp_path)).train) == 7
     assert len(celeba("nowhere", str(tmp_path / "celeba.h5"), flip=True).train) == 14
     cfg = compose("dataset=celeba", f"data_dir={tmp_path}")
@@ -254,7 +254,7 @@ def test_celeba_lies_in_data_dir_unless_a_path_is_named(tmp_path):
 
 
 def test_a_run_is_loaded_with_its_file_in_another_place_or_with_a_configuration_from_before(tmp_path):
-    path = pack(tmp_path / "a.h5", IMAGES)
+    path = make_packed_file(tmp_path / "a.h5", IMAGES)
     made, run = training(tmp_path / "run", *small("dataset", "images"), f"data.path={path}", "steps=1")
     made.trainer.callbacks.clear()
     made.trainer.fit(made.module, made.datamodule)

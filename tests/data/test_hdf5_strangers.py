@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import pack, refused
+from conftest import make_packed_file, refused
 
 from gan_lab.core.errors import LabError
 from gan_lab.data import hdf5_safety
@@ -125,8 +125,8 @@ def compact(group: h5py.Group, name: str) -> None:
 def stranger(folder: Path, *changes: Callable[[h5py.File], None], **options) -> Path:
     """A packed file, changed; in its folder are a pipe and another packed file that it can point to."""
     os.mkfifo(folder / "pipe")
-    pack(folder / "other.h5", PIXELS, labels=LABELS)
-    path = pack(folder / "a.h5", PIXELS, **options)
+    make_packed_file(folder / "other.h5", PIXELS, labels=LABELS)
+    path = make_packed_file(folder / "a.h5", PIXELS, **options)
     with h5py.File(path, "r+", libver="latest") as file:
         for change in changes:
             change(file)
@@ -245,7 +245,7 @@ def test_odd_types_and_attributes_are_refused(tmp_path, change, said):
 def test_what_a_chunk_unfolds_to_is_bounded_while_it_unfolds(tmp_path):
     """100 MB in 100 kB, where an image has 270 kB."""
     bomb, shape = zlib.compress(bytes(10**8)), (1, 300, 300, 3)
-    path = pack(tmp_path / "a.h5", np.zeros(shape, np.uint8), chunks=shape, compression="gzip")
+    path = make_packed_file(tmp_path / "a.h5", np.zeros(shape, np.uint8), chunks=shape, compression="gzip")
     with h5py.File(path, "r+") as file:
         file["train/images"].id.write_direct_chunk((0, 0, 0, 0), bomb)
     assert "a chunk isn't whole, or unfolds to more than it has to" in outcome(load, path, megabytes=50)
@@ -253,7 +253,7 @@ def test_what_a_chunk_unfolds_to_is_bounded_while_it_unfolds(tmp_path):
 
 def test_names_of_classes_that_lie_in_the_same_bytes_do_not_add_up(tmp_path):
     """Version 1 had a text for each, and all may be one: 3,000 times 1 MB."""
-    path = pack(tmp_path / "a.h5", PIXELS)
+    path = make_packed_file(tmp_path / "a.h5", PIXELS)
     with h5py.File(path, "r+") as file:
         text = h5py.string_dtype()
         file.attrs.create("classes", np.array(["x" * 10**6, *["y"] * 2999], object), dtype=text)
@@ -279,7 +279,7 @@ def test_a_shape_that_is_larger_than_what_is_there_is_refused(tmp_path, count):
 
 def test_values_have_to_end_within_the_file(tmp_path):
     """HDF5 2.0 tells a file that was cut by itself."""
-    path = pack(tmp_path / "a.h5", PIXELS)
+    path = make_packed_file(tmp_path / "a.h5", PIXELS)
     with h5py.File(path) as file:
         start = file["train/images"].id.get_offset()
         assert hdf5_safety.offset_of(file["train/images"], start + PIXELS.size) == start
@@ -292,7 +292,7 @@ def test_values_have_to_end_within_the_file(tmp_path):
 def test_an_index_of_chunks_that_goes_round_in_a_circle_is_refused(tmp_path, memory):
     """To count the chunks would crash the process."""
     many = np.zeros((200, 2, 2, 1), np.uint8)
-    path = pack(tmp_path / "a.h5", many, chunks=(1, 2, 2, 1), compression="gzip")
+    path = make_packed_file(tmp_path / "a.h5", many, chunks=(1, 2, 2, 1), compression="gzip")
     raw = bytearray(path.read_bytes())
     key, level = 48, 5  # bytes of a key of five dimensions, of which one is the type's size; place of a node's level
     nodes = [place for place in range(len(raw)) if raw[place : place + 5] == b"TREE\x01" and raw[place + level] > 0]
@@ -312,7 +312,7 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(tmp_path):
 
 
 def test_a_file_of_holes_costs_nothing(tmp_path):
-    path = pack(tmp_path / "a.h5", PIXELS)
+    path = make_packed_file(tmp_path / "a.h5", PIXELS)
     for content, said in ((b"", "is not an HDF5 file"), (path.read_bytes(), f"read: {PIXELS[3, 0, 0, 0]}")):
         with (tmp_path / "holes.h5").open("wb") as file:
             file.write(content)
@@ -351,7 +351,7 @@ def test_good_files_of_other_tools_are_read(tmp_path, memory):
 
 
 def test_a_file_without_a_header_has_a_version_at_least(tmp_path):
-    found = images(str(pack(tmp_path / "a.h5", PIXELS)), memory=0)
+    found = images(str(make_packed_file(tmp_path / "a.h5", PIXELS)), memory=0)
     assert found.train.header == found.source == f"{VERSION}\n\n"
 
 

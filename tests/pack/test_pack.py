@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib.util
 import io
 import json
 import os
@@ -17,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, command_main
 from PIL import Image
 from test_archives import make_folder, make_tar, make_zip
 
@@ -324,13 +323,9 @@ def test_a_disk_that_breaks_while_reading_is_an_image_that_cannot_be_read(tmp_pa
 # As a user.
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def main():
-    os.environ.pop("HYDRA_FULL_ERROR", None)
-    spec = importlib.util.spec_from_file_location("command_pack", ROOT / "scripts" / "pack.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main
+    return command_main("pack")
 
 
 @pytest.mark.parametrize(
