@@ -25,8 +25,8 @@ def main(cfg: DictConfig) -> None:
     prepare_libraries()
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
-    own = partial(own_metrics, cfg)
-    say(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, own)))
+    user_metrics = partial(own_metrics, cfg)
+    say(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, user_metrics)))
 
 
 if __name__ == "__main__":

@@ -364,7 +364,7 @@ def test_measure():
         with pytest.raises(Undefined, match="it gives (nan|inf)") as refused:
             measure(lambda s, r, answer=answer: answer, samples, real)
         assert not isinstance(refused.value, Failed)
-    with pytest.raises(Undefined, match="no sample"):
+    with pytest.raises(Undefined, match="no finite sample"):
         measure(lambda s, r: 1, samples[:0], real)
 
 
@@ -382,6 +382,6 @@ def test_a_judge_measures_by_equal_numbers():
 
     seen = []
     own = {"odd": lambda samples, real: seen.append((len(samples), len(real))) or 1}
-    evaluator = evaluator_for(synthetic.ring(samples=5_000), Path(classifier_cache()), own=own)
+    evaluator = evaluator_for(synthetic.ring(samples=5_000), Path(classifier_cache()), user_metrics=own)
     evaluator.evaluate(torch.rand(300, 2))
     assert sorted(seen) == [(300, 300), (2_500, 2_500)]

@@ -107,7 +107,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
             network.compile()
     callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
     for verdict in (callback for callback in callbacks if isinstance(callback, Evaluation)):
-        verdict.own = own
+        verdict.user_metrics = own
     boundaries = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
     workers = cfg.get("workers", 0)  # runs of older versions have none
     datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, boundaries, workers, digest)

@@ -21,7 +21,7 @@ from gan_lab.config.targets import is_known, refuse_foreign, refuse_foreign_obje
 from gan_lab.core.errors import LabError, out_of_memory
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.metrics.custom import Failed, Metric, measure
+from gan_lab.evaluation.metrics.custom import Failed, UserMetric, measure
 from gan_lab.evaluation.metrics.registry import Undefined
 from gan_lab.gan.latent import LabelledLatent
 from gan_lab.gan.losses import LabelSmoothing, Loss
@@ -46,7 +46,7 @@ def gan_and_data(cfg: DictConfig) -> tuple[Dataset, GANModule]:
     return dataset, build_module(cfg, dataset)
 
 
-def own_metrics(cfg: DictConfig, dataset: Dataset) -> dict[str, Metric]:
+def own_metrics(cfg: DictConfig, dataset: Dataset) -> dict[str, UserMetric]:
     """The metrics that a configuration adds, by name, each tried on a few samples: no training is lost to a bad one.
 
     Raises:

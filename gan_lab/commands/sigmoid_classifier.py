@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.classifier import accuracy_of, classes_of, kept, key_of, refuse_without_labels
+from gan_lab.evaluation.classifier import accuracy_on, cache_key, load_or_train, number_of_classes, require_labels
 
 # How the network is trained. Whoever changes the training raises VERSION, so that networks on disk are trained anew.
 # Squared errors are summed over a batch: one step moves the weights about as far as ten steps of one sample at the
@@ -64,9 +64,9 @@ def sigmoid_network(dataset: Dataset, cache_dir: str | Path) -> tuple[SigmoidNet
     Raises:
         LabError: if the data aren't images with labels.
     """
-    refuse_without_labels(dataset)
+    require_labels(dataset)
     settings = (VERSION, HIDDEN, TRAIN_BATCH, RATE, SAMPLES_SEEN, EPOCHS, ON, OFF)
-    path = Path(cache_dir) / f"sigmoid_{key_of(dataset, settings)}.pt"
+    path = Path(cache_dir) / f"sigmoid_{cache_key(dataset, settings)}.pt"
 
     def train() -> tuple[SigmoidNetwork, float]:
         network = train_network(dataset)
@@ -75,16 +75,16 @@ def sigmoid_network(dataset: Dataset, cache_dir: str | Path) -> tuple[SigmoidNet
         def predict(images: Tensor) -> Tensor:
             return network(images).argmax(1)
 
-        return network, accuracy_of(predict, dataset.heldout)
+        return network, accuracy_on(predict, dataset.heldout)
 
-    untrained = SigmoidNetwork(math.prod(dataset.shape), classes_of(dataset))
-    network, accuracy = kept(path, untrained, train, "sigmoid network")
+    untrained = SigmoidNetwork(math.prod(dataset.shape), number_of_classes(dataset))
+    network, accuracy = load_or_train(path, untrained, train, "sigmoid network")
     return network.requires_grad_(False), accuracy
 
 
 def train_network(dataset: Dataset) -> SigmoidNetwork:
     """Trains a new network by plain gradient descent on the squared error from the targets 0.01 and 0.99."""
-    classes = classes_of(dataset)
+    classes = number_of_classes(dataset)
     network = SigmoidNetwork(math.prod(dataset.shape), classes)
     part = dataset.train
     min_epochs, max_epochs = EPOCHS

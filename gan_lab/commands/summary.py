@@ -1,4 +1,4 @@
-"""How a run ended: `summary.json`, and the same in words."""
+"""How a run ended: the content of `summary.json`, and the same in words."""
 
 import math
 import platform
@@ -20,38 +20,27 @@ from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.step_log import NotFiniteError
 
 
 def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
-    """The content of `summary.json`.
+    """Returns the content of `summary.json`.
 
     Losses and scores are the last row of metrics.csv: means over `losses.averaged_over_steps` steps.
 
     Args:
+        training: the training, which has ended.
         status: finished, interrupted or failed.
         error: what made it fail.
     """
-    module, row = training.module, training.module.last_row
+    module = training.module
+    row = module.last_row
     seconds = training.timer.time_elapsed("train")
-    judged = next((c for c in training.callbacks if isinstance(c, Evaluation) and c.result), None)
-    verdict: dict[str, Any] = {}
+    losses: dict[str, Any] = {name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")}
+    losses["equilibrium"] = module.loss.loss_at_optimum
+    losses["equilibrium_g"] = module.loss.g_loss_at_optimum
+    losses["averaged_over_steps"] = module.row_steps
     scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
-    if module.loss.d_output_is_probability and scores["real"] is not None and scores["fake"] is not None:
-        verdict["balance"] = balance(scores["real"], scores["fake"])
-    measured: dict[str, Any] = {}
-    if judged is not None and judged.result is not None:
-        result, level = judged.result, dict(judged.balance)
-        verdict |= result.verdict | ({"balance": level.pop("balance")} if level else {})
-        measured = {
-            "metrics": {**result.metrics, **level},
-            "undefined": result.undefined,
-            "real_data": result.real,
-            "labels": result.counts.tolist(),
-            "features": result.features,
-            "measuring_seconds": round(judged.seconds, 3),
-        }
-    if module.replica_dims:
-        measured |= _members(module, judged)
     return {
         "status": status,
         "error": error,
@@ -60,15 +49,9 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "steps_per_second": round(module.step / seconds, 2) if seconds else None,
         "replicas": module.replicas,
         **training.about,
-        "losses": {
-            **{name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")},
-            "equilibrium": module.loss.loss_at_optimum,
-            "equilibrium_g": module.loss.g_loss_at_optimum,
-            "averaged_over_steps": module.row_steps,
-        },
+        "losses": losses,
         "scores": scores,
-        "verdict": verdict,
-        **measured,
+        **_evaluated(training, scores),
         "environment": {
             **environment(training.trainer.strategy.root_device),
             "processes": training.team.size,
@@ -76,47 +59,105 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     }
 
 
-def _members(module: GANModule, judged: Evaluation | None) -> dict[str, Any]:
-    """Each member's metrics, with its seed and, if it blew up, the error; their spread; each member's verdict."""
-    metrics, verdicts, numbers = [], [], []
+def _evaluated(training: Training, scores: dict[str, float | None]) -> dict[str, Any]:
+    """Returns what the evaluation at the end says: verdict, metrics, and those of each replica.
+
+    Without it there is only the balance of D and G, from the last row's scores, where these are probabilities.
+    """
+    module = training.module
+    evaluation = _evaluation(training)
+    verdict: dict[str, Any] = {}
+    if module.loss.d_output_is_probability and scores["real"] is not None and scores["fake"] is not None:
+        verdict["balance"] = balance(scores["real"], scores["fake"])
+    evaluated: dict[str, Any] = {"verdict": verdict}
+    if evaluation is not None and evaluation.result is not None:
+        result = evaluation.result
+        d_metrics, words = _split_balance(evaluation.balance)
+        verdict |= result.verdict | words
+        evaluated |= {
+            "metrics": {**result.metrics, **d_metrics},
+            "undefined": result.undefined,
+            "real_data": result.real,
+            "labels": result.counts.tolist(),
+            "features": result.features,
+            "measuring_seconds": round(evaluation.seconds, 3),
+        }
+    if module.replica_dims:
+        evaluated |= _members(module, evaluation)
+    return evaluated
+
+
+def _evaluation(training: Training) -> Evaluation | None:
+    """Returns the callback that evaluated the samples at the end of training; None if there is none."""
+    for callback in training.callbacks:
+        if isinstance(callback, Evaluation) and callback.result:
+            return callback
+    return None
+
+
+def _split_balance(balance: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns D's metrics, and the word for its balance with G under `balance`; both empty if it was not measured."""
+    metrics = {name: value for name, value in balance.items() if name != "balance"}
+    words = {name: value for name, value in balance.items() if name == "balance"}
+    return metrics, words
+
+
+def _members(module: GANModule, evaluation: Evaluation | None) -> dict[str, Any]:
+    """Returns each replica's metrics with its seed and, if it failed, the error; their spread; each one's verdict."""
+    replica_metrics = []
+    replica_verdicts = []
+    finished = []
     for i in range(module.replicas):
-        result, level = judged.members.get(i, (None, {})) if judged else (None, {})
-        words = {"balance": level["balance"]} if level else {}
-        verdicts.append({**result.verdict, **words} if result else {})
-        own = {**(result.metrics if result else {}), **{key: level[key] for key in level if key != "balance"}}
+        metrics: dict[str, Any] = {}
+        verdict: dict[str, Any] = {}
+        if evaluation is not None and i in evaluation.members:
+            result, balance = evaluation.members[i]
+            d_metrics, words = _split_balance(balance)
+            metrics = {**result.metrics, **d_metrics}
+            verdict = {**result.verdict, **words}
         if i in module.failed:
-            step, what = module.failed[i]
-            own = {"error": f"The numbers blew up at step {step:,}: {what}."}
+            step, reason = module.failed[i]
+            metrics = {"error": str(NotFiniteError(step, reason))}
         else:
-            numbers.append(own)
-        metrics.append({"seed": module.seed + i, **own})
-    return {"replica_metrics": metrics, "replica_spread": aggregate.spread(numbers), "replica_verdicts": verdicts}
+            finished.append(metrics)
+        replica_metrics.append({"seed": module.seed + i, **metrics})
+        replica_verdicts.append(verdict)
+    return {
+        "replica_metrics": replica_metrics,
+        "replica_spread": aggregate.spread(finished),
+        "replica_verdicts": replica_verdicts,
+    }
 
 
 def announce(training: Training, run: Run) -> str:
-    """A line that says what is about to be trained, and where it goes."""
-    module, about = training.module, training.about
+    """Returns one line that says what is about to be trained, how long, and in which folder."""
+    module = training.module
+    about = training.about
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
-    doing = "Going on with" if run.checkpoint.is_file() else "Training on"
+    verb = "Resuming" if run.checkpoint.is_file() else "Training on"
+    size = [f"{module.steps:,} steps of {training.datamodule.batch_size}"]
     threads = torch.get_num_threads()
-    size = f"{module.steps:,} steps of {training.datamodule.batch_size}, {threads} thread{'s' * (threads > 1)}"
-    turns = {"n_critic": module.n_critic, "n_generator": module.n_generator}
-    size += "".join(f", {name}={n}" for name, n in turns.items() if n > 1)
-    size += f", {module.replicas} replicas" if module.replica_dims else ""
-    size += f" in each of {training.team.size} processes" if training.team.size > 1 else ""
-    remedies = ", ".join(_told(name, own, module.steps) for name, own in training.remedies.items())
-    against = f" with {remedies}" if remedies else ""
-    return printable(f"{doing} {about['dataset']} ({parts}){against}, {size} → {_relative(run.folder)}")
+    size.append(f"{threads} threads" if threads > 1 else "1 thread")
+    for name, updates in (("n_critic", module.n_critic), ("n_generator", module.n_generator)):
+        if updates > 1:
+            size.append(f"{name}={updates}")
+    if module.replica_dims:
+        size.append(f"{module.replicas} replicas")
+    processes = f" in each of {training.team.size} processes" if training.team.size > 1 else ""
+    remedies = [_remedy(name, settings, module.steps) for name, settings in training.remedies.items()]
+    with_remedies = f" with {', '.join(remedies)}" if remedies else ""
+    data = f"{about['dataset']} ({parts}){with_remedies}"
+    return printable(f"{verb} {data}, {', '.join(size)}{processes} → {_relative(run.folder)}")
 
 
-def _told(remedy: str, settings: dict[str, Any], steps: int) -> str:
-    """E.g. `r1(gamma=1.0)`; that it goes on for the whole training needs no word."""
-    said = [f"{key}={value}" for key, value in settings.items() if (key, value) != ("steps", steps)]
-    return f"{remedy}({', '.join(said)})" if said else remedy
+def _remedy(name: str, settings: dict[str, Any], steps: int) -> str:
+    """Returns e.g. `r1(gamma=1.0)`; that a remedy lasts for the whole training is not worth mentioning."""
+    words = [f"{key}={value}" for key, value in settings.items() if (key, value) != ("steps", steps)]
+    return f"{name}({', '.join(words)})" if words else name
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """What the run ran on and with."""
+    """Returns the versions, the device, the threads and the commit that a run ran with."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -128,38 +169,58 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def describe(summary: dict[str, Any], run: Run) -> str:
-    """The end-of-run summary for the terminal."""
-    losses = summary["losses"]
+    """Returns the summary at the end of a training, for the terminal."""
+    folder = _relative(run.folder)
+    python = shlex.quote(str(_relative_interpreter()))
+    quoted_folder = shlex.quote(str(folder))
     rate = f"{summary['steps_per_second'] or 0:,.0f} steps/s"
     lines = [
         "",
         f"{summary['status'].capitalize()}: {summary['steps']:,} steps in {summary['seconds']:.0f} s ({rate})",
-        f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   (mean over {losses['averaged_over_steps']} steps)",
+        *_loss_table(summary["losses"]),
+        *_verdict_lines(summary),
+        f"  run folder:  {folder}",
+        f"  pictures:    {folder / run.images.name}, {folder / run.plots.name}",
+        f"  TensorBoard: {python} -m tensorboard.main --logdir {quoted_folder}",
     ]
+    if summary["status"] == "interrupted" and run.checkpoint.is_file():
+        lines.append(f"  resume with: {python} train.py resume={quoted_folder}")
+    return join_lines(lines)
+
+
+def _loss_table(losses: dict[str, Any]) -> list[str]:
+    average = f"(mean over {losses['averaged_over_steps']} steps)"
+    lines = [f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   {average}"]
     for name, label, ideal in (
         ("d_real", "D on real", "equilibrium"),
         ("d_fake", "D on fakes", "equilibrium"),
         ("g", "G", "equilibrium_g"),
     ):
         lines.append(f"  {label:<12}{_number(losses[name]):>12}{_number(losses[ideal]):>10}")
-    if word := summary["verdict"].get("balance"):
-        answers, metrics = summary["scores"], summary.get("metrics", {})
-        real, fake = metrics.get("d_answer_real", answers["real"]), metrics.get("d_answer_fake", answers["fake"])
-        lines.append(f"  balance: {word} (D's mean answer is {real:.2f} on real, {fake:.2f} on fakes; ideal is 0.50)")
-    if sentence := summary["verdict"].get("sentence"):
+    return lines
+
+
+def _verdict_lines(summary: dict[str, Any]) -> list[str]:
+    lines = []
+    word = summary["verdict"].get("balance")
+    if word:
+        scores = summary["scores"]
+        metrics = summary.get("metrics", {})
+        real = metrics.get("d_answer_real", scores["real"])
+        fake = metrics.get("d_answer_fake", scores["fake"])
+        lines.append(f"  balance: {word} (D's mean output is {real:.2f} on real, {fake:.2f} on fakes; ideal is 0.50)")
+    sentence = summary["verdict"].get("sentence")
+    if sentence:
         lines += textwrap.wrap(f"verdict: {sentence}", 100, initial_indent="  ", subsequent_indent="    ")
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    folder = _relative(run.folder)
-    lines += [
-        f"  run folder:  {folder}",
-        f"  pictures:    {folder / run.images.name}, {folder / run.plots.name}",
-        f"  TensorBoard: {shlex.quote(str(python))} -m tensorboard.main --logdir {shlex.quote(str(folder))}",
-    ]
-    if summary["status"] == "interrupted" and run.checkpoint.is_file():
-        lines.append(f"  go on with:  {shlex.quote(str(python))} train.py resume={shlex.quote(str(folder))}")
-    return join_lines(lines)
+    return lines
+
+
+def _relative_interpreter() -> Path:
+    """Returns the Python interpreter's path, relative to the working directory if it lies below it."""
+    interpreter = Path(sys.executable)
+    if interpreter.is_relative_to(Path.cwd()):
+        return interpreter.relative_to(Path.cwd())
+    return interpreter
 
 
 def _relative(folder: Path) -> Path:
@@ -176,10 +237,10 @@ def _finite(value: float | None) -> float | None:
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that gan_lab lies in, with -dirty if it was changed; None outside a checkout."""
+    """Returns the commit of gan_lab's checkout, with -dirty if files were changed; None outside a checkout."""
     command: Sequence[str] = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return process.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""What the judgements of several replicas say together: means, the worst word and how many members it is of."""
+"""What the evaluations of several replicas say together: mean metrics, the worst verdict and its count."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,88 +7,117 @@ from typing import Any
 
 import torch
 
-from gan_lab.evaluation.verdict import EvaluationResult, Metrics
+from gan_lab.evaluation.metrics.registry import MetricValues, metric_of
+from gan_lab.evaluation.verdict import EvaluationResult
 
-WORST = {
-    "collapse": ("collapsed", "partial", "covered"),
-    "likeness": ("poor", "good"),
-    "copies": (True, False),
-}
-NAMED = 10  # members at most that are named by their seeds
-
-
-def mean(rows: Sequence[Mapping[str, Any]]) -> Metrics:
-    """Of each number the mean over the rows that have it; None where it is None in all of them."""
-    return {
-        name: (values[0] if len(set(values)) == 1 else fmean(values)) if values else None
-        for name, values in _columns(rows).items()
-    }
+# The words of a verdict, the worst one first.
+COLLAPSE = ("collapsed", "partial", "covered")
+LIKENESS = ("poor", "good")
+MAX_SEEDS = 10  # members that a sentence names by their seeds
 
 
-def spread(rows: Sequence[Mapping[str, Any]]) -> Metrics:
-    """Of each number the standard deviation over the rows that have it; None for fewer than two."""
+def mean(rows: Sequence[Mapping[str, Any]]) -> MetricValues:
+    """Returns for each name the mean over the rows that have a number; None where it is None in all of them."""
+    means: MetricValues = {}
+    for name, values in _columns(rows).items():
+        if not values:
+            means[name] = None
+        elif len(set(values)) == 1:
+            means[name] = values[0]  # exact, and an int stays one
+        else:
+            means[name] = fmean(values)
+    return means
+
+
+def spread(rows: Sequence[Mapping[str, Any]]) -> MetricValues:
+    """Returns for each name the standard deviation (n − 1) over the rows with a number; None for fewer than two."""
     return {name: stdev(values) if len(values) > 1 else None for name, values in _columns(rows).items()}
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for row in rows for name, value in row.items() if not isinstance(value, str))
-    return {name: [row[name] for row in rows if row.get(name) is not None] for name in names}
+    """Returns the numbers of each name, in the order of the rows."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if isinstance(value, str):
+                continue
+            column = columns.setdefault(name, [])
+            if value is not None:
+                column.append(value)
+    return columns
 
 
 def balance(words: Sequence[str]) -> str:
-    """'balanced' if all are; else the more frequent of the other words."""
-    return Counter([word for word in words if word != "balanced"] or words).most_common(1)[0][0]
+    """Returns 'balanced' if all members are, else the most frequent other word."""
+    unbalanced = [word for word in words if word != "balanced"]
+    return Counter(unbalanced or words).most_common(1)[0][0]
 
 
-def combine(judgements: Mapping[int, EvaluationResult], replicas: int, seed: int) -> EvaluationResult:
-    """One judgement of all members: mean metrics, counts of all, the worst of each word, and a sentence with how many.
+def combine(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -> EvaluationResult:
+    """Returns one result for all members: mean metrics, the counts of all, the worst words, and a sentence of how many.
 
     Args:
-        judgements: by member, at least one; what isn't there blew up.
-        replicas: how many members there are.
-        seed: the first one's.
+        results: by member, at least one; a missing member failed.
+        replicas: the number of members.
+        seed: the first member's; member i has `seed + i`.
     """
-    of = list(judgements.values())
-    undefined = {name: reason for each in of for name, reason in each.undefined.items()}
-    metrics = mean([each.metrics for each in of])
+    members = list(results.values())
+    metrics = mean([result.metrics for result in members])
+    undefined: dict[str, str] = {}
+    for result in members:
+        for name, reason in result.undefined.items():
+            if metrics[name] is None:
+                undefined[name] = reason
+    verdicts = [result.verdict for result in members]
     verdict = {
-        key: next(word for word in words if any(each.verdict[key] == word for each in of))
-        for key, words in WORST.items()
+        "collapse": _worst(COLLAPSE, [verdict["collapse"] for verdict in verdicts]),
+        "likeness": _worst(LIKENESS, [verdict["likeness"] for verdict in verdicts]),
+        "copies": any(verdict["copies"] for verdict in verdicts),
+        "sentence": _sentence(results, metrics, replicas, seed),
     }
-    verdict["sentence"] = _sentence(judgements, replicas, seed)
-    return EvaluationResult(
-        metrics,
-        {name: reason for name, reason in undefined.items() if metrics[name] is None},
-        of[0].real,
-        torch.stack([each.counts for each in of]).sum(0),
-        verdict,
-        of[0].features,
+    counts = torch.stack([result.counts for result in members]).sum(0)
+    return EvaluationResult(metrics, undefined, members[0].real, counts, verdict, members[0].features)
+
+
+def _worst(order: Sequence[str], words: Sequence[str]) -> str:
+    return min(words, key=order.index)
+
+
+def _sentence(results: Mapping[int, EvaluationResult], metrics: MetricValues, replicas: int, seed: int) -> str:
+    members = list(results.values())
+    sentences = [_collapse(results, replicas, seed)]
+    if len(members[0].counts):
+        robust = [int(result.metrics["modes_robust"] or 0) for result in members]
+        label = metric_of("modes_robust").label.capitalize()
+        total = len(members[0].counts)
+        sentences.append(f"{label}: {fmean(robust):.3g} of {total:,} on average, {min(robust):,} to {max(robust):,}.")
+    class_accuracy = metrics.get("class_accuracy")
+    if class_accuracy is not None:
+        sentences.append(f"On average {class_accuracy:.0%} of the samples belong to the requested class.")
+    good = sum(result.verdict["likeness"] == "good" for result in members)
+    copying = sum(result.verdict["copies"] for result in members)
+    sentences.append(
+        f"The samples look like the data in {good} of {len(members)} members and copy the training data"
+        f" in {copying or 'none'}."
     )
+    return " ".join(sentences)
 
 
-def _sentence(judgements: Mapping[int, EvaluationResult], replicas: int, seed: int) -> str:
-    members: dict[str, list[int]] = {word: [] for word in reversed(WORST["collapse"])}  # type: ignore[misc]
-    for i, result in judgements.items():
+def _collapse(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -> str:
+    """Returns how many members have each word; those of all words but the first are named by their seeds."""
+    members: dict[str, list[int]] = {word: [] for word in reversed(COLLAPSE)}
+    for i, result in results.items():
         members[result.verdict["collapse"]].append(i)
-    members["blown up"] = [i for i in range(replicas) if i not in judgements]
-    told: list[str] = []
-    for word, which in members.items():
-        if which and not told:
-            told = [f"{word} in {len(which)} of {replicas} members"]
-        elif which:
-            seeds = ", ".join(str(seed + i) for i in which[:NAMED]) + ", …" * (len(which) > NAMED)
-            told.append(f"{word} in {len(which)} (seed {seeds})")
-    sentences = [", ".join(told)]
-    of = list(judgements.values())
-    if len(of[0].counts):
-        made = [int(each.metrics["modes_robust"] or 0) for each in of]
-        sentences.append(
-            f"Modes made at half their due or more: {fmean(made):.3g} of {len(of[0].counts):,} on average,"
-            f" {min(made):,} to {max(made):,}"
-        )
-    if (right := mean([each.metrics for each in of]).get("class_accuracy")) is not None:
-        sentences.append(f"On average {right:.0%} of the samples are read as the class that was asked for")
-    like = sum(each.verdict["likeness"] == "good" for each in of)
-    copying = sum(each.verdict["copies"] for each in of)
-    sentences.append(f"Looks like the data in {like} of {len(of)}, copies the training data in {copying or 'none'}")
-    return ". ".join(sentence[0].upper() + sentence[1:] for sentence in sentences) + "."
+    members["failed with NaN or infinity"] = [i for i in range(replicas) if i not in results]
+    parts: list[str] = []
+    for word, numbers in members.items():
+        if not numbers:
+            continue
+        if not parts:
+            parts.append(f"{word.capitalize()} in {len(numbers)} of {replicas} members")
+            continue
+        seeds = ", ".join(str(seed + i) for i in numbers[:MAX_SEEDS])
+        if len(numbers) > MAX_SEEDS:
+            seeds += ", …"
+        parts.append(f"{word} in {len(numbers)} (seed {seeds})")
+    return ", ".join(parts) + "."

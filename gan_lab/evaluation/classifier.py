@@ -1,4 +1,4 @@
-"""The evaluator network: a small classifier of the real data, which tells what a generator's images show."""
+"""The label classifier: a small network, trained on the real data, that labels a generator's images."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.terminal import say
 from gan_lab.data.dataset import Dataset, Samples, stacked_labels
 
-FEATURES = 64
-BATCH = 100  # images looked at in one go: what fits a core's cache takes half the time of 1,000 or less
+FEATURES = 64  # width of the last hidden layer
+BATCH = 100  # images per forward pass: what fits a core's cache takes half the time of 1,000 or less
 
 # How the network is trained. Whoever changes the network or the training raises VERSION: old files are then left alone.
 VERSION = 1
 TRAIN_BATCH = 64
-RATE = 4e-3
+MAX_LR = 4e-3
 SAMPLES_SEEN = 120_000  # decides the number of epochs, within these bounds:
 EPOCHS = (6, 50)
 
@@ -32,15 +32,16 @@ class Classifier(nn.Module):
     """A convolutional network for small images: halved until they are 4×4 at most, then one hidden layer.
 
     Args:
-        shape: of an image, `(C, H, W)`; made for 8×8 to 64×64.
-        classes: how many there are.
+        shape: of an image, `(C, H, W)`; meant for 8×8 to 64×64.
+        classes: the number of classes.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int):
         super().__init__()
         channels, *sides = shape
+        width = 32
+        stride = 2 if max(sides) >= 16 else 1
         layers: list[nn.Module] = []
-        width, stride = 32, 2 if max(sides) >= 16 else 1
         while not layers or max(sides) > 4:
             layers += [
                 nn.Conv2d(channels, width, 3, stride, padding=1, bias=False),
@@ -48,101 +49,137 @@ class Classifier(nn.Module):
                 nn.ReLU(inplace=True),
             ]
             sides = [-(-side // stride) for side in sides]
-            channels, width, stride = width, 64, 2
+            channels = width
+            width = 64
+            stride = 2
         flat = channels * sides[0] * sides[1]
         layers += [nn.Flatten(), nn.Linear(flat, FEATURES, bias=False), nn.BatchNorm1d(FEATURES), nn.ReLU()]
-        self.body, self.head = nn.Sequential(*layers), nn.Linear(FEATURES, classes)
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(FEATURES, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The last hidden layer `(B, 64)`, ≥ 0, of images `(B, C, H, W)` in [0, 1]."""
+        """Returns the last hidden layer `(B, 64)`, ≥ 0, of images `(B, C, H, W)` in [0, 1]."""
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `(B, classes)` of images `(B, C, H, W)` in [0, 1]."""
+        """Returns logits `(B, classes)` of images `(B, C, H, W)` in [0, 1]."""
         return self.head(self.features(x))
 
 
 class LabelClassifier:
-    """What judges images on the CPU: which class each shows, and features in which images can be compared.
+    """Labels images on the CPU, and puts them into a feature space in which they can be compared.
 
     Attributes:
         network: the trained classifier, in eval mode and frozen; gradients still reach its input.
-        stacked: images are three single-channel ones, which the network reads one by one.
-        classes: how many classes `labels` knows.
-        accuracy: the share of held-out images that `labels` gets right; for stacked ones, all three channels.
+        stacked: whether images are three single-channel ones, which the network classifies one by one.
+        classes: the number of classes that `labels` distinguishes.
+        accuracy: the share of held-out images that `labels` labels correctly; of stacked ones, in all three channels.
     """
 
     def __init__(self, network: Classifier, classes: int, accuracy: float, stacked: bool = False):
         self.network = network.eval().requires_grad_(False)
-        self.classes, self.accuracy, self.stacked = classes, accuracy, stacked
+        self.classes = classes
+        self.accuracy = accuracy
+        self.stacked = stacked
 
     def labels(self, images: Tensor) -> Tensor:
-        """The likeliest class `(N,)`, int64, of images `(N, C, H, W)` in [0, 1]; 100 r + 10 g + b of stacked ones."""
-        found = self._over(lambda batch: self.network(batch).argmax(1), images)
-        return stacked_labels(found) if self.stacked else found
+        """Returns the most probable class `(N,)`, int64, of images `(N, C, H, W)` in [0, 1].
 
-    def readings(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest class as `labels` has it, and its probability, `(N,)` in [0, 1], of images `(N, C, H, W)`.
-
-        The probability is the network's own (softmax); of stacked images the product of the three channels'. Pitfall:
-        on images unlike any that it was trained on, a network can be sure and wrong.
+        The class of a stacked image is 100 r + 10 g + b.
         """
-        probability, found = self._over(lambda batch: self.network(batch).softmax(1), images).max(1)
+        labels = self._in_batches(lambda batch: self.network(batch).argmax(1), images)
+        return stacked_labels(labels) if self.stacked else labels
+
+    def labels_and_confidences(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the most probable class, as `labels` does, and its probability.
+
+        The probability is the network's softmax; of stacked images the product of the three channels'. Pitfall: a
+        network can be certain and wrong about images unlike those that it was trained on.
+
+        Args:
+            images: `(N, C, H, W)` in [0, 1].
+
+        Returns:
+            Classes `(N,)` int64, and probabilities `(N,)` in [0, 1].
+        """
+        probabilities = self._in_batches(lambda batch: self.network(batch).softmax(1), images)
+        confidences, labels = probabilities.max(1)
         if self.stacked:
-            return stacked_labels(found), probability.view(-1, 3).prod(1)
-        return found, probability
+            return stacked_labels(labels), confidences.view(-1, 3).prod(1)
+        return labels, confidences
 
     def features(self, images: Tensor) -> Tensor:
-        """Features `(N, 64)`, ≥ 0, of images `(N, C, H, W)` in [0, 1]; `(N, 3 * 64)` of stacked ones."""
-        found = self._over(self.network.features, images)
-        return found.view(len(images), -1) if self.stacked else found
+        """Returns features `(N, 64)`, ≥ 0, of images `(N, C, H, W)` in [0, 1]; `(N, 3 * 64)` of stacked ones."""
+        features = self._in_batches(self.network.features, images)
+        return features.view(len(images), -1) if self.stacked else features
 
     @torch.no_grad()
-    def _over(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        read = images.flatten(0, 1).unsqueeze(1) if self.stacked else images
-        return torch.cat([function(batch) for batch in read.split(BATCH)])
+    def _in_batches(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Applies a function to all images, to those of each channel if they are stacked."""
+        if self.stacked:
+            images = images.flatten(0, 1).unsqueeze(1)
+        return torch.cat([function(batch) for batch in images.split(BATCH)])
 
 
 def label_classifier(dataset: Dataset, cache_dir: str | Path) -> LabelClassifier:
-    """The evaluator of a dataset: trained once, then read from `<cache_dir>/evaluator_<key>.pt`.
+    """Returns the label classifier of a dataset: trained once, then loaded from `<cache_dir>/evaluator_<key>.pt`.
 
-    The key stands for the data and the training's settings. A file that can't be read is made anew. Training draws from
-    streams of its own; nothing else's random numbers change.
+    The key depends on the data and on how the network is trained. A damaged file is replaced. The training has its own
+    random streams and leaves all others as they were.
 
     Raises:
-        LabError: if the data aren't images with labels.
+        LabError: if the data are not images with labels.
     """
     base = dataset.base or dataset
-    refuse_without_labels(base)
-    path = Path(cache_dir) / f"evaluator_{key_of(base)}.pt"
+    require_labels(base)
+    path = Path(cache_dir) / f"evaluator_{cache_key(base)}.pt"
 
     def train() -> tuple[Classifier, float]:
-        network = _trained(base)
-        return network, accuracy_of(LabelClassifier(network, classes_of(base), 0).labels, base.heldout)
+        network = train_network(base)
+        return network, accuracy_on(LabelClassifier(network, number_of_classes(base), 0).labels, base.heldout)
 
-    network, accuracy = kept(path, _untrained(base), train, "evaluator")
+    network, base_accuracy = load_or_train(path, new_network(base), train, "label classifier")
     if dataset.base is None:
-        return LabelClassifier(network, classes_of(base), accuracy)
+        return LabelClassifier(network, number_of_classes(base), base_accuracy)
     classifier = LabelClassifier(network, len(dataset.classes), 0, stacked=True)
-    classifier.accuracy = accuracy_of(classifier.labels, dataset.heldout)
+    classifier.accuracy = accuracy_on(classifier.labels, dataset.heldout)
     return classifier
 
 
-def refuse_without_labels(dataset: Dataset) -> None:
-    if len(dataset.shape) != 3 or any(part.labels is None for part in (dataset.train, dataset.heldout)):
+def require_labels(dataset: Dataset) -> None:
+    """Checks that both parts of a dataset are images with labels.
+
+    Raises:
+        LabError: if they are not.
+    """
+    unlabelled = [part for part in (dataset.train, dataset.heldout) if part.labels is None]
+    if len(dataset.shape) != 3 or unlabelled:
         raise LabError(
-            "An evaluator needs images with labels; this dataset has none.", "Take dataset=digits, for example."
+            "A label classifier needs images with labels; this dataset has none.",
+            "Take dataset=digits, for example.",
+            code="unsupported",
+            key="dataset",
         )
 
 
-def classes_of(dataset: Dataset) -> int:
-    return len(dataset.classes) or int(dataset.train.labels.max()) + 1  # type: ignore[union-attr]
+def number_of_classes(dataset: Dataset) -> int:
+    """Returns the number of classes; without names for them, one more than the largest label of the train part."""
+    if dataset.classes:
+        return len(dataset.classes)
+    assert dataset.train.labels is not None
+    return int(dataset.train.labels.max()) + 1
 
 
-def key_of(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
-    """A name for data and settings, by default the evaluator's."""
-    settings = settings or (VERSION, TRAIN_BATCH, RATE, SAMPLES_SEEN, EPOCHS, FEATURES)
-    digest = hashlib.sha256(repr([*settings, classes_of(dataset), dataset.shape]).encode())
+def cache_key(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
+    """Returns 16 hexadecimal digits that depend on the data and on how a network is trained on them.
+
+    Args:
+        dataset: images with labels.
+        settings: of the training; empty: the label classifier's.
+    """
+    settings = settings or (VERSION, TRAIN_BATCH, MAX_LR, SAMPLES_SEEN, EPOCHS, FEATURES)
+    description = [*settings, number_of_classes(dataset), dataset.shape]
+    digest = hashlib.sha256(repr(description).encode())
     for part in (dataset.train, dataset.heldout):
         for indices in torch.arange(len(part)).split(BATCH):
             digest.update(part[indices].numpy().tobytes())
@@ -153,87 +190,124 @@ def key_of(dataset: Dataset, settings: tuple[Any, ...] = ()) -> str:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def kept(path: Path, network: Network, train: Callable[[], tuple[Network, float]], name: str) -> tuple[Network, float]:
-    """A trained network and its accuracy: as the file has them, else trained, by one process at a time, and kept."""
-    accuracy = _read(path, network, name)
-    if accuracy is None:
-        with file_lock(path, f"training the {name} of these data") as waited:
-            accuracy = _read(path, network, name) if waited else None
-            if accuracy is None:
-                network, accuracy = train()
-                _keep(path, network, accuracy, name)
+def load_or_train(
+    path: Path, network: Network, train: Callable[[], tuple[Network, float]], description: str
+) -> tuple[Network, float]:
+    """Loads a trained network from its file, or trains it and writes the file; one process at a time.
+
+    Args:
+        path: the file.
+        network: an untrained network, into which the weights are loaded.
+        train: returns the trained network and its accuracy.
+        description: what the network is, for messages.
+
+    Returns:
+        The network and its accuracy, in [0, 1].
+    """
+    accuracy = _load(path, network, description)
+    if accuracy is not None:
+        return network, accuracy
+    with file_lock(path, f"training the {description} of these data") as had_to_wait:
+        if had_to_wait:
+            accuracy = _load(path, network, description)
+        if accuracy is None:
+            network, accuracy = train()
+            _store(path, network, accuracy, description)
     return network, accuracy
 
 
-def _read(path: Path, network: nn.Module, name: str = "evaluator") -> float | None:
-    """Fills the network from a file and gives its accuracy; None if there is no such file or it is damaged.
+def _load(path: Path, network: nn.Module, description: str) -> float | None:
+    """Loads the weights from a file and returns the accuracy; None if there is no such file or it is damaged.
 
     Raises:
-        OSError: if the system can't read it: it may be whole, so none is made in its place.
+        OSError: if the system cannot read it: it may be whole, so it is not replaced.
     """
     if not path.is_file():
         return None
     content = read_bytes(path)
     try:
-        if reason := corruption(content):
+        reason = corruption(content)
+        if reason:
             raise ValueError(reason)
         loaded = load_plain(content)
         accuracy = float(loaded["accuracy"])
         if not 0 <= accuracy <= 1:
-            raise ValueError("its accuracy is no share")
+            raise ValueError(f"its accuracy is {accuracy}")
         network.load_state_dict(loaded["state_dict"])
         return accuracy
-    except Exception as error:  # whatever is wrong with the file, training mends it
+    except Exception as error:  # whatever is wrong with the file, training replaces it
         reason = str(error).partition("\n")[0]
-        say(f"{path} can't be read ({reason}): the {name} is trained anew.", stderr=True)
+        say(f"{path} is damaged ({reason}): the {description} is trained again.", stderr=True)
         return None
 
 
-def _keep(path: Path, network: nn.Module, accuracy: float, name: str) -> None:
+def _store(path: Path, network: nn.Module, accuracy: float, description: str) -> None:
     try:
-        with atomic(path) as half:
-            torch.save({"state_dict": network.state_dict(), "accuracy": accuracy}, half)
+        with atomic(path) as temporary:
+            torch.save({"state_dict": network.state_dict(), "accuracy": accuracy}, temporary)
     except OSError as error:
-        say(f"The {name} can't be kept for the next time: {error}", stderr=True)
+        say(f"The {description} cannot be stored for the next run: {error}", stderr=True)
 
 
-def _untrained(dataset: Dataset) -> Classifier:
-    with torch.random.fork_rng(devices=[]):  # layers draw their weights from the global stream: put it back afterwards
-        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
-        return Classifier(dataset.shape, classes_of(dataset))
+def new_network(dataset: Dataset) -> Classifier:
+    """Returns an untrained network, always with the same weights; the global random stream is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed the GPUs, too.
+        torch.default_generator.manual_seed(0)
+        return Classifier(dataset.shape, number_of_classes(dataset))
 
 
-def _trained(dataset: Dataset) -> Classifier:
-    """A new network, trained on the train part; the same data give the same bits on one machine and as many threads."""
-    network, part = _untrained(dataset).train(), dataset.train
+def train_network(dataset: Dataset) -> Classifier:
+    """Returns a new network, trained on the train part.
+
+    The same data give the same bits on one machine with equally many threads.
+    """
+    network = new_network(dataset).train()
+    part = dataset.train
     size = min(TRAIN_BATCH, len(part))
     epochs = min(max(round(SAMPLES_SEEN / len(part)), EPOCHS[0]), EPOCHS[1])
     steps = len(part) // size  # the rest of an epoch is left out
-    optimiser = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs * steps)
-    generator = make_generator(0, "evaluator")
-    with tqdm(total=epochs * steps, desc="training the evaluator (once per dataset)", disable=None) as bar:
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=epochs * steps)
+    rng = make_generator(0, "evaluator")
+    description = "training the label classifier (once per dataset)"
+    with tqdm(total=epochs * steps, desc=description, disable=None) as bar:
         for _ in range(epochs):
-            for indices in torch.randperm(len(part), generator=generator)[: steps * size].split(size):
-                logits = network(_shifted(part[indices], generator))
+            order = torch.randperm(len(part), generator=rng)
+            for indices in order[: steps * size].split(size):
+                logits = network(shift_randomly(part[indices], rng))
                 F.cross_entropy(logits, part.labels_of(indices)).backward()
-                optimiser.step()
-                optimiser.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
                 schedule.step()
                 bar.update()
     return network
 
 
-def _shifted(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to a twelfth of its side, at least a pixel, along both axes; black moves in."""
+def shift_randomly(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Shifts each image `(N, C, H, W)` by up to a twelfth of its side, at least a pixel, along both axes.
+
+    Zeros (black) fill the border.
+    """
     n, _, height, width = images.shape
-    most = max(1, max(height, width) // 12)
-    offsets = torch.randint(2 * most + 1, (2, n, 1), generator=generator)
-    rows, columns = offsets[0] + torch.arange(height), offsets[1] + torch.arange(width)
-    padded = F.pad(images, (most,) * 4)
-    return padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1).contiguous()
+    max_shift = max(1, max(height, width) // 12)
+    offsets = torch.randint(2 * max_shift + 1, (2, n, 1), generator=rng)
+    rows = offsets[0] + torch.arange(height)  # (N, H)
+    columns = offsets[1] + torch.arange(width)  # (N, W)
+    padded = F.pad(images, (max_shift,) * 4)
+    # The channel, a slice between index tensors, comes last: (N, H, W, C).
+    shifted = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return shifted.movedim(-1, 1).contiguous()
 
 
-def accuracy_of(labels: Callable[[Tensor], Tensor], part: Samples) -> float:
-    batches = torch.arange(len(part)).split(BATCH)
-    return sum((labels(part[i]) == part.labels_of(i)).sum().item() for i in batches) / len(part)
+def accuracy_on(labels: Callable[[Tensor], Tensor], part: Samples) -> float:
+    """Returns the share of a part's samples that a function labels correctly, in [0, 1].
+
+    Args:
+        labels: takes samples `(n, *shape)` and returns their classes `(n,)`.
+        part: samples with labels.
+    """
+    correct = 0
+    for indices in torch.arange(len(part)).split(BATCH):
+        correct += int((labels(part[indices]) == part.labels_of(indices)).sum())
+    return correct / len(part)

@@ -1,11 +1,11 @@
-"""The verdict: does the generator make all that the data hold, does it look like the data, does it copy them?
+"""The verdict: does the generator make everything that the data contain, does it look like the data, does it copy them?
 
-A judge is handed samples, measures them against a dataset by the protocols of `gan_lab.evaluation.metrics.registry`, and says in words what
-the numbers mean. Fresh real data, measured in the same way and number, stand beside.
+A `VerdictEvaluator` takes samples, computes the metrics of `gan_lab.evaluation.metrics.registry` against one dataset,
+and says in words what the numbers mean. It computes the same metrics for fresh real data, as a reference.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,25 +17,28 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, choose
 from gan_lab.evaluation.classifier import LabelClassifier
 from gan_lab.evaluation.feature_spaces import Features, classifier_for, features_of
-from gan_lab.evaluation.metrics import fidelity, memorization, modes
-from gan_lab.evaluation.metrics.custom import Metric, measure
+from gan_lab.evaluation.metrics import modes
+from gan_lab.evaluation.metrics.custom import UserMetric, measure
 from gan_lab.evaluation.metrics.neighbours import nearest
-from gan_lab.evaluation.metrics.registry import Undefined
+from gan_lab.evaluation.metrics.registry import MetricInputs, MetricValues, Undefined, compute
 
-BATCH = 1_000  # training samples put into feature space at once
-COMPARED = 2_500  # at most so many samples of each side are compared in feature space
-REFERENCE = 60_000  # at most so many training images stand for all as possible originals of a copy
+FEATURE_BATCH = 1_000  # training samples put into feature space at once
+MAX_COMPARED = 2_500  # samples of each side that are compared in feature space
+MAX_TRAIN_IMAGES = 60_000  # training images that samples are compared with as possible originals of copies
+MAX_NAMED_MODES = 25  # of more modes the sentence gives numbers, not names
 
-# What makes the words; each is a judgement of ours, the numbers stand beside it.
-ALL_MODES = 0.98  # covered: at least this share of the modes (of 1,000, chance leaves even real data 3 short)
-FEW_MODES = 0.5  # collapsed: at most this share of the modes is made at half its due or more
-UNEVEN = 0.2  # partial: further from the data's own label distribution than this (KL, nats)
-LITTLE_COVERAGE, LESS_COVERAGE = 0.25, 0.6  # without modes: collapsed, partial below this share of real data's coverage
-UNLIKE = 0.75  # poor: below this share of what real data reach in high quality (in the plane) or in precision
-ONE_POINT = 0.01  # variety (pairwise distance) below this share of the data's: one sample, over and over
-COPIED_CT, COPIED_AUTHENTICITY = -3.0, 0.5  # copies: C_T below, and authenticity below this share of real data's
+# The thresholds of the verdict. They are this project's own choice; the sentence gives the numbers, too.
+COVERED_MODES = 0.98  # covered: at least this share of modes (of 1,000, chance leaves even real data 3 short)
+COLLAPSED_MODES = 0.5  # collapsed: at most this share of modes has at least half of its expected count
+UNEVEN_KL = 0.2  # partial: KL divergence (nats) from the training data's shares above this
+COVERED_COVERAGE = 0.6  # without modes, covered: at least this fraction of real data's coverage
+COLLAPSED_COVERAGE = 0.25  # without modes, collapsed: less than this fraction of real data's coverage
+GOOD_LIKENESS = 0.75  # good: at least this fraction of real data's share of high quality (plane) or precision
+SAME_SAMPLE_RATIO = 0.01  # one sample, over and over: variety (`pairwise_ratio`) below this
+COPIES_CT = -3.0  # copies: C_T below this, and ...
+COPIES_AUTHENTICITY = 0.5  # ... authenticity below this fraction of real data's
 
-Metrics = dict[str, float | int | None]
+NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 @dataclass
@@ -43,53 +46,71 @@ class EvaluationResult:
     """What was measured and what it means.
 
     Attributes:
-        metrics: named as in `summary.json`; None where a number isn't defined.
+        metrics: the values by name, as in `summary.json`; None where a number is undefined.
         undefined: the reason for each None.
-        real: what fresh real data score, for those metrics in which that isn't obvious.
-        counts: samples in each mode, `(modes,)`; empty without modes.
-        verdict: `collapse` (covered, partial, collapsed), `copies`, `likeness` (good, poor), `sentence`.
-        features: the space in which samples were compared, by its plain name.
+        real: the values of fresh real data, for the metrics where these are informative.
+        counts: samples in each mode, `(modes,)`; empty for data without modes.
+        verdict: `collapse` (covered, partial, collapsed), `copies` (bool), `likeness` (good, poor), `sentence`.
+        features: the name of the space in which samples were compared.
     """
 
-    metrics: Metrics
+    metrics: MetricValues
     undefined: dict[str, str]
-    real: Metrics
+    real: MetricValues
     counts: Tensor
     verdict: dict[str, Any]
     features: str
 
 
 def protocol_samples(dataset: Dataset) -> int:
-    """How many samples papers take: 2,500 in the plane (VEEGAN), 26,000 for 1,000 modes (VEEGAN), else 10,000."""
-    return 26_000 if len(dataset.classes) >= 1000 else 10_000 if len(dataset.shape) == 3 else 2_500
+    """Returns the number of samples that papers take.
+
+    VEEGAN (Srivastava et al. 2017): 2,500 in the plane, 26,000 for the 1,000 modes of stacked images. Else 10,000.
+    """
+    if len(dataset.classes) >= 1000:
+        return 26_000
+    if len(dataset.shape) == 3:
+        return 10_000
+    return 2_500
 
 
 def evaluator_for(
-    dataset: Dataset, cache_dir: Path, features: str | None = None, own: Mapping[str, Metric] | None = None
+    dataset: Dataset,
+    cache_dir: Path,
+    features: str | None = None,
+    user_metrics: Mapping[str, UserMetric] | None = None,
 ) -> "VerdictEvaluator":
-    """The judge of a dataset, with its evaluator (trained and kept in `cache_dir`) for labelled images.
+    """Returns the evaluator of a dataset; for labelled images with their label classifier, which is kept in a file.
 
     Args:
-        features: in which space samples are compared, see `gan_lab.evaluation.feature_spaces.features_of`.
-        own: metrics of a user's own, by name.
+        cache_dir: the folder of the label classifier's file.
+        features: the space in which samples are compared, see `gan_lab.evaluation.feature_spaces.features_of`.
+        user_metrics: the user's own metrics by name.
 
     Raises:
-        LabError: if these data don't allow that space.
+        LabError: if these data do not allow that space.
     """
-    network = classifier_for(dataset, cache_dir)
-    return VerdictEvaluator(dataset, network, features_of(dataset, network, features), own)
+    label_classifier = classifier_for(dataset, cache_dir)
+    return VerdictEvaluator(dataset, label_classifier, features_of(dataset, label_classifier, features), user_metrics)
 
 
 class VerdictEvaluator:
     """Measures samples against one dataset.
 
-    Real data stand beside as what half of the held-out samples score against the other half, where a metric needs both.
+    Fresh real data are measured in the same way: the held-out samples; where a metric needs held-out samples to compare
+    with, one half of them against the other half.
 
     Args:
-        dataset: what the generator was to imitate.
-        evaluator: labels images; None for others.
+        dataset: what the generator learns to imitate.
+        label_classifier: labels images; None for points, whose mode is the nearest, and for data without labels.
         features: the space in which samples are compared.
-        own: metrics of a user's own, by name.
+        user_metrics: the user's own metrics by name.
+
+    Attributes:
+        shares: the training data's share of each mode, `(modes,)` float64; empty for data without modes.
+        train: features of the training samples, `(m, F)`.
+        heldout_samples: real samples that were not trained on, `(h, *shape)`.
+        heldout: their features, `(h, F)`.
     """
 
     def __init__(
@@ -97,175 +118,244 @@ class VerdictEvaluator:
         dataset: Dataset,
         label_classifier: LabelClassifier | None,
         features: Features,
-        own: Mapping[str, Metric] | None = None,
+        user_metrics: Mapping[str, UserMetric] | None = None,
     ):
-        self.dataset, self.label_classifier, self.features, self.own = dataset, label_classifier, features, own or {}
-        self.compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), COMPARED)
-        counts = dataset.train.label_counts(len(dataset.classes)) if dataset.classes else torch.zeros(0)
+        self.dataset = dataset
+        self.label_classifier = label_classifier
+        self.features = features
+        self.user_metrics = user_metrics or {}
+        counts = torch.zeros(0)
+        if dataset.classes:
+            counts = dataset.train.label_counts(len(dataset.classes))
         self.shares = counts.double() / counts.sum()
-        self._originals = choose(
-            dataset.train, REFERENCE if len(dataset.shape) == 3 else MAX_SHUFFLED, make_generator(0, "judge")
-        )
-        self.train = torch.cat([self.features(dataset.train[indices]) for indices in self._originals.split(BATCH)])
-        self._heldout = choose(dataset.heldout, self.compared, make_generator(0, "judge/heldout"))
-        self.heldout_samples = dataset.heldout[self._heldout]
+        self.max_compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), MAX_COMPARED)
+        is_image = len(dataset.shape) == 3
+        number = MAX_TRAIN_IMAGES if is_image else MAX_SHUFFLED
+        self._train_indices = choose(dataset.train, number, make_generator(0, "judge"))
+        batches = self._train_indices.split(FEATURE_BATCH)
+        self.train = torch.cat([self.features(dataset.train[indices]) for indices in batches])
+        self._heldout_indices = choose(dataset.heldout, self.max_compared, make_generator(0, "judge/heldout"))
+        self.heldout_samples = dataset.heldout[self._heldout_indices]
         self.heldout = self.features(self.heldout_samples)
 
     @functools.cached_property
-    def real(self) -> Metrics:
-        """What fresh real data score; not before it is asked for, as a training's start needn't wait for it."""
+    def real(self) -> MetricValues:
+        """The metrics of fresh real data, computed when first needed: a training need not wait for them to start."""
         half = len(self.heldout) // 2
-        real, _ = self._compare(self.heldout, self.heldout[:half], self.heldout[half:])
+        inputs = self._feature_inputs(self.heldout, heldout_half=self.heldout[:half], fake_half=self.heldout[half:])
         if self.dataset.centres is not None:
-            good = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))[1]
-            real["high_quality"] = good.float().mean().item()
-        return real | self._own(self.heldout_samples)[0]
+            _, near_centre = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))
+            # float32, where the samples' flags are float64: the value stays the same to the bit as in earlier versions.
+            inputs["near_centre"] = near_centre.float()
+        metrics, _ = compute(inputs, kinds=("result",))
+        user_values, _ = self._user_metrics_of(self.heldout_samples)
+        return metrics | user_values
 
     @property
     def heldout_labels(self) -> Tensor:
-        """The classes of `heldout_samples`, `(n,)`."""
-        return self.dataset.heldout.labels_of(self._heldout)
+        """The classes of `heldout_samples`, `(h,)` int64."""
+        return self.dataset.heldout.labels_of(self._heldout_indices)
 
     def nearest_originals(self, samples: Tensor) -> Tensor:
-        """For each sample the training sample nearest to it in feature space, `(n, *shape)`."""
-        return self.dataset.train[self._originals[nearest(self.features(samples), self.train, 1)[1][:, 0]]]
+        """Returns for each sample the nearest training sample in feature space, `(n, *shape)`."""
+        _, neighbours = nearest(self.features(samples), self.train, 1)
+        return self.dataset.train[self._train_indices[neighbours[:, 0]]]
 
-    def count_modes(self, samples: Tensor, asked: Tensor | None = None) -> tuple[Metrics, dict[str, str], Tensor]:
-        """The mode metrics alone, which are quick: metrics, reasons for what is undefined, counts `(modes,)`.
+    def mode_metrics(
+        self, samples: Tensor, target_labels: Tensor | None = None
+    ) -> tuple[MetricValues, dict[str, str], Tensor]:
+        """Computes the metrics that need no feature space, which is quick: mostly those of modes.
 
         Args:
             samples: `(n, *shape)`.
-            asked: of a conditional GAN, the class that each was to be of, `(n,)`.
+            target_labels: the classes that a conditional GAN was asked for, `(n,)`.
+
+        Returns:
+            The values, the reasons for undefined ones, and the samples in each mode `(modes,)`, empty without modes.
         """
-        whole = torch.isfinite(samples.flatten(1)).all(1)
-        finite = samples[whole]
-        metrics, undefined = _attempts({"samples": lambda: len(samples), "finite": lambda: len(finite) / len(samples)})
+        inputs = self._mode_inputs(samples, target_labels)
+        metrics, undefined = compute(inputs)
+        return metrics, undefined, inputs.get("counts", torch.zeros(0))
+
+    def evaluate(self, samples: Tensor, target_labels: Tensor | None = None) -> EvaluationResult:
+        """Computes all metrics and the verdict.
+
+        Args:
+            samples: `(n, *shape)`.
+            target_labels: the classes that a conditional GAN was asked for, `(n,)`.
+        """
+        inputs = self._mode_inputs(samples, target_labels)
+        is_finite = torch.isfinite(samples.flatten(1)).all(1)
+        finite_samples = samples[is_finite][: self.max_compared]
+        fake = torch.zeros(0, self.train.shape[1])
+        if len(finite_samples):
+            fake = self.features(finite_samples)
+        half = len(self.heldout) // 2
+        inputs.update(self._feature_inputs(fake, heldout_half=self.heldout[:half], fake_half=fake[:half]))
+        if not self.dataset.classes:
+            inputs["fake_without_modes"] = fake
+        if self.label_classifier is not None:
+            inputs["classifier_accuracy"] = self.label_classifier.accuracy
+        metrics, undefined = compute(inputs)
+        user_values, user_reasons = self._user_metrics_of(finite_samples)
+        metrics |= user_values
+        undefined |= user_reasons
+        counts = inputs.get("counts", torch.zeros(0))
+        verdict = self._verdict(metrics, counts)
+        return EvaluationResult(metrics, undefined, self.real, counts, verdict, self.features.name)
+
+    def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> MetricInputs:
+        inputs: MetricInputs = {"samples": samples}
         total = len(self.dataset.classes)
         if not total:
-            return metrics, undefined, torch.zeros(0)
+            return inputs
+        is_finite = torch.isfinite(samples.flatten(1)).all(1)
         labels = torch.full((len(samples),), -1)
-        if len(finite) and self.dataset.centres is not None:
-            nearest_mode, good = modes.assign_modes(finite, self.dataset.centres, _std(self.dataset))
-            metrics["high_quality"] = good.sum().item() / len(samples)
-            labels[whole] = torch.where(good, nearest_mode, -1)
-        elif len(finite):
+        if is_finite.any() and self.dataset.centres is not None:
+            nearest_mode, near_centre = modes.assign_modes(samples, self.dataset.centres, _std(self.dataset))
+            labels = torch.where(near_centre, nearest_mode, -1)
+            inputs["near_centre"] = near_centre.double()
+        elif is_finite.any():
             assert self.label_classifier is not None
-            labels[whole] = self.label_classifier.labels(finite)
-        if asked is not None:
-            metrics["class_accuracy"] = modes.class_accuracy(labels, asked)
-        counts = modes.mode_counts(labels, total)
-        uniform = torch.full((total,), 1 / total, dtype=torch.float64)
-        more, reasons = _attempts(
-            {
-                "modes": lambda: modes.captured(counts),
-                "modes_total": lambda: total,
-                "modes_robust": lambda: modes.captured_robustly(counts, self.shares),
-                "kl_uniform": lambda: modes.kl(counts, uniform),
-                "kl_data": lambda: modes.kl(counts, self.shares),
-            }
-        )
-        return metrics | more, undefined | reasons, counts
+            labels[is_finite] = self.label_classifier.labels(samples[is_finite])
+        inputs["labels"] = labels
+        if target_labels is not None:
+            inputs["target_labels"] = target_labels
+        inputs["counts"] = modes.mode_counts(labels, total)
+        inputs["shares"] = self.shares
+        inputs["uniform_shares"] = torch.full((total,), 1 / total, dtype=torch.float64)
+        return inputs
 
-    def evaluate(self, samples: Tensor, asked: Tensor | None = None) -> EvaluationResult:
-        """Everything, of samples `(n, *shape)`; see `count_modes`."""
-        metrics, undefined, counts = self.count_modes(samples, asked)
-        finite = samples[torch.isfinite(samples.flatten(1)).all(1)][: self.compared]
-        fake = self.features(finite) if len(finite) else torch.zeros(0, self.train.shape[1])
-        half = len(self.heldout) // 2  # C_T grows with the number of samples: as many as for the real data
-        more, reasons = self._compare(fake, self.heldout[:half], fake[:half])
-        metrics |= more | {"compared": len(fake)}
-        if not len(counts):
-            bins, unbinned = _attempts({("ndb", "js"): lambda: modes.ndb(fake, self.train)})
-            metrics, reasons = metrics | bins, reasons | unbinned
-        if self.label_classifier:
-            metrics["evaluator_accuracy"] = self.label_classifier.accuracy
-        own, unmeasured = self._own(finite)
-        metrics, reasons = metrics | own, reasons | unmeasured
-        verdict = self._verdict(metrics, counts)
-        return EvaluationResult(metrics, undefined | reasons, self.real, counts, verdict, self.features.name)
+    def _feature_inputs(self, fake: Tensor, heldout_half: Tensor, fake_half: Tensor) -> MetricInputs:
+        return {
+            "fake": fake,
+            # As many training samples as fakes: the metrics that compare the two depend on both numbers.
+            "real": self.train[: len(fake)],
+            "train": self.train,
+            "heldout_half": heldout_half,
+            "fake_half": fake_half,
+        }
 
-    def _compare(self, fake: Tensor, heldout: Tensor, suspects: Tensor) -> tuple[Metrics, dict[str, str]]:
-        """Fidelity and variety of `fake`; whether `suspects` are nearer to the training data than `heldout` are."""
-        real = self.train[: len(fake)]  # as many of each: these metrics depend on both numbers
-        return _attempts(
-            {
-                ("precision", "recall"): lambda: fidelity.precision_recall(real, fake),
-                ("density", "coverage"): lambda: fidelity.density_coverage(real, fake),
-                "frechet_distance": lambda: fidelity.frechet_distance(real, fake),
-                "pairwise_ratio": lambda: fidelity.pairwise_ratio(real, fake),
-                "ct": lambda: memorization.c_t(self.train, heldout, suspects),
-                "authenticity": lambda: memorization.authenticity(self.train, suspects),
-            }
-        )
+    def _user_metrics_of(self, samples: Tensor) -> tuple[MetricValues, dict[str, str]]:
+        """Computes the user's metrics of samples `(n, *shape)` and as many training samples."""
+        values: MetricValues = {}
+        reasons: dict[str, str] = {}
+        if not self.user_metrics:
+            return values, reasons
+        real = self.dataset.train[self._train_indices[: len(samples)]]
+        for name, metric in self.user_metrics.items():
+            try:
+                values[name] = measure(metric, samples, real)
+            except Undefined as reason:
+                values[name] = None
+                reasons[name] = str(reason)
+        return values, reasons
 
-    def _own(self, samples: Tensor) -> tuple[Metrics, dict[str, str]]:
-        """The user's metrics of samples `(n, *shape)` beside as many training samples."""
-        if not self.own:
-            return {}, {}
-        real = self.dataset.train[self._originals[: len(samples)]]
-        return _attempts({name: functools.partial(measure, own, samples, real) for name, own in self.own.items()})
-
-    def _verdict(self, metrics: Metrics, counts: Tensor) -> dict[str, Any]:
-        """The words; thresholds stand at the top of this file."""
-        collapse, what = self._collapse(metrics, counts)
-        likeness, how = self._likeness(metrics)
+    def _verdict(self, metrics: MetricValues, counts: Tensor) -> dict[str, Any]:
+        """Returns the verdict's words and its sentence; the thresholds stand at the top of this file."""
+        collapse, sentence = self._collapse(metrics, counts)
+        sentences = [sentence]
+        class_accuracy = metrics.get("class_accuracy")
+        if class_accuracy is not None:
+            sentences.append(f"{class_accuracy:.0%} of the samples belong to the requested class.")
         variety = metrics.get("pairwise_ratio")
-        ct, authenticity, usual = metrics.get("ct"), metrics.get("authenticity"), self.real.get("authenticity")
-        copies = False
-        copying = "Whether it copies the training data can't be said"
-        if variety is not None and variety < ONE_POINT:
-            likeness, how = "poor", ""
-            copying = "The samples are all alike, so that neither their likeness to the data nor copying can be told"
-        elif ct is not None and authenticity is not None and usual is not None:
-            copies = ct < COPIED_CT and authenticity < COPIED_AUTHENTICITY * usual
-            copying = ("Copies" if copies else "Does not copy") + " the training data"
-            copying += f" (C_T {ct:.1f}; authenticity {authenticity:.2f}, real data {usual:.2f})"
-        right, obeys = metrics.get("class_accuracy"), ""
-        if right is not None:
-            obeys = f"{right:.0%} of the samples are read as the class that was asked for."
-        sentence = " ".join(filter(None, (what, obeys, how, copying))) + "."
-        return {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": sentence}
+        if variety is not None and variety < SAME_SAMPLE_RATIO:
+            # Equal samples may all lie near one real sample, or far from all: neither says anything about the data.
+            likeness = "poor"
+            copies = False
+            sentences.append(
+                "The samples are all alike, so whether they look like the data or copy them cannot be determined."
+            )
+        else:
+            likeness, sentence = self._likeness(metrics)
+            sentences.append(sentence)
+            copies, sentence = self._copies(metrics)
+            sentences.append(sentence)
+        return {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": " ".join(sentences)}
 
-    def _collapse(self, metrics: Metrics, counts: Tensor) -> tuple[str, str]:
+    def _collapse(self, metrics: MetricValues, counts: Tensor) -> tuple[str, str]:
+        """Returns covered, partial or collapsed, and the sentences for it."""
         if not metrics["finite"]:
-            return "collapsed", "Collapsed: the generator's output is not finite."
-        if not len(counts):
-            coverage, usual = metrics.get("coverage"), self.real.get("coverage")
-            if coverage is None or not usual:
-                return "collapsed", "Collapsed, as far as can be told: coverage isn't defined for these samples."
-            word = "covered" if coverage >= LESS_COVERAGE * usual else "partial"
-            word = "collapsed" if coverage < LITTLE_COVERAGE * usual else word
-            space = f"real data {usual:.2f}; compared by {self.features.name}"
-            return word, f"{word.capitalize()}: coverage {coverage:.2f} ({space})."
-        total, robust, kl = len(counts), int(metrics["modes_robust"] or 0), metrics["kl_data"]
-        uneven = kl is None or kl > UNEVEN
-        word = "partial" if robust < ALL_MODES * total or uneven else "covered"
-        word = "collapsed" if robust <= FEW_MODES * total else word
-        names = ""
-        if robust < total <= 25:  # the shorter of two lists: what is made, or what is missing
-            few = robust <= total / 2
-            enough = modes.robust(counts, self.shares)
-            which = [name for name, made in zip(self.dataset.classes, enough, strict=True) if made == few]
-            names = f" ({'only' if few else 'too few'} {', '.join(which)})" if which else ""
-        distance = "" if kl is None else f"; KL {kl:.3f} from the data's own shares"
-        return word, (
-            f"{word.capitalize()}: {metrics['modes'] or 0:,} of {total:,} modes seen in {metrics['samples']:,} samples,"
-            f" {robust:,} made at half their due or more{names}{distance}."
-        )
+            return "collapsed", "Collapsed: all samples are NaN or infinite."
+        if len(counts):
+            return self._collapse_by_modes(metrics, counts)
+        return self._collapse_by_coverage(metrics)
 
-    def _likeness(self, metrics: Metrics) -> tuple[str, str]:
-        name, words = ("high_quality", "within 3σ of a mode")
-        if name not in metrics:
-            name, words = "precision", "among the real ones (precision)"
-        value, usual = metrics.get(name), self.real.get(name)
-        if value is None or usual is None:
-            return "poor", "Whether the samples look like the data can't be said."
-        like = value >= UNLIKE * usual
-        return (
-            "good" if like else "poor",
-            f"{'Looks' if like else 'Does not look'} like the data: {value:.0%} of the samples lie {words}, "
-            f"of real data {usual:.0%}.",
+    def _collapse_by_coverage(self, metrics: MetricValues) -> tuple[str, str]:
+        coverage = metrics.get("coverage")
+        real_coverage = self.real.get("coverage")
+        if coverage is None or not real_coverage:
+            return "collapsed", "Collapsed, as far as can be determined: coverage is not defined for these samples."
+        if coverage < COLLAPSED_COVERAGE * real_coverage:
+            word = "collapsed"
+        elif coverage < COVERED_COVERAGE * real_coverage:
+            word = "partial"
+        else:
+            word = "covered"
+        reference = f"real data {real_coverage:.2f}; compared by {self.features.name}"
+        return word, f"{word.capitalize()}: coverage {coverage:.2f} ({reference})."
+
+    def _collapse_by_modes(self, metrics: MetricValues, counts: Tensor) -> tuple[str, str]:
+        total = len(counts)
+        robust = int(metrics["modes_robust"] or 0)
+        kl = metrics["kl_data"]
+        if robust <= COLLAPSED_MODES * total:
+            word = "collapsed"
+        elif robust < COVERED_MODES * total or kl is None or kl > UNEVEN_KL:
+            word = "partial"
+        else:
+            word = "covered"
+        noun = _mode_noun(self.dataset)
+        captured = metrics["modes"] or 0
+        verb = "occurs" if captured == 1 else "occur"
+        made = f"{word.capitalize()}: {_made(robust, total, noun)}{self._names(robust, counts)}."
+        evidence = (
+            f"{captured:,} of {total:,} {noun} {verb} in {metrics['samples']:,} samples,"
+            f" {robust:,} with at least half of the expected count"
         )
+        if kl is not None:
+            evidence += f"; KL divergence from the data's shares {kl:.3f}"
+        return word, f"{made} {evidence}."
+
+    def _names(self, robust: int, counts: Tensor) -> str:
+        """Returns the names of the modes that are made or of those that are missing, whichever are fewer."""
+        total = len(counts)
+        if robust in (0, total) or total > MAX_NAMED_MODES:
+            return ""
+        names_made = robust <= total / 2
+        is_named = modes.robust(counts, self.shares) == names_made
+        names = [self.dataset.classes[i] for i in is_named.nonzero().flatten().tolist()]
+        if names_made:
+            return f": {', '.join(names)}"
+        return f"; missing or rare: {', '.join(names)}"
+
+    def _likeness(self, metrics: MetricValues) -> tuple[str, str]:
+        """Returns good or poor, and the sentence for it."""
+        name = "precision"
+        words = "among real ones (precision)"
+        if "high_quality" in metrics:
+            name = "high_quality"
+            words = "within 3σ of a mode"
+        value = metrics.get(name)
+        real_value = self.real.get(name)
+        if value is None or real_value is None:
+            return "poor", "Whether the samples look like the data cannot be determined."
+        evidence = f"{value:.0%} of them lie {words}, {real_value:.0%} of real data do"
+        if value >= GOOD_LIKENESS * real_value:
+            return "good", f"The samples look like the data: {evidence}."
+        return "poor", f"The samples do not look like the data: {evidence}."
+
+    def _copies(self, metrics: MetricValues) -> tuple[bool, str]:
+        """Returns whether the samples copy the training data, and the sentence for it."""
+        ct = metrics.get("ct")
+        authenticity = metrics.get("authenticity")
+        real_authenticity = self.real.get("authenticity")
+        if ct is None or authenticity is None or real_authenticity is None:
+            return False, "Whether they copy the training data cannot be determined."
+        copies = ct < COPIES_CT and authenticity < COPIES_AUTHENTICITY * real_authenticity
+        words = "copy" if copies else "do not copy"
+        evidence = f"C_T {ct:.1f}; authenticity {authenticity:.2f}, real data {real_authenticity:.2f}"
+        return copies, f"They {words} the training data ({evidence})."
 
 
 def _std(dataset: Dataset) -> float:
@@ -273,16 +363,24 @@ def _std(dataset: Dataset) -> float:
     return dataset.std
 
 
-def _attempts(ways: dict[Any, Callable[[], Any]]) -> tuple[Metrics, dict[str, str]]:
-    """Each metric's value, or None and the reason; a key may name several that come together."""
-    metrics: Metrics = {}
-    reasons: dict[str, str] = {}
-    for names, way in ways.items():
-        group = names if isinstance(names, tuple) else (names,)
-        try:
-            values = way()
-            metrics |= dict(zip(group, values if isinstance(names, tuple) else (values,), strict=True))
-        except Undefined as reason:
-            metrics |= dict.fromkeys(group)
-            reasons |= dict.fromkeys(group, str(reason))
-    return metrics, reasons
+def _mode_noun(dataset: Dataset) -> str:
+    """Returns what a dataset's modes are called, in the plural."""
+    if dataset.centres is not None:
+        return "modes"
+    if dataset.classes == list("0123456789"):
+        return "digits"
+    return "classes"
+
+
+def _made(robust: int, total: int, noun: str) -> str:
+    """Returns 'it makes one of the ten digits'."""
+    if robust == total:
+        return f"it makes all {_number(total, total)} {noun}"
+    return f"it makes {_number(robust, total)} of the {_number(total, total)} {noun}"
+
+
+def _number(number: int, total: int) -> str:
+    """Returns a number as a word if it counts modes of at most ten, else in figures."""
+    if number == 0 or total < len(NUMBER_WORDS):
+        return NUMBER_WORDS[number]
+    return f"{number:,}"

@@ -45,7 +45,7 @@ class LabelPredictor:
 
         Returns:
             Labels `(N,)`, int64, and confidences `(N,)` in [0, 1]. The confidence is the probability that the label
-            classifier gives to the class, see `LabelClassifier.readings`, or 1 for a point near a mode. The label is
+            classifier gives to the class, see `LabelClassifier.labels_and_confidences`, or 1 for a point near a mode. The label is
             −1 and the confidence 0 for samples that are not finite, for points far from all modes, and for all samples
             of data without classes.
         """
@@ -55,7 +55,7 @@ class LabelPredictor:
         if not self.can_predict or not finite.any():
             return labels, confidences
         if self.classifier is not None:
-            labels[finite], confidences[finite] = self.classifier.readings(samples[finite])
+            labels[finite], confidences[finite] = self.classifier.labels_and_confidences(samples[finite])
             return labels, confidences
         assert self.dataset.centres is not None
         assert self.dataset.std is not None

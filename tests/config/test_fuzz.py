@@ -786,7 +786,7 @@ def test_a_damaged_evaluator_is_trained_anew_and_a_bomb_in_its_place_is_not_exec
     for content in (whole[:middle], b"", flip(whole, [8 * middle]), *BOMBS[:3])[: CASES["cache"]]:
         file.write_bytes(content)
         again = label_classifier(dataset, tmp_path).network.state_dict()
-        assert "is trained anew" in capsys.readouterr().err
+        assert "is trained again" in capsys.readouterr().err
         assert all(torch.equal(again[name], trained[name]) for name in trained)
         assert not list(tmp_path.glob("canary*"))
 

@@ -113,7 +113,7 @@ def test_one_process_at_a_time_trains_a_run(tmp_path):
 
 def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
     expected = classifier.label_classifier(images.digits(), classifier_cache())
-    (whole,) = Path(classifier_cache()).glob(f"evaluator_{classifier.key_of(images.digits())}.pt")
+    (whole,) = Path(classifier_cache()).glob(f"evaluator_{classifier.cache_key(images.digits())}.pt")
     path = tmp_path / whole.name
     other = f"""
 import pathlib, shutil, time
@@ -128,7 +128,7 @@ with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     assert process.stdout.readline().strip() == "False"
     monkeypatch.setattr(torch.optim.Adam, "step", lambda *_: pytest.fail("trained a second time"))
     assert classifier.label_classifier(images.digits(), tmp_path).accuracy == expected.accuracy
-    assert "Waiting for another process, which is training the evaluator" in capsys.readouterr().err
+    assert "Waiting for another process, which is training the label classifier" in capsys.readouterr().err
     process.wait(timeout=30)
 
 
@@ -137,7 +137,7 @@ def test_a_read_only_cache_is_no_hindrance(tmp_path, small_disk, monkeypatch, ca
     monkeypatch.setattr(classifier, "EPOCHS", (1, 1))
     folder = small_disk(100, "ro")
     assert classifier.label_classifier(images.digits(), folder / "cache").accuracy > 0
-    assert "can't be kept" in capsys.readouterr().err
+    assert "cannot be stored" in capsys.readouterr().err
 
 
 def test_damage_is_found_by_the_checksums(tmp_path):

@@ -1,4 +1,4 @@
-"""The evaluator network: right on real data, trained once, told by nothing and telling nothing to others."""
+"""The label classifier: correct on real data, trained once, without any effect on other random numbers."""
 
 import random
 import time
@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from conftest import refused
 
-from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part, StackedPart
 from gan_lab.evaluation import classifier
@@ -25,7 +25,7 @@ def digits(cache) -> LabelClassifier:
 
 
 def _few(n: int = 100, classes: int = 4, size: int = 8) -> Dataset:
-    """A dataset that is learnt in a second: an image's class is the quarter that is bright."""
+    """Returns a dataset that is learned in a second: an image's class is the quarter that is bright."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(n) % 4
     values = torch.rand(n, 1, size, size, generator=generator) * 0.2
@@ -39,16 +39,16 @@ def _no_training(*_):
     raise AssertionError("trained again")
 
 
-def test_digits_are_read(digits):
-    held = images.digits().heldout
+def test_digits_are_labelled_correctly(digits):
+    heldout = images.digits().heldout
     assert digits.accuracy >= 0.97
-    right = (digits.labels(held.values) == held.labels).float().mean().item()
-    assert right == pytest.approx(digits.accuracy)
+    accuracy = (digits.labels(heldout.values) == heldout.labels).float().mean().item()
+    assert accuracy == pytest.approx(digits.accuracy)
     assert digits.classes == 10
 
 
 @pytest.mark.slow
-def test_mnist_is_read(mnist_dir, cache):
+def test_mnist_is_labelled_correctly(mnist_dir, cache):
     dataset = images.mnist(mnist_dir)
     classifier = label_classifier(dataset, cache)
     assert classifier.accuracy >= 0.97
@@ -60,14 +60,14 @@ def test_mnist_is_read(mnist_dir, cache):
     assert stacked.accuracy == pytest.approx(classifier.accuracy**3, abs=0.01)
 
 
-def test_features_tell_classes_apart(digits):
+def test_features_separate_classes(digits):
     dataset = images.digits()
     features = digits.features(dataset.heldout.values)
     assert features.shape == (360, classifier.FEATURES)
     assert features.dtype == torch.float32
     assert features.min() >= 0
-    known = digits.features(dataset.train.values)
-    nearest = dataset.train.labels[torch.cdist(features, known).argmin(1)]
+    train_features = digits.features(dataset.train.values)
+    nearest = dataset.train.labels[torch.cdist(features, train_features).argmin(1)]
     assert (nearest == dataset.heldout.labels).float().mean() >= 0.97
 
 
@@ -78,8 +78,8 @@ def test_features_do_not_depend_on_the_batch(digits):
     assert digits.labels(values[:0]).shape == (0,)
 
 
-def test_stacked_images_are_read_channel_by_channel(digits, cache, monkeypatch):
-    monkeypatch.setattr(classifier, "_trained", _no_training)  # the base's network does it
+def test_stacked_images_are_labelled_channel_by_channel(digits, cache, monkeypatch):
+    monkeypatch.setattr(classifier, "train_network", _no_training)  # the base's network does it
     dataset = images.stacked_digits()
     stacked = label_classifier(dataset, cache)
     samples, indices = dataset.heldout[torch.arange(500)], torch.arange(500)
@@ -110,7 +110,7 @@ def test_trained_once(tmp_path, monkeypatch):
     (file,) = (tmp_path / "deep" / "cache").glob("*.pt")
     assert file.name.startswith("evaluator_")
     assert torch.load(file, weights_only=True).keys() == {"state_dict", "accuracy"}
-    monkeypatch.setattr(classifier, "_trained", _no_training)
+    monkeypatch.setattr(classifier, "train_network", _no_training)
     second = label_classifier(_few(), tmp_path / "deep" / "cache")
     values = torch.rand(5, 1, 8, 8)
     assert torch.equal(first.features(values), second.features(values))
@@ -119,7 +119,7 @@ def test_trained_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("change", ["pixel", "label", "heldout", "classes", "version"])
 def test_other_data_or_settings_get_another_file(monkeypatch, change):
-    before, dataset = classifier.key_of(_few()), _few()
+    before, dataset = classifier.cache_key(_few()), _few()
     if change == "pixel":
         dataset.train.values[7, 0, 3, 3] += 0.01
     elif change == "label":
@@ -130,8 +130,8 @@ def test_other_data_or_settings_get_another_file(monkeypatch, change):
         dataset.classes.append("e")
     else:
         monkeypatch.setattr(classifier, "VERSION", 999)
-    assert classifier.key_of(dataset) != before
-    assert classifier.key_of(_few()) == before or change == "version"
+    assert classifier.cache_key(dataset) != before
+    assert classifier.cache_key(_few()) == before or change == "version"
 
 
 def test_same_bits_twice_whatever_the_global_stream(tmp_path):
@@ -146,16 +146,16 @@ def test_other_random_numbers_stay_as_they_were(tmp_path):
     def states():
         return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
 
-    torch.manual_seed(7)  # not what an evaluator, or another test, may have left
+    torch.manual_seed(7)  # not what a label classifier, or another test, may have left
     before = states()
     label_classifier(_few(), tmp_path)  # trained
     assert states() == before
-    label_classifier(_few(), tmp_path)  # read
+    label_classifier(_few(), tmp_path)  # loaded
     assert states() == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "other network", "other content", "a number"])
-def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
+def test_a_damaged_file_is_replaced(tmp_path, capsys, monkeypatch, damage):
     whole = label_classifier(_few(), tmp_path)
     (file,) = tmp_path.glob("*.pt")
     if damage == "cut":
@@ -172,13 +172,14 @@ def test_a_damaged_file_is_made_anew(tmp_path, capsys, damage):
     assert note.count("\n") == 1
     values = torch.rand(5, 1, 8, 8)
     assert torch.equal(whole.features(values), again.features(values))
-    assert classifier._read(file, Classifier((1, 8, 8), 4)) == whole.accuracy, "and the file is whole again"
+    monkeypatch.setattr(classifier, "train_network", _no_training)
+    assert label_classifier(_few(), tmp_path).accuracy == whole.accuracy, "and the file is whole again"
 
 
-def test_a_cache_that_cannot_be_written_is_no_obstacle(tmp_path, capsys):
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert label_classifier(_few(), tmp_path / "file").accuracy == 1
-    assert "can't be kept" in capsys.readouterr().err
+    assert "cannot be stored" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("side", [8, 9, 16, 28, 32, 64])
@@ -189,7 +190,7 @@ def test_images_of_any_size_and_colour(side):
     assert network(images).shape == (2, 7)
 
 
-def test_larger_images_are_learnt(tmp_path):
+def test_larger_images_are_learned(tmp_path):
     assert label_classifier(_few(size=32), tmp_path).accuracy == 1
 
 
@@ -204,20 +205,20 @@ def test_gradients_reach_the_image_but_not_the_network(digits):
 def test_shifted_images_keep_their_pixels():
     values = torch.zeros(50, 2, 8, 8)
     values[:, :, 3, 4] = torch.rand(50, 2) + 0.1
-    shifted = classifier._shifted(values, torch.Generator().manual_seed(0))
+    shifted = classifier.shift_randomly(values, torch.Generator().manual_seed(0))
     assert torch.equal(shifted.sum((2, 3)), values.sum((2, 3)))
     places = {divmod(image[0].argmax().item(), 8) for image in shifted}
     assert places == {(row, column) for row in (2, 3, 4) for column in (3, 4, 5)}
 
 
 @pytest.mark.parametrize("kind", ["no labels", "vectors", "held-out without labels"])
-def test_without_labelled_images_there_is_no_evaluator(tmp_path, kind):
+def test_data_without_labelled_images_are_refused(tmp_path, kind):
     values, labels = torch.rand(20, 1, 8, 8), torch.arange(20) % 2
     dataset = {
         "no labels": Dataset(Part(values), Part(values)),
         "held-out without labels": Dataset(Part(values, labels), Part(values)),
         "vectors": synthetic.ring(samples=10),
     }[kind]
-    with pytest.raises(LabError, match="images with labels"):
+    with refused("unsupported", "dataset"):
         label_classifier(dataset, tmp_path)
     assert not list(tmp_path.glob("*.pt"))

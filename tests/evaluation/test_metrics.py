@@ -174,7 +174,7 @@ def test_blocks_and_nearest_have_the_same_distances_to_the_last_bit(monkeypatch)
 MEMORY = """
 import re, torch
 from pathlib import Path
-from gan_lab.metrics import neighbours
+from gan_lab.evaluation.metrics import neighbours
 torch.set_num_threads(1)
 points = torch.randn(10_000, 64)
 neighbours.nearest(points[:10], points[:100], 5)
@@ -496,7 +496,7 @@ def test_a_finite_number_or_a_plain_reason(metric, case):
         ("density_coverage", "constant real", "no neighbourhood"),
         ("precision_recall", "three fakes", "3 fakes, but at least 4"),
         ("pairwise_ratio", "constant real", "the same"),
-        ("ndb", "constant real", "too much alike"),
+        ("ndb", "constant real", "too similar"),
         ("ndb", "three real", "3 training samples for 10 cells"),
         ("authenticity", "one real", "at least 2"),
         ("frechet_distance", "NaN", "NaN or infinite"),

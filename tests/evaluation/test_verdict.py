@@ -27,7 +27,7 @@ def _points(evaluator: VerdictEvaluator, number: int, modes, purpose: str = "tes
     return centres + evaluator.dataset.std * torch.randn(number, 2, generator=generator)
 
 
-def _word(evaluator: VerdictEvaluator, samples: torch.Tensor) -> tuple[str, bool, str]:
+def _words(evaluator: VerdictEvaluator, samples: torch.Tensor) -> tuple[str, bool, str]:
     verdict = evaluator.evaluate(samples).verdict
     return verdict["collapse"], verdict["copies"], verdict["likeness"]
 
@@ -36,53 +36,59 @@ def test_in_the_plane(grid):
     train = grid.dataset.train.values
     fresh = _points(grid, 2_500, range(25))
     junk = torch.rand(1_250, 2, generator=make_generator(0, "test/junk")) * 10 - 5
-    assert _word(grid, fresh) == ("covered", False, "good")
-    assert _word(grid, grid.dataset.heldout.values[-2_500:]) == ("covered", False, "good")
-    assert _word(grid, _points(grid, 2_500, [7])) == ("collapsed", False, "good")
-    assert _word(grid, _points(grid, 2_500, range(12))) == ("collapsed", False, "good")
-    assert _word(grid, _points(grid, 2_500, range(24))) == ("partial", False, "good")
+    assert _words(grid, fresh) == ("covered", False, "good")
+    assert _words(grid, grid.dataset.heldout.values[-2_500:]) == ("covered", False, "good")
+    assert _words(grid, _points(grid, 2_500, [7])) == ("collapsed", False, "good")
+    assert _words(grid, _points(grid, 2_500, range(12))) == ("collapsed", False, "good")
+    assert _words(grid, _points(grid, 2_500, range(24))) == ("partial", False, "good")
     uneven = torch.cat([_points(grid, 1_900, [0]), _points(grid, 600, range(25), "test/rest")])
-    assert _word(grid, uneven)[0] == "collapsed", "one mode with 76 % of the samples, although all 25 are seen"
-    assert _word(grid, torch.cat([fresh[:1_250], junk])) == ("covered", False, "poor")
-    assert _word(grid, train[:2_500]) == ("covered", True, "good"), "a copier"
-    assert _word(grid, train[:2_500] + 1e-4) == ("covered", True, "good"), "a copier with a little noise"
+    assert _words(grid, uneven)[0] == "collapsed", "one mode with 76 % of the samples, although all 25 are seen"
+    assert _words(grid, torch.cat([fresh[:1_250], junk])) == ("covered", False, "poor")
+    assert _words(grid, train[:2_500]) == ("covered", True, "good"), "a copier"
+    assert _words(grid, train[:2_500] + 1e-4) == ("covered", True, "good"), "a copier with a little noise"
 
 
 def test_junk_makes_no_mode(grid):
-    result = grid.evaluator(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=make_generator(0, "test/far")))
+    result = grid.evaluate(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=make_generator(0, "test/far")))
     assert result.metrics["modes_robust"] == 0
-    assert "0 made at half their due or more;" in result.verdict["sentence"].replace(".", ";"), "and none is named"
-    assert "only" not in result.verdict["sentence"]
+    sentence = result.verdict["sentence"]
+    assert sentence.startswith("Collapsed: it makes none of the 25 modes. "), "and none is named"
+    assert "0 of 25 modes occur in 100 samples, 0 with at least half of the expected count. " in sentence
 
 
-def test_the_sentence_names_what_is_made_and_what_is_missing(grid):
-    one = grid.evaluator(_points(grid, 2_500, [24])).verdict["sentence"]
-    assert "1 of 25 modes seen in 2,500 samples" in one
-    assert "(only (4, 4))" in one
-    most = grid.evaluator(_points(grid, 2_500, range(1, 25))).verdict["sentence"]
-    assert "(too few (-4, -4))" in most
+def test_the_sentence_names_the_modes_that_are_made_or_those_that_are_missing(grid):
+    one = grid.evaluate(_points(grid, 2_500, [24]))
+    assert one.verdict["sentence"].startswith(
+        "Collapsed: it makes 1 of the 25 modes: (4, 4)."
+        " 1 of 25 modes occurs in 2,500 samples, 1 with at least half of the expected count;"
+        f" KL divergence from the data's shares {one.metrics['kl_data']:.3f}. The samples look like the data: "
+    )
+    most = grid.evaluate(_points(grid, 2_500, range(1, 25))).verdict["sentence"]
+    assert most.startswith("Partial: it makes 24 of the 25 modes; missing or rare: (-4, -4). ")
+    every = grid.evaluate(_points(grid, 2_500, range(25))).verdict["sentence"]
+    assert every.startswith("Covered: it makes all 25 modes. 25 of 25 modes occur in 2,500 samples, ")
 
 
 def test_on_real_images(digits):
     dataset = digits.dataset
     fresh = dataset.heldout.values
-    assert _word(digits, fresh)[0] == "covered"
-    assert not _word(digits, fresh)[1]
-    assert _word(digits, fresh)[2] == "good"
+    assert _words(digits, fresh)[0] == "covered"
+    assert not _words(digits, fresh)[1]
+    assert _words(digits, fresh)[2] == "good"
     fives = dataset.heldout.values[dataset.heldout.labels == 5]
-    result = digits.evaluator(fives.repeat(20, 1, 1, 1))
+    result = digits.evaluate(fives.repeat(20, 1, 1, 1))
     assert result.verdict["collapse"] == "collapsed"
     assert result.counts.argmax() == 5
     assert result.metrics["modes_robust"] == 1
-    assert "(only 5)" in result.verdict["sentence"]
-    assert _word(digits, dataset.train.values[:360])[1], "copies of training images"
+    assert result.verdict["sentence"].startswith("Collapsed: it makes one of the ten digits: 5. ")
+    assert _words(digits, dataset.train.values[:360])[1], "copies of training images"
     noise = torch.rand(500, 1, 8, 8, generator=make_generator(0, "test/noise"))
-    assert _word(digits, noise)[2] == "poor"
+    assert _words(digits, noise)[2] == "poor"
     mean = dataset.train.values.mean(0, keepdim=True).repeat(500, 1, 1, 1)
-    assert _word(digits, mean)[0] == "collapsed", "S2: a blurred average"
+    assert _words(digits, mean)[0] == "collapsed", "S2: a blurred average"
 
 
-def test_fresh_data_stand_beside(digits, grid):
+def test_fresh_real_data_are_measured_as_a_reference(digits, grid):
     for evaluator in (digits, grid):
         assert evaluator.real["coverage"] > 0.75
         assert abs(evaluator.real["ct"]) < 4
@@ -115,7 +121,7 @@ def test_degenerate_generators_get_numbers_or_reasons(request, which, case):
     )
 
 
-def test_data_without_labels_are_judged_by_coverage_and_bins():
+def test_data_without_labels_are_evaluated_by_coverage_and_bins():
     dataset = synthetic.pattern1010(3_000)
     evaluator = evaluator_for(dataset, classifier_cache())
     fresh = evaluator.evaluate(dataset.heldout.values[5_000:7_500])
@@ -134,8 +140,8 @@ def test_sample_sizes_are_the_protocols():
 
 
 def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_some_short(monkeypatch):
-    monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 2_000)
-    monkeypatch.setattr("gan_lab.evaluation.verdict.COMPARED", 200)  # here the modes alone count
+    monkeypatch.setattr("gan_lab.evaluation.verdict.MAX_TRAIN_IMAGES", 2_000)
+    monkeypatch.setattr("gan_lab.evaluation.verdict.MAX_COMPARED", 200)  # here the modes alone count
     dataset = images.stacked_digits(samples=None)
     evaluator = evaluator_for(dataset, classifier_cache())
     fresh = dataset.train[torch.randint(len(dataset.train), (26_000,), generator=make_generator(0, "test/stacked"))]
@@ -150,7 +156,7 @@ def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_som
 
 
 def test_the_shares_of_virtual_stacked_data_are_products(monkeypatch):
-    monkeypatch.setattr("gan_lab.evaluation.verdict.REFERENCE", 500)
+    monkeypatch.setattr("gan_lab.evaluation.verdict.MAX_TRAIN_IMAGES", 500)
     stacked = images.stacked_digits(samples=None)
     base = torch.bincount(images.digits().train.labels).double() / 1437
     shares = evaluator_for(stacked, classifier_cache()).shares
@@ -160,6 +166,6 @@ def test_the_shares_of_virtual_stacked_data_are_products(monkeypatch):
 
 def test_nearest_originals_are_training_images(digits):
     train = digits.dataset.train.values
-    found = digits.nearest_originals(train[100:104])
-    assert torch.equal(found, train[100:104])
+    originals = digits.nearest_originals(train[100:104])
+    assert torch.equal(originals, train[100:104])
     assert isinstance(digits.dataset, Dataset)

@@ -269,7 +269,7 @@ def test_the_table_repeats_the_experiment(ring, digits):
     assert torch.equal(module.sample(z(rows)), x(rows))
     rows = table(digits, op="interpolate", a="five", b="three")
     module, dataset = load(digits)
-    labels, confidences = label_classifier(dataset, classifier_cache()).readings(module.sample(z(rows)))
+    labels, confidences = label_classifier(dataset, classifier_cache()).labels_and_confidences(module.sample(z(rows)))
     assert labels.tolist() == rows["prediction"].tolist()
     assert confidences.tolist() == pytest.approx(rows["confidence"].tolist(), abs=1e-5)
 

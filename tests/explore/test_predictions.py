@@ -54,9 +54,9 @@ def test_images_that_are_not_finite_have_no_label():
 def test_predictions_for_stacked_images_multiply_the_channels():
     dataset = images.stacked_digits(samples=50)
     colours = dataset.heldout[torch.arange(3)]
-    labels, confidences = label_classifier(dataset, classifier_cache()).readings(colours)
+    labels, confidences = label_classifier(dataset, classifier_cache()).labels_and_confidences(colours)
     single = label_classifier(dataset.base, classifier_cache())
     for colour, label, confidence in zip(colours, labels.tolist(), confidences.tolist(), strict=True):
-        digits, channel_confidences = single.readings(colour.unsqueeze(1))
+        digits, channel_confidences = single.labels_and_confidences(colour.unsqueeze(1))
         assert label == digits[0] * 100 + digits[1] * 10 + digits[2]
         assert confidence == pytest.approx(channel_confidences.prod().item(), rel=1e-5)

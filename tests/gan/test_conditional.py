@@ -262,15 +262,15 @@ def test_the_judge_reads_what_was_asked_for():
     conditional = evaluator_for(ring, classifier_cache())
     points = ring.centres[[0, 1, 2, 3, 4]] + torch.tensor([[0.0, 0], [0, 0], [0, 0], [0.1, 0], [torch.nan, 0]])
     asked = torch.tensor([0, 1, 7, 3, 4])  # right, right, wrong, 10σ off, not finite
-    metrics, _, counts = conditional.count_modes(points, asked)
+    metrics, _, counts = conditional.mode_metrics(points, asked)
     assert metrics["class_accuracy"] == pytest.approx(2 / 5)
     assert counts.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert "class_accuracy" not in conditional.count_modes(points)[0]
-    assert conditional.count_modes(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
+    assert "class_accuracy" not in conditional.mode_metrics(points)[0]
+    assert conditional.mode_metrics(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
     result = conditional.evaluate(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
     share = (ring.heldout.labels[:400] == ring.heldout.labels[:400].roll(100)).float().mean().item()
     assert result.metrics["class_accuracy"] == pytest.approx(share, abs=0.02)
-    assert f"{result.metrics['class_accuracy']:.0%} of the samples are read as the class" in result.verdict["sentence"]
+    assert f"{result.metrics['class_accuracy']:.0%} of the samples belong to the requested class" in result.verdict["sentence"]
 
 
 @pytest.fixture(scope="module")
@@ -296,7 +296,7 @@ def test_a_run_reports_it(digits):
     expected = _asked_and_read(digits, "verdict/end", 150)
     assert 0 < expected < 1
     assert summary["metrics"]["class_accuracy"] == pytest.approx(expected)
-    assert "class that was asked for" in summary["verdict"]["sentence"]
+    assert "requested class" in summary["verdict"]["sentence"]
     column = pd.read_csv(digits.metrics).set_index("step")["metric/class_accuracy"].dropna()
     assert list(column.index) == [2, 4]
     assert column[4] == pytest.approx(expected, rel=1e-5)
@@ -315,7 +315,7 @@ def test_others_do_not(tmp_path):
     made, run = training(tmp_path / "run", *own, "steps=2", "callbacks.verdict.samples=50", "~callbacks.pictures")
     summary, _ = fit(made, run)
     assert "class_accuracy" not in summary["metrics"]
-    assert "asked for" not in summary["verdict"]["sentence"]
+    assert "requested" not in summary["verdict"]["sentence"]
 
 
 def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
@@ -330,7 +330,7 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
         i: EvaluationResult({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
         for i, share in enumerate((0.5, 1.0))
     }
-    assert "On average 75% of the samples are read as the class" in aggregate.combine(two, 2, 0).verdict["sentence"]
+    assert "On average 75% of the samples belong to the requested class" in aggregate.combine(two, 2, 0).verdict["sentence"]
 
 
 def test_the_balance_is_of_samples_with_their_own_classes(digits):
@@ -359,7 +359,7 @@ def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
     looking._judge(module, 0)
     sentence = looking.members[0][0].verdict["sentence"]
-    assert "the same but for the class: it could make one sample of each." in sentence
+    assert "differ only in the class, so it can make only one sample of each class." in sentence
 
 
 # Pictures

@@ -137,7 +137,7 @@ def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
     for latent, explained in (("constant", True), ("normal", False)):
         made, run = training(tmp_path / latent, *TINY, *small, f"latent={latent}")
         fit(made, run)
-        assert ("could make nothing else" in run.read_summary()["verdict"]["sentence"]) == explained
+        assert ("so it can make only one sample" in run.read_summary()["verdict"]["sentence"]) == explained
 
 
 def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
@@ -175,7 +175,7 @@ def test_a_collapse_during_training_is_dated(tmp_path):
     made.trainer.callbacks.insert(0, Collapse())
     summary, _ = fit(made, run)
     assert summary["verdict"]["collapse"] == "collapsed"
-    assert "It made 10 of them at step 3 and lost some after that." in summary["verdict"]["sentence"]
+    assert "At step 3 it made 10 of them, and lost some later." in summary["verdict"]["sentence"]
 
 
 def _lines(axes) -> dict[str, list[float]]:

@@ -380,9 +380,10 @@ def test_the_verdict_of_all_is_the_worst_and_says_how_many():
         "likeness": "poor",
     }
     assert whole.verdict["sentence"] == (
-        "Covered in 2 of 5 members, partial in 1 (seed 14), collapsed in 1 (seed 11), blown up in 1 (seed 13). "
-        "Modes made at half their due or more: 6 of 8 on average, 2 to 8. "
-        "Looks like the data in 3 of 4, copies the training data in 1."
+        "Covered in 2 of 5 members, partial in 1 (seed 14), collapsed in 1 (seed 11), "
+        "failed with NaN or infinity in 1 (seed 13). "
+        "Modes with at least half of their expected count: 6 of 8 on average, 2 to 8. "
+        "The samples look like the data in 3 of 4 members and copy the training data in 1."
     )
     assert whole.metrics == {"modes_robust": 6, "kl_data": pytest.approx(0.3)}
     assert whole.counts.tolist() == [24] * 8

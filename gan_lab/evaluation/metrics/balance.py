@@ -1,19 +1,30 @@
-"""Whether D and G stay at a similar level (S5)."""
+"""Whether D and G are at a similar level (S5)."""
 
 from torch import Tensor
 
-D_WINS, G_WINS = 0.5, -0.1
+D_WINS = 0.5  # the gap of D's mean outputs above which D is ahead
+G_WINS = -0.1  # and below which G is
 
 
-def balance(real_answer: float, fake_answer: float) -> str:
-    """Who is ahead, from D's mean answers (probabilities of 'real') on real samples and on fakes.
+def balance(real_output: float, fake_output: float) -> str:
+    """Says who is ahead, from D's mean outputs (probabilities of 'real') on real samples and on fakes.
 
-    The gap between the two is 0 when D can't tell them apart, as it should be at the end, and 1 when D knows every one.
-    At a gap above 0.5 'D is winning' (answers that sharp would be right 3 times out of 4); below −0.1, where D
-    takes fakes for real more readily than real samples, 'G is winning'; else 'balanced'.
+    Their gap is 0 when D cannot tell them apart, as it should be at the end, and 1 when D recognises every sample.
+
+    Args:
+        real_output: the mean over real samples, in [0, 1].
+        fake_output: the mean over fakes, in [0, 1].
+
+    Returns:
+        'D is winning' at a gap above 0.5 (outputs that sharp would be right 3 times out of 4); 'G is winning' below
+        −0.1, where D takes fakes for real more readily than real samples; else 'balanced'.
     """
-    gap = real_answer - fake_answer
-    return "D is winning" if gap > D_WINS else "G is winning" if gap < G_WINS else "balanced"
+    gap = real_output - fake_output
+    if gap > D_WINS:
+        return "D is winning"
+    if gap < G_WINS:
+        return "G is winning"
+    return "balanced"
 
 
 def mean_output(probabilities: Tensor) -> float:
@@ -21,11 +32,15 @@ def mean_output(probabilities: Tensor) -> float:
     return probabilities.mean().item()
 
 
-def accuracy(real_answers: Tensor, fake_answers: Tensor) -> tuple[float, float]:
-    """The shares of real samples and of fakes that D tells rightly: answers `(n,)` in [0, 1], above and below 0.5.
+def accuracy(d_on_real: Tensor, d_on_fake: Tensor) -> tuple[float, float]:
+    """Returns the shares of real samples and of fakes that D classifies correctly, each in [0, 1].
 
-    An answer of exactly 0.5 counts half: a D that always says so is right half of the time on both.
+    An output of exactly 0.5 counts as half correct: a D that always gives 0.5 has 0.5 on both.
+
+    Args:
+        d_on_real: D's probabilities of 'real' for real samples, `(n,)` in [0, 1]; correct above 0.5.
+        d_on_fake: the same for fakes, `(m,)`; correct below 0.5.
     """
-    on_real = ((real_answers > 0.5).double() + (real_answers == 0.5) / 2).mean().item()
-    on_fake = ((fake_answers < 0.5).double() + (fake_answers == 0.5) / 2).mean().item()
+    on_real = ((d_on_real > 0.5).double() + (d_on_real == 0.5) / 2).mean().item()
+    on_fake = ((d_on_fake < 0.5).double() + (d_on_fake == 0.5) / 2).mean().item()
     return on_real, on_fake

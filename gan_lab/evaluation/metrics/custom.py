@@ -1,4 +1,4 @@
-"""Metrics of a user's own, which a configuration names: functions that may fail, and lose nothing when they do."""
+"""Metrics of a user's own, which a configuration names: functions that may fail without any other loss."""
 
 import math
 from collections.abc import Callable
@@ -9,33 +9,37 @@ from torch import Tensor
 
 from gan_lab.evaluation.metrics.registry import Undefined
 
-Metric = Callable[[Tensor, Tensor], Any]
-"""Samples `(n, *shape)` and real ones `(m, *shape)`, on the CPU and free to be changed, to a number; or Undefined."""
+UserMetric = Callable[[Tensor, Tensor], Any]
+"""Takes samples `(n, *shape)` and real ones `(m, *shape)`, copies on the CPU; returns a number or raises Undefined."""
 
 
 class Failed(Undefined):
-    """The function raised something else than Undefined, or gave no number."""
+    """The function raised another error than Undefined, or did not return a number."""
 
 
-def measure(metric: Metric, samples: Tensor, real: Tensor) -> float:
-    """The metric of samples `(n, *shape)` beside real ones `(m, *shape)`, as a finite number.
+def measure(metric: UserMetric, samples: Tensor, real: Tensor) -> float:
+    """Computes a user's metric.
 
-    What it draws from torch is the same each time, and takes nothing from the training's own stream.
+    The function's random numbers from torch are the same in every call, and torch's own stream is left as it was.
+
+    Args:
+        metric: the function.
+        samples: `(n, *shape)`.
+        real: real samples, `(m, *shape)`.
+
+    Returns:
+        A finite number.
 
     Raises:
-        Undefined: if it says so, there are no samples, or the number is NaN or infinite.
-        Failed: if it can't do its part.
+        Undefined: if the function raises it, there are no samples, or the number is NaN or infinite.
+        Failed: if the function does not work.
     """
     if not len(samples):
-        raise Undefined("there is no sample without NaN or infinite numbers")
+        raise Undefined("there is no finite sample")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
-            value = metric(samples.clone(), real.clone())
-            number = value.item() if hasattr(value, "item") else value
-            if not isinstance(number, int | float):
-                raise Failed(f"it gives {type(value).__name__}, no number")
-            number = float(number)
+            number = _number(metric(samples.clone(), real.clone()))
         except Undefined:
             raise
         except Exception as error:
@@ -43,3 +47,11 @@ def measure(metric: Metric, samples: Tensor, real: Tensor) -> float:
     if not math.isfinite(number):
         raise Undefined(f"it gives {number}")
     return number
+
+
+def _number(value: Any) -> float:
+    """Returns a number, or a tensor or array with one element, as a float."""
+    number = value.item() if hasattr(value, "item") else value
+    if not isinstance(number, int | float):
+        raise Failed(f"it returns {type(value).__name__}, not a number")
+    return float(number)

@@ -1,4 +1,4 @@
-"""How many of the data's modes a generator has, and in which proportions."""
+"""How many of the data's modes a generator makes, and in which proportions."""
 
 import math
 from statistics import NormalDist
@@ -11,27 +11,30 @@ from gan_lab.evaluation.metrics.registry import Undefined
 
 
 def assign_modes(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, Tensor]:
-    """The nearest mode of each sample, and whether the sample is of high quality: |x − centre| < 3 std.
+    """Finds the nearest mode of each sample, and whether the sample is of high quality: |x − centre| < 3 std.
 
-    Srivastava et al. 2017 (VEEGAN), strict as in Lin et al. 2018 (PacGAN). Perfect 2-D data have 1 − e^(−4.5) = 98.9 %
-    of high quality. Pitfall: clearly more than that is no merit, it says that the modes have shrunk.
+    Srivastava et al. 2017 (VEEGAN); strictly less, as in Lin et al. 2018 (PacGAN). Of perfect 2-D data,
+    1 − e^(−4.5) = 98.9 % are of high quality. Pitfall: a clearly higher share is no merit; the modes have shrunk.
 
     Args:
-        samples: `(N, D)`; one with a NaN or an infinite number has mode −1 and isn't of high quality.
+        samples: `(N, D)`; one with a NaN or infinite number has mode −1 and is not of high quality.
         centres: `(M, D)`.
-        std: of every mode, along every axis.
+        std: the standard deviation of every mode along every axis.
 
     Returns:
-        Numbers of modes `(N,)`, int64 in [−1, M), and `(N,)` booleans.
+        The modes `(N,)`, int64 in [−1, M), and `(N,)` booleans.
+
+    Raises:
+        Undefined: if no sample is finite.
     """
-    usable = samples.isfinite().all(1)
-    if not usable.any():
-        raise Undefined("there is no sample without NaN or infinite numbers")
+    is_finite = samples.isfinite().all(1)
+    if not is_finite.any():
+        raise Undefined("there is no finite sample")
     modes = torch.full((len(samples),), -1)
     high_quality = torch.zeros(len(samples), dtype=torch.bool)
-    distances, indices = nearest(samples[usable], centres, 1)
-    modes[usable] = indices[:, 0]
-    high_quality[usable] = distances[:, 0] < 3 * std
+    distances, indices = nearest(samples[is_finite], centres, 1)
+    modes[is_finite] = indices[:, 0]
+    high_quality[is_finite] = distances[:, 0] < 3 * std
     return modes, high_quality
 
 
@@ -41,70 +44,82 @@ def high_quality_share(near_centre: Tensor) -> float:
 
 
 def mode_counts(labels: Tensor, total: int) -> Tensor:
-    """How many samples each of the `total` modes has: `(total,)` int64 from labels `(N,)` in [−1, total).
+    """Counts the samples of each mode.
 
-    Pitfall: −1 is 'none' and isn't counted, so the counts can add up to less than N.
+    Pitfall: −1 stands for 'no mode' and is not counted, so the counts can add up to less than N.
+
+    Args:
+        labels: `(N,)` int64 in [−1, total).
+        total: the number of modes.
+
+    Returns:
+        `(total,)` int64.
     """
     if len(labels) and labels.max() >= total:
         raise ValueError(f"label {int(labels.max())} of {total} modes")
     return labels[labels >= 0].bincount(minlength=total)
 
 
-def class_accuracy(labels: Tensor, asked: Tensor) -> float:
-    """Of samples that a conditional GAN made, the share that is read as the class that was asked for, in [0, 1].
+def class_accuracy(labels: Tensor, target_labels: Tensor) -> float:
+    """Returns the share of a conditional GAN's samples that belong to the class that was asked for, in [0, 1].
 
-    The GAN-test of Shmelkov et al. 2018 (arXiv:1807.09499), all samples counted. Pitfall: a classifier's own errors
-    count as the GAN's; its accuracy on real samples is what to compare with. It knows nothing of variety in a class.
+    The GAN-test of Shmelkov et al. 2018 (arXiv:1807.09499), over all samples. Pitfall: the label classifier's own
+    errors count as the GAN's, so compare with its accuracy on real samples. It says nothing about variety within a
+    class.
 
     Args:
-        labels: what each sample is read as, `(N,)`, N > 0; −1: nothing.
-        asked: classes `(N,)`.
+        labels: the class that the label classifier sees, `(N,)`, N > 0; −1: none.
+        target_labels: the class that was asked for, `(N,)`.
     """
-    return (labels == asked).double().mean().item()
+    return (labels == target_labels).double().mean().item()
 
 
 def captured(counts: Tensor) -> int:
-    """The number of modes with at least one sample, 0 … M, from counts `(M,)` (Metz et al. 2017; VEEGAN).
+    """Returns the number of modes with at least one sample, 0 … M, from counts `(M,)` (Metz et al. 2017; VEEGAN).
 
-    Pitfall: where a classifier names the modes, its errors add modes: at 0.75 % per channel, 26,000 samples from 100
-    of stacked MNIST's 1,000 modes count as about 458.
+    Pitfall: where a classifier assigns the modes, its errors add modes. At an error of 0.75 % per channel, 26,000
+    samples of 100 of stacked MNIST's 1,000 modes count as about 458.
     """
     return int((counts > 0).sum())
 
 
 def robust(counts: Tensor, shares: Tensor) -> Tensor:
-    """Which modes have at least half of the samples that the data would have there: counts ≥ N·shares / 2.
+    """Returns which modes have at least half of their expected count: counts ≥ N·shares / 2, N the sum of the counts.
 
-    This project's own, to stand beside `captured`: a classifier's errors hardly reach that many. N is the sum of the
-    counts. Pitfall: it should be some 25 per mode, else perfect data miss modes by chance (at 26 per mode, 2 of 1,000).
+    This project's own, as a complement to `captured`: a classifier's errors hardly reach that many samples. Pitfall: it
+    needs an expected count of about 25 or more, else perfect data miss modes by chance (at 26 per mode, 2 of 1,000).
 
     Args:
         counts: `(M,)` ≥ 0.
-        shares: `(M,)` ≥ 0 with sum 1, the data's own; a mode without a share can't be captured.
+        shares: the data's shares, `(M,)` ≥ 0 with sum 1; a mode with share 0 cannot be captured.
 
     Returns:
         `(M,)` bool.
     """
     expected = counts.sum().item() * shares.double()
-    enough = counts >= expected / 2 * (1 - 1e-6)  # half is enough, also where a float32 share rounds up
+    # Exactly half is enough, also where a float32 share was rounded up.
+    enough = counts >= expected / 2 * (1 - 1e-6)
     return (counts > 0) & (expected > 0) & enough
 
 
 def captured_robustly(counts: Tensor, shares: Tensor) -> int:
-    """The number of `robust` modes, 0 … M."""
+    """Returns the number of modes with at least half of their expected count, 0 … M; see `robust`."""
     return int(robust(counts, shares).sum())
 
 
 def kl(counts: Tensor, shares: Tensor) -> float:
-    """KL(generated ‖ data) = Σ p ln(p / shares) in nats with p = counts / N; 0 for the data's shares, ln M for one of M
-    equal modes.
+    """Returns KL(generated ‖ data) = Σ p ln(p / shares) ≥ 0 in nats, with p = counts / N.
 
-    PacGAN's reverse KL where `counts` are of high-quality samples and `shares` are uniform. Pitfall: N samples of
-    perfect data have about (M − 1) / 2N, not 0 (0.0014 for 8 modes, 0.0049 for 25, at 2,500 samples).
+    It is 0 for the data's shares and ln M for one of M equal modes. It is the reverse KL of Lin et al. 2018 (PacGAN) if
+    only high-quality samples are counted and `shares` are uniform. Pitfall: N samples of perfect data have about
+    (M − 1) / 2N, not 0 (0.0014 for 8 modes, 0.0049 for 25, at 2,500 samples).
 
     Args:
         counts: `(M,)` ≥ 0.
         shares: `(M,)` ≥ 0 with sum 1.
+
+    Raises:
+        Undefined: if there are no samples, or some in a mode of share 0.
     """
     if not math.isclose(shares.double().sum().item(), 1, abs_tol=1e-4):
         raise ValueError("shares must add up to 1")
@@ -117,23 +132,32 @@ def kl(counts: Tensor, shares: Tensor) -> float:
 
 
 def ndb(fake: Tensor, train: Tensor, bins: int = 100, alpha: float = 0.05, seed: int = 0) -> tuple[float, float]:
-    """How differently fakes and training samples fill bins (Richardson & Weiss 2018).
+    """Compares how fakes and training samples fill bins (NDB; Richardson & Weiss 2018).
 
-    The bins are the k-means cells of the training samples. A bin is different where a two-proportion z-test says so at
-    level alpha: |p − q| > z_(1−α/2) · √(r(1 − r)(1/n + 1/m)), with r the share in both sets together.
-    Pitfall: it grows with the number of samples, compare at the same n and m only; and some 500 per bin are wanted.
+    The bins are the k-means cells of the training samples. A bin is different if a two-proportion z-test says so at
+    level
+    alpha: |p − q| > z_(1−α/2) · √(r(1 − r)(1/n + 1/m)), where r is the bin's share of both sets together. Pitfall: the
+    number of different bins grows with the number of samples; compare only at equal n and m, with about 500 per bin.
 
     Args:
         fake: `(n, d)`, finite.
         train: `(m, d)`, finite, with at least `bins` different samples.
+        bins: the number of bins.
+        alpha: the level of each test, in (0, 1).
+        seed: of k-means.
 
     Returns:
         The share of different bins in [0, 1], about alpha for samples of the same distribution, and the Jensen-Shannon
         divergence between the two histograms, in [0, ln 2] nats.
+
+    Raises:
+        Undefined: if there are too few samples, or too few different ones.
     """
     in_train, in_fake = partition(train, [fake], bins, seed)
-    p, q = (labels.bincount(minlength=bins).double() / len(labels) for labels in (in_fake, in_train))
-    n, m = len(fake), len(train)
+    n = len(fake)
+    m = len(train)
+    p = in_fake.bincount(minlength=bins).double() / n
+    q = in_train.bincount(minlength=bins).double() / m
     pooled = (n * p + m * q) / (n + m)
     error = (pooled * (1 - pooled) * (1 / n + 1 / m)).sqrt()
     different = (p - q).abs() > NormalDist().inv_cdf(1 - alpha / 2) * error
@@ -142,5 +166,5 @@ def ndb(fake: Tensor, train: Tensor, bins: int = 100, alpha: float = 0.05, seed:
 
 
 def _kl(p: Tensor, q: Tensor) -> float:
-    some = p > 0  # 0 ln 0 = 0
-    return (p[some] * (p[some] / q[some]).log()).sum().item()
+    positive = p > 0  # 0 ln 0 = 0
+    return (p[positive] * (p[positive] / q[positive]).log()).sum().item()

@@ -9,54 +9,68 @@ from torch import Tensor
 
 from gan_lab.evaluation.metrics.registry import Undefined
 
-BLOCK_BYTES = 64 * 2**20
-"""No block of distances, or of coordinates, is larger."""
-PLANE = 3  # up to so many dimensions a tree is quicker than comparing all with all
-SPARE = 8  # candidates beyond the k nearest, against ties that the rounding of the first pass puts in a wrong order
+BLOCK_BYTES = 64 * 2**20  # upper bound of a block of distances or coordinates
+MAX_TREE_DIMENSIONS = 3  # up to so many dimensions a tree is faster than comparing all with all
+SPARE = 8  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
 
 
-def finite(values: Tensor, least: int, name: str) -> Tensor:
-    """`values` `(n, d)` in float64; Undefined with fewer than `least` rows or with a number that is NaN or infinite."""
-    if len(values) < least:
-        raise Undefined(f"{len(values)} {name}, but at least {least} are needed")
+def finite(values: Tensor, minimum: int, name: str) -> Tensor:
+    """Returns `values` `(n, d)` in float64.
+
+    Args:
+        values: `(n, d)`.
+        minimum: how many rows there must be.
+        name: what the rows are, for the message.
+
+    Raises:
+        Undefined: if there are fewer rows, or one has a NaN or infinite number.
+    """
+    if len(values) < minimum:
+        raise Undefined(f"{len(values)} {name}, but at least {minimum} are needed")
     if not values.isfinite().all():
         raise Undefined(f"some of the {name} are NaN or infinite")
     return values.double()
 
 
 def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) -> tuple[Tensor, Tensor]:
-    """The k nearest points of each query, nearest first, by Euclidean distance.
+    """Finds the k nearest points of each query, nearest first, by Euclidean distance, in float64.
 
-    Candidates are selected by |p|² − 2qp, which is one fast matrix product, and their distances then computed from the
-    coordinates' differences: the product alone loses small distances between large coordinates, and would see a copy
-    of a training sample at a distance from it. All in float64.
-    Pitfall: points that coincide to 8 digits are all at distance 0, which of them are named is arbitrary.
+    Candidates are selected by |p|² − 2qp, one fast matrix product; their distances are then computed from differences
+    of coordinates. The product alone loses small distances between large coordinates, and would see a copy of a
+    training sample at some distance from it. Pitfall: points that are equal to 8 digits are all at distance 0, in any
+    order.
 
     Args:
         queries: `(n, d)`, finite.
         points: `(m, d)`, finite, at least k (k + 1 with `skip_self`).
-        skip_self: `queries` are `points`, and no point counts as its own neighbour; its copies do.
+        k: how many points.
+        skip_self: whether `queries` are `points`, and no point counts as its own neighbour; its copies do.
 
     Returns:
-        Distances `(n, k)` ≥ 0 in float64, and the points' numbers `(n, k)`.
+        Distances `(n, k)` ≥ 0 in float64, and the points' indices `(n, k)`.
     """
-    queries, points = finite(queries, 1, "queries"), finite(points, k + skip_self, "points")
+    queries = finite(queries, 1, "queries")
+    points = finite(points, k + skip_self, "points")
     count = min(k + SPARE, len(points) - skip_self)
-    select = _by_tree if points.shape[1] <= PLANE else _by_product
-    found = []
+    select = _by_tree if points.shape[1] <= MAX_TREE_DIMENSIONS else _by_product
+    distances = []
+    indices = []
     for rows, candidates in select(queries, points, count, skip_self):
         exact = _distances(rows[:, None], points[candidates])[:, 0]
         order = exact.argsort(dim=1, stable=True)[:, :k]
-        found.append((exact.gather(1, order), candidates.gather(1, order)))
-    return torch.cat([distances for distances, _ in found]), torch.cat([indices for _, indices in found])
+        distances.append(exact.gather(1, order))
+        indices.append(candidates.gather(1, order))
+    return torch.cat(distances), torch.cat(indices)
 
 
 def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of queries and their `count` nearest points, in the points' order, from comparing all with all."""
+    """Yields blocks of queries and their `count` nearest points, by index, from comparing all with all."""
+    # Distances do not change; small coordinates lose fewer digits.
     centre = points.mean(0)
     centred = points - centre
-    squares, start = centred.square().sum(1), 0
-    for rows in queries.split(_rows(max(len(points), count * points.shape[1]))):
+    squares = centred.square().sum(1)
+    start = 0
+    for rows in queries.split(_block_rows(max(len(points), count * points.shape[1]))):
         rough = torch.addmm(squares, rows - centre, centred.T, alpha=-2)
         if skip_self:
             rough.diagonal(start).fill_(torch.inf)
@@ -65,46 +79,61 @@ def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) ->
 
 
 def _by_tree(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same by a k-d tree, which in few dimensions looks at few points."""
-    indices = torch.from_numpy(KDTree(points.numpy()).query(queries.numpy(), range(1, count + skip_self + 1))[1])
-    if skip_self:  # a point is among its own nearest, unless as many copies of it came first
-        own = indices == torch.arange(len(points))[:, None]
-        own[~own.any(1), -1] = True
-        indices = indices[~own].view(-1, count)
+    """Yields the same as `_by_product` from a k-d tree, which in few dimensions looks at few points."""
+    ranks = range(1, count + skip_self + 1)
+    indices = torch.from_numpy(KDTree(points.numpy()).query(queries.numpy(), ranks)[1])
+    if skip_self:
+        # A point is among its own nearest, unless so many copies of it came first; then the last one goes.
+        is_self = indices == torch.arange(len(points))[:, None]
+        is_self[~is_self.any(1), -1] = True
+        indices = indices[~is_self].view(-1, count)
     yield queries, indices.sort(1).values
 
 
 def blocks(queries: Tensor, points: Tensor) -> Iterator[Tensor]:
-    """All distances `(rows, m)` of the queries `(n, d)` from the points `(m, d)`, a block of queries after the other.
+    """Yields all distances `(rows, m)` of the queries `(n, d)` from the points `(m, d)`, block by block.
 
-    From the coordinates' differences, so that they compare with those of `nearest` to the last bit. That costs n·m·d
-    operations outside the fast matrix product: reduce images to some tens of features first.
+    From differences of coordinates, so that they equal those of `nearest` to the last bit. That takes n·m·d operations
+    outside the fast matrix product: reduce images to some tens of features first.
     """
-    for rows in queries.double().split(_rows(len(points))):
+    for rows in queries.double().split(_block_rows(len(points))):
         yield _distances(rows, points.double())
 
 
 def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> list[Tensor]:
-    """The k-means cell of every training sample, and of every sample of the other sets: one `(n,)` per set.
+    """Assigns the training samples, and those of other sets, to the k-means cells of the training samples.
 
-    Undefined where the training samples are too few, or too much alike, to fill that many cells.
+    Args:
+        train: `(m, d)`.
+        others: each `(n, d)`.
+        cells: the number of cells.
+        seed: of k-means.
+
+    Returns:
+        The cells `(n,)` of each set, the training samples first.
+
+    Raises:
+        Undefined: if the training samples are too few, or too similar, to fill that many cells.
     """
     sets = [finite(values, 1, "samples").numpy() for values in (train, *others)]
     finite(train, cells, f"training samples for {cells} cells")
-    from sklearn.cluster import KMeans  # half a second that the start of a training needn't wait for
+    # Importing it takes half a second, which the start of a training need not wait for.
+    from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():  # fewer different samples than cells: said below
+    with warnings.catch_warnings():
+        # It warns of fewer different samples than cells, which is refused below.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = KMeans(cells, n_init=1, random_state=seed).fit(sets[0])
     labels = [torch.from_numpy(model.predict(values)).long() for values in sets]
     if (labels[0].bincount(minlength=cells) == 0).any():
-        raise Undefined(f"the training samples are too much alike to be divided into {cells} cells")
+        raise Undefined(f"the training samples are too similar to be divided into {cells} cells")
     return labels
 
 
-def _rows(width: int) -> int:
-    return max(1, BLOCK_BYTES // (8 * width))  # float64
+def _block_rows(width: int) -> int:
+    """Returns how many rows of `width` float64 numbers a block has."""
+    return max(1, BLOCK_BYTES // (8 * width))
 
 
 def _distances(queries: Tensor, points: Tensor) -> Tensor:

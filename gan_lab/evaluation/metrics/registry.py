@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-Values = dict[str, "float | int | None"]
+MetricValues = dict[str, "float | int | None"]
 """Metrics by name; None is a number that these samples do not define."""
 
 Kind = Literal["result", "condition"]
@@ -330,7 +330,9 @@ def shown_in(place: Place) -> list[Metric]:
     return sorted(metrics, key=lambda metric: metric.rank)
 
 
-def compute(inputs: MetricInputs, kinds: tuple[Kind, ...] = ("result", "condition")) -> tuple[Values, dict[str, str]]:
+def compute(
+    inputs: MetricInputs, kinds: tuple[Kind, ...] = ("result", "condition")
+) -> tuple[MetricValues, dict[str, str]]:
     """Computes every metric whose inputs are all there.
 
     Args:
@@ -343,7 +345,7 @@ def compute(inputs: MetricInputs, kinds: tuple[Kind, ...] = ("result", "conditio
     """
     available: Mapping[str, object] = inputs
     outcomes: dict[tuple[str, tuple[str, ...]], Any] = {}
-    values: Values = {}
+    values: MetricValues = {}
     reasons: dict[str, str] = {}
     for metric in METRICS.values():
         if metric.kind not in kinds or not available.keys() >= set(metric.inputs):

@@ -16,8 +16,9 @@ from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation import aggregate
-from gan_lab.evaluation.metrics.balance import accuracy, balance
-from gan_lab.evaluation.metrics.custom import Metric
+from gan_lab.evaluation.metrics.balance import balance
+from gan_lab.evaluation.metrics.custom import UserMetric
+from gan_lab.evaluation.metrics.registry import compute
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
 from gan_lab.plotting import plots
 from gan_lab.training.gan_module import GANModule
@@ -61,7 +62,7 @@ class Evaluation(pl.Callback):
     Replicas are judged one by one; rows have their mean, and behind it a column `metric/<name>/<i>` for each.
 
     Attributes:
-        own: metrics of a user's own, by name; `build` hands them over.
+        user_metrics: the user's own metrics by name; `build` sets them.
         judgement: of the end of training, None before; of replicas what theirs say together.
         balance: D's accuracy and mean answers on held-out data and fresh fakes, and the word for them; likewise.
         members: judgement and balance of each member, without those that blew up.
@@ -71,17 +72,19 @@ class Evaluation(pl.Callback):
     def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
         self.run, self.every, self.samples = run, every, samples
         self.cache_dir, self.features = Path(cache_dir), features
-        self.own: Mapping[str, Metric] = {}
+        self.user_metrics: Mapping[str, UserMetric] = {}
         self.result: EvaluationResult | None = None
         self.balance: dict[str, Any] = {}
         self.members: dict[int, tuple[EvaluationResult, dict[str, Any]]] = {}
         self.seconds = 0.0
-        self._modes: dict[int, list[int]] = {}  # step → modes made at half their due or more, by each member
+        self._modes: dict[
+            int, list[int]
+        ] = {}  # step → modes with at least half of their expected count, of each member
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Before the clock starts: training an evaluator isn't training the GAN."""
         dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
-        self.evaluator = evaluator_for(dataset, self.cache_dir, self.features, self.own)
+        self.evaluator = evaluator_for(dataset, self.cache_dir, self.features, self.user_metrics)
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         if module.step % self.every == 0 and module.step < module.steps:
@@ -91,7 +94,7 @@ class Evaluation(pl.Callback):
             for i, member in module.members():
                 samples = draw(member, number, "verdict/glance", module.step)
                 wanted = asked(member, number, "verdict/glance", module.step)
-                metrics[i] = self.evaluator.count_modes(samples, wanted)[0]
+                metrics[i] = self.evaluator.mode_metrics(samples, wanted)[0]
                 modes[i] = int(metrics[i].get("modes_robust") or 0)
             if len(self.evaluator.shares):
                 self._modes[module.step] = modes
@@ -124,12 +127,10 @@ class Evaluation(pl.Callback):
         two = module.latent((2, module.latent_dim), make_generator(module.seed, "verdict/end"))
         first, second = two[:, : module.latent_dim - module.classes]
         if torch.equal(first, second):
-            same, else_ = (
-                ("all the same", "nothing else")
-                if not module.classes
-                else ("the same but for the class", "one sample of each")
-            )
-            result.verdict["sentence"] += f" Its latent vectors are {same}: it could make {else_}."
+            reason = " Its latent vectors are all the same, so it can make only one sample."
+            if module.classes:
+                reason = " Its latent vectors differ only in the class, so it can make only one sample of each class."
+            result.verdict["sentence"] += reason
         self.members[i] = result, self._balance(module, samples, wanted)
         return samples
 
@@ -144,14 +145,8 @@ class Evaluation(pl.Callback):
         real, fake = (module.loss.d_output(module.scores(*each)) for each in sets)
         if not (torch.isfinite(real).all() and torch.isfinite(fake).all()):
             return {}
-        on_real, on_fake = accuracy(real, fake)
-        answers = {"d_answer_real": real.mean().item(), "d_answer_fake": fake.mean().item()}
-        return {
-            "balance": balance(answers["d_answer_real"], answers["d_answer_fake"]),
-            "d_accuracy_real": on_real,
-            "d_accuracy_fake": on_fake,
-            **answers,
-        }
+        metrics, _ = compute({"d_on_real": real, "d_on_fake": fake})
+        return {"balance": balance(real.mean().item(), fake.mean().item()), **metrics}
 
     def _history(self, i: int, final: int) -> str:
         """When member i collapsed: the last look at the most modes before they were lost, in words."""
@@ -160,7 +155,7 @@ class Evaluation(pl.Callback):
             return ""
         most = max(seen.values())
         step = max(step for step, modes in seen.items() if modes == most)
-        return f" It made {most:,} of them at step {step:,} and lost some after that."
+        return f" At step {step:,} it made {most:,} of them, and lost some later."
 
     def _log(self, trainer: pl.Trainer, module: GANModule, metrics: dict[int, Any]) -> None:
         """Logs the members' metrics."""
