@@ -281,7 +281,7 @@ def own_metric(function: str, name: str = "odd") -> str:
             ["odd, tried on 100 samples of the shape (2,): KeyError: 'oh'", "Undefined"],
         ),
         ([own_metric("odd.many")], ["metrics.odd", "RuntimeError"]),
-        ([own_metric("odd.none")], ["metrics.odd", "gives NoneType, no number"]),
+        ([own_metric("odd.none")], ["metrics.odd", "returns NoneType, not a number"]),
         ([own_metric("odd.nowhere")], ["metrics.odd", "nowhere"]),
         ([own_metric("lost.one"), "trust=[lost]"], ["No module named 'lost'", "current folder"]),
         ([own_metric("odd.far", "recall")], ["metrics.recall: that name has another meaning"]),

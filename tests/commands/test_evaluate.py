@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command, command_here, training
+from conftest import ROOT, classifier_cache, command, command_here, refused, training
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.train import fit
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.training.callbacks.evaluation import draw, latents
 
@@ -20,8 +19,8 @@ CACHE = f"cache_dir={classifier_cache()}"
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Run:
-    made, run = training(tmp_path_factory.mktemp("run") / "run", *SIZE, "steps=30", "callbacks.verdict.samples=200")
-    fit(made, run)
+    built, run = training(tmp_path_factory.mktemp("run") / "run", *SIZE, "steps=30", "callbacks.verdict.samples=200")
+    fit(built, run)
     return run
 
 
@@ -53,40 +52,45 @@ def test_the_spread_is_the_standard_deviation(run):
     from gan_lab.commands.evaluate import evaluate
 
     result = evaluate(run, 300, 3, 1, None, classifier_cache())
-    singles = [evaluate(run, 300, n, 1, None, classifier_cache())["mean"]["kl_data"] * n for n in (1, 2, 3)]
-    each = [singles[0], singles[1] - singles[0], singles[2] - singles[1]]
-    assert result["spread"]["kl_data"] == pytest.approx(statistics.stdev(each), rel=1e-6)
+    sums = [evaluate(run, 300, n, 1, None, classifier_cache())["mean"]["kl_data"] * n for n in (1, 2, 3)]
+    values = [sums[0], sums[1] - sums[0], sums[2] - sums[1]]
+    assert result["spread"]["kl_data"] == pytest.approx(statistics.stdev(values), rel=1e-6)
 
 
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory) -> Run:
     """A run whose samples an average makes that has hardly left the first weights."""
     settings = ("steps=20", "optim.lr=0.01", "remedy=[ema,r1]", "remedy.ema.decay=0.99999", "~callbacks.verdict")
-    made, run = training(tmp_path_factory.mktemp("averaged") / "run", *SIZE, *settings)
-    fit(made, run)
+    built, run = training(tmp_path_factory.mktemp("averaged") / "run", *SIZE, *settings)
+    fit(built, run)
     return run
 
 
 @pytest.mark.parametrize("ema", [True, False])
-def test_a_run_with_an_average_is_judged_with_it_or_without(averaged, ema, monkeypatch):
+def test_a_run_with_an_average_is_evaluated_with_it_or_without(averaged, ema, monkeypatch):
     from gan_lab.commands import evaluate
 
-    seen = []
+    drawn = []
     module, _ = load(averaged)
     z = torch.cat(list(latents(module, 50, "evaluate")))
-    own, average = module.generator(z), module.averaged.network(z)
-    assert not torch.allclose(own, average, atol=0.01)
-    monkeypatch.setattr(evaluate, "draw", lambda *args: seen.append(draw(*args)) or seen[-1])
-    told = evaluate.evaluate(averaged, 50, 1, 1, None, classifier_cache(), ema=ema)
-    torch.testing.assert_close(seen[0], average if ema else own)
-    assert told["weights"] == ("average" if ema else "own")
-    assert ("moving average of G's weights" in evaluate.describe(told)) == ema
+    expected = {True: module.averaged.network(z), False: module.generator(z)}
+    assert not torch.allclose(expected[True], expected[False], atol=0.01)
+
+    def draw_and_keep(*arguments):
+        drawn.append(draw(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(evaluate, "draw", draw_and_keep)
+    evaluation = evaluate.evaluate(averaged, 50, 1, 1, None, classifier_cache(), ema=ema)
+    torch.testing.assert_close(drawn[0], expected[ema])
+    assert evaluation["weights"] == ("average" if ema else "own")
+    assert ("moving average of G's weights" in evaluate.describe(evaluation)) == ema
 
 
 def test_a_run_without_an_average_has_none_to_leave_out(run):
     from gan_lab.commands.evaluate import evaluate
 
-    with pytest.raises(LabError, match="has no average of G's weights: ema=false changes nothing.\nLeave it out"):
+    with refused("conflict", "ema"):
         evaluate(run, 50, 1, 1, None, classifier_cache(), ema=False)
     assert evaluate(run, 50, 1, 1, None, classifier_cache())["weights"] == "own"
 
@@ -95,12 +99,12 @@ def test_loading_gives_the_trained_generator(run):
     module, dataset = load(run)
     assert module.step == 30
     assert dataset.shape == (1, 8, 8)
-    kept = run.load_checkpoint()["state_dict"]
-    assert all(torch.equal(kept[name], value) for name, value in module.state_dict().items())
+    state = run.load_checkpoint()["state_dict"]
+    assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "phrase"),
     [
         ([], "run is missing"),
         (["run=nowhere"], "nowhere is not a run folder"),
@@ -109,13 +113,13 @@ def test_loading_gives_the_trained_generator(run):
         (["run=EMPTY"], "no checkpoint"),
     ],
 )
-def test_mistakes(run, tmp_path, arguments, told):
+def test_mistakes(run, tmp_path, arguments, phrase):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.yaml").write_text(run.config.read_text())
     places = {"run=RUN": f"run={run.folder}", "run=EMPTY": f"run={tmp_path / 'empty'}"}
     done = command_here("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert told in done.stderr
+    assert phrase in done.stderr
     assert "Traceback" not in done.stderr
     assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]
 

@@ -257,20 +257,23 @@ def test_class_accuracy_by_hand():
     assert class_accuracy(torch.tensor([1, 2, -1, 0]), torch.tensor([1, 2, 2, 1])) == 0.5
 
 
-def test_the_judge_reads_what_was_asked_for():
+def test_class_accuracy_is_measured_on_all_samples():
     ring = synthetic.ring(samples=3_000)
-    conditional = evaluator_for(ring, classifier_cache())
+    evaluator = evaluator_for(ring, classifier_cache())
     points = ring.centres[[0, 1, 2, 3, 4]] + torch.tensor([[0.0, 0], [0, 0], [0, 0], [0.1, 0], [torch.nan, 0]])
-    asked = torch.tensor([0, 1, 7, 3, 4])  # right, right, wrong, 10σ off, not finite
-    metrics, _, counts = conditional.mode_metrics(points, asked)
+    target_labels = torch.tensor([0, 1, 7, 3, 4])  # right, right, wrong, 10σ off, not finite
+    metrics, _, counts = evaluator.mode_metrics(points, target_labels)
     assert metrics["class_accuracy"] == pytest.approx(2 / 5)
     assert counts.tolist() == [1, 1, 1, 0, 0, 0, 0, 0]
-    assert "class_accuracy" not in conditional.mode_metrics(points)[0]
-    assert conditional.mode_metrics(torch.full((3, 2), torch.nan), asked[:3])[0]["class_accuracy"] == 0
-    result = conditional.evaluate(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
+    assert "class_accuracy" not in evaluator.mode_metrics(points)[0]
+    assert evaluator.mode_metrics(torch.full((3, 2), torch.nan), target_labels[:3])[0]["class_accuracy"] == 0
+    result = evaluator.evaluate(ring.heldout.values[:400], ring.heldout.labels[:400].roll(100))
     share = (ring.heldout.labels[:400] == ring.heldout.labels[:400].roll(100)).float().mean().item()
     assert result.metrics["class_accuracy"] == pytest.approx(share, abs=0.02)
-    assert f"{result.metrics['class_accuracy']:.0%} of the samples belong to the requested class" in result.verdict["sentence"]
+    assert (
+        f"{result.metrics['class_accuracy']:.0%} of the samples belong to the requested class"
+        in result.verdict["sentence"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -330,7 +333,10 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
         i: EvaluationResult({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
         for i, share in enumerate((0.5, 1.0))
     }
-    assert "On average 75% of the samples belong to the requested class" in aggregate.combine(two, 2, 0).verdict["sentence"]
+    assert (
+        "On average 75% of the samples belong to the requested class"
+        in aggregate.combine(two, 2, 0).verdict["sentence"]
+    )
 
 
 def test_the_balance_is_of_samples_with_their_own_classes(digits):
@@ -340,7 +346,7 @@ def test_the_balance_is_of_samples_with_their_own_classes(digits):
     scores = module.scores
     module.scores = lambda samples, labels=None: asked.append((samples, labels)) or scores(samples, labels)
     looking = evaluation.Evaluation(digits, 1, 360, str(classifier_cache()))
-    looking.conditional = conditional
+    looking.evaluator = conditional
     looking._judge(module, 0)
     (real, of_real), (fake, of_fake) = asked
     for sample, label in zip(real[:20], of_real[:20], strict=True):
@@ -353,7 +359,7 @@ def test_the_balance_is_of_samples_with_their_own_classes(digits):
 def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
     looking = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
-    looking.conditional = evaluator_for(dataset, classifier_cache())
+    looking.evaluator = evaluator_for(dataset, classifier_cache())
     module.latent, module.seed = LabelledLatent(Constant(), (0.1,) * 10), 1
     z = module.latent((2, 13), make_generator(module.seed, "verdict/end"))
     assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
