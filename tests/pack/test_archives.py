@@ -18,10 +18,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import refused
 
 from gan_lab.core.errors import LabError
+from gan_lab.core.terminal import printable
 from gan_lab.pack import archives
-from gan_lab.pack.archives import natural_key, open_source, printable
+from gan_lab.pack.archives import natural_key, open_source
 
 CONTENTS = {"b/10.png": b"ten", "b/2.png": b"two", "a/x.JPG": b"x", "readme.txt": b"no image", "c/": b""}
 FOUND = {"a/x.JPG": b"x", "b/2.png": b"two", "b/10.png": b"ten"}
@@ -109,14 +111,15 @@ def test_damaged_hdf5_is_refused_whatever_h5py_makes_of_it(tmp_path, monkeypatch
     with h5py.File(tmp_path / "book.h5", "w") as file:
         file.create_dataset("g/1.jpg", data=np.zeros((4, 2, 3), np.uint8))
     (tmp_path / "cut.h5").write_bytes((tmp_path / "book.h5").read_bytes()[:-100])
-    with pytest.raises(LabError, match="truncated"):
+    with refused("damaged", "source"):
         open_source(tmp_path / "cut.h5")
     for error in (KeyError("bad version number"), TypeError("No NumPy equivalent"), RuntimeError("wrong B-tree")):
         monkeypatch.setattr(
             archives.hdf5_safety, "iterate_datasets", lambda *_, error=error: (_ for _ in ()).throw(error)
         )
-        with pytest.raises(LabError, match=str(error)):
+        with refused("damaged", "source") as refusal:
             open_source(tmp_path / "book.h5")
+        assert str(error) in str(refusal.value)
 
 
 def test_natural_order():
@@ -217,8 +220,9 @@ def test_a_tar_that_unfolds_without_end_is_refused(tmp_path, compress):
     header = tarfile.TarInfo("a.png")
     header.size = 10**13
     (tmp_path / "t").write_bytes(compress(header.tobuf() + bytes(10**6)))
-    with pytest.raises(LabError, match="unfolds to more than"):
+    with refused("damaged", "source") as error:
         open_source(tmp_path / "t")
+    assert "unfolds to more than" in str(error.value), "for no other reason"
 
 
 @pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
@@ -227,8 +231,9 @@ def test_a_name_that_unfolds_without_end_is_refused(tmp_path, kind):
     header.size, header.type = 10**8, kind
     (tmp_path / "t").write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10**8), 1))
     tracemalloc.start()
-    with pytest.raises(LabError, match="has no end"):
+    with refused("damaged", "source") as error:
         open_source(tmp_path / "t")
+    assert "has no end" in str(error.value), "for no other reason"
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
 
@@ -239,7 +244,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     for sign, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         raw[raw.index(sign) + place] |= 1
     path.write_bytes(raw)
-    with pytest.raises(LabError, match="encrypted"):
+    with refused("unsupported", "source"):
         open_source(path)
 
 
@@ -250,12 +255,12 @@ def test_a_truncated_archive_is_refused_wherever_it_was_cut(tmp_path, kind):
     cut = tmp_path / "cut"
     for length in sorted({0, *range(1, end, max(1, end // 60)), end - 1, end}):
         cut.write_bytes(whole[:length])
-        with pytest.raises(LabError, match="can't be read"):
+        with refused("damaged", "source"):
             open_source(cut)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in MAKE if kind != "folder"])
-def test_damage_is_told_or_harmless(tmp_path, kind):
+def test_damage_is_found_or_harmless(tmp_path, kind):
     """Whatever bits are flipped: members, an error in their place, or a refusal."""
     whole = MAKE[kind](tmp_path / "whole").read_bytes()
     chance = random.Random(0)
@@ -267,7 +272,7 @@ def test_damage_is_told_or_harmless(tmp_path, kind):
         try:
             contents = read(tmp_path / "bad").values()
         except LabError as error:
-            assert "source=" in str(error)
+            assert error.key == "source"
         else:
             assert all(isinstance(content, (bytes, Exception)) for content in contents)
 
@@ -279,21 +284,21 @@ def test_damage_is_told_or_harmless(tmp_path, kind):
 )
 def test_what_is_no_archive_is_refused(tmp_path, content):
     (tmp_path / "a.zip").write_bytes(content)
-    with pytest.raises(LabError, match="Zip, tar, folder and HDF5 can be read"):
+    with refused("damaged", "source"):
         open_source(tmp_path / "a.zip")
 
 
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "missing.zip", tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(LabError, match="no file and no folder"):
+        with refused("missing", "source"):
             open_source(path)
 
 
 def test_a_packed_file_is_not_packed_again(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.attrs["format"] = "gan_lab images"
-    with pytest.raises(LabError, match="packed already"):
+    with refused("exists", "source"):
         open_source(tmp_path / "a.h5")
 
 

@@ -1,6 +1,7 @@
 """From image files to pixels: every kind of file, against values worked by hand."""
 
 import io
+import itertools
 import random
 import struct
 import tracemalloc
@@ -8,9 +9,9 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import refused
 from PIL import Image
 
-from gan_lab.core.errors import LabError
 from gan_lab.pack import decoding
 from gan_lab.pack.decoding import FORMATS, MAX_PIXELS, SUFFIXES, Form, UnreadableError, decode, decode_all
 
@@ -26,9 +27,9 @@ def pixels(content, size=None, crop="none", color="rgb", background="white") -> 
 
 
 def image(rows, mode="RGB") -> Image.Image:
-    made = Image.new(mode, (len(rows[0]), len(rows)))
-    made.putdata([pixel for row in rows for pixel in row])
-    return made
+    picture = Image.new(mode, (len(rows[0]), len(rows)))
+    picture.putdata(list(itertools.chain.from_iterable(rows)))
+    return picture
 
 
 RED, GREEN, BLUE, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255)
@@ -36,10 +37,10 @@ RED, GREEN, BLUE, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0
 
 def palette() -> bytes:
     """A red and a green pixel; of the palette, green is transparent."""
-    made = Image.new("P", (2, 1))
-    made.putpalette([*RED, *GREEN])
-    made.putdata([0, 1])
-    return file_of(made, transparency=1)
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([*RED, *GREEN])
+    picture.putdata([0, 1])
+    return file_of(picture, transparency=1)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def png_of_size(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(10_000, 10_000), (MAX_PIXELS + 1, 1), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bomb_is_told_by_its_header(size):
+def test_a_bomb_is_found_by_its_header(size):
     tracemalloc.start()
     with pytest.raises(UnreadableError, match="pixels"):
         decode(png_of_size(*size), Form.from_keys(64, "center", "rgb", "white"))
@@ -147,7 +148,7 @@ def test_a_bomb_is_told_by_its_header(size):
     ],
     ids=["empty", "text", "eps", "cut", "float", "32bit", "nothing"],
 )
-def test_what_cannot_be_read_is_told(content, reason):
+def test_what_cannot_be_read_has_a_reason(content, reason):
     with pytest.raises(UnreadableError) as error:
         pixels(content)
     assert reason in str(error.value)
@@ -155,11 +156,11 @@ def test_what_cannot_be_read_is_told(content, reason):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
-def test_damage_is_told_or_harmless(kind):
-    whole, form = (
-        file_of(image([[(x, y, x * y) for x in range(16)] for y in range(16)]), kind),
-        Form.from_keys(8, "5x7", "rgb", "red"),
-    )
+def test_damage_is_found_or_harmless(kind):
+    rows = np.arange(256).reshape(16, 16)
+    gradient = np.stack([rows % 16, rows // 16, (rows % 16) * (rows // 16)], axis=-1).astype(np.uint8)
+    whole = file_of(Image.fromarray(gradient), kind)
+    form = Form.from_keys(8, "5x7", "rgb", "red")
     chance = random.Random(0)
     block = []
     for number in range(50):
@@ -202,11 +203,11 @@ def test_one_bad_image_does_not_stop_a_block():
 
 @pytest.mark.parametrize("crop", ["middle", "x", "0x5", "5x", "-1x5", "5", "5x5x5", "²x5", "1.5x2", ""])
 def test_what_is_no_crop(crop):
-    with pytest.raises(LabError, match="128x128"):
+    with refused("invalid", "crop"):
         Form.from_keys(64, crop, "rgb", "white")
 
 
 @pytest.mark.parametrize("background", ["whitish", "", "#12", "rgb(1,2)"])
 def test_what_is_no_colour(background):
-    with pytest.raises(LabError, match="no colour"):
+    with refused("invalid", "background"):
         Form.from_keys(64, "center", "rgb", background)
