@@ -184,7 +184,8 @@ def _composed_choices(config: str, arguments: Sequence[str]) -> DictConfig:
 def _exists(cfg: DictConfig, key: str) -> bool:
     parent, _, name = key.rpartition(".")
     node = _select(cfg, parent)
-    return isinstance(node, DictConfig) and name in node
+    # Not `name in node`: that is False for a value that still has to be given (???).
+    return isinstance(node, DictConfig) and name in list(node)
 
 
 def _select(cfg: DictConfig, key: str) -> Any:
