@@ -19,13 +19,13 @@ def main(cfg: DictConfig) -> None:
     features = cfg.features or before.get("features")
     cfg.metrics = OmegaConf.merge(before.metrics, cfg.metrics)
     from gan_lab.assembly.build import prepare_libraries
-    from gan_lab.assembly.instantiate import own_metrics
+    from gan_lab.assembly.instantiate import build_user_metrics
     from gan_lab.commands.evaluate import describe, evaluate
 
     prepare_libraries()
     size = (cfg.samples, cfg.seeds, cfg.threads)
     where = (cfg.data_dir or None, cfg.cache_dir, cfg.trust, cfg.data.path)
-    user_metrics = partial(own_metrics, cfg)
+    user_metrics = partial(build_user_metrics, cfg)
     say(describe(evaluate(run, *size, *where, features, cfg.member, cfg.ema, user_metrics)))
 
 

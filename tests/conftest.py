@@ -1,5 +1,6 @@
 """What all tests share: composed configurations, tiny trainings, commands, and real MNIST where there is some."""
 
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -34,6 +35,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.data import color, images
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
+from gan_lab.training.gan_module import GANModule
 
 ROOT = Path(__file__).resolve().parent.parent
 prepare_libraries()
@@ -288,6 +290,11 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 Weights = dict[str, torch.Tensor]
 
 
+def use_loss(module: GANModule, loss: Any) -> None:
+    """Trains a module with another loss from now on."""
+    module.apply_settings(dataclasses.replace(module.settings, loss=loss))
+
+
 @pytest.fixture
 def optimiser_steps() -> Callable[[Training], list[tuple[str, Weights, Weights]]]:
     """Makes a training record D's and G's weights at the start and after each optimiser step.
@@ -314,8 +321,9 @@ def optimiser_steps() -> Callable[[Training], list[tuple[str, Weights, Weights]]
             return make
 
         append("start")
-        module.optim_d = recording(module.optim_d, "D")
-        module.optim_g = recording(module.optim_g, "G")
+        optim_d = recording(module.settings.optim_d, "D")
+        optim_g = recording(module.settings.optim_g, "G")
+        module.apply_settings(dataclasses.replace(module.settings, optim_d=optim_d, optim_g=optim_g))
         return steps
 
     return record

@@ -22,7 +22,7 @@ from gan_lab.evaluation.metrics.custom import Failed, measure
 from gan_lab.evaluation.metrics.registry import METRICS, Undefined
 from gan_lab.evaluation.verdict import evaluator_for
 from gan_lab.gan.remedies import Remedies
-from gan_lab.training.callbacks.evaluation import draw
+from gan_lab.training.sampling import fresh_samples
 
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
@@ -211,7 +211,7 @@ def test_a_metric_of_ones_own_in_a_training_and_of_another_run(here):
     module, dataset = load(Run(folder), trust=["mine"])
     usual = dataset.train.values.norm(dim=1).mean()
     for i, member in module.members():
-        expected = draw(member, 200, "verdict/end").norm(dim=1).mean() / usual
+        expected = fresh_samples(member, 200, "verdict/end").norm(dim=1).mean() / usual
         assert each[i] == pytest.approx(expected.item(), rel=0.01)
     assert each[0] != each[1]
     rows = pd.read_csv(folder / "metrics.csv")

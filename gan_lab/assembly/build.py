@@ -1,10 +1,10 @@
-"""From a configuration to a training, or to what is left of one; by the parts of `parts`."""
+"""From a configuration to a training, or to the GAN of a finished or interrupted run."""
 
 import logging
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.nn.modules.conv import _ConvNd
 
-from gan_lab.assembly.instantiate import build_module, check_targets, gan_and_data, made_of, own_metrics
+from gan_lab.assembly.instantiate import (
+    build_data_and_gan,
+    build_module,
+    build_user_metrics,
+    check_targets,
+    instantiate_part,
+)
 from gan_lab.config.launchers import cores
 from gan_lab.config.resume import load_config
 from gan_lab.config.schema import is_hyperparameter, leaves
@@ -27,13 +33,19 @@ from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.data.dataset import Dataset
 from gan_lab.data.digest import digest_of, refuse_other_data
-from gan_lab.training import cpu_threads
-from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, fill
+from gan_lab.evaluation.metrics.custom import UserMetric
+from gan_lab.training import cpu_threads, resume_state
+from gan_lab.training.callbacks.base import GANCallback
+from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, load_weights
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.loggers import silence_writer_thread
 from gan_lab.training.callbacks.nan_guard import NaNGuard
 from gan_lab.training.ddp import ProcessGroup
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.sampling import score_batch
+
+Parameters = dict[str, dict[str, Any]]  # of the remedies, by name
+StoredCheckpoint = dict[str, Any]
 
 
 @dataclass
@@ -42,25 +54,27 @@ class Training:
 
     Attributes:
         callbacks: those of the configuration.
-        timer: Lightning's, counts over all parts of an interrupted run.
+        nan_guard: explains where numbers blew up.
+        timer: Lightning's; counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
-        team: the processes that train it.
-        about: what the configuration says of the run, for its summary: seed, dataset and other parts, remedies,
-            overrides.
+        description: what the configuration says about the run, for its summary: seed, dataset and other parts,
+            remedies, overrides.
         remedies: their settings by name, in the order in which they were named.
-        resumed: where the checkpoint lies from which it goes on, which was read already; None if it begins.
+        process_group: the processes that train it.
+        resumed_from: the checkpoint, already read, from which it is resumed; None if it starts anew.
     """
 
     module: GANModule
     datamodule: GANDataModule
     trainer: pl.Trainer
     callbacks: list[pl.Callback]
+    nan_guard: NaNGuard
     timer: Timer
     stop: StopOnSignal
-    about: dict[str, Any]
-    remedies: dict[str, dict[str, Any]]
-    team: ProcessGroup
-    resumed: Path | None = None
+    description: dict[str, Any]
+    remedies: Parameters
+    process_group: ProcessGroup
+    resumed_from: Path | None = None
 
 
 def prepare_libraries() -> None:
@@ -79,131 +93,224 @@ def prepare_libraries() -> None:
 
 
 def build(cfg: DictConfig, run: Run) -> Training:
-    """Makes data, networks, callbacks, loggers and trainer as the configuration says.
+    """Builds data, networks, callbacks, loggers and trainer as the configuration says.
 
     Args:
-        cfg: resolved and checked, as `gan_lab.config.check.check` returns it; gets the number of threads that
-            `threads=auto` and `threads=tune` stand for.
+        cfg: resolved and checked, as `gan_lab.config.check.check` returns it. `threads=auto` and `threads=tune` are
+            replaced by a number.
+        run: a new run, or one to resume.
 
     Raises:
-        LabError: if parts don't fit together, data are missing, the device isn't there, or all steps are done.
+        LabError: if parts do not fit together, data are missing, the device is absent, or all steps are done.
     """
-    checkpoint = run.load_checkpoint() if run.whole_checkpoint() else None
-    done = checkpoint["gan_lab"]["step"] if checkpoint else 0
-    if done > cfg.steps or (done == cfg.steps and run.finished(done)):  # else killed between last step and summary
-        raise LabError(f"{run.folder} is finished: it has {done} steps.", f"Train on with steps={2 * done}, say.")
-    dataset, module = gan_and_data(cfg)
+    checkpoint = _checkpoint_to_resume(cfg, run)
+    dataset, module = build_data_and_gan(cfg)
     digest = digest_of(dataset)
-    own = own_metrics(cfg, dataset)
-    team = ProcessGroup(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
-    if checkpoint and team.leads and not cfg.force:
-        mend = "Put those back, or start a new run. force=true makes it go on with the new ones."
-        refuse_other_data(checkpoint, digest, run.folder, mend)
+    user_metrics = build_user_metrics(cfg, dataset)
+    process_group = ProcessGroup(cfg.trainer.get("devices", 1), cfg.trainer.get("num_nodes", 1), list(cfg.trust))
+    if checkpoint and process_group.is_leader and not cfg.force:
+        advice = "Put those back, or start a new run. force=true continues with the new data."
+        refuse_other_data(checkpoint, digest, run.folder, advice)
     _settle_threads(cfg, dataset, module)
     if checkpoint:
-        fill(module, checkpoint, run)
+        load_weights(module, checkpoint, run)
     if cfg.get("compile", False):
-        for network in (module.generator, module.discriminator):
-            network.compile()
-    callbacks = [made_of(f"callbacks.{name}", node, pl.Callback, run=run) for name, node in cfg.callbacks.items()]
-    for verdict in (callback for callback in callbacks if isinstance(callback, Evaluation)):
-        verdict.user_metrics = own
-    boundaries = [cfg.log_every, *(callback.every for callback in callbacks if hasattr(callback, "every"))]
-    workers = cfg.get("workers", 0)  # runs of older versions have none
-    datamodule = GANDataModule(dataset, cfg.batch_size, cfg.seed, cfg.steps, boundaries, workers, digest)
-    timer, stop = Timer(), StopOnSignal()
-    if not team.leads:  # one process shows and writes; keeping is done together
+        module.generator.compile()
+        module.discriminator.compile()
+
+    callbacks = _build_callbacks(cfg, run, user_metrics)
+    datamodule = GANDataModule(
+        dataset,
+        cfg.batch_size,
+        cfg.seed,
+        cfg.steps,
+        _boundaries(cfg, callbacks),
+        cfg.get("workers", 0),
+        digest,
+    )
+    loggers: list[Logger] = []
+    if process_group.is_leader:
+        for name, node in cfg.logger.items():
+            loggers.append(instantiate_part(f"logger.{name}", node, Logger, run=run))
+    else:
+        # One process shows and writes; all take part in a checkpoint.
         callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
-    asked = cfg.logger.items() if team.leads else ()
-    loggers = [made_of(f"logger.{name}", node, Logger, run=run) for name, node in asked]
-    trainer = _trainer(cfg, [timer, stop, NaNGuard(), *callbacks], loggers, run, checkpoint)
-    device = trainer.strategy.root_device
-    if module.replicas > 1 and device.type == "cpu" and any(isinstance(each, _ConvNd) for each in module.modules()):
-        say("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
+    timer = Timer()
+    stop = StopOnSignal()
+    nan_guard = NaNGuard()
+    trainer = _build_trainer(cfg, [timer, stop, nan_guard, *callbacks], loggers, run, checkpoint)
+    _warn_of_slow_replicas(module, trainer)
     if checkpoint:
-        try:
-            check_form(checkpoint, module, [timer, *callbacks], (*module.replica_dims, *dataset.shape), device)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}" if not isinstance(error, LabError) else str(error)
-            raise LabError(
-                f"{run.folder}: its checkpoint can't be gone on with: {reason}", "Name another run."
-            ) from error
-    chosen: dict[str, Any] = OmegaConf.to_container(cfg.remedy, resolve=True)  # type: ignore[assignment]
-    remedies = {name: dict(leaves(node)) for name, node in chosen.items()}
-    about = {"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()}
+        sample_shape = (*module.replica_dims, *dataset.shape)
+        _check_resumable(run, checkpoint, module, [timer, *callbacks], sample_shape, trainer.strategy.root_device)
+
+    remedies = _remedy_settings(cfg)
     for logger in trainer.loggers:
         logger.log_hyperparams({**_parts(cfg), "remedy": ", ".join(remedies) or "none", **_settings(cfg)})
-    resumed = run.checkpoint if checkpoint else None
-    return Training(module, datamodule, trainer, callbacks, timer, stop, about, remedies, team, resumed)
+    return Training(
+        module=module,
+        datamodule=datamodule,
+        trainer=trainer,
+        callbacks=callbacks,
+        nan_guard=nan_guard,
+        timer=timer,
+        stop=stop,
+        description={"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()},
+        remedies=remedies,
+        process_group=process_group,
+        resumed_from=run.checkpoint if checkpoint else None,
+    )
+
+
+def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> StoredCheckpoint | None:
+    """Reads the run's newest whole checkpoint; None if it has none.
+
+    Raises:
+        LabError: if the run is finished.
+    """
+    if not run.whole_checkpoint():
+        return None
+    checkpoint = run.load_checkpoint()
+    step = checkpoint[resume_state.KEY]["step"]
+    # Without a summary it was killed between the last step and the summary.
+    if step > cfg.steps or (step == cfg.steps and run.finished(step)):
+        raise LabError(
+            f"{run.folder} is finished: it has {step} steps.",
+            f"Train on with steps={2 * step}, for example.",
+            code="conflict",
+            key="steps",
+        )
+    return checkpoint
+
+
+def _build_callbacks(cfg: DictConfig, run: Run, user_metrics: Mapping[str, UserMetric]) -> list[pl.Callback]:
+    callbacks: list[pl.Callback] = []
+    for name, node in cfg.callbacks.items():
+        callback = instantiate_part(f"callbacks.{name}", node, pl.Callback, run=run)
+        if isinstance(callback, Evaluation):
+            callback.user_metrics = user_metrics
+        callbacks.append(callback)
+    return callbacks
+
+
+def _boundaries(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> list[int]:
+    """Returns the periods, in steps, at whose multiples a block of steps ends."""
+    periods = [cfg.log_every]
+    for callback in callbacks:
+        if isinstance(callback, GANCallback) and callback.every is not None:
+            periods.append(callback.every)
+    return periods
+
+
+def _warn_of_slow_replicas(module: GANModule, trainer: pl.Trainer) -> None:
+    has_convolutions = any(isinstance(layer, _ConvNd) for layer in module.modules())
+    if module.replicas > 1 and has_convolutions and trainer.strategy.root_device.type == "cpu":
+        say("Convolutions on a CPU gain little from replicas; -m seed=… hydra/launcher=local is as fast.")
+
+
+def _check_resumable(
+    run: Run,
+    checkpoint: StoredCheckpoint,
+    module: GANModule,
+    callbacks: Sequence[pl.Callback],
+    sample_shape: Sequence[int],
+    device: torch.device,
+) -> None:
+    try:
+        check_form(checkpoint, module, callbacks, sample_shape, device)
+    except Exception as error:
+        reason = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+        raise LabError(
+            f"{run.folder} can't be resumed from its checkpoint: {reason}",
+            "Name another run.",
+            code="damaged",
+            key=run.checkpoint.name,
+        ) from error
 
 
 class DryRun:
-    """What a training by this configuration would be made of, for trials before it: the training itself is untouched.
+    """The GAN and the data of a configuration, for trials before a training, which they do not change.
 
     Attributes:
         dataset: its data.
         parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
 
     Raises:
-        LabError: if parts don't fit together, or data are missing.
+        LabError: if parts do not fit together, or data are missing.
     """
 
     def __init__(self, cfg: DictConfig):
-        self.seed, self.batch_size, self.parts = cfg.seed, cfg.batch_size, _parts(cfg)
-        if cfg.get("replicas", 1) > 1:
-            cfg = OmegaConf.merge(cfg, {"replicas": 1})  # type: ignore[assignment]  # the first member stands for all
+        self.seed: int = cfg.seed
+        self.batch_size: int = cfg.batch_size
+        self.parts = _parts(cfg)
         self._cfg = cfg
-        self.dataset, module = gan_and_data(cfg)
-        own_metrics(cfg, self.dataset)
-        _settle_threads(cfg, self.dataset, module)
+        if cfg.get("replicas", 1) > 1:
+            # The first member stands for all.
+            self._cfg = cfg.copy()
+            self._cfg.replicas = 1
+        self.dataset, module = build_data_and_gan(self._cfg)
+        build_user_metrics(self._cfg, self.dataset)
+        _settle_threads(self._cfg, self.dataset, module)
 
     def module(self) -> GANModule:
-        """The GAN before its first step, a new one each time."""
+        """Builds the GAN as it is before its first step."""
         return build_module(self._cfg, self.dataset)
 
     def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
-        """Lets a module train for so many steps, as the training would begin; a row of its log is due at every step."""
-        module.steps, module.log_every = steps, 1
-        _play(self._cfg, self.dataset, module, *callbacks, boundaries=[1])
+        """Trains a module for some steps, as the training would begin; a row of its log is due at every step."""
+        module.apply_settings(replace(module.settings, steps=steps, log_every=1))
+        _play(self._cfg, self.dataset, module, *callbacks)
 
 
-def _play(
-    cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback, boundaries: Sequence[int]
-) -> None:
-    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, boundaries)
+def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback) -> None:
+    """Trains a module without a run; each block has one step."""
+    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, boundaries=[1])
     try:
-        _trainer(cfg, callbacks, []).fit(module, data)
-    except SystemExit:  # Lightning's answer to a KeyboardInterrupt
+        _build_trainer(cfg, callbacks, []).fit(module, data)
+    except SystemExit:
+        # What Lightning turns a KeyboardInterrupt into.
         raise KeyboardInterrupt from None
 
 
 def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
-    """Puts a number in the place of `threads=auto` or `tune`, for a run keeps to it, and lets torch use so many."""
+    """Replaces `threads=auto` and `threads=tune` by a number, which the run keeps, and lets torch use so many."""
     if cfg.threads == "auto":
-        z = torch.zeros(*module.replica_dims, 2 * module.remedies.pack_size, module.latent_dim)
-        module.eval()  # changes nothing: no statistics, no dropout
-        share = cfg.batch_size // (cfg.trainer.get("devices", 1) * cfg.trainer.get("num_nodes", 1))
-        product = cpu_threads.typical_product(
-            lambda z: module.judged(module.generator(z), module.labels_of(z)), z, share
-        )
-        module.train()
-        cfg.threads = cpu_threads.for_product(product, lambda: max(1, cores() // cfg.trainer.get("devices", 1)))
+        cfg.threads = _threads_by_work(cfg, module)
     elif cfg.threads == "tune":
-        with torch.random.fork_rng():  # the training's own course stays as it is
-            cfg.threads = _tuned(cfg, dataset)
+        # The training's own random numbers stay as they are.
+        with torch.random.fork_rng():
+            cfg.threads = _threads_by_trials(cfg, dataset)
     torch.set_num_threads(cfg.threads)
 
 
-def _tuned(cfg: DictConfig, dataset: Dataset) -> int:
-    """The fastest number of threads in trials with GANs that are thrown away."""
+def _threads_by_work(cfg: DictConfig, module: GANModule) -> int:
+    """Returns the number of threads for the size of the networks and of a process's share of the batch."""
+    processes = cfg.trainer.get("devices", 1)
+    share = cfg.batch_size // (processes * cfg.trainer.get("num_nodes", 1))
 
-    def seconds() -> float:
-        module, watch = build_module(cfg, dataset), cpu_threads.Stopwatch()
-        module.steps = module.log_every = cpu_threads.TRIAL_STEPS
-        _play(cfg, dataset, module, watch, boundaries=[1])
-        return watch.seconds / watch.steps
+    def score_fakes(z: torch.Tensor) -> torch.Tensor:
+        return score_batch(module, module.generator(z), module.target_labels(z))
 
-    return cpu_threads.fastest(seconds, cpu_threads.candidates(cores()))
+    # In evaluation mode nothing changes: no statistics are collected.
+    module.eval()
+    z = torch.zeros(*module.replica_dims, 2 * module.remedies.pack_size, module.latent_dim)
+    product = cpu_threads.typical_product(score_fakes, z, share)
+    module.train()
+    return cpu_threads.threads_for(product, lambda: max(1, cores() // processes))
+
+
+def _threads_by_trials(cfg: DictConfig, dataset: Dataset) -> int:
+    """Returns the fastest number of threads in trials with GANs that are thrown away."""
+
+    def seconds_per_step() -> float:
+        module = build_module(cfg, dataset)
+        steps = cpu_threads.TRIAL_STEPS
+        module.apply_settings(replace(module.settings, steps=steps, log_every=steps))
+        stopwatch = cpu_threads.Stopwatch()
+        _play(cfg, dataset, module, stopwatch)
+        return stopwatch.seconds / stopwatch.steps
+
+    return cpu_threads.fastest(seconds_per_step, cpu_threads.candidates(cores()))
 
 
 def load(
@@ -211,60 +318,76 @@ def load(
     data_dir: str | None = None,
     trust: Sequence[str] = (),
     path: str | None = None,
-    computing_with: int | str = "auto",
+    threads: int | str = "auto",
 ) -> tuple[GANModule, Dataset]:
-    """A run's GAN as its newest whole checkpoint has it, ready to sample, and its data.
+    """Loads a run's GAN from its newest whole checkpoint, ready to sample, and its data.
 
     Args:
-        data_dir, path: where the data lie (`path`: a packed file), if not where the run had them.
-        trust: packages beside gan_lab, torch and Lightning whose code its configuration may name.
-        computing_with: how many threads; auto: as many as the run had.
+        data_dir, path: where the data are (`path`: a packed file), if not where the run had them.
+        trust: packages besides gan_lab, torch and Lightning whose code its configuration may name.
+        threads: `auto`: as many as the run had.
 
     Raises:
         LabError: if configuration or checkpoint are missing or damaged, or the data are missing.
     """
     cfg = load_config(run, trust, data_dir, path)
-    cpu_threads.use(cfg.threads if computing_with == "auto" else computing_with)
+    cpu_threads.set_threads(cfg.threads if threads == "auto" else threads)
     checkpoint = run.load_checkpoint()
-    dataset, module = gan_and_data(cfg)
-    mend = "Put those back, or say where they lie: data.path=… for a packed file, data_dir=… for the others."
-    refuse_other_data(checkpoint, digest_of(dataset), run.folder, mend)
-    fill(module, checkpoint, run)
-    module.step = checkpoint["gan_lab"]["step"]
+    dataset, module = build_data_and_gan(cfg)
+    advice = "Put those back, or say where they are: data.path=… for a packed file, data_dir=… for the others."
+    refuse_other_data(checkpoint, digest_of(dataset), run.folder, advice)
+    load_weights(module, checkpoint, run)
+    module.step = checkpoint[resume_state.KEY]["step"]
     return module, dataset
 
 
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
-    """The data that a command names, and the (first) GAN of its `run`, if it names one, which must be of the same data.
+    """Loads the data that a command names and, if it names a `run`, the run's (first) GAN.
 
     Raises:
-        LabError: if it is of others; see `load`.
+        LabError: if the run was trained on other data; see `load`.
     """
     if cfg.run is None:
-        cpu_threads.use(cfg.threads)
+        cpu_threads.set_threads(cfg.threads)
         check_targets(cfg)
-        return made_of("dataset", cfg.dataset, Dataset), None
+        return instantiate_part("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
-    asked, own = _data_named(cfg), _data_named(load_config(run, cfg.trust))
-    if asked != own:
+    dataset_of_command = _dataset_name(cfg)
+    dataset_of_run = _dataset_name(load_config(run, cfg.trust))
+    if dataset_of_command != dataset_of_run:
         raise LabError(
-            f"{run.folder} is a run of {own}, not of {asked}.", "Say dataset=… as the run has it, or name another run."
+            f"{run.folder} is a run of {dataset_of_run}, not of {dataset_of_command}.",
+            "Give dataset=… as the run has it, or name another run.",
+            code="conflict",
+            key="dataset",
         )
     module, dataset = load(run, cfg.data_dir, cfg.trust, cfg.data.path, cfg.threads)
     return dataset, module.member(0)
 
 
-def _data_named(cfg: DictConfig) -> str:
-    """A dataset and its settings, wherever its files lie, e.g. `digits(heldout=0.2)`."""
-    settings = ((key, value) for key, value in cfg.dataset.items() if key not in ("_target_", "data_dir", "memory"))
-    said = ", ".join(f"{key}={value}" for key, value in settings)
-    return f"{cfg.dataset._target_.rpartition('.')[2]}{f'({said})' if said else ''}"
+def _dataset_name(cfg: DictConfig) -> str:
+    """Returns a dataset's name and settings, but not where its files are, e.g. `digits(heldout=0.2)`."""
+    name = cfg.dataset._target_.rpartition(".")[2]
+    settings = []
+    for key, value in cfg.dataset.items():
+        if key not in ("_target_", "data_dir", "memory"):
+            settings.append(f"{key}={value}")
+    return f"{name}({', '.join(settings)})" if settings else name
 
 
 def _parts(cfg: DictConfig) -> dict[str, str]:
-    """What was chosen in each group that is one part, e.g. `{"dataset": "digits", "loss": "BCE", …}`."""
-    chosen = ((group, node) for group, node in cfg.items() if OmegaConf.is_dict(node) and "_target_" in node)
-    return {str(group): node._target_.rpartition(".")[2] for group, node in chosen}
+    """Returns what was chosen in each group that is one part, e.g. `{"dataset": "digits", "loss": "BCE", …}`."""
+    parts = {}
+    for group, node in cfg.items():
+        if OmegaConf.is_dict(node) and "_target_" in node:
+            parts[str(group)] = node._target_.rpartition(".")[2]
+    return parts
+
+
+def _remedy_settings(cfg: DictConfig) -> Parameters:
+    """Returns the settings of each remedy by name."""
+    chosen: dict[str, Any] = OmegaConf.to_container(cfg.remedy, resolve=True)  # type: ignore[assignment]
+    return {name: dict(leaves(node)) for name, node in chosen.items()}
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
@@ -273,22 +396,26 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     return {key: value for key, value in values if is_hyperparameter(key)}
 
 
-def _trainer(
+def _build_trainer(
     cfg: DictConfig,
     callbacks: Sequence[pl.Callback],
     loggers: list[Logger],
     run: Run | None = None,
-    checkpoint: dict[str, Any] | None = None,
+    checkpoint: StoredCheckpoint | None = None,
 ) -> pl.Trainer:
+    """Builds Lightning's trainer; without a run one for trials in this process only."""
     options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
-    plugins: list[Any] = [CheckpointFile(checkpoint), LightningEnvironment()]  # not Slurm's: see `gan_lab.training.ddp`
-    if not run or options.get("devices", 1) * options.get("num_nodes", 1) == 1:  # a rehearsal needs no others
+    plugins: list[Any] = [CheckpointFile(checkpoint)]
+    processes = options.get("devices", 1) * options.get("num_nodes", 1)
+    if run is None or processes == 1:
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-        plugins.pop()
+    else:
+        # Lightning would take Slurm's environment for its own, see `gan_lab.training.ddp`.
+        plugins.append(LightningEnvironment())
     try:
         return pl.Trainer(
             **options,
-            max_epochs=1,  # the stream ends after `steps` steps
+            max_epochs=1,  # the stream of batches ends after `steps` steps
             callbacks=list(callbacks),
             plugins=plugins,
             use_distributed_sampler=False,
@@ -300,5 +427,8 @@ def _trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise LabError(
-            f"This machine can't do what trainer asks for: {error}", "trainer=cpu works anywhere."
+            f"This machine can't do what trainer asks for: {error}",
+            "trainer=cpu works anywhere.",
+            code="unsupported",
+            key="trainer",
         ) from error

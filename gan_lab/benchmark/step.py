@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lab.assembly.build import build
-from gan_lab.assembly.instantiate import gan_and_data
+from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.run_folder import Run
 from gan_lab.training.gan_module import GANModule
@@ -261,5 +261,5 @@ def time_per_sample(cfg: DictConfig, steps: int) -> float:
 
 def _gan_and_samples(cfg: DictConfig) -> tuple[GANModule, Tensor]:
     """Returns the GAN and all training samples `(N, *shape)`."""
-    dataset, module = gan_and_data(cfg)
+    dataset, module = build_data_and_gan(cfg)
     return module, dataset.train[torch.arange(len(dataset.train))]

@@ -25,8 +25,8 @@ from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.pixels import correlations, variety
 from gan_lab.plotting import plots
-from gan_lab.training.callbacks.evaluation import draw
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.sampling import fresh_samples
 
 METHODS = ("inverse", "gradient")
 # Settings of `gradient`: the grey of all pixels at first, the number of Adam's steps and their rate,
@@ -287,7 +287,7 @@ def _some_images(dataset: Dataset, indices: Tensor) -> Tensor:
 
 def _samples_of_labels(module: GANModule, classifier: LabelClassifier, labels: Sequence[int]) -> list[Tensor]:
     """Returns, of `GAN_SAMPLES` finite samples, those that the classifier reads as each label."""
-    samples = draw(module, GAN_SAMPLES, "backquery")
+    samples = fresh_samples(module, GAN_SAMPLES, "backquery")
     samples = samples[samples.flatten(1).isfinite().all(1)]
     predicted = classifier.labels(samples) if len(samples) else torch.zeros(0)
     return [samples[predicted == number] for number in labels]

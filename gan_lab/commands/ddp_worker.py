@@ -1,4 +1,7 @@
-"""A process that helps another one to train: `python -m gan_lab.commands.ddp_worker <run folder>`; see `gan_lab.training.ddp`."""
+"""A process that takes part in a training: `python -m gan_lab.commands.ddp_worker <run folder>`.
+
+See `gan_lab.training.ddp`.
+"""
 
 import os
 import sys
@@ -8,7 +11,7 @@ from gan_lab.config.resume import load_config
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_tracebacks, say
-from gan_lab.training.ddp import LEADER, follow
+from gan_lab.training.ddp import LEADER_PID, end_with
 
 
 def main() -> None:
@@ -16,18 +19,22 @@ def main() -> None:
     prepare_libraries()
     if len(sys.argv) < 2:
         sys.exit("python -m gan_lab.commands.ddp_worker <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")
-    if leader := os.environ.setdefault(LEADER, ""):
-        follow(int(leader))
+    # Set even if the user gave this command: then no process leads this one, but it is not rank 0 either.
+    leader = os.environ.setdefault(LEADER_PID, "")
+    if leader:
+        end_with(int(leader))
     os.environ.setdefault("LOCAL_RANK", "0")
     folder, *trust = sys.argv[1:]
     try:
         run = Run.existing(folder)
         training = build(load_config(run, trust), run)
-        training.team.start(run.folder)
+        training.process_group.start(run.folder)
         try:
-            training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed, weights_only=True)
+            training.trainer.fit(
+                training.module, training.datamodule, ckpt_path=training.resumed_from, weights_only=True
+            )
         finally:
-            training.team.end()
+            training.process_group.end()
     except LabError as error:
         say(error, stderr=True)
         sys.exit(error.status)

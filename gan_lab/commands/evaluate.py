@@ -13,8 +13,8 @@ from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.metrics.registry import MetricValues
 from gan_lab.evaluation.verdict import EvaluationResult, VerdictEvaluator, evaluator_for, protocol_samples
-from gan_lab.training.callbacks.evaluation import asked, draw
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.sampling import fresh_labels, fresh_samples
 
 
 def _no_user_metrics(dataset: Dataset) -> Mapping[str, UserMetric]:
@@ -49,7 +49,7 @@ def evaluate(
         features: the space in which samples are compared, see `gan_lab.evaluation.feature_spaces.features_of`.
         member: of replicas, the one to evaluate; None: all that have not failed.
         ema: of a run with remedy=[ema], whether samples come from the average of G's weights or from the weights.
-        user_metrics: returns the user's own metrics by name, see `gan_lab.assembly.instantiate.own_metrics`.
+        user_metrics: returns the user's own metrics by name, see `gan_lab.assembly.instantiate.build_user_metrics`.
 
     Returns:
         `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own), `members`; by metric
@@ -97,8 +97,8 @@ def evaluate(
 
 
 def _evaluate_once(evaluator: VerdictEvaluator, module: GANModule, number: int, seed: int) -> EvaluationResult:
-    samples = draw(module, number, "evaluate", seed)
-    target_labels = asked(module, number, "evaluate", seed)
+    samples = fresh_samples(module, number, "evaluate", seed)
+    target_labels = fresh_labels(module, number, "evaluate", seed)
     return evaluator.evaluate(samples, target_labels)
 
 

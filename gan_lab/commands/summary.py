@@ -34,12 +34,12 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         error: what made it fail.
     """
     module = training.module
-    row = module.last_row
+    row = module.step_log.last_row
     seconds = training.timer.time_elapsed("train")
     losses: dict[str, Any] = {name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")}
     losses["equilibrium"] = module.loss.loss_at_optimum
     losses["equilibrium_g"] = module.loss.g_loss_at_optimum
-    losses["averaged_over_steps"] = module.row_steps
+    losses["averaged_over_steps"] = module.step_log.row_steps
     scores = {name: _finite(row.get(f"score/{name}")) for name in ("real", "fake")}
     return {
         "status": status,
@@ -48,13 +48,13 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "seconds": round(seconds, 3),
         "steps_per_second": round(module.step / seconds, 2) if seconds else None,
         "replicas": module.replicas,
-        **training.about,
+        **training.description,
         "losses": losses,
         "scores": scores,
         **_evaluated(training, scores),
         "environment": {
             **environment(training.trainer.strategy.root_device),
-            "processes": training.team.size,
+            "processes": training.process_group.size,
         },
     }
 
@@ -115,8 +115,8 @@ def _members(module: GANModule, evaluation: Evaluation | None) -> dict[str, Any]
             d_metrics, words = _split_balance(balance)
             metrics = {**result.metrics, **d_metrics}
             verdict = {**result.verdict, **words}
-        if i in module.failed:
-            step, reason = module.failed[i]
+        if i in module.step_log.failed:
+            step, reason = module.step_log.failed[i]
             metrics = {"error": str(NotFiniteError(step, reason))}
         else:
             finished.append(metrics)
@@ -132,7 +132,7 @@ def _members(module: GANModule, evaluation: Evaluation | None) -> dict[str, Any]
 def announce(training: Training, run: Run) -> str:
     """Returns one line that says what is about to be trained, how long, and in which folder."""
     module = training.module
-    about = training.about
+    about = training.description
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
     verb = "Resuming" if run.checkpoint.is_file() else "Training on"
     size = [f"{module.steps:,} steps of {training.datamodule.batch_size}"]
@@ -143,7 +143,7 @@ def announce(training: Training, run: Run) -> str:
             size.append(f"{name}={updates}")
     if module.replica_dims:
         size.append(f"{module.replicas} replicas")
-    processes = f" in each of {training.team.size} processes" if training.team.size > 1 else ""
+    processes = f" in each of {training.process_group.size} processes" if training.process_group.size > 1 else ""
     remedies = [_remedy(name, settings, module.steps) for name, settings in training.remedies.items()]
     with_remedies = f" with {', '.join(remedies)}" if remedies else ""
     data = f"{about['dataset']} ({parts}){with_remedies}"

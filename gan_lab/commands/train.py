@@ -23,8 +23,8 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
     """
     status, error, code = "failed", None, 1
     try:
-        training.team.start(run.folder)
-        training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed, weights_only=True)
+        training.process_group.start(run.folder)
+        training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed_from, weights_only=True)
         finished = training.module.step >= training.module.steps
         status, code = ("finished", 0) if finished else ("interrupted", 128 + (training.stop.signal or signal.SIGINT))
     except SystemExit:  # Lightning's answer to a KeyboardInterrupt, here the second Ctrl-C
@@ -36,7 +36,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
             raise failure from problem
         raise
     finally:
-        training.team.end()
+        training.process_group.end()
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
@@ -49,14 +49,15 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
 def _explained(problem: Exception, training: Training, run: Run) -> LabError | None:
     """What to tell of a problem that isn't a bug; None for one that is."""
     if isinstance(problem, RunError):
-        what = str(problem)
+        # Of a NotFiniteError the callback knows more than the error.
+        what = training.nan_guard.explanation or str(problem)
     elif isinstance(problem, LabError):
         return problem
     elif refusal := refused_by_storage(problem):
         what = refusal
     elif out_of_memory(problem):
         what = f"There wasn't enough memory: {problem}\nSmaller networks or a smaller batch_size need less."
-    elif isinstance(problem, RuntimeError) and (fallen := training.team.fallen(wait=5.0)):
+    elif isinstance(problem, RuntimeError) and (fallen := training.process_group.failure(wait=5.0)):
         what = fallen
     else:
         return None

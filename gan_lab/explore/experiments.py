@@ -11,7 +11,7 @@ from gan_lab.explore.latent_vectors import LatentSampler, LatentSpec
 from gan_lab.explore.request import ARITHMETIC, FRAMES, INTERPOLATIONS, MAX_VECTORS, PATHS, Request
 from gan_lab.explore.results import ExperimentResult
 from gan_lab.gan.latent import Interpolation, LabelledLatent, closed_walk, normalise, typical_norm, with_linear_labels
-from gan_lab.training.callbacks.sample_grids import in_rows
+from gan_lab.training.callbacks.sample_grids import shown_classes
 from gan_lab.training.gan_module import GANModule
 
 GRID_COLUMNS = 12  # samples in a row of the picture, unless the operation says how many
@@ -107,7 +107,7 @@ def _describe_target_classes(request: Request, z: Tensor, sampler: LatentSampler
     Raises:
         LabError: for arithmetic with two vectors of different target classes.
     """
-    labels = sampler.module.labels_of(z)
+    labels = sampler.module.target_labels(z)
     if labels is None or request.op == "grid":
         return []
     names = [sampler.predictor.class_name(label) for label in labels.tolist()]
@@ -144,7 +144,7 @@ def _arrange_classes(request: Request, seeds: list[int], sampler: LatentSampler)
     rows, names = [], []
     row_names = []
     all_seeds: list[int | None] = []
-    for label in in_rows(sampler.module):
+    for label in shown_classes(sampler.module):
         class_name = sampler.predictor.class_name(label)
         row_names.append(class_name)
         rows.append(sampler.draw(seeds, [label] * len(seeds)))

@@ -18,6 +18,7 @@ from gan_lab.preflight.report import Check, CheckResult
 from gan_lab.preflight.trial import play_steps, trainable_module
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.sampling import score_samples
 
 # For how long D is trained. These numbers and the thresholds below are this project's own choice.
 MIN_STEPS = 300
@@ -78,7 +79,7 @@ class DiscriminatorProbe(pl.Callback):
         self._initial_weights = {name: p.detach().clone() for name, p in module.discriminator.named_parameters()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        self.rows.append(module.last_row)
+        self.rows.append(module.step_log.last_row)
         if module.step >= MIN_STEPS and module.step % TEST_EVERY == 0:
             real_outputs, noise_outputs, test_auc = self.test(module)
             clear = test_auc >= CLEAR_AUC
@@ -97,8 +98,8 @@ class DiscriminatorProbe(pl.Callback):
 
         The batches are all real or all noise, as in training, where batch normalisation sees the same.
         """
-        real_scores = module.scores(self.real, self.labels).float().cpu()
-        noise_scores = module.scores(self.noise, self.labels).float().cpu()
+        real_scores = score_samples(module, self.real, self.labels)
+        noise_scores = score_samples(module, self.noise, self.labels)
         return module.loss.d_output(real_scores), module.loss.d_output(noise_scores), auc(real_scores, noise_scores)
 
 

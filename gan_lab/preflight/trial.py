@@ -8,13 +8,15 @@ import torch
 
 from gan_lab.assembly.build import DryRun
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.sampling import score_batch
 from gan_lab.training.step_log import NotFiniteError
 
 
 def trainable_module(dry_run: DryRun) -> GANModule:
     """Returns a fresh GAN whose D is updated in every step, even while it wins: the checks want to see it learn."""
     module = dry_run.module()
-    module.remedies = dataclasses.replace(module.remedies, update_gate=None)
+    remedies = dataclasses.replace(module.remedies, update_gate=None)
+    module.apply_settings(dataclasses.replace(module.settings, remedies=remedies))
     return module
 
 
@@ -43,4 +45,4 @@ def _depends_on_input(dry_run: DryRun, module: GANModule) -> bool:
     labels = train.labels_of(indices) if module.classes else None
     samples = train[indices].to(module.device).requires_grad_()
     discriminator = copy.deepcopy(module.discriminator).requires_grad_(False)
-    return module.judged(samples, labels, discriminator).requires_grad
+    return score_batch(module, samples, labels, discriminator).requires_grad

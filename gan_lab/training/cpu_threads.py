@@ -1,4 +1,4 @@
-"""How many threads torch computes with: by the work of a step, or as trials show. See docs/performance.md, Threads."""
+"""How many threads torch computes with: by the work of a step, or by trials. See docs/performance.md, Threads."""
 
 import statistics
 import time
@@ -11,87 +11,119 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from gan_lab.core.errors import LabError
+from gan_lab.training.callbacks.base import GANCallback
+from gan_lab.training.gan_module import GANModule
 
-WORTH_A_THREAD = 1e9  # floating point operations of a matrix product, per thread: less isn't worth the waiting
-TRIAL_SECONDS, TRIAL_STEPS = 0.4, 10_000  # of a trial at most, whatever ends it first; two steps at least
-ROUNDS = 3  # of trials, each with every number in turn: a machine's load comes and goes
+FLOPS_PER_THREAD = 1e9  # operations of a matrix product for which another thread is worth its waiting time
+TRIAL_SECONDS = 0.4  # a trial ends after this time, but not before two steps …
+TRIAL_STEPS = 10_000  # … or after so many steps
+ROUNDS = 3  # of trials, each with every number of threads in turn: a machine's load comes and goes
 
 
-class Products(TorchDispatchMode):
-    """Notes the floating point operations of each matrix product and convolution."""
+class ProductCounter(TorchDispatchMode):
+    """Counts the floating point operations of each matrix product and convolution.
+
+    Attributes:
+        flops: of each, in the order of their execution.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops: list[float] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        if count := flop_registry.get(func._overloadpacket):
-            self.flops.append(float(count(*args, **(kwargs or {}), out_val=made)))
-        return made
+        options = kwargs or {}
+        result = func(*args, **options)
+        count_flops = flop_registry.get(func._overloadpacket)
+        if count_flops:
+            self.flops.append(float(count_flops(*args, **options, out_val=result)))
+        return result
 
 
 @torch.no_grad()
 def typical_product(networks: Callable[[torch.Tensor], Any], z: torch.Tensor, batch_size: int) -> float:
-    """Floating point operations of the matrix product in which a typical operation of a step is done.
+    """Returns the floating point operations of a typical matrix product of a step.
 
-    The mean over products, weighted by their operations: one large product among thousands of small ones counts for
-    little. Deterministic, the same on any machine.
+    It is the mean over the products, weighted by their operations, so that one large product among thousands of small
+    ones counts for little. It is the same on every machine.
 
     Args:
-        networks: plays a generator and a discriminator on latent vectors.
-        z: two or so of them, `(…, n, latent_dim)`; operations grow with the batch.
+        networks: applies generator and discriminator to latent vectors.
+        z: a few latent vectors `(…, n, latent_dim)`; their operations are scaled up to the batch.
         batch_size: of the training.
     """
-    with Products() as products:
+    with ProductCounter() as counter:
         networks(z)
-    total = sum(products.flops)
-    return sum(flops**2 for flops in products.flops) / total * batch_size / z.shape[-2] if total else 0.0
+    total = sum(counter.flops)
+    if total == 0:
+        return 0.0
+    mean = sum(flops**2 for flops in counter.flops) / total
+    return mean * batch_size / z.shape[-2]
 
 
-def for_product(flops: float, cores: Callable[[], int]) -> int:
-    """Threads for products of this size: a power of two, at most `cores()`, at least 1."""
+def threads_for(flops: float, cores: Callable[[], int]) -> int:
+    """Returns the threads for matrix products of this size: a power of two from 1 to `cores()`."""
     threads = 1
-    while 2 * threads * WORTH_A_THREAD <= flops and 2 * threads <= cores():
+    # Whether there are more cores is only asked if they could be used: it takes some time.
+    while 2 * threads * FLOPS_PER_THREAD <= flops and 2 * threads <= cores():
         threads *= 2
     return threads
 
 
 def candidates(cores: int) -> list[int]:
-    """1, 2, 4 … up to `cores`."""
-    return [2**k for k in range(cores.bit_length()) if 2**k <= cores]
+    """Returns 1, 2, 4 … up to `cores`."""
+    return [2**exponent for exponent in range(cores.bit_length())]
 
 
 def fastest(seconds: Callable[[], float], numbers: Sequence[int]) -> int:
-    """The number of threads with which a trial takes the fewest seconds (median over ROUNDS); of equals the smaller.
+    """Returns the number of threads whose trials take the fewest seconds (median over ROUNDS), the smaller if equal.
 
     Args:
         seconds: makes a trial and times it.
+        numbers: of threads to try.
     """
-    taken: dict[int, list[float]] = {number: [] for number in sorted(numbers)}
-    for _ in range(ROUNDS if len(numbers) > 1 else 0):
-        for number, each in taken.items():
+    if len(numbers) == 1:
+        return numbers[0]
+    trials: dict[int, list[float]] = {number: [] for number in sorted(numbers)}
+    for _ in range(ROUNDS):
+        for number, times in trials.items():
             torch.set_num_threads(number)
-            each.append(seconds())
-    return min(taken, key=lambda number: statistics.median(taken[number] or [0.0]))
+            times.append(seconds())
+    return min(trials, key=lambda number: statistics.median(trials[number]))
 
 
-class Stopwatch(pl.Callback):
-    """Times the steps behind the first, and ends the training when that has taken long enough."""
+class Stopwatch(GANCallback):
+    """Times the steps after the first, and ends the training after TRIAL_SECONDS.
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+    Attributes:
+        steps: number of steps timed so far.
+        seconds: that they took.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seconds = 0.0
+        self._start = 0.0
+
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         if module.step == 1:
             self._start = time.perf_counter()
-        self.steps, self.seconds = module.step - 1, time.perf_counter() - self._start
+        self.steps = module.step - 1
+        self.seconds = time.perf_counter() - self._start
         trainer.should_stop = self.seconds > TRIAL_SECONDS
 
 
-def use(number: int | str) -> None:
-    """Lets torch compute with so many threads, outside a training; auto: no run says how many, so 1.
+def set_threads(number: int | str) -> None:
+    """Sets the number of threads for something other than a training; `auto` means 1.
 
     Raises:
-        LabError: for `tune`, which only a training can try out.
+        LabError: for `tune`, which needs a training to try.
     """
     if number == "tune":
-        raise LabError("threads=tune is for trainings.", "Say a number, or threads=auto for as many as the run had.")
+        raise LabError(
+            "threads=tune works only for training.",
+            "Give a number, or threads=auto for as many threads as the run had.",
+            code="conflict",
+            key="threads",
+        )
     torch.set_num_threads(1 if isinstance(number, str) else number)

@@ -1,7 +1,8 @@
 """Several processes that train one GAN (`trainer=ddp devices=N num_nodes=M`), each on its share of every batch.
 
-The process that was started is rank 0 and alone writes. It starts the others of its node, each of which reads the
-run's config.yaml and nothing else: `python -m gan_lab.commands.ddp_worker <run folder>`, which is given by hand on other nodes.
+The process that the user starts is rank 0 and the only one that writes. It starts the others of its node, each of which
+reads only the run's config.yaml: `python -m gan_lab.commands.ddp_worker <run folder>`. On other nodes the user gives
+that command.
 """
 
 import os
@@ -14,132 +15,174 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import say
 
-LOOK_EVERY = 0.5  # seconds between two looks at the other processes
-GRACE = 20.0  # seconds in which the others end by themselves once one has fallen
-SHOWN = 6  # lines of what a fallen process said
+POLL_SECONDS = 0.5  # between two checks of the other processes
+GRACE_SECONDS = 20.0  # in which the others may end by themselves after one has died
+OUTPUT_LINES = 6  # lines of a dead process's output that are shown
 
-LEADER = "GAN_LAB_COMPANION"  # in the environment of a process that helps: the process id of the one it ends with
-PLACE = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # by which Lightning knows who is who
+LEADER_PID = "GAN_LAB_LEADER_PID"  # environment of a worker: the process with which it ends
+RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # tell Lightning who is who
+
+
+class Worker(NamedTuple):
+    """Another process of this node, and the file that its output goes to."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
 
 
 class ProcessGroup:
-    """The processes of one training on this node; this one is the first of them, or the only one there is.
+    """The processes of one training on this node. The present one is the first of them, or the only one.
 
     Args:
         devices: processes on each node.
-        nodes: how many there are.
-        trust: what the command line trusts, see SECURITY.md; the others have to as well.
+        nodes: number of nodes.
+        trust: packages that the command line trusts, see SECURITY.md; the others have to trust them, too.
 
     Attributes:
         size: processes on all nodes together.
-        leads: whether this process is rank 0.
+        is_leader: whether this process is rank 0.
+        workers: the other processes of this node.
 
     Raises:
-        LabError: where something else has started several processes already, or several nodes don't know each other.
+        LabError: if something else has started several processes already, or several nodes cannot find each other.
     """
 
     def __init__(self, devices: int = 1, nodes: int = 1, trust: Sequence[str] = ()):
-        self.devices, self.size, self.trust = devices, devices * nodes, trust
-        self.leads = self.size == 1 or LEADER not in os.environ
-        self._others: list[tuple[int, subprocess.Popen[bytes], IO[bytes]]] = []
-        self._over = threading.Event()
-        self._before = {name: os.environ.get(name) for name in PLACE}
-        if self.size == 1 or not self.leads:
+        self.devices = devices
+        self.size = devices * nodes
+        self.trust = trust
+        self.is_leader = self.size == 1 or LEADER_PID not in os.environ
+        self.workers: list[Worker] = []
+        self._ended = threading.Event()
+        self._environment_before = {name: os.environ.get(name) for name in RANK_VARIABLES}
+        if self.size == 1 or not self.is_leader:
             return
-        if os.environ.get("NODE_RANK", "0") != "0":
-            raise LabError(
-                "train.py is for node 0.",
-                "On the others: python -m gan_lab.commands.ddp_worker <run folder that node 0 tells>",
-            )
-        if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1:
-            raise LabError("train.py starts its processes itself.", "Give the command once a node, without torchrun.")
-        if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
-            raise LabError(
-                f"num_nodes={nodes}: the nodes have to find each other.",
-                "Set MASTER_ADDR (this machine's name) and MASTER_PORT (a free port) in the environment.",
-            )
-        place = {"LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-        os.environ.update({name: os.environ.get(name, value) for name, value in place.items()})
+        _check_environment(nodes)
+        defaults = {"LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+        for name, value in defaults.items():
+            os.environ.setdefault(name, value)
 
     def start(self, folder: Path) -> None:
-        """Starts this node's other processes, and watches them."""
+        """Starts this node's other processes, and a thread that watches them."""
         if self.size == 1 or os.environ["LOCAL_RANK"] != "0":
             return
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        paths = [str(Path(__file__).parents[2])]
+        if os.environ.get("PYTHONPATH"):
+            paths.append(os.environ["PYTHONPATH"])
         for rank in range(1, self.devices):
-            said = tempfile.TemporaryFile()  # noqa: SIM115, closed at the end
-            own = {**os.environ, "LOCAL_RANK": str(rank), LEADER: str(os.getpid()), "PYTHONPATH": path}
+            output = tempfile.TemporaryFile()  # noqa: SIM115, closed in `end`
+            environment = {
+                **os.environ,
+                "LOCAL_RANK": str(rank),
+                LEADER_PID: str(os.getpid()),
+                "PYTHONPATH": os.pathsep.join(paths),
+            }
             command = [sys.executable, "-m", "gan_lab.commands.ddp_worker", str(folder), *self.trust]
-            process = subprocess.Popen(command, env=own, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-            self._others.append((rank, process, said))
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            self.workers.append(Worker(rank, process, output))
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def fallen(self, wait: float = 0.0) -> str | None:
-        """Which other process has ended too early, and its last words; None if none does within `wait` seconds."""
-        until = time.monotonic() + wait
+    def failure(self, wait: float = 0.0) -> str | None:
+        """Describes a worker that has ended too early, with its last output; None if none does so in `wait` seconds."""
+        deadline = time.monotonic() + wait
         while True:
-            for rank, process, said in self._others:
-                if status := process.poll():
-                    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"failed (exit {status})"
-                    said.seek(0)
-                    words = said.read().decode(errors="replace").strip().splitlines()[-SHOWN:]
-                    return "\n  ".join([f"Process {rank} of {self.devices} {how}, so the training stopped.", *words])
-            if time.monotonic() >= until:
+            for worker in self.workers:
+                if worker.process.poll():
+                    return self._describe_failure(worker)
+            if time.monotonic() >= deadline:
                 return None
             time.sleep(0.1)
 
+    def _describe_failure(self, worker: Worker) -> str:
+        status = worker.process.returncode
+        reason = f"failed (exit {status})" if status > 0 else f"was killed by {signal.Signals(-status).name}"
+        worker.output.seek(0)
+        output = worker.output.read().decode(errors="replace").strip().splitlines()
+        heading = f"Process {worker.rank} of {self.devices} {reason}, so the training stopped."
+        return "\n  ".join([heading, *output[-OUTPUT_LINES:]])
+
     def end(self) -> None:
-        """Waits for the other processes, ends those that don't, and leaves this one as it was alone."""
-        self._over.set()
+        """Waits for the workers, kills those that do not end, and restores this process's environment."""
+        self._ended.set()
         if self.size == 1:
             return
         import torch.distributed
 
-        until = time.monotonic() + GRACE
+        deadline = time.monotonic() + GRACE_SECONDS
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        for _, process, said in self._others:
+        for worker in self.workers:
             try:
-                process.wait(max(0.0, until - time.monotonic()))
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            said.close()
-        self._others.clear()
-        for name, value in self._before.items():
+                worker.process.kill()
+                worker.process.wait()
+            worker.output.close()
+        self.workers.clear()
+        for name, value in self._environment_before.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
 
     def _watch(self) -> None:
-        """Ends this process where it waits forever for one that has fallen: not every backend notices."""
-        while not self._over.wait(LOOK_EVERY):
-            if self.fallen() and not self._over.wait(GRACE) and (what := self.fallen()):
-                say(f"\n{what}", stderr=True, flush=True)
-                for _, process, _said in self._others:
-                    process.kill()
+        """Aborts this process if it waits forever for a worker that has died; not every backend notices that."""
+        while not self._ended.wait(POLL_SECONDS):
+            if self.failure() is None:
+                continue
+            if self._ended.wait(GRACE_SECONDS):
+                return
+            description = self.failure()
+            if description is not None:
+                say(f"\n{description}", stderr=True, flush=True)
+                for worker in self.workers:
+                    worker.process.kill()
                 os._exit(1)
 
 
-def follow(leader: int) -> None:
-    """Ends this process soon after the one that started it has ended, however that came."""
+def end_with(leader: int) -> None:
+    """Ends this process soon after the one that started it has ended, for whatever reason."""
 
     def watch() -> None:
         while os.getppid() == leader:
-            time.sleep(LOOK_EVERY)
-        time.sleep(GRACE)
+            time.sleep(POLL_SECONDS)
+        time.sleep(GRACE_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _check_environment(nodes: int) -> None:
+    """Raises LabError if this process was started in a way that cannot work."""
+    if os.environ.get("NODE_RANK", "0") != "0":
+        raise LabError(
+            "train.py is for node 0.",
+            "On the others: python -m gan_lab.commands.ddp_worker <run folder that node 0 prints>",
+            code="conflict",
+            key="NODE_RANK",
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1:
+        raise LabError(
+            "train.py starts its processes itself.",
+            "Give the command once per node, without torchrun.",
+            code="conflict",
+            key="devices",
+        )
+    if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise LabError(
+            f"num_nodes={nodes}: the nodes have to find each other.",
+            "Set MASTER_ADDR (this machine's name) and MASTER_PORT (a free port) in the environment.",
+            code="missing",
+            key="MASTER_ADDR",
+        )
+
+
 def _free_port() -> str:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return str(tried.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])

@@ -21,7 +21,7 @@ def cfg(monkeypatch):
 def test_each_takes_time_and_moves_both_networks(cfg, monkeypatch, implementation):
     modules, before = [], []
     of_gan_lab = implementation is step.time_gan_lab
-    build = step.build if of_gan_lab else step.gan_and_data
+    build = step.build if of_gan_lab else step.build_data_and_gan
 
     def build_and_record(*arguments):
         built = build(*arguments)
@@ -44,7 +44,7 @@ def test_the_hand_written_loop_is_our_step(cfg, monkeypatch):
     """From the same batches and latent vectors, the hand-written loop gets the same weights as ours, bit for bit."""
     vectors = torch.randn(16, 4, cfg.latent_dim)
     batches = torch.arange(32).view(8, 4)
-    build = step.gan_and_data
+    build = step.build_data_and_gan
     modules = []
 
     def build_without_randomness(cfg):
@@ -55,7 +55,7 @@ def test_the_hand_written_loop_is_our_step(cfg, monkeypatch):
         modules.append(module)
         return dataset, module
 
-    monkeypatch.setattr(step, "gan_and_data", build_without_randomness)
+    monkeypatch.setattr(step, "build_data_and_gan", build_without_randomness)
     step.time_hand_written(cfg, 4)
     monkeypatch.undo()
 

@@ -11,7 +11,7 @@ from conftest import ROOT, classifier_cache, command, command_here, refused, tra
 from gan_lab.assembly.build import load
 from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
-from gan_lab.training.callbacks.evaluation import draw, latents
+from gan_lab.training.sampling import fresh_latents, fresh_samples
 
 SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
 CACHE = f"cache_dir={classifier_cache()}"
@@ -72,15 +72,15 @@ def test_a_run_with_an_average_is_evaluated_with_it_or_without(averaged, ema, mo
 
     drawn = []
     module, _ = load(averaged)
-    z = torch.cat(list(latents(module, 50, "evaluate")))
+    z = torch.cat(list(fresh_latents(module, 50, "evaluate")))
     expected = {True: module.averaged.network(z), False: module.generator(z)}
     assert not torch.allclose(expected[True], expected[False], atol=0.01)
 
     def draw_and_keep(*arguments):
-        drawn.append(draw(*arguments))
+        drawn.append(fresh_samples(*arguments))
         return drawn[-1]
 
-    monkeypatch.setattr(evaluate, "draw", draw_and_keep)
+    monkeypatch.setattr(evaluate, "fresh_samples", draw_and_keep)
     evaluation = evaluate.evaluate(averaged, 50, 1, 1, None, classifier_cache(), ema=ema)
     torch.testing.assert_close(drawn[0], expected[ema])
     assert evaluation["weights"] == ("average" if ema else "own")

@@ -20,7 +20,7 @@ from conftest import classifier_cache, command_here, compose, make_packed_file, 
 from torch.optim import Adam
 
 from gan_lab import __version__
-from gan_lab.assembly.build import Training, build, gan_and_data
+from gan_lab.assembly.build import Training, build, build_data_and_gan
 from gan_lab.assembly.instantiate import check_targets
 from gan_lab.commands.train import fit
 from gan_lab.compare.collect import read
@@ -166,7 +166,7 @@ def test_what_is_built_cannot_be_resolved_again(monkeypatch):
     assert cfg.dataset.data_dir == "here"
     cfg.latent_dim = "${batch_size}"
     with pytest.raises(LabError, match="latent_dim holds"):
-        gan_and_data(cfg)
+        build_data_and_gan(cfg)
 
 
 def test_what_a_run_keeps_of_the_command_line_refers_to_its_own_keys_alone(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A GAN that is told the class (the book's notebook 16): both networks, everywhere, and what is shown and said."""
 
+import dataclasses
 import json
 import math
 
@@ -28,8 +29,9 @@ from gan_lab.gan.latent import Constant, LabelledLatent, Normal, Uniform, linear
 from gan_lab.gan.networks.conditional import ConditionalDiscriminator, join_labels, shape_with_labels
 from gan_lab.plotting import plots
 from gan_lab.preflight import run_checks, separation
+from gan_lab.training import sampling
 from gan_lab.training.callbacks import evaluation
-from gan_lab.training.callbacks.sample_grids import SampleGrids
+from gan_lab.training.callbacks.sample_grids import SampleGrids, samples_of_classes
 
 TINY = (
     *("conditional=true", "batch_size=6", "latent_dim=3", "log_every=2", "logger=table", "~callbacks.curves"),
@@ -135,14 +137,13 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
     module = build_module(compose(*TINY), dataset)
 
     def asked(rank: int, ranks: int) -> tuple[torch.Tensor, torch.Tensor]:
-        module._rank, module._ranks = rank, ranks
-        module._latent_streams = module.latent_streams(None, torch.device("cpu"))
+        module.latents.start(torch.device("cpu"), rank, ranks)
         share = slice(rank, None, ranks)
         _, labels = next(iter(BatchStream(dataset.train, 6, 0, 1, rank_slice=share, labels=dataset.train)))
-        return labels[0], module.draw(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
+        return labels[0], module.latents.sample(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
 
     labels, z = asked(0, 1)
-    assert torch.equal(module.labels_of(z), labels)
+    assert torch.equal(module.target_labels(z), labels)
     for rank in (0, 1):
         own, drawn = asked(rank, 2)
         assert torch.equal(own, labels[rank::2])
@@ -207,9 +208,10 @@ def test_it_trains(tmp_path, little_images, overrides):
     samples = member.sample(member.latent((5, member.latent_dim), make_generator(0, "test")))
     assert samples.shape == (5, *made.datamodule.dataset.shape)
     labels = torch.arange(5)
-    answers = member.scores(samples, labels)
+    answers = sampling.score_samples(member, samples, labels)
     assert answers.shape == (5,)
-    assert not torch.equal(answers, member.scores(samples, labels + 1)), "D takes the class into account"
+    others = sampling.score_samples(member, samples, labels + 1)
+    assert not torch.equal(answers, others), "D takes the class into account"
 
 
 def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
@@ -220,7 +222,7 @@ def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
     fit(made, run)
     z = made.module.latent((500, made.module.latent_dim), make_generator(1, "test"))
     nearest = torch.cdist(made.module.sample(z), made.datamodule.dataset.centres).argmin(1)
-    assert (nearest == made.module.labels_of(z)).float().mean() > 0.5
+    assert (nearest == made.module.target_labels(z)).float().mean() > 0.5
 
 
 def test_data_without_labels_and_packs_are_refused():
@@ -280,7 +282,7 @@ def test_class_accuracy_is_measured_on_all_samples():
 def digits(tmp_path_factory) -> Run:
     own = ("steps=4", "callbacks.verdict.every=2", "callbacks.verdict.samples=150", "callbacks.pictures.every=4")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "GLANCE", 100)
+        patch.setattr(evaluation, "QUICK_SAMPLES", 100)
         made, run = training(tmp_path_factory.mktemp("digits") / "run", *TINY, *own)
         fit(made, run)
     return run
@@ -339,16 +341,20 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
     )
 
 
-def test_the_balance_is_of_samples_with_their_own_classes(digits):
+def test_the_balance_is_of_samples_with_their_own_classes(digits, monkeypatch):
     """D is asked about held-out samples and fakes each told their class: recomputed from the networks."""
     module, dataset = load(digits)
-    conditional, asked = evaluator_for(dataset, classifier_cache()), []
-    scores = module.scores
-    module.scores = lambda samples, labels=None: asked.append((samples, labels)) or scores(samples, labels)
-    looking = evaluation.Evaluation(digits, 1, 360, str(classifier_cache()))
-    looking.evaluator = conditional
-    looking._judge(module, 0)
-    (real, of_real), (fake, of_fake) = asked
+    calls = []
+
+    def score_samples(module, samples, labels=None):
+        calls.append((samples, labels))
+        return sampling.score_samples(module, samples, labels)
+
+    monkeypatch.setattr(evaluation, "score_samples", score_samples)
+    callback = evaluation.Evaluation(digits, 1, 360, str(classifier_cache()))
+    callback.evaluator = evaluator_for(dataset, classifier_cache())
+    callback.evaluate_member(module, 0)
+    (real, of_real), (fake, of_fake) = calls
     for sample, label in zip(real[:20], of_real[:20], strict=True):
         assert label in dataset.heldout.labels[(dataset.heldout.values.float() == sample).flatten(1).all(1)]
     z = module.latent((360, module.latent_dim), make_generator(module.seed, "verdict/end"))
@@ -358,13 +364,14 @@ def test_the_balance_is_of_samples_with_their_own_classes(digits):
 
 def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
     module, dataset = load(digits)
-    looking = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
-    looking.evaluator = evaluator_for(dataset, classifier_cache())
-    module.latent, module.seed = LabelledLatent(Constant(), (0.1,) * 10), 1
+    callback = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
+    callback.evaluator = evaluator_for(dataset, classifier_cache())
+    latent = LabelledLatent(Constant(), (0.1,) * 10)
+    module.apply_settings(dataclasses.replace(module.settings, latent=latent, seed=1))
     z = module.latent((2, 13), make_generator(module.seed, "verdict/end"))
-    assert not torch.equal(*module.labels_of(z)), "the two that are compared are of different classes"
-    looking._judge(module, 0)
-    sentence = looking.members[0][0].verdict["sentence"]
+    assert not torch.equal(*module.target_labels(z)), "the two that are compared are of different classes"
+    callback.evaluate_member(module, 0)
+    sentence = callback.members[0][0].verdict["sentence"]
     assert "differ only in the class, so it can make only one sample of each class." in sentence
 
 
@@ -375,7 +382,7 @@ def _looking(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Data
     """The pictures' callback after a training of one step, and what it drew."""
     made, run = training(tmp_path / "run", *TINY, *overrides, "steps=1", "~callbacks.verdict")
     pictures, drawn = next(each for each in made.callbacks if isinstance(each, SampleGrids)), []
-    pictures._save = lambda figure, _: drawn.append(figure)
+    pictures.save = lambda figure, _: drawn.append(figure)
     fit(made, run)
     assert len(drawn) == 2
     return pictures, drawn, made.datamodule.dataset
@@ -383,12 +390,12 @@ def _looking(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Data
 
 def test_a_grid_has_a_row_a_class(tmp_path):
     pictures, (figure, _), dataset = _looking(tmp_path, "callbacks.pictures.images=64")
-    z = pictures._z.view(10, 6, 13)
+    z = pictures.z.view(10, 6, 13)
     assert torch.equal(z[..., 3:].argmax(-1), torch.arange(10)[:, None].expand(10, 6))
     assert torch.equal(z[..., :3], z[:1, :, :3].expand(10, 6, 3)), "each row has the same vectors"
     assert len(z[0, :, 0].unique()) == 6
     values, labels = dataset.train.values.float(), dataset.train.labels
-    for sample, row in zip(pictures._real, torch.arange(10).repeat_interleave(6), strict=True):
+    for sample, row in zip(pictures.real, torch.arange(10).repeat_interleave(6), strict=True):
         assert row in labels[(values == sample).flatten(1).all(1)]
     for axes in figure.axes:
         assert [text.get_text() for text in axes.get_yticklabels()] == list("0123456789")
@@ -396,42 +403,40 @@ def test_a_grid_has_a_row_a_class(tmp_path):
         assert (height, width) == (10 * 9 + 1, 6 * 9 + 1)
         assert axes.get_yticks().tolist() == [9 * row + 5 for row in range(10)], "in the middle of the row"
     shown = torch.from_numpy(figure.axes[1].images[0].get_array()[..., 0].copy())
-    assert torch.equal(shown[1 + 9 * 2 : 9 + 9 * 2, 1:9], pictures._real[12, 0]), "row 2 is class 2"
+    assert torch.equal(shown[1 + 9 * 2 : 9 + 9 * 2, 1:9], pictures.real[12, 0]), "row 2 is class 2"
 
 
 def test_of_many_classes_the_first_ten(tmp_path):
     own = ("dataset=stacked_digits", "dataset.samples=3000", "callbacks.pictures.images=20")
     pictures, (figure, _), dataset = _looking(tmp_path, *own)
-    assert pictures._z[:, 3:].argmax(-1).tolist() == [label for label in range(10) for _ in range(2)]
+    assert pictures.z[:, 3:].argmax(-1).tolist() == [label for label in range(10) for _ in range(2)]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == dataset.classes[:10]
 
 
 def test_points_are_coloured_by_class(tmp_path):
     own = ("dataset=ring", "dataset.samples=300", "callbacks.pictures.points=40")
     pictures, (figure, _), dataset = _looking(tmp_path, *own)
-    asked = pictures._z[:, 3:].argmax(-1)
+    asked = pictures.z[:, 3:].argmax(-1)
     assert len(asked.unique()) > 3
-    for axes, labels in zip(figure.axes, (asked, pictures._classes), strict=True):
+    for axes, labels in zip(figure.axes, (asked, pictures.real_labels), strict=True):
         colours = torch.from_numpy(axes.collections[0].get_facecolors())
         same_class = labels[:, None] == labels
         assert torch.equal((colours[:, None] == colours).all(-1), same_class)
-    nearest = torch.cdist(pictures._real, dataset.centres).argmin(1)
-    assert torch.equal(pictures._classes, nearest)
+    nearest = torch.cdist(pictures.real, dataset.centres).argmin(1)
+    assert torch.equal(pictures.real_labels, nearest)
 
 
 def test_replicas_have_a_class_a_column(tmp_path, little_images):
     pictures, (figure, _), _ = _looking(tmp_path, "replicas=2")
-    assert pictures._z.shape == (2, 10, 13)
-    assert torch.equal(pictures._z[..., 3:].argmax(-1), torch.arange(10).expand(2, 10))
-    assert not torch.equal(pictures._z[0, :, :3], pictures._z[1, :, :3])
+    assert pictures.z.shape == (2, 10, 13)
+    assert torch.equal(pictures.z[..., 3:].argmax(-1), torch.arange(10).expand(2, 10))
+    assert not torch.equal(pictures.z[0, :, :3], pictures.z[1, :, :3])
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == list("0123456789")
 
 
 def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
-    from gan_lab.training.callbacks.sample_grids import _of_classes
-
-    found = _of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
+    found = samples_of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
     assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
     grid = plots.tile(found, classes=torch.tensor([0, 0, 1, 1]))
     assert grid.shape == (3, 19, 19)

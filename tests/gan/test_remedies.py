@@ -9,7 +9,7 @@ from conftest import OPTIONS, compose, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from gan_lab.assembly.instantiate import gan_and_data
+from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.commands.summary import announce
 from gan_lab.commands.train import fit
 from gan_lab.config.arguments import refuse_arguments
@@ -75,7 +75,7 @@ def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
     before = {name: p.detach().clone() for name, p in made.module.named_parameters()}
     fit(made, run)
     assert made.module.step == 3
-    assert all(torch.tensor(value).isfinite() for value in made.module.last_row.values())
+    assert all(torch.tensor(value).isfinite() for value in made.module.step_log.last_row.values())
     moved = {name.partition(".")[0] for name, p in made.module.named_parameters() if not torch.equal(p, before[name])}
     assert {"generator", "discriminator"} <= moved
 
@@ -146,7 +146,7 @@ def test_mistakes_are_told_in_one_message(little_images, overrides, told):
     arguments = overrides.split()
     with pytest.raises((LabError, HydraException)) as error:
         refuse_arguments(arguments)
-        gan_and_data(compose(*arguments))
+        build_data_and_gan(compose(*arguments))
     text = str(explain(error.value, "train", arguments))
     assert re.search(told, text), text
     assert "Traceback" not in text
@@ -173,7 +173,7 @@ def test_a_run_tells_its_remedies(tmp_path, monkeypatch):
     )
     plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
     assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
-    assert plain.about["remedy"] == []
+    assert plain.description["remedy"] == []
 
 
 def test_every_file_is_a_remedy():

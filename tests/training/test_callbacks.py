@@ -146,7 +146,7 @@ def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
     made, run = training(tmp_path / "run", "norm=batch", "optim_g.lr=0", *small)
     before = {}
     evaluator = next(each for each in made.callbacks if isinstance(each, Evaluation))
-    measure = evaluator._balance
+    measure = evaluator.measure_balance
 
     def watched(module, *made):
         before.update({name: tensor.clone() for name, tensor in module.state_dict().items()})
@@ -154,7 +154,7 @@ def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
         assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
         return found
 
-    evaluator._balance = watched
+    evaluator.measure_balance = watched
     summary, _ = fit(made, run)
     assert before
     for kind in ("real", "fake"):

@@ -8,7 +8,7 @@ import joblib
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, PARTNERS, ROOT, compose, small, training
+from conftest import OPTIONS, PARTNERS, ROOT, compose, refused, small, training
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -18,7 +18,6 @@ from gan_lab.assembly import build
 from gan_lab.commands.train import fit
 from gan_lab.config import launchers
 from gan_lab.config.types import ValueSpec
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.training import cpu_threads
 
@@ -39,7 +38,7 @@ def test_the_typical_product_is_the_mean_weighted_by_its_operations():
     [(0, 8, 1), (1.9e9, 8, 1), (2e9, 8, 2), (3.9e9, 8, 2), (4e9, 8, 4), (4e9, 3, 2), (1e12, 1, 1), (1e12, 6, 4)],
 )
 def test_a_thread_for_each_thousand_million_operations_as_far_as_there_are_cores(flops, cores, expected):
-    assert cpu_threads.for_product(flops, lambda: cores) == expected
+    assert cpu_threads.threads_for(flops, lambda: cores) == expected
 
 
 @pytest.mark.parametrize("option", ["default", *(option for group, option in OPTIONS if group == "experiment")])
@@ -100,7 +99,7 @@ def _train(monkeypatch, *overrides: str) -> None:
 
 def test_a_run_keeps_to_its_number_on_any_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cpu_threads, "WORTH_A_THREAD", 1e3)
+    monkeypatch.setattr(cpu_threads, "FLOPS_PER_THREAD", 1e3)
     monkeypatch.setattr(build, "cores", lambda: 2)
     try:
         run = Run(tmp_path / "run")
@@ -115,8 +114,8 @@ def test_a_run_keeps_to_its_number_on_any_machine(tmp_path, monkeypatch, capsys)
         assert yaml.safe_load(run.config.read_text())["threads"] == 2
         build.load(run)
         assert torch.get_num_threads() == 2
-        with pytest.raises(LabError, match="threads=tune is for trainings"):
-            build.load(run, computing_with="tune")
+        with refused("conflict", "threads"):
+            build.load(run, threads="tune")
         _train(monkeypatch, f"resume={run.folder}", "steps=5", "threads=auto")
         assert run.read_summary()["environment"]["threads"] == 1
     finally:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, compose, small, training
+from conftest import ROOT, command, compose, refused, small, training
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import LabError, RunError
-from gan_lab.training.ddp import PLACE, ProcessGroup
+from gan_lab.training.ddp import RANK_VARIABLES, ProcessGroup
 
 QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
 CHOICES = [each for each in small("optim", "sgd") if not each.startswith("callbacks.")]
@@ -52,7 +52,7 @@ def test_two_processes_train_what_one_does(tmp_path, chosen):
     assert tables[0][0] == tables[1][0]
     for one, two in zip(*(table[1:] for table in tables), strict=True):
         assert [float(value) for value in two.split(",")] == pytest.approx([float(v) for v in one.split(",")], abs=1e-5)
-    assert not {"RANK", *PLACE} & os.environ.keys()
+    assert not {"RANK", *RANK_VARIABLES} & os.environ.keys()
     assert {path.name for path in run.folder.iterdir()} == {
         *(".lock", "config.yaml", "metrics.csv", "summary.json", "checkpoints")
     }
@@ -73,22 +73,22 @@ def test_two_processes_train_what_one_does(tmp_path, chosen):
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(overrides, told):
-    with pytest.raises(LabError) as refused:
+    with pytest.raises(LabError) as error:
         compose(*overrides.split())
-    assert told in str(refused.value)
+    assert told in str(error.value)
 
 
 def test_who_starts_processes(monkeypatch):
-    with pytest.raises(LabError, match="MASTER_ADDR"):
+    with refused("missing", "MASTER_ADDR"):
         ProcessGroup(2, nodes=2)
     monkeypatch.setenv("NODE_RANK", "1")
-    with pytest.raises(LabError, match=r"python -m gan_lab\.companion"):
+    with refused("conflict", "NODE_RANK"):
         ProcessGroup(2)
     monkeypatch.delenv("NODE_RANK")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    with pytest.raises(LabError, match="without torchrun"):
+    with refused("conflict", "devices"):
         ProcessGroup(2)
-    assert ProcessGroup().leads
+    assert ProcessGroup().is_leader
     assert "LOCAL_RANK" not in os.environ
 
 
@@ -100,7 +100,7 @@ class At(Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if module.step == self.step:
-            self.made.team._others[0][1].send_signal(self.number)
+            self.made.process_group.workers[0].process.send_signal(self.number)
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_one_that_is_killed_ends_all_with_a_message(tmp_path):
 def test_a_signal_to_any_stops_all_after_the_same_step(tmp_path):
     made, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2")
     made.trainer.callbacks.append(At(20, made, signal.SIGTERM))
-    others = made.team._others
+    others = made.process_group.workers
     summary, code = fit(made, run)
     assert summary["status"] == "interrupted"
     assert code > 128

@@ -1,5 +1,6 @@
 """The three phases (S4) and what a step leaves."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pandas as pd
@@ -72,7 +73,6 @@ def test_gradients_are_absent_outside_their_phase(tmp_path):
     """After phase 2 G has no gradient; after phase 3 D has none, although the error passed through it."""
     made, _ = training(tmp_path / "run", *TINY, "steps=1")
     module, seen = made.module, []
-    d, g = module.optim_d, module.optim_g
 
     def present(network):
         return any(p.grad is not None for p in network.parameters())
@@ -87,7 +87,9 @@ def test_gradients_are_absent_outside_their_phase(tmp_path):
 
         return made_optimiser
 
-    module.optim_d, module.optim_g = watch(d, "D"), watch(g, "G")
+    optim_d = watch(module.settings.optim_d, "D")
+    optim_g = watch(module.settings.optim_g, "G")
+    module.apply_settings(replace(module.settings, optim_d=optim_d, optim_g=optim_g))
     _fit(made)
     assert seen == [("D", True, False), ("D", True, False), ("G", False, True)]
     assert all(p.requires_grad for p in module.discriminator.parameters()), "thawed again"
@@ -115,7 +117,7 @@ def test_losses_of_the_first_step_by_hand(tmp_path):
     d_fake = (d(fake).sigmoid() ** 2).mean()
     descend(d_fake)
     g = ((d(judged).sigmoid() - 1) ** 2).mean()
-    row = module.last_row
+    row = module.step_log.last_row
     assert row["loss/d_real"] == pytest.approx(d_real.item(), rel=1e-5)
     assert row["loss/d_fake"] == pytest.approx(d_fake.item(), rel=1e-5)
     assert row["loss/g"] == pytest.approx(g.item(), rel=1e-5)
@@ -170,5 +172,5 @@ def test_compiled_networks_take_the_same_steps_to_round_off(tmp_path):
     for name in ("false", "true"):
         made, _ = training(tmp_path / name, *small, f"compile={name}")
         made.trainer.fit(made.module, made.datamodule)
-        rows.append(made.module.last_row)
+        rows.append(made.module.step_log.last_row)
     assert rows[0] == pytest.approx(rows[1], abs=1e-5)

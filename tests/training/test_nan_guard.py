@@ -1,11 +1,12 @@
 """Numbers that blow up stop the run at that step, and the message says where."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
-from conftest import classifier_cache, command_here, training
+from conftest import classifier_cache, command_here, training, use_loss
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
@@ -33,15 +34,15 @@ class Faulty(BCE):
         self.phase, self.what = phase, what
 
     def d_real(self, scores):
-        return self._spoilt("d_real", super().d_real(scores), scores)
+        return self.spoil("d_real", super().d_real(scores), scores)
 
     def d_fake(self, scores):
-        return self._spoilt("d_fake", super().d_fake(scores), scores)
+        return self.spoil("d_fake", super().d_fake(scores), scores)
 
     def g(self, fake_scores, real_scores=None):
-        return self._spoilt("g", super().g(fake_scores), fake_scores)
+        return self.spoil("g", super().g(fake_scores), fake_scores)
 
-    def _spoilt(self, phase, values, scores):
+    def spoil(self, phase, values, scores):
         if phase == self.phase and self.module.step == AT - 1 and scores.requires_grad:
             if self.what == "loss":
                 return values * float("inf")
@@ -52,7 +53,8 @@ class Faulty(BCE):
 def _fails(tmp_path, *overrides, loss=None, prepare=lambda made: None):
     made, run = training(tmp_path / "run", *TINY, *overrides)
     if loss:
-        loss.module, made.module.loss = made.module, loss
+        loss.module = made.module
+        use_loss(made.module, loss)
     prepare(made)
     with pytest.raises(RunError) as error:
         fit(made, run)
@@ -60,6 +62,7 @@ def _fails(tmp_path, *overrides, loss=None, prepare=lambda made: None):
 
 
 PHASES = {"d_real": "phase (1), D on real data", "d_fake": "phase (2), D on fakes", "g": "phase (3), G"}
+COSTS = {"d_real": "the loss on real data", "d_fake": "the loss on fakes", "g": "the adversarial loss"}
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -67,7 +70,9 @@ PHASES = {"d_real": "phase (1), D on real data", "d_fake": "phase (2), D on fake
 def test_the_message_names_step_phase_and_tensor(tmp_path, phase, what):
     _, run, message = _fails(tmp_path, loss=Faulty(phase, what))
     network = "generator" if phase == "g" else "discriminator"
-    tensor = "the loss holds inf" if what == "loss" else f"the gradient of {network}.layers.0.weight holds nan"
+    tensor = f"the gradient of {network}.layers.0.weight holds nan"
+    if what == "loss":
+        tensor = f"{COSTS[phase]} holds inf"
     assert f"The numbers blew up at step {AT}: in {PHASES[phase]}, {tensor}" in message
     assert "optim.lr" in message, "what usually helps"
     summary = run.read_summary()
@@ -88,12 +93,12 @@ def test_the_last_finite_values_are_those_of_the_step_before(tmp_path):
     fit(sound, run)
     row = pd.read_csv(run.metrics).set_index("step").loc[AT - 1]
     told = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss/d_real", "loss/d_fake", "loss/g"))
-    assert f"At step {AT - 1} all was finite: {told}" in message
+    assert f"At step {AT - 1} all values were finite: {told}" in message
 
 
 def test_a_weight_that_overflows_is_found_although_its_gradient_is_finite(tmp_path):
     def overflow(made):
-        make = made.module.optim_g
+        make = made.module.settings.optim_g
 
         def optimiser(parameters):
             made_optimiser = make(parameters)
@@ -105,7 +110,7 @@ def test_a_weight_that_overflows_is_found_although_its_gradient_is_finite(tmp_pa
             made_optimiser.register_step_post_hook(spoil)
             return made_optimiser
 
-        made.module.optim_g = optimiser
+        made.module.apply_settings(replace(made.module.settings, optim_g=optimiser))
 
     made, _, message = _fails(tmp_path, prepare=overflow)
     name = [name for name, _ in made.module.generator.named_parameters()][2]
@@ -114,15 +119,15 @@ def test_a_weight_that_overflows_is_found_although_its_gradient_is_finite(tmp_pa
 
 def test_weights_that_blew_up_in_a_checkpoints_own_step_are_not_kept(tmp_path, monkeypatch):
     """G's last update before a checkpoint shows in no loss as yet."""
-    monkeypatch.setattr("test_finite.AT", 20)
+    monkeypatch.setattr("test_nan_guard.AT", 20)
     _, run, message = _fails(tmp_path, loss=Faulty("g", "gradient"))
     assert "at step 20: in phase (3), G" in message
     assert run.load_checkpoint()["gan_lab"]["step"] == 15
 
 
-@pytest.mark.parametrize("kept_every", [1, 200])
-def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeypatch, kept_every):
-    monkeypatch.setattr(nan_guard, "KEPT_EVERY", kept_every)
+@pytest.mark.parametrize("snapshot_every", [1, 200])
+def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeypatch, snapshot_every):
+    monkeypatch.setattr(nan_guard, "SNAPSHOT_EVERY", snapshot_every)
     for joint in ("true", "false"):
         _, _, message = _fails(tmp_path / joint, f"joint_d_update={joint}", loss=Faulty("d_fake", "gradient"))
         phase = "phases (1) and (2), D on real data and on fakes" if joint == "true" else "phase (2), D on fakes"
@@ -132,10 +137,13 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("chosen", "told"),
     [
-        ("remedy=[r1] remedy.r1.gamma=1e39", "in phases (1) and (2), D on real data and on fakes, the gradient of d"),
-        ("remedy=[unrolled] remedy.unrolled.lr=1e39", "in phase (3), G, looking ahead, D's score on real data holds"),
-        ("remedy=[feature_matching] remedy.feature_matching.weight=1e39", "in phase (3), G, the gradient of generator"),
-        ("remedy=[lecam] remedy.lecam.weight=1e39 remedy.lecam.warmup_steps=0", "in phases (1) and (2)"),
+        ("remedy=[r1] remedy.r1.gamma=1e39", "in phases (1) and (2), D on real data and on fakes, R1 holds inf"),
+        ("remedy=[unrolled] remedy.unrolled.lr=1e39", "in phase (3), G, the score of the unrolled D holds"),
+        ("remedy=[feature_matching] remedy.feature_matching.weight=1e39", "in phase (3), G, FeatureMatching holds inf"),
+        (
+            "remedy=[lecam] remedy.lecam.weight=1e39 remedy.lecam.warmup_steps=0",
+            "in phases (1) and (2), D on real data and on fakes, LeCam holds nan",
+        ),
     ],
 )
 def test_what_a_remedy_breaks_is_found_in_its_phase(tmp_path, chosen, told):
@@ -150,12 +158,12 @@ class FaultyPair(Relativistic):
         self.term = term
 
     def d(self, real_scores, fake_scores):
-        return tuple(self._spoilt("d", each) for each in super().d(real_scores, fake_scores))
+        return tuple(self.spoil("d", each) for each in super().d(real_scores, fake_scores))
 
     def g(self, fake_scores, real_scores=None):
-        return self._spoilt("g", super().g(fake_scores, real_scores))
+        return self.spoil("g", super().g(fake_scores, real_scores))
 
-    def _spoilt(self, term, values):
+    def spoil(self, term, values):
         return values * float("inf") if term == self.term and self.module.step == AT - 1 else values
 
 
@@ -164,9 +172,8 @@ def test_a_loss_of_pairs_is_played_again_as_well(tmp_path, term):
     phase = "phases (1) and (2), D on real data and on fakes" if term == "d" else PHASES["g"]
     chosen = ("loss=relativistic", "remedy=[r1,ema,lecam,historical_averaging,decay,instance_noise]", "n_critic=2")
     _, run, message = _fails(tmp_path, *chosen, loss=FaultyPair(term))
-    assert (
-        f"The numbers blew up at step {AT}: in {phase}, the loss{' on real data' * (term == 'd')} holds inf" in message
-    )
+    cost = "the loss on real data" if term == "d" else "the adversarial loss"
+    assert f"The numbers blew up at step {AT}: in {phase}, {cost} holds inf" in message
     assert run.load_checkpoint()["gan_lab"]["step"] == 15
 
 

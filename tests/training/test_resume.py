@@ -92,7 +92,7 @@ PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, little_images):
     """Few samples, and pictures in words: what is compared is whether they are equal."""
-    monkeypatch.setattr(evaluation, "GLANCE", 100)
+    monkeypatch.setattr(evaluation, "QUICK_SAMPLES", 100)
     monkeypatch.setattr(Figure, "savefig", _describe)
 
 
@@ -287,7 +287,7 @@ STARTED = (*SHORT, *PATTERN, "optim.lr=0.01", f"cache_dir={classifier_cache()}",
 @contextmanager
 def _stopping_after(step: int) -> Iterator[None]:
     """SIGTERM comes right after the checkpoint of that step."""
-    save = Checkpoint._save
+    save = Checkpoint.save
 
     def save_and_stop(self, trainer, module):
         save(self, trainer, module)
@@ -295,7 +295,7 @@ def _stopping_after(step: int) -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Checkpoint, "_save", save_and_stop)
+        patch.setattr(Checkpoint, "save", save_and_stop)
         yield
 
 

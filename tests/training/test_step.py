@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ class Loop:
             for (name, expected), found in zip(own.named_parameters(), played.parameters(), strict=True):
                 torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, msg=name)
         names = ("loss/d_real", "loss/d_fake", "loss/g")
-        table = made.trainer.loggers[0]._rows
+        table = made.trainer.loggers[0].rows
         for step, row in enumerate(self.rows, 1):
             assert [table[step][name] for name in names] == pytest.approx(row, rel=1e-12)
 
@@ -251,7 +252,7 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
     loop.play(loop.of_d, of_g, steps=2, joint=False)
     names = ("loss/d_real", "loss/d_fake", "loss/g")
     for step, row in enumerate(loop.rows, 1):
-        found = [made.trainer.loggers[0]._rows[step][name] for name in names]
+        found = [made.trainer.loggers[0].rows[step][name] for name in names]
         assert found == pytest.approx(row, rel=1e-9 if step == 1 else 1e-3)  # derivatives of eigenvectors are damped
 
 
@@ -321,7 +322,7 @@ def test_lecam_moves_its_averages_before_it_counts(tmp_path):
 
     loop.play(loop.of_d, loop.of_g, 5, pay=pay)
     loop.equals(made)
-    (lecam,) = made.module.kept
+    (lecam,) = made.module.stateful_penalties
     assert [lecam.real_mean.item(), lecam.fake_mean.item()] == pytest.approx(means, rel=1e-12)
 
 
@@ -338,7 +339,7 @@ def test_the_average_makes_the_samples_and_training_never_sees_it(tmp_path, opti
     for network in ("discriminator", "generator"):
         found, expected = (getattr(each.module, network).state_dict() for each in (made, plain))
         assert all(torch.equal(found[name], expected[name]) for name in expected), "batch statistics as well"
-    assert made.trainer.loggers[0]._rows == plain.trainer.loggers[0]._rows
+    assert made.trainer.loggers[0].rows == plain.trainer.loggers[0].rows
     average = [p.detach().clone() for p in before.generator.parameters()]
     for _, _, weights in [each for each in seen if each[0] == "G"][1::2]:
         average = [0.7 * mean + 0.3 * p for mean, p in zip(average, weights.values(), strict=True)]
@@ -408,7 +409,9 @@ def _rates(made):
 
         return made_optimiser
 
-    module.optim_d, module.optim_g = watched(module.optim_d, rates["D"]), watched(module.optim_g, rates["G"])
+    optim_d = watched(module.settings.optim_d, rates["D"])
+    optim_g = watched(module.settings.optim_g, rates["G"])
+    module.apply_settings(replace(module.settings, optim_d=optim_d, optim_g=optim_g))
     return rates
 
 

@@ -1,1 +1,1 @@
-"""What is shown and kept while a GAN trains. Each sees the module through `sample()`, `step` and what it logged."""
+"""What is shown and stored while a GAN trains. Callbacks use the module only through `sample`, `step` and its log."""

@@ -1,10 +1,10 @@
-"""Keeping what was trained, and stopping in a place from which one can go on."""
+"""Stores what was trained, and stops a training where it can be resumed."""
 
 import io
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,27 +14,31 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from gan_lab.core.checkpoint_file import refuse_invalid_rng_state
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
+from gan_lab.training import resume_state
+from gan_lab.training.callbacks.base import GANCallback, find_callback
 from gan_lab.training.callbacks.nan_guard import NaNGuard, not_finite
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.settings import MakeOptimizer
 from gan_lab.training.step_log import NotFiniteError
 
-KEPT = ("state_dict", "optimizer_states", "callbacks", "gan_lab")
+USED_KEYS = ("state_dict", "optimizer_states", "callbacks", resume_state.KEY)  # what is read from a checkpoint
+
+OptimizerState = Mapping[int, Mapping[str, Any]]  # by the number of the parameter
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Writes straight to the path that it is given; Lightning's own makes a copy in the system's temporary folder.
+    """Writes directly to the given path; Lightning's own makes a copy in the system's temporary folder first.
 
-    Of what it reads only what is KEPT counts: Lightning's own position says nothing here.
+    Of what it reads only USED_KEYS count: Lightning's own position in the data means nothing here.
 
     Args:
-        checked: the checkpoint to go on from, which `check_form` has checked; the file, which could be another one by
-            then, isn't read again.
+        checked: the checkpoint to resume from, already checked by `check_form`; the file, which may have been replaced
+            since, is not read again.
     """
 
     def __init__(self, checked: dict[str, Any] | None = None):
@@ -47,10 +51,12 @@ class CheckpointFile(TorchCheckpointIO):
         Path(path).write_bytes(content.getbuffer())
 
     def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
-        found, self.checked = self.checked, None  # its memory is free once training has taken it over
-        assert found is not None, f"{path} wasn't read"
+        checkpoint = self.checked
+        assert checkpoint is not None, f"{path} was not read"
+        # Its memory is free once training has taken it over.
+        self.checked = None
         position = {"epoch": 0, "global_step": 0, "pytorch-lightning_version": pl.__version__, "lr_schedulers": []}
-        return {**{key: found[key] for key in KEPT}, **position}
+        return {**{key: checkpoint[key] for key in USED_KEYS}, **position}
 
 
 def check_form(
@@ -60,124 +66,136 @@ def check_form(
     shape: Sequence[int],
     device: torch.device,
 ) -> None:
-    """Puts a checkpoint's content where training is going to put it, and looks whether it can be used there.
+    """Puts a checkpoint's content where training will put it, and checks that it can be used there.
 
-    An optimiser's memory of other shapes would let torch's fused kernels write where they must not.
+    Optimizer states of other shapes would let torch's fused kernels write outside their memory.
 
     Args:
-        shape: a sample's, of replicas with their axis before it.
+        shape: of a sample, with replicas `(K, *shape)`.
         device: of the training.
 
     Raises:
-        LabError: where something is missing or of another form. What else a stranger's content raises has many types.
+        LabError: if something is missing or has another form.
+        Exception: of many types, whatever else the content of a damaged or foreign file causes.
     """
-    state = checkpoint["gan_lab"]
+    state = checkpoint[resume_state.KEY]
     refuse_invalid_rng_state(state["torch_rng"])
     if device.type == "cpu":
-        for rng in state["latent_stream"].view(module.replicas, -1):
-            refuse_invalid_rng_state(rng)
+        for rng_state in state["latent_stream"].view(module.replicas, -1):
+            refuse_invalid_rng_state(rng_state)
     module.on_load_checkpoint(checkpoint)
-    module.latent_streams(checkpoint["gan_lab"]["latent_stream"], device)
-    networks = (module.discriminator, module.generator)
-    for network, make, kept in zip(
-        networks, (module.optim_d, module.optim_g), checkpoint["optimizer_states"], strict=True
-    ):
-        if kept["state"] != {} and not _fits(kept["state"], memory_of_a_step(make, network.parameters())):
-            raise LabError("what an optimiser remembers isn't of these networks and this optimiser")
+    module.latents.start(device)
+    state_d, state_g = checkpoint["optimizer_states"]
+    _check_optimizer(state_d["state"], module.settings.optim_d, module.discriminator)
+    _check_optimizer(state_g["state"], module.settings.optim_g, module.generator)
     for callback in callbacks:
         if callback.state_key in checkpoint["callbacks"]:
             callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
         if isinstance(callback, Timer) and not 0 <= callback.time_elapsed("train") < math.inf:
-            raise LabError("its clock says nothing")
-    if any(tensor.shape != tuple(shape) for tensor in _tensors(checkpoint["callbacks"])):
-        raise LabError("the samples in it aren't of these data")
+            raise LabError("its clock shows no valid time", code="damaged", key="last.ckpt")
+    for tensor in _tensors(checkpoint["callbacks"]):
+        if tensor.shape != tuple(shape):
+            raise LabError("the samples in it do not have the shape of this dataset", code="damaged", key="last.ckpt")
 
 
-def fill(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
-    """Puts a checkpoint's weights into the networks.
+def load_weights(module: GANModule, checkpoint: dict[str, Any], run: Run) -> None:
+    """Loads a checkpoint's weights into the networks.
 
     Raises:
-        LabError: if they are of other networks.
+        LabError: if they belong to other networks.
     """
-    found = checkpoint["state_dict"]
+    state_dict = checkpoint["state_dict"]
     try:
         for name, tensor in module.state_dict().items():
-            if name in found and found[name].dtype != tensor.dtype:  # a copy would convert it
-                raise TypeError(f"{name} is of {found[name].dtype}, not {tensor.dtype}")
-        module.load_state_dict(found)
-        module.note_failed(checkpoint["gan_lab"])
+            # Loading would convert it silently.
+            if name in state_dict and state_dict[name].dtype != tensor.dtype:
+                raise TypeError(f"{name} is of {state_dict[name].dtype}, not {tensor.dtype}")
+        module.load_state_dict(state_dict)
+        module.step_log.load_failed(checkpoint[resume_state.KEY].get("failed", {}))
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        first = str(error).splitlines()[:2][-1].strip()
+        # torch's first line only says that there are errors.
+        reason = str(error).splitlines()[:2][-1].strip()
         raise LabError(
-            f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {first}"
+            f"{run.folder}: its checkpoint is of other networks than its {run.config.name}: {reason}",
+            code="damaged",
+            key=run.checkpoint.name,
         ) from error
 
 
-def memory_of_a_step(
-    make: Callable[[Iterable[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter]
-) -> dict[int, dict[str, Any]]:
-    """What an optimiser remembers of each parameter after a step, on others of the same shapes, with gradient 0."""
-    others = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
-    for other in others:
-        other.grad = torch.zeros_like(other)
-    optimizer = make(others)
+def state_after_one_step(make_optimizer: MakeOptimizer, parameters: Iterable[nn.Parameter]) -> OptimizerState:
+    """Returns an optimizer's state after one step with gradient 0, on copies of the parameters' shapes."""
+    copies = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
+    for parameter in copies:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer = make_optimizer(copies)
     optimizer.step()
     return optimizer.state_dict()["state"]
 
 
-def _fits(kept: dict[int, dict[str, Any]], memory: dict[int, dict[str, Any]]) -> bool:
-    """Tells whether what a checkpoint has of an optimiser is of the form that the optimiser itself makes."""
-    if kept.keys() != memory.keys():
-        return False
-    return all(_same_form(kept[which], values) for which, values in memory.items())
+def _check_optimizer(stored: OptimizerState, make_optimizer: MakeOptimizer, network: nn.Module) -> None:
+    """Raises LabError if an optimizer's stored state does not fit the optimizer and the network."""
+    if stored == {}:
+        return
+    expected = state_after_one_step(make_optimizer, network.parameters())
+    fits = stored.keys() == expected.keys()
+    if not fits or not all(_has_form(stored[number], state) for number, state in expected.items()):
+        raise LabError("its optimizer states do not fit these networks and optimizers", code="damaged", key="last.ckpt")
 
 
-def _same_form(found: dict[str, Any], values: dict[str, Any]) -> bool:
-    for name, value in values.items():
-        other = found[name]
-        if type(other) is not type(value):
+def _has_form(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Tells whether stored values have the types and shapes of the expected ones."""
+    for name, value in expected.items():
+        stored_value = stored[name]
+        if type(stored_value) is not type(value):
             return False
-        if isinstance(value, Tensor) and (other.shape, other.dtype) != (value.shape, value.dtype):
+        if isinstance(value, Tensor) and (stored_value.shape, stored_value.dtype) != (value.shape, value.dtype):
             return False
-        if name == "step" and not 1 <= float(other) < math.inf:
+        if name == "step" and not 1 <= float(stored_value) < math.inf:
             return False
     return True
 
 
 def _tensors(node: Any) -> Iterator[Tensor]:
+    """Yields all tensors in nested dicts, lists and tuples."""
     if isinstance(node, Tensor):
         yield node
-    elif isinstance(node, (dict, list, tuple)):
-        for each in node.values() if isinstance(node, dict) else node:
-            yield from _tensors(each)
+    elif isinstance(node, dict):
+        for value in node.values():
+            yield from _tensors(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _tensors(value)
 
 
-class Checkpoint(pl.Callback):
-    """Keeps `checkpoints/last.ckpt`, and metrics.csv up to it: every so many steps, and when training ends or stops.
+class Checkpoint(GANCallback):
+    """Writes `checkpoints/last.ckpt`, and metrics.csv up to it: every so many steps, and when training ends or stops.
 
-    It has to stand behind the callbacks that look at the same step, so that what they saw is kept as well.
+    It must come after the callbacks that act at the same step, so that the checkpoint contains what they have stored.
 
     Args:
         every: steps between two checkpoints.
 
     Raises:
-        NotFiniteError: in the place of keeping weights that aren't finite, unless other replicas' are.
+        NotFiniteError: instead of storing weights that are not finite, unless those of other replicas are.
     """
 
     def __init__(self, run: Run, every: int):
-        self.run, self.every = run, every
+        self.run = run
+        self.every: int = every
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         if module.step % self.every == 0 or module.step == module.steps or trainer.should_stop:
-            self._save(trainer, module)
+            self.save(trainer, module)
 
-    def _save(self, trainer: pl.Trainer, module: GANModule) -> None:
-        if what := not_finite(module.state_dict().items()):
-            watch = next((each for each in trainer.callbacks if isinstance(each, NaNGuard)), None)  # type: ignore[attr-defined]
-            if watch is None or not module.replica_dims:
-                raise NotFiniteError(module.step, what)
-            watch.freeze_broken(module)
-        if not trainer.is_global_zero:  # all take part, one writes
+    def save(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Writes a checkpoint of the present step. With several processes all take part and rank 0 writes."""
+        broken = not_finite(module.state_dict().items())
+        if broken:
+            guard = find_callback(trainer, NaNGuard)
+            if guard is None or not module.replica_dims:
+                raise NotFiniteError(module.step, broken)
+            guard.freeze_broken(module)
+        if not trainer.is_global_zero:
             trainer.save_checkpoint(self.run.checkpoint)
             return
         for logger in trainer.loggers:
@@ -187,9 +205,9 @@ class Checkpoint(pl.Callback):
 
 
 class StopOnSignal(pl.Callback):
-    """Ctrl-C or SIGTERM (as Slurm sends it) lets the chunk in progress end and then stops the training in good order.
+    """Stops a training after the present block of steps on Ctrl-C or SIGTERM, which Slurm sends.
 
-    A second Ctrl-C stops at once, wherever training is; then the last regular checkpoint counts.
+    A second Ctrl-C stops at once, in the middle of a step; then the last regular checkpoint counts.
 
     Attributes:
         signal: the signal that stopped the training, or None.
@@ -198,17 +216,19 @@ class StopOnSignal(pl.Callback):
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():  # Lightning puts the old handlers back at the end
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Signal handlers can only be set in the main thread. Lightning puts the old ones back at the end.
+        if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._note)
+                signal.signal(number, self._on_signal)
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
         say("\nStopping after this step; Ctrl-C again stops at once.", stderr=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):  # whichever process got it
+        # All processes stop after the same step, whichever of them got the signal.
+        if trainer.strategy.reduce_boolean_decision(self.signal is not None, all=False):
             trainer.should_stop = True

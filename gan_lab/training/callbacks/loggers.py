@@ -4,7 +4,7 @@ import io
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -18,11 +18,12 @@ from gan_lab.core.io import MAX_TABLE, atomic, read_bytes, read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.evaluation.metrics.registry import shown_in
+from gan_lab.training import resume_state
 from gan_lab.training.step_log import RECORDED
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A run's metrics.csv: column `step`, and floats.
+    """Reads a run's metrics.csv: a column `step` of int, and columns of float.
 
     Raises:
         LabError: if it is damaged.
@@ -33,26 +34,36 @@ def read_table(path: Path) -> pd.DataFrame:
             raise ValueError("its rows are longer than its header")
         steps = table["step"]
         if steps.isna().any() or (steps % 1 != 0).any() or not steps.is_monotonic_increasing or not steps.is_unique:
-            raise ValueError("its steps are no rising whole numbers")
+            raise ValueError("its steps are not rising whole numbers")
         return table.astype({"step": int})
     except (ValueError, LookupError, OverflowError) as error:  # pandas' own errors are ValueErrors
-        raise LabError(f"{path} is damaged: {error}.", "Move it away to go on without the rows so far.") from error
+        raise LabError(
+            f"{path} is damaged: {error}.",
+            "Move it away to continue without the rows so far.",
+            code="damaged",
+            key=path.name,
+        ) from error
 
 
 class MetricsTable(Logger):
-    """Writes `metrics.csv`: a row per logged step, a column per metric; no clock times: equal runs give equal files.
+    """Writes `metrics.csv`: a row per logged step, a column per metric. It has no clock times: equal runs give equal
+    files.
 
-    The file is replaced as a whole, so that it is never half-written. A resumed run goes on with the rows up to its
+    The file is replaced as a whole, so that it is never half-written. A resumed run continues the rows up to its
     checkpoint.
+
+    Attributes:
+        rows: the values by step and column.
     """
 
     def __init__(self, run: Run):
         super().__init__()
         self.path: Path = run.metrics
-        self._rows: dict[int, dict[str, float]] = {}
+        self.rows: dict[int, dict[str, float]] = {}
         if self.path.is_file() and run.whole_checkpoint():
-            rows = read_table(self.path).set_index("step").loc[: run.load_checkpoint()["gan_lab"]["step"]]
-            self._rows = rows.to_dict("index")  # type: ignore[assignment]
+            step = run.load_checkpoint()[resume_state.KEY]["step"]
+            table = read_table(self.path).set_index("step").loc[:step]
+            self.rows = cast(dict[int, dict[str, float]], table.to_dict("index"))
 
     @property
     def name(self) -> str:
@@ -65,15 +76,14 @@ class MetricsTable(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
-        row = {
-            csv_cell(name): value for name, value in metrics.items()
-        }  # named as in the file that a resumed run reads
-        self._rows.setdefault(step, {}).update(row)
+        # Named as in the file that a resumed run reads.
+        row = {csv_cell(name): value for name, value in metrics.items()}
+        self.rows.setdefault(step, {}).update(row)
 
     @rank_zero_only
     def save(self) -> None:
-        if self._rows:
-            table = pd.DataFrame.from_dict(self._rows, orient="index")
+        if self.rows:
+            table = pd.DataFrame.from_dict(self.rows, orient="index")
             with atomic(self.path) as path:
                 path.write_text(csv_text(table, "step", "%.7g"), encoding="utf-8", newline="")
 
@@ -81,7 +91,7 @@ class MetricsTable(Logger):
         self.save()
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Not for a table."""
+        """Does nothing: settings have no place in a table of steps."""
 
 
 def silence_writer_thread() -> None:
@@ -96,35 +106,46 @@ def silence_writer_thread() -> None:
 
 
 class TensorBoard(TensorBoardLogger):
-    """Event files in the run folder itself. A resumed run's new file takes over from its checkpoint's step."""
+    """Writes event files into the run folder itself. The new file of a resumed run continues from its checkpoint."""
 
     def __init__(self, run: Run):
-        resumed = run.whole_checkpoint() is not None
-        purge = {"purge_step": run.load_checkpoint()["gan_lab"]["step"] + 1} if resumed else {}
-        super().__init__(run.folder, name="", version="", default_hp_metric=False, **purge)
-        self._run, self._resumed = run, resumed
+        self._run = run
+        self._resumed = run.whole_checkpoint() is not None
+        options: dict[str, Any] = {"default_hp_metric": False}
+        if self._resumed:
+            # TensorBoard drops the events of earlier files from this step on.
+            options["purge_step"] = run.load_checkpoint()[resume_state.KEY]["step"] + 1
+        super().__init__(run.folder, name="", version="", **options)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """A row as one event: each wakes the thread that writes, which training then waits for. Of replicas the mean: a
-        curve for each would bury the others."""
-        shown = {name: value for name, value in metrics.items() if not name.rpartition("/")[2].isdecimal()}
-        values = [Summary.Value(tag=printable(name), simple_value=value) for name, value in shown.items()]
+        """Writes a row as one event, because each event wakes the writing thread and makes training wait for it.
+
+        With replicas it writes the means only; a curve for each member would hide the others.
+        """
+        values = []
+        for name, value in metrics.items():
+            is_of_one_member = name.rpartition("/")[2].isdecimal()
+            if not is_of_one_member:
+                values.append(Summary.Value(tag=printable(name), simple_value=value))
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
     def save(self) -> None:
-        """No hparams.yaml beside config.yaml, which says all."""
+        """Writes what is buffered. Lightning would also write a hparams.yaml, which repeats config.yaml."""
         self.experiment.flush()
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
-        """The settings, for the HPARAMS tab, whose columns show the last values of losses, scores and metrics; the
-        whole configuration as text."""
+        """Writes the settings for the HPARAMS tab, which shows them next to the last values of losses, scores and
+        metrics, and the whole configuration as text."""
         if self._resumed:
             return
-        plain = {key: value if isinstance(value, (bool, int, float)) else str(value) for key, value in params.items()}
-        metrics = [f"metric/{metric.name}" for metric in shown_in("hparams")]  # blank where a run has none of that name
+        plain = {}
+        for key, value in params.items():
+            plain[key] = value if isinstance(value, (bool, int, float)) else str(value)
+        # A column stays blank if the run has no metric of that name.
+        metrics = [f"metric/{metric.name}" for metric in shown_in("hparams")]
         for summary in hparams(escape_texts(plain), dict.fromkeys((*RECORDED, *metrics), 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
         config = printable(read_text(self._run.config), lines=True)

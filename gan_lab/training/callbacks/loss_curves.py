@@ -1,17 +1,16 @@
-"""Losses and scores beside their ideal values (S10)."""
-
-from typing import Any
+"""Curves of losses and scores with their ideal values."""
 
 import pandas as pd
 import pytorch_lightning as pl
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.plotting import plots
+from gan_lab.training.callbacks.base import GANCallback, tensorboards
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
 
+# TensorBoard's Custom Scalars tab: the curves that one chart shows.
 CHARTS = {
     "loss and ideal": {
         "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "ideal/loss$"]],
@@ -21,25 +20,27 @@ CHARTS = {
 }
 
 
-class LossCurves(pl.Callback):
-    """Draws `plots/losses.png` and `plots/scores.png` when training ends or blows up, and puts the ideal values into
-    TensorBoard, whose Custom Scalars tab shows each curve and its ideal on one chart."""
+class LossCurves(GANCallback):
+    """Draws `plots/losses.png` and `plots/scores.png` when training ends or blows up, and logs the ideal values to
+    TensorBoard, whose Custom Scalars tab shows each curve and its ideal in one chart."""
 
     def __init__(self, run: Run):
         self.run = run
 
-    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        self._board(trainer, module, first=True)
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        for logger in tensorboards(trainer):
+            logger.experiment.add_custom_scalars(CHARTS)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        if module.step % module.log_every == 0 or module.step == module.steps:
-            self._board(trainer, module)
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        if module.step % module.settings.log_every == 0 or module.step == module.steps:
+            self._log_ideals(trainer, module)
 
-    def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
-        if isinstance(exception, NotFiniteError):  # how it came to that
-            self.on_train_end(trainer, module)
+    def on_training_failure(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:
+        # The curves show what led to it.
+        if isinstance(exception, NotFiniteError):
+            self.on_training_end(trainer, module)
 
-    def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+    def on_training_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         for logger in trainer.loggers:
             logger.save()
         if not self.run.metrics.is_file():
@@ -50,16 +51,14 @@ class LossCurves(pl.Callback):
                 draw(metrics, module.loss).savefig(path)
 
     @staticmethod
-    def _board(trainer: pl.Trainer, module: GANModule, first: bool = False) -> None:
+    def _log_ideals(trainer: pl.Trainer, module: GANModule) -> None:
+        """Logs the values at the optimum; a loss without an ideal has none."""
         loss = module.loss
-        ideals = {
+        candidates = {
             "ideal/loss": loss.loss_at_optimum,
             "ideal/g": loss.g_loss_at_optimum,
             "ideal/score": loss.d_output_at_optimum,
         }
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                if first:
-                    logger.experiment.add_custom_scalars(CHARTS)
-                else:
-                    logger.log_metrics({k: v for k, v in ideals.items() if v is not None}, module.step)
+        ideals = {name: value for name, value in candidates.items() if value is not None}
+        for logger in tensorboards(trainer):
+            logger.log_metrics(ideals, module.step)

@@ -1,184 +1,267 @@
-"""Where numbers blew up: which phase, which tensor; of replicas, which member, and how the others go on."""
+"""Finds out where numbers blew up: in which phase and which tensor. With replicas: freezes the member and goes on."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from gan_lab.core.terminal import say
+from gan_lab.data.datamodule import StepBlock
+from gan_lab.training import resume_state
+from gan_lab.training.callbacks.base import GANCallback, datamodule_of
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.members import member_tensors
+from gan_lab.training.step_context import Cost
 from gan_lab.training.step_log import RECORDED, NotFiniteError
 
-KEPT_EVERY = 200  # steps between two copies of the GAN in memory: at most so many are played again
+SNAPSHOT_EVERY = 200  # steps between two copies of the GAN in memory, and so the most that are played again
 
-HELP = """What usually helps: a smaller learning rate (optim.lr), loss=bce in the place of mse or the other way round,
-norm=layer or norm=spectral, optim=adam. Data with NaN in them can't be trained on."""
+PHASE_D_REAL = "phase (1), D on real data"
+PHASE_D_FAKE = "phase (2), D on fakes"
+PHASE_D_JOINT = "phases (1) and (2), D on real data and on fakes"
+PHASE_G = "phase (3), G"
+
+HELP = """What usually helps: a smaller learning rate (optim.lr), loss=bce instead of mse or the other way round,
+norm=layer or norm=spectral, optim=adam. Data that contain NaN cannot be trained on."""
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
-    """The first of the named tensors that holds NaN or infinity, in words; None if there is none."""
+    """Describes the first of the named tensors that holds NaN or inf; None if there is none."""
     for name, tensor in tensors:
-        if tensor is not None and not (finite := tensor.isfinite()).all():
-            few = f"{(~finite).sum():,} of {tensor.numel():,} values"
-            return f"{name} holds {tensor[~finite][0].item()} ({few})"
+        if tensor is None:
+            continue
+        finite = tensor.isfinite()
+        if not finite.all():
+            count = f"{(~finite).sum():,} of {tensor.numel():,} values"
+            return f"{name} holds {tensor[~finite][0].item()} ({count})"
     return None
 
 
-class NaNGuard(pl.Callback):
-    """When a training's numbers blow up, finds out where.
+class NaNGuard(GANCallback):
+    """Explains where the numbers of a training blew up.
 
-    The step itself only looks at its losses and scores, every few steps, which costs nothing. This callback keeps a
-    copy of the GAN in memory; when something isn't finite, it goes back to the copy and plays the steps since then
-    once more, looking at every score, loss, gradient and weight. What it finds becomes the error's message.
+    The step itself only checks its losses and scores, once per block, which costs next to nothing. This callback keeps
+    a snapshot of the GAN in memory. When a value is not finite, it restores the snapshot and plays the steps since then
+    again, checking every score, cost, gradient and weight.
 
-    A member of replicas that blows up gets the copy's weights and keeps them; the others go on as they would have.
+    A member that blows up is set back to the snapshot and stays so; the others continue as if nothing had happened.
+
+    Attributes:
+        explanation: the message for the user once a training has blown up, before that "".
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, Any] = {}
-        self._frozen: dict[int, dict[str, Tensor]] = {}  # what failed members stay at
+        self.explanation = ""
+        self._snapshot: dict[str, Any] = {}
+        self._frozen: dict[int, dict[str, Tensor]] = {}  # the weights of members that have failed
 
-    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        for i in module.failed:  # before the run was interrupted
-            self._frozen[i] = {name: tensor[i].clone() for name, tensor in module.stacked().items()}
-        for optimizer in trainer.optimizers if module.replica_dims else []:
-            optimizer.register_step_post_hook(lambda *_: self._hold(module))
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        # Members that had failed before the run was interrupted.
+        for i in module.step_log.failed:
+            self._frozen[i] = {name: tensor[i].clone() for name, tensor in member_tensors(module).items()}
+        if module.replica_dims:
+            for optimizer in trainer.optimizers:
+                optimizer.register_step_post_hook(lambda *_: self._restore_frozen(module))
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        if self._kept and module.step - self._kept["gan_lab"]["step"] < KEPT_EVERY:
+    def on_block_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        if self._snapshot and module.step - self._snapshot[resume_state.KEY]["step"] < SNAPSHOT_EVERY:
             return
         weights = module.state_dict()
-        if not not_finite(weights.items()):  # broken by the last update, unseen as yet: the older copy shows how
-            self._kept = {
-                "state_dict": {name: tensor.clone() for name, tensor in weights.items()},
-                "optimizer_states": [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
-            }
-            module.on_save_checkpoint(self._kept)
+        if not_finite(weights.items()):
+            # Broken by the last update, which no loss has shown yet: the older snapshot is needed to explain it.
+            return
+        self._snapshot = {
+            "state_dict": {name: tensor.clone() for name, tensor in weights.items()},
+            "optimizer_states": [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
+        }
+        resume_state.save(module, self._snapshot)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
-        self._set_requires_grad(module)
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        self._freeze_failed(module)
 
     def freeze_broken(self, module: GANModule) -> None:
-        """Freezes the members whose weights aren't finite, which no loss has shown as yet.
+        """Freezes the members whose weights are not finite, even if no loss has shown it yet.
 
         Raises:
-            NotFiniteError: if no other is left.
+            NotFiniteError: if no other member is left.
         """
-        for i in set(range(module.replicas)) - module.failed.keys():
-            if what := not_finite((name, tensor[i]) for name, tensor in module.stacked().items()):
-                module.fail(i, module.step, what)
-        self._set_requires_grad(module)
+        for i in range(module.replicas):
+            if i in module.step_log.failed:
+                continue
+            description = not_finite((name, tensor[i]) for name, tensor in member_tensors(module).items())
+            if description:
+                module.step_log.fail(i, module.step, description)
+        self._freeze_failed(module)
 
-    def _set_requires_grad(self, module: GANModule) -> None:
-        """Brings the members that have just failed back to the copy."""
-        for i in sorted(module.failed.keys() - self._frozen.keys()):
-            self._frozen[i] = {name: self._kept["state_dict"][name][i].clone() for name in module.stacked()}
-            self._hold(module)
-            (step, what), at = module.failed[i], self._kept["gan_lab"]["step"]
-            told = f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {what}."
-            say(f"{told} It stays as it was at step {at:,}; the others go on.", stderr=True)
+    def _freeze_failed(self, module: GANModule) -> None:
+        """Sets the members that have just failed back to the snapshot."""
+        for i in sorted(module.step_log.failed.keys() - self._frozen.keys()):
+            weights = self._snapshot["state_dict"]
+            snapshot_step = self._snapshot[resume_state.KEY]["step"]
+            self._frozen[i] = {name: weights[name][i].clone() for name in member_tensors(module)}
+            self._restore_frozen(module)
+            step, description = module.step_log.failed[i]
+            say(
+                f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {description}. "
+                f"It stays as it was at step {snapshot_step:,}; the others continue.",
+                stderr=True,
+            )
 
-    def _hold(self, module: GANModule) -> None:
-        for i, own in self._frozen.items():
-            for name, tensor in module.stacked().items():
-                tensor[i] = own[name]
+    def _restore_frozen(self, module: GANModule) -> None:
+        """Undoes what an update has done to members that have failed."""
+        for i, weights in self._frozen.items():
+            for name, tensor in member_tensors(module).items():
+                tensor[i] = weights[name]
 
-    def on_exception(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:  # type: ignore[override]
-        if not isinstance(exception, NotFiniteError) or not self._kept or trainer.world_size > 1:
-            return  # several processes wouldn't stop at the same place
+    def on_training_failure(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:
+        """Explains a NotFiniteError, and sets `module.step` to the last step that was finite."""
+        if not isinstance(exception, NotFiniteError) or not self._snapshot:
+            return
+        # Several processes would not stop at the same place.
+        if trainer.world_size > 1:
+            return
+        log = module.step_log
         if module.replica_dims:
-            each = [f"Member {i}, step {step:,}: {what}." for i, (step, what) in module.failed.items()]
-            exception.args = ("\n".join([str(exception), *each, HELP]),)
+            failures = [f"Member {i}, step {step:,}: {description}." for i, (step, description) in log.failed.items()]
+            self.explanation = "\n".join([str(exception), *failures, HELP])
             module.step = exception.step - 1
             return
-        found, row = exception, (module.last_row, module.row_steps)
-        try:
-            self._play_again(trainer, module, until=exception.step)
-        except NotFiniteError as cause:
-            found = cause
-        exception.args = ("\n".join([str(found), *_last_finite(module, found.step - 1), HELP]),)
-        module.step, module.last_row, module.row_steps = found.step - 1, *row  # the last step that was whole
+        last_row = log.last_row
+        row_steps = log.row_steps
+        cause = self._replay(trainer, module, exception.step) or exception
+        self.explanation = "\n".join([str(cause), *_last_finite_values(module, cause.step - 1), HELP])
+        module.step = cause.step - 1
+        log.last_row = last_row
+        log.row_steps = row_steps
 
-    def _play_again(self, trainer: pl.Trainer, module: GANModule, until: int) -> None:
-        """Raises NotFiniteError at the first thing that isn't finite; comes back if all is, up to the step `until`."""
-        module.on_load_checkpoint(self._kept)
-        module.load_state_dict(self._kept["state_dict"])
-        for optimizer, state in zip(trainer.optimizers, self._kept["optimizer_states"], strict=True):
-            optimizer.load_state_dict(state)
-            optimizer.zero_grad()
-        module.requires_grad_(True).on_train_start()
-        module.log_every = module.steps + 1  # no row is written twice
-        module.loss = watched = LossProbe(module)
-        for optimizer in trainer.optimizers:
-            optimizer.register_step_pre_hook(watched.gradients)
-            optimizer.register_step_post_hook(watched.weights)
+    def _replay(self, trainer: pl.Trainer, module: GANModule, until: int) -> NotFiniteError | None:
+        """Plays the steps from the snapshot up to step `until` again, checking every value.
+
+        Returns:
+            What was not finite first; None if nothing was.
+        """
+        self._restore_snapshot(trainer, module)
+        settings = module.settings
+        # No row is logged twice.
+        module.apply_settings(replace(settings, log_every=settings.steps + 1))
+        probe = StepProbe(module)
+        handles = probe.attach(trainer.optimizers)
         try:
-            for chunk in trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
+            for block in datamodule_of(trainer).train_dataloader():
                 if module.step >= until:
                     break
-                alone = isinstance(chunk, Tensor)  # else classes come with it
-                parts = [part.to(module.device) for part in ([chunk] if alone else chunk)]
-                if what := not_finite([("the batch of real data", parts[0])]):
-                    raise NotFiniteError(module.step + 1, what)
-                module.training_step(parts[0] if alone else tuple(parts))
+                block = _on_device(block, module)
+                batches = block if isinstance(block, Tensor) else block[0]
+                probe.check([("the batch of real data", batches)])
+                module.training_step(block)
+        except NotFiniteError as cause:
+            return cause
         finally:
-            module.loss = watched.loss
+            probe.detach(handles)
+            module.apply_settings(settings)
+        return None
+
+    def _restore_snapshot(self, trainer: pl.Trainer, module: GANModule) -> None:
+        module.on_load_checkpoint(self._snapshot)
+        module.load_state_dict(self._snapshot["state_dict"])
+        for optimizer, state in zip(trainer.optimizers, self._snapshot["optimizer_states"], strict=True):
+            optimizer.load_state_dict(state)
+            optimizer.zero_grad()
+        module.requires_grad_(True)
+        module.on_train_start()
 
 
-def _last_finite(module: GANModule, step: int) -> list[str]:
-    """A line that tells the RECORDED values of the step before, [] if there was none."""
-    finite = [values for values in module.records()["unlogged"] if values.isfinite().all()]
+def _on_device(block: StepBlock, module: GANModule) -> StepBlock:
+    if isinstance(block, Tensor):
+        return block.to(module.device)
+    batches, labels = block
+    return batches.to(module.device), labels.to(module.device)
+
+
+def _last_finite_values(module: GANModule, step: int) -> list[str]:
+    """Returns a line with the RECORDED values of the step before; an empty list if there was none."""
+    finite = [values for values in module.step_log.state()["unlogged"] if values.isfinite().all()]
     if not finite:
         return []
-    told = ", ".join(f"{name} {value:.4g}" for name, value in zip(RECORDED, finite[-1].tolist(), strict=True))
-    return [f"At step {step:,} all was finite: {told}."]
+    pairs = zip(RECORDED, finite[-1].tolist(), strict=True)
+    values = ", ".join(f"{name} {value:.4g}" for name, value in pairs)
+    return [f"At step {step:,} all values were finite: {values}."]
 
 
-class LossProbe:
-    """A loss that looks at what goes through it, and so knows the phase; hooks of the optimisers."""
+class StepProbe:
+    """Checks what the steps of a single GAN compute; raises NotFiniteError at the first NaN or inf."""
 
     def __init__(self, module: GANModule):
-        self.module, self.loss, self.phase = module, module.loss, ""
+        self.module = module
+        self._last_updated = ""  # the phase of the last update
+        # Kept, because the unrolled D is called with other weights in the place of these.
+        self._d_weights = list(module.discriminator.parameters())
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loss, name)
+    def attach(self, optimizers: Sequence[Optimizer]) -> list[RemovableHandle]:
+        """Registers the checks as hooks of the module, of D and of the optimizers."""
+        self.module.cost_hooks.append(self.check_costs)
+        handles = [self.module.discriminator.register_forward_hook(self.check_scores)]
+        for optimizer in optimizers:
+            handles.append(optimizer.register_step_pre_hook(self.check_gradients))
+            handles.append(optimizer.register_step_post_hook(self.check_weights))
+        return handles
 
-    def d_real(self, scores: Tensor) -> Tensor:
-        return self._look("phase (1), D on real data", self.loss.d_real, scores)
+    def detach(self, handles: Sequence[RemovableHandle]) -> None:
+        """Removes the hooks again."""
+        self.module.cost_hooks.remove(self.check_costs)
+        for handle in handles:
+            handle.remove()
 
-    def d_fake(self, scores: Tensor) -> Tensor:
-        return self._look("phase (2), D on fakes", self.loss.d_fake, scores)
+    def current_phase(self) -> str:
+        """Tells in which phase the step is. Phase 3 freezes D; phase 2 follows D's update on real data."""
+        d_is_frozen = not self._d_weights[0].requires_grad
+        if d_is_frozen:
+            return PHASE_G
+        if self.module.joint:
+            return PHASE_D_JOINT
+        return PHASE_D_FAKE if self._last_updated == PHASE_D_REAL else PHASE_D_REAL
 
-    def d(self, real_scores: Tensor, fake_scores: Tensor) -> tuple[Tensor, Tensor]:
-        learning = any(p.requires_grad for p in self.module.discriminator.parameters())
-        self.phase = "phases (1) and (2), D on real data and on fakes" if learning else "phase (3), G, looking ahead"
-        terms = self.loss.d(real_scores, fake_scores)
-        names = ("D's score on real data", "D's score on fakes", "the loss on real data", "the loss on fakes")
-        self._refuse(zip(names, (real_scores, fake_scores, *terms), strict=True))
-        return terms
+    def check_scores(self, _: nn.Module, __: tuple[Any, ...], scores: Tensor) -> None:
+        """Checks the scores of each call of D."""
+        phase = self.current_phase()
+        is_unrolled = phase == PHASE_G and self.module.remedies.unrolled is not None
+        name = "the score of the unrolled D" if is_unrolled else "D's score"
+        self.check([(f"in {phase}, {name}", scores)])
 
-    def g(self, scores: Tensor, *rest: Any) -> Tensor:
-        return self._look("phase (3), G", self.loss.g, scores, *rest)
+    def check_costs(self, costs: Sequence[Cost]) -> None:
+        """Checks each part of what a network is about to be updated by."""
+        phase = self.current_phase()
+        self.check((f"in {phase}, {name}", cost) for name, cost in costs)
 
-    def _look(self, phase: str, term: Callable[..., Tensor], scores: Tensor, *rest: Any) -> Tensor:
-        self.phase = phase
-        values = term(scores, *rest)
-        self._refuse([("D's score", scores), ("the loss", values)])
-        return values
+    def check_gradients(self, optimizer: Optimizer, *_: Any) -> None:
+        """Checks the gradients before an update."""
+        phase = self.current_phase()
+        self.check((f"in {phase}, the gradient of {name}", p.grad) for name, p in self._parameters(optimizer))
 
-    def gradients(self, optimizer: Optimizer, *_: Any) -> None:
-        self._refuse((f"the gradient of {name}", p.grad) for name, p in self._parameters(optimizer))
+    def check_weights(self, optimizer: Optimizer, *_: Any) -> None:
+        """Checks the weights after an update."""
+        phase = self.current_phase()
+        self.check((f"in {phase}, {name}", p) for name, p in self._parameters(optimizer))
+        self._last_updated = phase
 
-    def weights(self, optimizer: Optimizer, *_: Any) -> None:
-        self._refuse(self._parameters(optimizer))
+    def check(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
+        """Checks named tensors.
+
+        Raises:
+            NotFiniteError: for the first that holds NaN or inf.
+        """
+        description = not_finite(tensors)
+        if description:
+            raise NotFiniteError(self.module.step + 1, description)
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[str, nn.Parameter]]:
-        own = {p for group in optimizer.param_groups for p in group["params"]}
-        return ((name, p) for name, p in self.module.named_parameters() if p in own)
-
-    def _refuse(self, tensors: Iterable[tuple[str, Tensor | None]]) -> None:
-        if what := not_finite(tensors):
-            raise NotFiniteError(self.module.step + 1, f"in {self.phase}, {what}")
+        """Yields the parameters that an optimizer updates, with their names in the module."""
+        updated = {parameter for group in optimizer.param_groups for parameter in group["params"]}
+        for name, parameter in self.module.named_parameters():
+            if parameter in updated:
+                yield name, parameter

@@ -1,129 +1,160 @@
-"""What G makes, seen again and again from the same latent vectors."""
+"""Pictures of G's samples for the same latent vectors throughout the training."""
 
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
-from gan_lab.data.dataset import Samples, choose
+from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
 from gan_lab.plotting import plots
 from gan_lab.plotting.style import Figure
+from gan_lab.training.callbacks.base import GANCallback, datamodule_of, tensorboards
 from gan_lab.training.gan_module import GANModule
 
-ROW = 12  # images of one of several replicas
-MEMBERS = 15  # replicas in a picture, at most
-NAMED, FIRST = 20, 10  # of more classes a grid of images shows the first
-SEARCHED = 2**17  # samples at most among which those of a class are looked for
+ROW_IMAGES = 12  # images of each of several replicas
+MAX_MEMBERS = 15  # replicas in a picture
+MAX_CLASS_ROWS = 20  # if there are more classes, a grid of images shows only the first ones
+FIRST_CLASSES = 10  # how many of them
+SEARCHED_SAMPLES = 2**17  # among how many samples those of a class are searched at most
 
 
-class SampleGrids(pl.Callback):
-    """Draws G's samples for one fixed set of latent vectors beside real samples, in `images/` and in TensorBoard.
+class SampleGrids(GANCallback):
+    """Draws G's samples for one fixed set of latent vectors next to real samples, in `images/` and in TensorBoard.
 
-    For vectors that are neither images nor points in the plane, a heat map shows, at the end, G's first output at every
-    picture step (the book's picture of the 1010 pattern, S9).
+    For vectors that are neither images nor points in the plane, a heat map at the end shows G's first output at each
+    picture step (the book's picture of the 1010 pattern).
 
-    Of replicas each has a row of ROW images, or a panel, with samples of the latent vectors that it would have alone.
+    Each of several replicas has a row of ROW_IMAGES images, or a panel, with samples of the latent vectors that it
+    would have as a single GAN.
 
-    Of a conditional GAN a grid of images has a row a class, in each of which the same vectors ask for that class; a row
-    of replicas has a class a column. Points are coloured by the class that they were to be of.
+    For a conditional GAN a grid of images has a row for each class, and the rows differ only by the label in the latent
+    vectors; a row of replicas has a class in each column. Points are coloured by the class that was asked for.
 
     Args:
-        every: steps between two pictures; there is one at step 0 and one at the end as well.
-        images: how many samples a grid of images shows.
-        points: how many samples a scatter shows.
+        every: steps between two pictures; there is also one at step 0 and one at the end.
+        images: number of samples in a grid of images.
+        points: number of samples in a scatter plot.
+
+    Attributes:
+        z: the latent vectors `(…, n, latent_dim)`.
+        real: the real samples `(n, *shape)` next to which G's are drawn.
+        real_labels: their labels `(n,)`; None without classes.
     """
 
-    def __init__(self, run: Run, every: int, images: int, points: int):
-        self.run, self.every = run, every
-        self.images, self.points = images, points
-        self._history: dict[int, Tensor] = {}  # step → G's first output, of each replica, for the heat map
+    dataset: Dataset
+    z: Tensor
+    real: Tensor
+    real_labels: Tensor | None
 
-    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        dataset = self._dataset = trainer.datamodule.dataset  # type: ignore[attr-defined]
-        images = len(dataset.shape) == 3
-        number = self.points if dataset.shape == (2,) else self.images
-        z = [
-            module.latent((number, module.latent_dim), make_generator(module.seed + i, "pictures/latent"))
-            for i in range(module.replicas)
-        ]
-        self._z = torch.stack(z) if module.replica_dims else z[0]
-        chosen = choose(dataset.train, number, make_generator(module.seed, "pictures/real"))
-        if module.replica_dims and images:
-            self._z, chosen = self._z[:, :ROW], chosen[:ROW]
-        self._real, self._classes = dataset.train[chosen], None
-        if module.classes and images:
-            self._ask_for_rows(module)
+    def __init__(self, run: Run, every: int, images: int, points: int):
+        self.run = run
+        self.every: int = every
+        self.images = images
+        self.points = points
+        self._history: dict[int, Tensor] = {}  # by step: G's first output (…, dims), for the heat map
+
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        self.dataset = datamodule_of(trainer).dataset
+        shows_images = len(self.dataset.shape) == 3
+        number = self.points if self.dataset.shape == (2,) else self.images
+        latents = []
+        for i in range(module.replicas):
+            rng = make_generator(module.seed + i, "pictures/latent")
+            latents.append(module.latent((number, module.latent_dim), rng))
+        self.z = torch.stack(latents) if module.replica_dims else latents[0]
+        indices = choose(self.dataset.train, number, make_generator(module.seed, "pictures/real"))
+        if module.replica_dims and shows_images:
+            self.z = self.z[:, :ROW_IMAGES]
+            indices = indices[:ROW_IMAGES]
+        self.real = self.dataset.train[indices]
+        self.real_labels = None
+        if module.classes and shows_images:
+            self._arrange_by_class(module)
         elif module.classes:
-            self._classes = dataset.train.labels_of(chosen)
+            self.real_labels = self.dataset.train.labels_of(indices)
         if module.step == 0:
-            if images:
-                for board in _boards(trainer):
-                    board.add_image(
-                        "real", plots.tile(self._real, classes=None if module.replica_dims else self._classes), 0
-                    )
+            if shows_images:
+                real = plots.tile(self.real, classes=None if module.replica_dims else self.real_labels)
+                for logger in tensorboards(trainer):
+                    logger.experiment.add_image("real", real, 0)
             self._draw(trainer, module)
 
-    def _ask_for_rows(self, module: GANModule) -> None:
-        """Puts classes in rows, or of replicas in columns, in the place of those drawn; real samples likewise."""
-        shown = torch.tensor(in_rows(module))
+    def _arrange_by_class(self, module: GANModule) -> None:
+        """Replaces the drawn labels so that rows, or with replicas columns, have a class each; real samples as well."""
+        classes = torch.tensor(shown_classes(module))
         if module.replica_dims:
-            self._classes = shown[:ROW]
-            self._z = self._z[:, : len(self._classes)]
-            labels = self._classes.expand(self._z.shape[:-1])
+            self.real_labels = classes[:ROW_IMAGES]
+            self.z = self.z[:, : len(self.real_labels)]
+            labels = self.real_labels.expand(self.z.shape[:-1])
         else:
-            across = max(1, self.images // len(shown))
-            labels = self._classes = shown.repeat_interleave(across)
-            self._z = self._z[:across].repeat(len(shown), 1)
-        self._z = set_labels(self._z, labels, module.classes)
-        self._real = _of_classes(self._dataset.train, self._classes, make_generator(module.seed, "pictures/real"))
+            columns = max(1, self.images // len(classes))
+            labels = classes.repeat_interleave(columns)
+            self.real_labels = labels
+            self.z = self.z[:columns].repeat(len(classes), 1)
+        self.z = set_labels(self.z, labels, module.classes)
+        rng = make_generator(module.seed, "pictures/real")
+        self.real = samples_of_classes(self.dataset.train, self.real_labels, rng)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         if module.step % self.every == 0 or module.step == module.steps:
             self._draw(trainer, module)
 
-    def on_train_end(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        if self._history:
-            outputs = torch.stack(list(self._history.values()))  # (pictures, …, dims)
-            shown = (
-                {"": outputs} if not module.replica_dims else {f"_{i}": outputs[:, i] for i in self._members(module)}
-            )
-            for which, of_one in shown.items():
-                heatmap = plots.heatmap(list(self._history), of_one)
-                self._save(heatmap, f"heatmap{which}.png")
-                for board in _boards(trainer):
-                    board.add_figure(f"G's output over the steps{which}", heatmap, module.step)
+    def on_training_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        if not self._history:
+            return
+        outputs = torch.stack(list(self._history.values()))  # (pictures, …, dims)
+        if module.replica_dims:
+            for i in self._members(module):
+                self._draw_heatmap(trainer, module, outputs[:, i], f"_{i}")
+        else:
+            self._draw_heatmap(trainer, module, outputs, "")
+
+    def _draw_heatmap(self, trainer: pl.Trainer, module: GANModule, outputs: Tensor, suffix: str) -> None:
+        heatmap = plots.heatmap(list(self._history), outputs)
+        self.save(heatmap, f"heatmap{suffix}.png")
+        for logger in tensorboards(trainer):
+            logger.experiment.add_figure(f"G's output over the steps{suffix}", heatmap, module.step)
 
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
-        fake, wanted = module.sample(self._z).float().cpu(), module.labels_of(self._z)
+        fake = module.sample(self.z).float().cpu()
+        fake_labels = module.target_labels(self.z)
         title = f"generated, step {module.step:,}"
         if module.replica_dims:
-            shown = self._members(module)
-            names = [f"member {i}{' (blown up)' * (i in module.failed)}" for i in shown]
-            asked = [None if wanted is None else wanted[i] for i in shown]
-            classes = [*asked, self._classes]
-            figure = plots.members([fake[i] for i in shown], names, self._real, self._dataset, title, classes)
+            figure = self._draw_members(module, fake, fake_labels, title)
         else:
-            figure = plots.samples(fake, self._real, self._dataset, title, (wanted, self._classes))
-        self._save(figure, f"samples_{module.step:07d}.png")
-        for board in _boards(trainer):
-            if len(self._dataset.shape) == 3 and not module.replica_dims:
-                board.add_image("samples", plots.tile(fake, classes=wanted), module.step)
+            figure = plots.samples(fake, self.real, self.dataset, title, (fake_labels, self.real_labels))
+        self.save(figure, f"samples_{module.step:07d}.png")
+        for logger in tensorboards(trainer):
+            if len(self.dataset.shape) == 3 and not module.replica_dims:
+                logger.experiment.add_image("samples", plots.tile(fake, classes=fake_labels), module.step)
             else:
-                board.add_figure("samples", figure, module.step)
-        if len(self._dataset.shape) == 1 and self._dataset.shape != (2,):
+                logger.experiment.add_figure("samples", figure, module.step)
+        if len(self.dataset.shape) == 1 and self.dataset.shape != (2,):
             self._history[module.step] = fake[..., 0, :].contiguous()
+
+    def _draw_members(self, module: GANModule, fake: Tensor, fake_labels: Tensor | None, title: str) -> Figure:
+        """Draws the samples `(K, n, *shape)` of several members."""
+        samples = []
+        names = []
+        labels: list[Tensor | None] = []
+        for i in self._members(module):
+            samples.append(fake[i])
+            names.append(f"member {i} (blown up)" if i in module.step_log.failed else f"member {i}")
+            labels.append(None if fake_labels is None else fake_labels[i])
+        labels.append(self.real_labels)
+        return plots.members(samples, names, self.real, self.dataset, title, labels)
 
     @staticmethod
     def _members(module: GANModule) -> range:
-        return range(min(module.replicas, MEMBERS))
+        return range(min(module.replicas, MAX_MEMBERS))
 
-    def _save(self, figure: Figure, name: str) -> None:
+    def save(self, figure: Figure, name: str) -> None:
+        """Writes a picture into the run's `images/`."""
         with atomic(self.run.images / name) as path:
             figure.savefig(path)
 
@@ -134,22 +165,19 @@ class SampleGrids(pl.Callback):
         self._history = {int(step): output.float() for step, output in state["history"].items()}
 
 
-def in_rows(module: GANModule) -> range:
-    """The classes of a conditional GAN that a grid of images shows, a row each."""
-    return range(module.classes if module.classes <= NAMED else FIRST)
+def shown_classes(module: GANModule) -> range:
+    """Returns the classes of a conditional GAN that a grid of images shows, one in each row."""
+    return range(module.classes if module.classes <= MAX_CLASS_ROWS else FIRST_CLASSES)
 
 
-def _of_classes(samples: Samples, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """A sample of each of these classes `(n,)`, another one each time, `(n, *shape)`; zeros where none is found."""
-    order = choose(samples, SEARCHED, generator)
-    classes, found = samples.labels_of(order), torch.zeros(len(labels), *samples.shape)
+def samples_of_classes(samples: Samples, labels: Tensor, rng: torch.Generator) -> Tensor:
+    """Returns a different sample for each of the labels `(n,)`: `(n, *shape)`; zeros if there is none of a class."""
+    order = choose(samples, SEARCHED_SAMPLES, rng)
+    order_labels = samples.labels_of(order)
+    result = torch.zeros(len(labels), *samples.shape)
     for label in labels.unique().tolist():
-        places, own = torch.where(labels == label)[0], order[classes == label]
-        number = min(len(places), len(own))
-        found[places[:number]] = samples[own[:number]]
-    return found
-
-
-def _boards(trainer: pl.Trainer) -> list[Any]:
-    """TensorBoard's writers, if any."""
-    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        positions = torch.where(labels == label)[0]
+        candidates = order[order_labels == label]
+        number = min(len(positions), len(candidates))
+        result[positions[:number]] = samples[candidates[:number]]
+    return result

@@ -1,0 +1,71 @@
+"""What callbacks of a GAN training share."""
+
+from typing import Any, TypeVar, cast
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from gan_lab.data.datamodule import GANDataModule
+from gan_lab.training.gan_module import GANModule
+
+CallbackType = TypeVar("CallbackType", bound=pl.Callback)
+
+
+class GANCallback(pl.Callback):
+    """A callback of a GAN training: its hooks get a `GANModule`, and are called at blocks of steps.
+
+    Lightning's hooks, which know only LightningModules and batches, call the hooks below; subclasses override these.
+
+    Attributes:
+        every: steps between two actions; a block of steps ends at each of them. None: it acts at other times.
+    """
+
+    every: int | None = None
+
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Called before the first step."""
+
+    def on_block_start(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Called before each block of steps."""
+
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Called after each block of steps."""
+
+    def on_training_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Called after the last step."""
+
+    def on_training_failure(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:
+        """Called when training ends with an exception."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_training_start(trainer, cast(GANModule, pl_module))
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.on_block_start(trainer, cast(GANModule, pl_module))
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.on_block_end(trainer, cast(GANModule, pl_module))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_training_end(trainer, cast(GANModule, pl_module))
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self.on_training_failure(trainer, cast(GANModule, pl_module), exception)
+
+
+def datamodule_of(trainer: pl.Trainer) -> GANDataModule:
+    """Returns the data that a trainer trains on; Lightning's types do not know of the attribute."""
+    return cast(Any, trainer).datamodule
+
+
+def find_callback(trainer: pl.Trainer, kind: type[CallbackType]) -> CallbackType | None:
+    """Returns the trainer's first callback of a kind; None if there is none."""
+    for callback in cast(Any, trainer).callbacks:
+        if isinstance(callback, kind):
+            return callback
+    return None
+
+
+def tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:
+    """Returns the trainer's TensorBoard loggers, none, one or more."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
