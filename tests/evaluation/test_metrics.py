@@ -190,8 +190,8 @@ print(peak() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a program's own peak")
 def test_ten_thousand_by_ten_thousand_takes_little_memory():
     """The matrix alone would take 800 MB in float64."""
-    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120)
-    assert int(done.stdout) < 400_000  # kB
+    process = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120)
+    assert int(process.stdout) < 400_000  # kB
 
 
 # Modes.
@@ -265,11 +265,11 @@ def test_modes_that_a_perfect_model_shows():
     assert captured_robustly(counts, torch.full((1000,), 1e-3)) == pytest.approx(998, abs=2)
 
 
-def confused(modes: Tensor, error: float, stream: torch.Generator) -> Tensor:
-    """What a classifier calls stacked digits that it gets wrong, channel by channel, with the given probability."""
+def confused(modes: Tensor, error: float, rng: torch.Generator) -> Tensor:
+    """Returns the labels of a classifier that is wrong about each channel of stacked digits with probability `error`."""
     digits = torch.stack([modes // 100, modes // 10 % 10, modes % 10])
-    wrong = torch.rand(digits.shape, generator=stream) < error
-    red, green, blue = torch.where(wrong, digits + torch.randint(1, 10, digits.shape, generator=stream), digits) % 10
+    wrong = torch.rand(digits.shape, generator=rng) < error
+    red, green, blue = torch.where(wrong, digits + torch.randint(1, 10, digits.shape, generator=rng), digits) % 10
     return 100 * red + 10 * green + blue
 
 
@@ -281,13 +281,13 @@ def test_classifier_errors_add_modes_but_not_robust_ones():
     confusion = torch.full((10, 10), 0.0075 / 9, dtype=torch.float64).fill_diagonal_(0.9925)
     scores, expected = [], []
     for seed in range(30):
-        stream = generator(seed)
-        have = torch.randperm(1000, generator=stream)[:100]
-        labels = confused(have[torch.randint(100, (26_000,), generator=stream)], 0.0075, stream)
+        rng = generator(seed)
+        modes = torch.randperm(1000, generator=rng)[:100]
+        labels = confused(modes[torch.randint(100, (26_000,), generator=rng)], 0.0075, rng)
         counts = mode_counts(labels, 1000)
         scores.append(captured(counts))
         assert captured_robustly(counts, torch.full((1000,), 1e-3)) == 100
-        p = torch.zeros(1000, dtype=torch.float64).index_fill(0, have, 0.01).view(10, 10, 10)
+        p = torch.zeros(1000, dtype=torch.float64).index_fill(0, modes, 0.01).view(10, 10, 10)
         p = torch.einsum("ijk,ia,jb,kc->abc", p, confusion, confusion, confusion)
         expected.append((1 - (1 - p) ** 26_000).sum().item())
     assert sum(scores) / 30 == pytest.approx(sum(expected) / 30, abs=8)  # 3 s.d.
