@@ -266,7 +266,7 @@ def test_modes_that_a_perfect_model_shows():
 
 
 def confused(modes: Tensor, error: float, rng: torch.Generator) -> Tensor:
-    """Returns the labels of a classifier that is wrong about each channel of stacked digits with probability `error`."""
+    """Returns labels by a classifier that is wrong about each channel of stacked digits with probability `error`."""
     digits = torch.stack([modes // 100, modes // 10 % 10, modes % 10])
     wrong = torch.rand(digits.shape, generator=rng) < error
     red, green, blue = torch.where(wrong, digits + torch.randint(1, 10, digits.shape, generator=rng), digits) % 10
