@@ -17,11 +17,12 @@ pytestmark = pytest.mark.xdist_group("torture")  # its uninterrupted run is made
 
 @pytest.fixture(scope="module")
 def torture(tmp_path_factory) -> Torture:
-    """The 1010 pattern, which needs no evaluator; fewer steps."""
-    (pattern,) = (each for each in CONFIGURATIONS if "dataset=pattern1010" in each)
-    made = Torture(tmp_path_factory.mktemp("torture"), configurations=(("steps=150", *pattern[1:]),))
-    made.prepare(0)
-    return made
+    """The 1010 pattern, which needs no label classifier, with fewer steps."""
+    (pattern,) = (overrides for overrides in CONFIGURATIONS if "dataset=pattern1010" in overrides)
+    shorter = ("steps=150", *pattern[1:])
+    torture = Torture(tmp_path_factory.mktemp("torture"), configurations=(shorter,))
+    torture.prepare(0)
+    return torture
 
 
 @pytest.mark.slow
@@ -52,7 +53,7 @@ def _change_summary(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "name"),
     [
         (_change_weight, "/state_dict/"),
         (_change_moment, "/optimizer_states/1/state/0/square_avg"),
@@ -63,13 +64,13 @@ def _change_summary(run: Run) -> None:
         (lambda run: (run.folder / ".half.config.yaml").touch(), ".half.config.yaml: left behind"),
     ],
 )
-def test_a_difference_is_seen(torture, tmp_path, change, told):
-    whole = torture.expected[0]
-    other = Run(shutil.copytree(whole, tmp_path / "other"))
-    assert differences(other, whole) == []
+def test_a_difference_is_seen(torture, tmp_path, change, name):
+    expected = torture.expected[0]
+    other = Run(shutil.copytree(expected, tmp_path / "other"))
+    assert differences(other, expected) == []
     change(other)
-    (found,) = differences(other, whole)
-    assert found.startswith(told)
+    (difference,) = differences(other, expected)
+    assert difference.startswith(name)
 
 
 def test_a_trial_whose_training_fails_is_lost_and_its_folder_kept(torture, monkeypatch):
@@ -84,11 +85,11 @@ def test_a_trial_whose_training_fails_is_lost_and_its_folder_kept(torture, monke
     assert (torture.folder / "trial_2").is_dir()
 
 
-@pytest.mark.parametrize("lost", [[], ["metrics.csv"]])
-def test_the_command_reports_where_kills_fell_and_fails_if_a_trial_differs(tmp_path, monkeypatch, capsys, lost):
+@pytest.mark.parametrize("names", [[], ["metrics.csv"]])
+def test_the_command_reports_where_kills_fell_and_fails_if_a_trial_differs(tmp_path, monkeypatch, capsys, names):
     def trial(self, number):
         kills = [{"after": 1.0, "where": "between two checkpoints", "step": 7}]
-        return {"number": number, "configuration": 0, "kills": kills, "differences": lost if number == 1 else []}
+        return {"number": number, "configuration": 0, "kills": kills, "differences": names if number == 1 else []}
 
     monkeypatch.setattr(Torture, "prepare", lambda *_: None)
     monkeypatch.setattr(Torture, "trial", trial)
@@ -96,9 +97,13 @@ def test_the_command_reports_where_kills_fell_and_fails_if_a_trial_differs(tmp_p
     (tmp_path / "kept").mkdir()
     out = tmp_path / "report.json"
     monkeypatch.setattr(sys, "argv", ["torture.py", "--kills", "3", "--out", str(out)])
-    assert main() == (1 if lost else 0)
-    told, report = capsys.readouterr().out, json.loads(out.read_text())
-    assert ("Trial 1 differs" in told, "metrics.csv" in told) == (bool(lost), bool(lost))
-    assert f"{2 if lost else 3} of 3 trials ended as if nothing had happened (3 kills)." in told
-    assert (report["differing"], report["where"]) == ([1] if lost else [], {"between two checkpoints": 3})
-    assert (tmp_path / "kept").exists() == bool(lost)
+    differs = bool(names)
+    assert main() == int(differs)
+    text = capsys.readouterr().out
+    report = json.loads(out.read_text())
+    assert ("Trial 1 differs" in text, "metrics.csv" in text) == (differs, differs)
+    same = 2 if differs else 3
+    assert f"{same} of 3 trials ended as if nothing had happened (3 kills)." in text
+    assert report["differing"] == ([1] if differs else [])
+    assert report["where"] == {"between two checkpoints": 3}
+    assert (tmp_path / "kept").exists() == differs

@@ -3,11 +3,12 @@
     python tests/torture.py --kills 50 --jobs 2
 
 A trial starts the real train.py in a process of its own, ends it by SIGKILL at a random moment of its life (start-up,
-training, the writing of a checkpoint, the judgement at the end; in every third trial the resumed process as well, once
-or twice), goes on with `resume=` until the run ends by itself, and compares bit for bit.
+training, the writing of a checkpoint, the evaluation at the end; in every third trial the resumed process as well, once
+or twice), continues with `resume=` until the run ends by itself, and compares bit for bit.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -67,41 +68,56 @@ TIMEOUT = 300  # seconds for one process
 
 
 def differences(run: Run, expected: Run) -> list[str]:
-    """What two ended runs don't have in common, of what has to be equal to the bit; [] if nothing."""
-    ours, theirs = ({"summary.json": _timeless(each), **_checkpoint(each)} for each in (run, expected))
-    found = list(_unlike(ours, theirs))
-    pictures, others = (
-        {str(path.relative_to(each.folder)): path.read_bytes() for path in _files(each)} for each in (run, expected)
-    )
-    found += [f"{name}: only in one" for name in sorted(pictures.keys() ^ others.keys())]
-    found += [name for name in sorted(pictures.keys() & others.keys()) if pictures[name] != others[name]]
-    return found + [f"{path.name}: left behind" for path in run.folder.rglob(f"{TMP_PREFIX}*")]
+    """Compares two ended runs.
+
+    Returns:
+        The names of what has to be equal to the bit, but isn't; and of temporary files that were left behind.
+    """
+    names = list(_differing_places(_comparable(run), _comparable(expected)))
+    files = _files(run)
+    expected_files = _files(expected)
+    for name in sorted(files.keys() ^ expected_files.keys()):
+        names.append(f"{name}: only in one")
+    for name in sorted(files.keys() & expected_files.keys()):
+        if files[name] != expected_files[name]:
+            names.append(name)
+    for path in run.folder.rglob(f"{TMP_PREFIX}*"):
+        names.append(f"{path.name}: left behind")
+    return names
 
 
-def _files(run: Run) -> list[Path]:
-    return [run.metrics, *sorted(run.images.glob("*")), *sorted(run.plots.glob("*"))]
+def _files(run: Run) -> dict[str, bytes]:
+    """Returns the table and the pictures by name."""
+    contents = {}
+    for path in (run.metrics, *sorted(run.images.glob("*")), *sorted(run.plots.glob("*"))):
+        contents[str(path.relative_to(run.folder))] = path.read_bytes()
+    return contents
 
 
-def _timeless(run: Run) -> dict[str, Any]:
-    return {key: value for key, value in run.read_summary().items() if key not in CLOCKS}
-
-
-def _checkpoint(run: Run) -> dict[str, Any]:
+def _comparable(run: Run) -> dict[str, Any]:
+    """Returns the summary and the last checkpoint without what depends on the clock."""
+    summary = {key: value for key, value in run.read_summary().items() if key not in CLOCKS}
     checkpoint = run.load_checkpoint()
     callbacks = {name: state for name, state in checkpoint["callbacks"].items() if name != "Timer"}
     for state in callbacks.values():
         state.pop("seconds", None)
-    return {**{key: checkpoint[key] for key in ("state_dict", "optimizer_states", "gan_lab")}, "callbacks": callbacks}
+    return {
+        "summary.json": summary,
+        "state_dict": checkpoint["state_dict"],
+        "optimizer_states": checkpoint["optimizer_states"],
+        "gan_lab": checkpoint["gan_lab"],
+        "callbacks": callbacks,
+    }
 
 
-def _unlike(a: Any, b: Any, place: str = "") -> Iterator[str]:
+def _differing_places(a: Any, b: Any, place: str = "") -> Iterator[str]:
     """Names the places at which two nested structures differ; tensors to the bit, NaN and the sign of 0 included."""
     if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
         for key in a:
-            yield from _unlike(a[key], b[key], f"{place}/{key}")
+            yield from _differing_places(a[key], b[key], f"{place}/{key}")
     elif isinstance(a, (list, tuple)) and type(a) is type(b) and len(a) == len(b):
         for index, (one, other) in enumerate(zip(a, b, strict=True)):
-            yield from _unlike(one, other, f"{place}/{index}")
+            yield from _differing_places(one, other, f"{place}/{index}")
     elif isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         if (a.dtype, a.shape) != (b.dtype, b.shape) or a.numpy().tobytes() != b.numpy().tobytes():
             yield place
@@ -113,12 +129,15 @@ class Trainer:
     """Starts train.py on one configuration in one folder, and again with `resume=` where there is a run already."""
 
     def __init__(self, folder: Path, overrides: tuple[str, ...]):
-        self.run, self.overrides = Run(folder / "run"), overrides
+        self.run = Run(folder / "run")
+        self.overrides = overrides
         self.log = folder / "output.txt"
 
     def start(self) -> subprocess.Popen[bytes]:
-        new = (f"hydra.run.dir={self.run.folder}", *COMMON, *self.overrides)
-        arguments = [f"resume={self.run.folder}"] if self.run.config.is_file() else new
+        """Starts the process; what it prints is appended to `log`."""
+        arguments = [f"hydra.run.dir={self.run.folder}", *COMMON, *self.overrides]
+        if self.run.config.is_file():
+            arguments = [f"resume={self.run.folder}"]
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             return subprocess.Popen(
@@ -136,14 +155,18 @@ class Trainer:
         Raises:
             RuntimeError: if it doesn't, or fails.
         """
-        if (where := self.kill(TIMEOUT)) is not None:
-            raise RuntimeError(f"train.py was still running after {TIMEOUT} s, {where}:\n{self._said()}")
+        where = self.kill(TIMEOUT)
+        if where is not None:
+            raise RuntimeError(f"train.py was still running after {TIMEOUT} s, {where}:\n{self._last_output()}")
 
     def kill(self, after: float) -> str | None:
-        """Starts, kills the process and its children after so many seconds, and tells where that fell.
+        """Starts the process, and kills it and its children after so many seconds.
 
         Returns:
-            None if the run had ended by itself.
+            What it was doing; None if the run had ended by itself.
+
+        Raises:
+            RuntimeError: if it failed by itself.
         """
         process = self.start()
         try:
@@ -153,18 +176,21 @@ class Trainer:
             process.wait()
             return self._where()
         if status:
-            raise RuntimeError(f"train.py ended with status {status}:\n{self._said()}")
+            raise RuntimeError(f"train.py ended with status {status}:\n{self._last_output()}")
         return None
 
     def finished(self) -> bool:
+        """Returns whether the run ended and wrote its summary."""
         return self.run.finished(self.step())
 
     def _where(self) -> str:
-        run, steps = self.run, int(next(each for each in self.overrides if each.startswith("steps="))[6:])
-        halves = {path.parent.name for path in run.folder.rglob(f"{TMP_PREFIX}*")}
+        run = self.run
+        (steps_override,) = (override for override in self.overrides if override.startswith("steps="))
+        steps = int(steps_override.removeprefix("steps="))
+        folders_being_written = {path.parent.name for path in run.folder.rglob(f"{TMP_PREFIX}*")}
         if not run.config.is_file():
             return "start-up, before there was a run"
-        if run.checkpoint.parent.name in halves:
+        if run.checkpoint.parent.name in folders_being_written:
             return "while a checkpoint was written"
         if self.finished():
             return "after the summary"
@@ -175,68 +201,81 @@ class Trainer:
         return "between two checkpoints"
 
     def step(self) -> int:
-        """The step from which `resume=` will go on."""
-        return self.run.load_checkpoint()["gan_lab"]["step"] if self.run.whole_checkpoint() else 0
+        """Returns the step from which `resume=` will continue."""
+        if self.run.whole_checkpoint() is None:
+            return 0
+        return self.run.load_checkpoint()["gan_lab"]["step"]
 
-    def _said(self) -> str:
-        return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+    def _last_output(self) -> str:
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-15:])
 
 
 class Torture:
     """Trials in one folder, against one uninterrupted run of each configuration.
 
     Args:
-        folder: where runs go; those of trials that came out well are removed.
-        seed: of the moments. When a process comes how far isn't reproducible, so neither is what a kill meets.
+        folder: where runs go; those of trials without a difference are removed.
+        seed: of the moments. How far a process comes in a time isn't reproducible, so neither is where a kill falls.
+        configurations: overrides of each.
+
+    Attributes:
+        expected: by number of the configuration, the uninterrupted run.
+        life: the seconds it took from start to end.
     """
 
     def __init__(self, folder: Path, seed: int = 0, configurations: tuple[tuple[str, ...], ...] = CONFIGURATIONS):
-        self.folder, self.seed, self.configurations = folder, seed, configurations
+        self.folder = folder
+        self.seed = seed
+        self.configurations = configurations
         self.expected: dict[int, Run] = {}
-        self.life: dict[int, float] = {}  # seconds from start to end
+        self.life: dict[int, float] = {}
 
-    def prepare(self, which: int) -> None:
+    def prepare(self, configuration: int) -> None:
         """Trains a configuration without interruption."""
-        label_classifier(images.digits(), classifier_cache())  # its training isn't part of a life
-        trainer = Trainer(self.folder / f"whole_{which}", self._overrides(which))
+        # The time of training the classifier, which only the first run would need, must not count.
+        label_classifier(images.digits(), classifier_cache())
+        trainer = Trainer(self.folder / f"whole_{configuration}", self._overrides(configuration))
         started = time.monotonic()
         trainer.finish()
-        self.life[which], self.expected[which] = time.monotonic() - started, trainer.run
+        self.life[configuration] = time.monotonic() - started
+        self.expected[configuration] = trainer.run
 
     def trial(self, number: int, earliest: float = 0) -> dict[str, Any]:
         """Kills, resumes, compares.
 
         Args:
             number: chooses the configuration and, with the seed, the moments.
-            earliest: the part of a life that is spared.
+            earliest: the fraction of a life, 0 to 1, before which nothing is killed.
 
         Returns:
-            number, configuration, kills (what each met, and the step from which training went on), differences.
+            number, configuration, kills (for each when, where and the step from which training continued), differences.
         """
         chance = random.Random(f"{self.seed}/{number}")
-        which = number % len(self.configurations)
-        trainer = Trainer(self.folder / f"trial_{number}", self._overrides(which))
+        configuration = number % len(self.configurations)
+        trainer = Trainer(self.folder / f"trial_{number}", self._overrides(configuration))
         kills: list[dict[str, Any]] = []
-        found: list[str] = []
         planned = chance.choice((1, 1, 1, 1, 2, 3))
         try:
             while len(kills) < planned and not trainer.finished():
-                after = chance.uniform(earliest, 1) * self.life[which]
-                if where := trainer.kill(after):
+                after = chance.uniform(earliest, 1) * self.life[configuration]
+                where = trainer.kill(after)
+                if where:
                     kills.append({"after": round(after, 2), "where": where, "step": trainer.step()})
-                elif not kills:  # it was faster than its model
+                elif not kills:
+                    # It was faster than the uninterrupted run: again, until a kill meets it.
                     shutil.rmtree(trainer.run)
             if not trainer.finished():
                 trainer.finish()
-            found = differences(trainer.run, self.expected[which])
-        except Exception as error:  # a trial that can't be ended is a trial lost, and the others go on
-            found = [f"{type(error).__name__}: {error}"]
-        if not found:
+            names = differences(trainer.run, self.expected[configuration])
+        except Exception as error:  # this trial is lost, the others continue
+            names = [f"{type(error).__name__}: {error}"]
+        if not names:
             shutil.rmtree(trainer.log.parent)
-        return {"number": number, "configuration": which, "kills": kills, "differences": found}
+        return {"number": number, "configuration": configuration, "kills": kills, "differences": names}
 
-    def _overrides(self, which: int) -> tuple[str, ...]:
-        return (*self.configurations[which], f"cache_dir={classifier_cache()}")
+    def _overrides(self, configuration: int) -> tuple[str, ...]:
+        return (*self.configurations[configuration], f"cache_dir={classifier_cache()}")
 
 
 def main() -> int:
@@ -251,12 +290,13 @@ def main() -> int:
     started = time.monotonic()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         needed = range(min(arguments.kills, len(CONFIGURATIONS)))
-        list(tqdm(pool.map(torture.prepare, needed), total=len(needed), desc="uninterrupted runs"))
+        for _ in tqdm(pool.map(torture.prepare, needed), total=len(needed), desc="uninterrupted runs"):
+            pass
         futures = [pool.submit(torture.trial, number) for number in range(arguments.kills)]
-        done = [future.result() for future in tqdm(as_completed(futures), total=len(futures), desc="kills")]
-    trials = sorted(done, key=lambda trial: trial["number"])
+        trials = [future.result() for future in tqdm(as_completed(futures), total=len(futures), desc="kills")]
+    trials.sort(key=lambda trial: trial["number"])
     report = _report(trials, time.monotonic() - started)
-    print(_words(report, folder))
+    print(_describe(report, folder))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     if not report["differing"]:
@@ -265,26 +305,28 @@ def main() -> int:
 
 
 def _report(trials: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    kills = [kill for trial in trials for kill in trial["kills"]]
+    kills = list(itertools.chain.from_iterable(trial["kills"] for trial in trials))
     return {
         "trials": len(trials),
         "differing": [trial["number"] for trial in trials if trial["differences"]],
         "kills": len(kills),
         "where": dict(Counter(kill["where"] for kill in kills).most_common()),
         "seconds": round(seconds),
-        "each": trials,
+        "details": trials,
     }
 
 
-def _words(report: dict[str, Any], folder: Path) -> str:
+def _describe(report: dict[str, Any], folder: Path) -> str:
     lines = [f"{'the kill fell':<44}{'times':>6}"]
-    lines += [f"  {where:<42}{times:>6}" for where, times in report["where"].items()]
-    for trial in report["each"]:
+    for where, times in report["where"].items():
+        lines.append(f"  {where:<42}{times:>6}")
+    for trial in report["details"]:
         if trial["differences"]:
-            lines += [f"Trial {trial['number']} differs; its folder is {folder / 'trial_'}{trial['number']}:"]
-            lines += [f"  {each}" for each in trial["differences"][:10]]
+            trial_folder = folder / f"trial_{trial['number']}"
+            lines.append(f"Trial {trial['number']} differs; its folder is {trial_folder}:")
+            lines += [f"  {name}" for name in trial["differences"][:10]]
     same = report["trials"] - len(report["differing"])
-    lines += [f"{same} of {report['trials']} trials ended as if nothing had happened ({report['kills']} kills)."]
+    lines.append(f"{same} of {report['trials']} trials ended as if nothing had happened ({report['kills']} kills).")
     return "\n".join(lines)
 
 
