@@ -24,7 +24,7 @@ from gan_lab.core.terminal import join_lines
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.pixels import correlations, variety
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import backqueries
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_samples
 
@@ -389,7 +389,7 @@ def write(findings: Findings, folder: Path, about: dict[str, Any]) -> list[Path]
     table_path = folder / "backquery.csv"
     json_path = folder / "backquery.json"
     with atomic(picture_path) as path:
-        plots.backqueries(findings.columns(), findings.names).savefig(path)
+        backqueries(findings.columns(), findings.names).savefig(path)
     with atomic(table_path) as path:
         write_csv(pd.DataFrame(findings.rows), path)
     content = {**about, **findings.about, "conclusion": conclusion(findings.rows), "rows": findings.rows}

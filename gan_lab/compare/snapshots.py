@@ -65,10 +65,11 @@ def _replicated(run: Run) -> bool:
 
 
 def _halves(run: Run, whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
-    """The two halves of a run's last picture, as `plots.samples` draws them: generated and real; or why there are none.
+    """The two halves of a run's last picture, generated and real, as `gan_lab.plotting.samples.compare_samples` draws
+    them; or why there are none.
 
     Args:
-        whole_only: leave it whole, as `plots.members` draws it.
+        whole_only: leave it whole, as `compare_members` draws it.
     """
     whole, gap = last_samples(run)
     if whole is None or whole_only or whole.width < 1.5 * whole.height:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
 from gan_lab.explore import figures
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import draw_window
 from gan_lab.plotting.style import Figure
 
 FRAME_WIDTH = 280  # pixels of an image's frame
@@ -66,7 +66,7 @@ def _point_frames(points: Tensor, captions: Sequence[str], dataset: Dataset) -> 
     """Draws the true centres once; each frame adds a point and the trail behind it."""
     figure = Figure(figsize=(4, 4), dpi=100, layout="constrained")
     axes = figure.subplots()
-    plots.draw_window(axes, dataset)
+    draw_window(axes, dataset)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     background = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
 from gan_lab.explore.predictions import PredictionCount
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import annotate_outside, draw_window
 from gan_lab.plotting.style import Figure
 
 MARKERS = "os^Dv"
@@ -115,8 +115,8 @@ def scatter(
             zorder=3,
             label=name,
         )
-    plots.draw_window(axes, dataset)
-    plots.say_outside(axes, points)
+    draw_window(axes, dataset)
+    annotate_outside(axes, points)
     axes.legend(loc="upper right", fontsize="small")
     axes.set_title("\n".join(textwrap.wrap(title, 85)), loc="left", fontsize=9)
     return figure

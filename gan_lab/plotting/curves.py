@@ -73,7 +73,7 @@ def _draw_losses(axes: Axes, metrics: pd.DataFrame, names: dict[str, str], upper
 
 
 def _loss_limits(values: np.ndarray, upper_bound: float | None) -> tuple[float, float]:
-    """Returns the limits of a loss axis: from 0, or lower if the loss is negative, to the bound or most of the values."""
+    """Returns the limits of a loss axis: from 0, lower for negative losses, to the bound or above most values."""
     finite = values[np.isfinite(values)]
     low = high = 0.0
     if finite.size:

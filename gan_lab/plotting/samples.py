@@ -101,9 +101,7 @@ def _rows_of_images(
     return figure
 
 
-def _panels(
-    sets: Sequence[Tensor], names: Sequence[str], dataset: Dataset, classes: Sequence[Tensor | None]
-) -> Figure:
+def _panels(sets: Sequence[Tensor], names: Sequence[str], dataset: Dataset, classes: Sequence[Tensor | None]) -> Figure:
     columns = min(MAX_COLUMNS, len(sets))
     rows = math.ceil(len(sets) / columns)
     figure = Figure(figsize=(3.6 * columns, 3.6 * rows + 0.4), layout="constrained")

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
 from gan_lab.gan.losses import Loss
-from gan_lab.plotting import plots
-from gan_lab.plotting.plots import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR
-from gan_lab.plotting.style import Figure, plain_powers
+from gan_lab.plotting.samples import draw_samples, image_grid
+from gan_lab.plotting.style import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR, Figure, plain_powers
 from gan_lab.preflight.objective import NETWORKS, Update
 
 SIZE = (15, 4.8)  # inches of a figure with three panels
@@ -33,7 +32,7 @@ def data(real: Tensor, dataset: Dataset) -> Figure:
     panels = 3 if dataset.classes else 2
     figure = Figure(figsize=SIZE if dataset.classes else (10.5, SIZE[1]), layout="constrained")
     axes = figure.subplots(1, panels)
-    plots.draw(axes[0], real, dataset)
+    draw_samples(axes[0], real, dataset)
     axes[0].set_title(f"{len(real):,} random training samples")
     _draw_histogram(axes[1], {"the data": real}, [REAL_COLOUR])
     axes[1].set(title="Distribution of their values", xlabel="value", ylabel="fraction of the values")
@@ -125,8 +124,8 @@ def untrained_generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset,
         _draw_images(fake_axes, fake)
         _draw_images(real_axes, real)
     elif dataset.shape == (2,):
-        plots.draw(fake_axes, fake, dataset)
-        plots.draw(real_axes, real, dataset)
+        draw_samples(fake_axes, fake, dataset)
+        draw_samples(real_axes, real, dataset)
     else:
         limits = (0.0, 1.0) if dataset.bounded else (real.min().item(), real.max().item())
         _draw_heatmap(fake_axes, fake[:1] if constant else fake[:HEATMAP_ROWS], limits)
@@ -144,7 +143,7 @@ def untrained_generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset,
 
 
 def _draw_images(axes: Axes, images: Tensor) -> None:
-    axes.imshow(plots.tile(images[:GRID_IMAGES], edge=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    axes.imshow(image_grid(images[:GRID_IMAGES], edge=1).permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.axis("off")
 
 

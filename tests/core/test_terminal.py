@@ -34,7 +34,7 @@ from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable, say
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import mode_frequencies
 from gan_lab.plotting.style import plain_powers
 from gan_lab.preflight import Check
 from gan_lab.training.callbacks.loggers import MetricsTable, TensorBoard, read_table
@@ -436,7 +436,7 @@ def test_a_dollar_in_a_name_is_no_formula(tmp_path):
     counts, shares = torch.ones(len(NAMES)), torch.full((len(NAMES),), 1 / len(NAMES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        figure = plots.labels(counts, shares, NAMES, "title $\\frac{$")
+        figure = mode_frequencies(counts, shares, NAMES, "title $\\frac{$")
         figure.savefig(tmp_path / "labels.png")
     assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == NAMES
 

@@ -27,7 +27,7 @@ from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for
 from gan_lab.explore import Request, explore
 from gan_lab.gan.latent import Constant, LabelledLatent, Normal, Uniform, linear, set_labels, slerp, with_linear_labels
 from gan_lab.gan.networks.conditional import ConditionalDiscriminator, join_labels, shape_with_labels
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import image_grid
 from gan_lab.preflight import run_checks, separation
 from gan_lab.training import sampling
 from gan_lab.training.callbacks import evaluation
@@ -438,7 +438,7 @@ def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
     found = samples_of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
     assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
-    grid = plots.tile(found, classes=torch.tensor([0, 0, 1, 1]))
+    grid = image_grid(found, classes=torch.tensor([0, 0, 1, 1]))
     assert grid.shape == (3, 19, 19)
 
 

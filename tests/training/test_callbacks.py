@@ -17,7 +17,8 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
 from gan_lab.gan.losses import BCE, MSE, Saturating
-from gan_lab.plotting import plots
+from gan_lab.plotting.curves import loss_curves
+from gan_lab.plotting.samples import compare_samples, image_grid, output_history
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.loggers import MetricsTable, read_table
 
@@ -186,7 +187,7 @@ def _lines(axes) -> dict[str, list[float]]:
 def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
     """S10: a panel each, y from 0, ticks at 0 / 0.25 / 0.5, dots, grid, and the ideal value as a line."""
     columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [2.0, 2.0]}
-    d, g = plots.losses(pd.DataFrame({"step": [5, 10], **columns}), loss).axes
+    d, g = loss_curves(pd.DataFrame({"step": [5, 10], **columns}), loss).axes
     assert _lines(d)["D on real"] == [0.1, 0.2]
     assert _lines(d)["D on fakes"] == [0.3, 0.4]
     assert _lines(g)["G"] == [2.0, 2.0]
@@ -201,7 +202,7 @@ def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
 
 def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():
     columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [-1.5, -1.5]}
-    d, g = plots.losses(pd.DataFrame({"step": [5, 10], **columns}), Saturating()).axes
+    d, g = loss_curves(pd.DataFrame({"step": [5, 10], **columns}), Saturating()).axes
     assert "ideal 0.6931" in _lines(d)
     assert "ideal -0.6931" in _lines(g)
     assert d.get_ylim()[0] == 0
@@ -210,14 +211,14 @@ def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():
 
 def test_the_loss_chart_gets_as_faint_as_the_books_for_many_dots():
     table = pd.DataFrame(0.5, index=range(10_000), columns=["loss/d_real", "loss/d_fake", "loss/g"])
-    lines = plots.losses(table.assign(step=table.index), MSE()).axes[0].get_lines()
+    lines = loss_curves(table.assign(step=table.index), MSE()).axes[0].get_lines()
     assert lines[0].get_alpha() == 0.1
 
 
 def test_scatter_shows_true_centres_and_counts_what_lies_outside():
     dataset = synthetic.ring(samples=100)
     fake = torch.cat([dataset.centres, torch.tensor([[50.0, 0], [0, float("inf")]])])
-    axes = plots.samples(fake, dataset.train.values, dataset, "generated").axes[0]
+    axes = compare_samples(fake, dataset.train.values, dataset, "generated").axes[0]
     centres = next(c for c in axes.collections if c.get_label() == "true centres")
     np.testing.assert_allclose(centres.get_offsets(), dataset.centres, atol=1e-6)
     assert any("2 of 10 samples lie outside" in text.get_text() for text in axes.texts)
@@ -226,15 +227,15 @@ def test_scatter_shows_true_centres_and_counts_what_lies_outside():
 def test_grids_draw_broken_images_instead_of_failing():
     fake = torch.full((3, 1, 8, 8), float("nan"))
     fake[1] = 7
-    grid = plots.tile(fake)
+    grid = image_grid(fake)
     assert torch.isfinite(grid).all()
     assert grid.min() >= 0
     assert grid.max() <= 1
-    plots.samples(fake, torch.rand(3, 1, 8, 8), images.digits(), "generated")
+    compare_samples(fake, torch.rand(3, 1, 8, 8), images.digits(), "generated")
 
 
 def test_titles_above_grids_of_images_are_within_the_picture():
-    figure = plots.samples(torch.rand(64, 1, 28, 28), torch.rand(64, 1, 28, 28), images.digits(), "generated")
+    figure = compare_samples(torch.rand(64, 1, 28, 28), torch.rand(64, 1, 28, 28), images.digits(), "generated")
     figure.savefig(io.BytesIO())
     assert all(axes.title.get_window_extent().y1 <= figure.bbox.y1 for axes in figure.axes)
 
@@ -242,7 +243,7 @@ def test_titles_above_grids_of_images_are_within_the_picture():
 def test_the_heat_map_has_steps_along_x():
     """S9."""
     outputs = torch.tensor([[0.1, 0.2, 0.3, 0.4], [1, 0, 1, 0], [0.9, 0.1, 0.8, 0.0]])
-    axes = plots.heatmap([0, 1000, 2000], outputs).axes[0]
+    axes = output_history([0, 1000, 2000], outputs).axes[0]
     image = axes.get_images()[0]
     np.testing.assert_allclose(image.get_array(), outputs.T)
     assert image.get_cmap().name == "Blues"

@@ -29,8 +29,9 @@ from gan_lab.evaluation.verdict import EvaluationResult
 from gan_lab.explore import Request, explore
 from gan_lab.gan.losses import BCE
 from gan_lab.gan.networks.replicated import Replicated
-from gan_lab.plotting import plots
-from gan_lab.plotting.plots import members
+from gan_lab.plotting.curves import loss_curves
+from gan_lab.plotting.samples import compare_members
+from gan_lab.training.callbacks import sample_grids
 from gan_lab.training.sampling import fresh_samples
 
 BARE = (
@@ -395,20 +396,22 @@ def test_the_verdict_of_all_is_the_worst_and_says_how_many():
 
 def test_curves_have_a_band_from_the_lowest_to_the_highest_member():
     table = pd.DataFrame({"step": [1, 2], "loss/d_real": [1.0, 2], "loss/d_fake": [1.0, 2], "loss/g": [2.0, 3]})
-    assert not plots.losses(table, BCE()).axes[0].collections
+    assert not loss_curves(table, BCE()).axes[0].collections
     for i, values in enumerate(([0.5, 2.5], [1.5, np.nan], [1.0, 1.5])):
         for name in ("loss/d_real", "loss/d_fake", "loss/g"):
             table[f"{name}/{i}"] = values
-    band = plots.losses(table, BCE()).axes[1].collections[0]
+    band = loss_curves(table, BCE()).axes[1].collections[0]
     ends = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
     assert ends == {(1, 0.5), (1, 1.5), (2, 1.5), (2, 2.5)}
-    assert band.get_label() == "lowest to highest of 3"
+    assert band.get_label() == "lowest to highest of 3 members"
 
 
 @pytest.mark.parametrize(("shape", "panels"), [((1, 8, 8), 3), ((2,), 3), ((4,), 3)])
 def test_a_picture_has_a_place_for_each_member_and_for_real_samples(shape, panels):
     part = Part(torch.rand(9, *shape))
-    figure = plots.members([torch.rand(6, *shape)] * 2, ["member 0", "member 1"], part.values, Dataset(part, part), "t")
+    figure = compare_members(
+        [torch.rand(6, *shape)] * 2, ["member 0", "member 1"], part.values, Dataset(part, part), "t"
+    )
     assert len(figure.axes) == panels
     names = [axes.get_ylabel() if len(shape) == 3 else axes.get_title() for axes in figure.axes]
     assert names == ["member 0", "member 1", "real"]
@@ -416,7 +419,12 @@ def test_a_picture_has_a_place_for_each_member_and_for_real_samples(shape, panel
 
 def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_alone(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(plots, "members", lambda fakes, *rest: drawn.append(fakes) or members(fakes, *rest))
+
+    def keep(fakes, *arguments):
+        drawn.append(fakes)
+        return compare_members(fakes, *arguments)
+
+    monkeypatch.setattr(sample_grids, "compare_members", keep)
     settings = (
         "dataset=pattern1010",
         *MLP[2:],

@@ -19,7 +19,7 @@ from gan_lab.evaluation.metrics.balance import balance
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.metrics.registry import compute
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import mode_frequencies, nearest_neighbours
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, tensorboards
 from gan_lab.training.gan_module import GANModule
@@ -178,9 +178,9 @@ class Evaluation(GANCallback):
         if len(self.result.counts):
             of_members = f" of each of {len(self.members)} members" if module.replica_dims else ""
             title = f"Modes in {self.result.metrics['samples']:,} samples{of_members}, step {module.step:,}"
-            figures["labels"] = plots.labels(self.result.counts, self.evaluator.shares, dataset.classes, title)
+            figures["labels"] = mode_frequencies(self.result.counts, self.evaluator.shares, dataset.classes, title)
         if len(dataset.shape) == 3 and torch.isfinite(samples).all():
-            figures["neighbours"] = plots.neighbours(samples, self.evaluator.nearest_originals(samples))
+            figures["neighbours"] = nearest_neighbours(samples, self.evaluator.nearest_originals(samples))
         for name, figure in figures.items():
             with atomic(self.run.plots / f"{name}.png") as path:
                 figure.savefig(path)

@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
-from gan_lab.plotting import plots
+from gan_lab.plotting.curves import loss_curves, score_curves
 from gan_lab.training.callbacks.base import GANCallback, tensorboards
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
@@ -46,7 +46,7 @@ class LossCurves(GANCallback):
         if not self.run.metrics.is_file():
             return
         metrics = pd.read_csv(self.run.metrics)
-        for name, draw in {"losses.png": plots.losses, "scores.png": plots.scores}.items():
+        for name, draw in {"losses.png": loss_curves, "scores.png": score_curves}.items():
             with atomic(self.run.plots / name) as path:
                 draw(metrics, module.loss).savefig(path)
 

@@ -11,7 +11,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
-from gan_lab.plotting import plots
+from gan_lab.plotting.samples import compare_members, compare_samples, image_grid, output_history
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, tensorboards
 from gan_lab.training.gan_module import GANModule
@@ -79,7 +79,7 @@ class SampleGrids(GANCallback):
             self.real_labels = self.dataset.train.labels_of(indices)
         if module.step == 0:
             if shows_images:
-                real = plots.tile(self.real, classes=None if module.replica_dims else self.real_labels)
+                real = image_grid(self.real, classes=None if module.replica_dims else self.real_labels)
                 for logger in tensorboards(trainer):
                     logger.experiment.add_image("real", real, 0)
             self._draw(trainer, module)
@@ -115,7 +115,7 @@ class SampleGrids(GANCallback):
             self._draw_heatmap(trainer, module, outputs, "")
 
     def _draw_heatmap(self, trainer: pl.Trainer, module: GANModule, outputs: Tensor, suffix: str) -> None:
-        heatmap = plots.heatmap(list(self._history), outputs)
+        heatmap = output_history(list(self._history), outputs)
         self.save(heatmap, f"heatmap{suffix}.png")
         for logger in tensorboards(trainer):
             logger.experiment.add_figure(f"G's output over the steps{suffix}", heatmap, module.step)
@@ -127,11 +127,11 @@ class SampleGrids(GANCallback):
         if module.replica_dims:
             figure = self._draw_members(module, fake, fake_labels, title)
         else:
-            figure = plots.samples(fake, self.real, self.dataset, title, (fake_labels, self.real_labels))
+            figure = compare_samples(fake, self.real, self.dataset, title, fake_labels, self.real_labels)
         self.save(figure, f"samples_{module.step:07d}.png")
         for logger in tensorboards(trainer):
             if len(self.dataset.shape) == 3 and not module.replica_dims:
-                logger.experiment.add_image("samples", plots.tile(fake, classes=fake_labels), module.step)
+                logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
             else:
                 logger.experiment.add_figure("samples", figure, module.step)
         if len(self.dataset.shape) == 1 and self.dataset.shape != (2,):
@@ -147,7 +147,7 @@ class SampleGrids(GANCallback):
             names.append(f"member {i} (blown up)" if i in module.step_log.failed else f"member {i}")
             labels.append(None if fake_labels is None else fake_labels[i])
         labels.append(self.real_labels)
-        return plots.members(samples, names, self.real, self.dataset, title, labels)
+        return compare_members(samples, names, self.real, self.dataset, title, labels)
 
     @staticmethod
     def _members(module: GANModule) -> range:
