@@ -152,8 +152,8 @@ def _d_input_shape(cfg: DictConfig, dataset: Dataset, classes: int, flat: bool) 
 
 
 def _remedy_nodes(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
-    """Returns the chosen remedies that are parts, by name; others only set what other groups have."""
-    return [(name, node) for name, node in cfg.remedy.items() if "_target_" in node]
+    """Returns the chosen remedies by name, in the order in which they were named."""
+    return list(cfg.remedy.items())
 
 
 def _makes(node: DictConfig, *kinds: type) -> bool:

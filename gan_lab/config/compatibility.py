@@ -70,8 +70,17 @@ def check_compatibility(values: dict[str, Any]) -> None:
             shape_checks.halved_sides(shape, "resnet", 8)
         if made["_target_"].startswith("gan_lab.gan.networks.conv_book.") and shape:
             shape_checks.book_generator_sides(shape)
-        for width in made.get("hidden", ()):
+        for width in _widths(made):
             shape_checks.check_norm(norm, (width,), values["norm"].get("groups", 1))
+
+
+def _widths(network: dict[str, Any]) -> list[int]:
+    """Returns the different widths of a fully connected network's hidden layers; [] for other networks."""
+    hidden = network.get("hidden")
+    if hidden is not None:
+        return list(dict.fromkeys(hidden))
+    has_hidden_layers = "width" in network and network.get("depth") != 0
+    return [network["width"]] if has_hidden_layers else []
 
 
 HOW = "Say '+metrics.<name>={_target_: your_module.your_function, _partial_: true}'; docs/architecture.md has one."
@@ -109,7 +118,7 @@ EXCLUSIVE = {
     ("feature_matching", "unrolled"): "feature matching takes the place of the loss that unrolled looks ahead at",
 }
 # Those that look at each sample alone and draw nothing: several processes give what one gives.
-EACH_ALONE = {"r1", "r2", "label_smoothing", "ttur", "ema", "historical_averaging", "n_critic", "decay"}
+EACH_ALONE = {"r1", "r2", "label_smoothing", "ema", "historical_averaging", "decay"}
 
 
 def _check_remedies(values: dict[str, Any]) -> None:

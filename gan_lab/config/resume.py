@@ -259,15 +259,15 @@ def _same_job(before: DictConfig, cfg: DictConfig) -> DictConfig:
 def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Puts values for what depends on other choices into a composed configuration.
 
-    `norm=auto` becomes the normalisation of the model, which a run keeps. What an experiment sets of remedies that
-    aren't chosen is left out. References to anything but other keys are resolved.
+    `norm=auto` becomes the normalisation of the model, which a run keeps. What an experiment sets of remedies and
+    callbacks that aren't chosen is left out. References to anything but other keys are resolved.
 
     Args:
         cfg: as composed; it is changed.
         overrides: those that it was composed with.
 
     Raises:
-        LabError: if the model has no `auto_norm`; if the overrides set a remedy that isn't chosen.
+        LabError: if the model has no `auto_norm`.
     """
     if OmegaConf.is_dict(cfg.get("norm")) and "_target_" in cfg.norm:
         try:
@@ -276,27 +276,26 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
             raise LabError(
                 "norm=auto: this model has no auto_norm.", "Say norm=layer, for example.", code="missing", key="norm"
             ) from error
-    remedies = cfg.get("remedy")
-    if OmegaConf.is_dict(remedies):
-        _leave_out_unchosen(remedies, overrides)
+    for group in ("remedy", "callbacks"):
+        _leave_out_unchosen(cfg, group, overrides)
     _resolve_odd(cfg)
 
 
-def _leave_out_unchosen(remedies: DictConfig, overrides: Sequence[str]) -> None:
-    for key, node in list(remedies.items()):
-        name = str(key)
+def _leave_out_unchosen(cfg: DictConfig, group: str, overrides: Sequence[str]) -> None:
+    """Removes what an experiment sets of parts that the command line leaves out by `remedy=[]` or `callbacks=none`.
+
+    Such a part has settings but no `_target_`, which only its option has. One that the overrides themselves set
+    remains, for `check` to refuse.
+    """
+    parts = cfg.get(group)
+    if not OmegaConf.is_dict(parts):
+        return
+    for name, node in list(parts.items()):
         is_chosen = not OmegaConf.is_dict(node) or not node or "_target_" in node
-        if is_chosen:
-            continue
-        if any(override.lstrip("+~").startswith(f"remedy.{name}.") for override in overrides):
-            raise LabError(
-                f"remedy.{name} isn't chosen.",
-                f"Say remedy=[{name}], with others if there are any.",
-                code="conflict",
-                key=f"remedy.{name}",
-            )
-        with open_dict(remedies):
-            del remedies[name]
+        is_set = any(override.lstrip("+~").startswith(f"{group}.{name}.") for override in overrides)
+        if not is_chosen and not is_set:
+            with open_dict(parts):
+                del parts[name]
 
 
 def _resolve_odd(cfg: DictConfig) -> None:

@@ -73,7 +73,8 @@ TEXT = ValueSpec(str)
 TEXT_OR_NULL = ValueSpec(str, none=True)
 SEED = ValueSpec(int, low=0, high=2**32 - 1)
 WIDTH = ValueSpec(int, low=1, high=10**4)
-WIDTHS = ValueSpec(list, low=1, high=10**6)
+WIDTHS = ValueSpec(list, low=1, high=10**6, none=True)
+DEPTH = ValueSpec(int, low=0, high=100, none=True)
 NOT_NEGATIVE = ValueSpec(float, low=0)
 FRACTION_BELOW_1 = ValueSpec(float, low=0, below=1)
 PROCESSES = ValueSpec(int, low=1, high=1024)
@@ -102,7 +103,7 @@ GROUPS = (
     Group("logger", "where metrics are written", "record"),
     Group("callbacks", "what happens during the training", "record"),
     Group("experiment", "a complete recipe: it chooses options of the other groups", recipe=True),
-    Group("rung", "a step of the ladder from the first recipe to the improved one", recipe=True),
+    Group("debug", "a short run to try a configuration", recipe=True),
 )
 
 _TRAINING = (
@@ -243,7 +244,11 @@ _OPTIONS = (
     Key("dataset.size", ValueSpec(int, low=8, high=96), "side of the images in pixels"),
     Key("model.auto_norm", TEXT, "the class that norm=auto chooses"),
     Key("model.channels", WIDTH, "feature maps next to the image"),
-    Key("model.*.hidden", WIDTHS, "widths of the hidden layers"),
+    Key("model.depth", DEPTH, "hidden layers of both networks; null: 2 in G, 1 in D"),
+    Key("model.width", WIDTH, "units in a hidden layer of both networks"),
+    Key("model.*.depth", DEPTH, "hidden layers"),
+    Key("model.*.width", WIDTH, "units in a hidden layer"),
+    Key("model.*.hidden", WIDTHS, "widths of the hidden layers, one by one"),
     Key("model.*.channels", WIDTH, "feature maps next to the image"),
     Key("model*.stages", ValueSpec(int, low=1, high=6, none=True), "halvings by 5×5 kernels; null: 4×4, to 4–7 pixels"),
     Key("model*.blocks", ValueSpec(int, low=1, high=100), "residual blocks of each size"),

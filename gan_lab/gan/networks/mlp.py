@@ -17,9 +17,11 @@ class Generator(nn.Module):
         shape: of a sample, e.g. `(1, 28, 28)` or `(2,)`.
         latent_dim: length of a latent vector.
         bounded: whether data are in [0, 1]; if so, the last layer is a sigmoid, else it is linear.
-        hidden: widths of the hidden layers, in order.
+        hidden: widths of the hidden layers, in order; None: `depth` layers of `width` units.
         activation: makes the activation of a hidden layer.
         norm: see `gan_lab.gan.networks.norms`.
+        depth: number of hidden layers; None: 2.
+        width: units in a hidden layer.
     """
 
     def __init__(
@@ -27,12 +29,16 @@ class Generator(nn.Module):
         shape: Sequence[int],
         latent_dim: int,
         bounded: bool,
-        hidden: Sequence[int],
+        hidden: Sequence[int] | None,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
+        depth: int | None = None,
+        width: int = 256,
     ):
         super().__init__()
         self.shape = tuple(shape)
+        if hidden is None:
+            hidden = [width] * (2 if depth is None else depth)
         widths = [latent_dim, *hidden]
         layers = _hidden_layers(widths, activation, norm)
         layers.append(norm.wrap_layer(nn.Linear(widths[-1], math.prod(shape))))
@@ -48,22 +54,28 @@ class Discriminator(nn.Module):
 
     Args:
         shape: of D's input without the batch axis.
-        hidden: widths of the hidden layers, in order.
+        hidden: widths of the hidden layers, in order; None: `depth` layers of `width` units.
         activation: makes the activation of a hidden layer.
         norm: see `gan_lab.gan.networks.norms`.
         minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` before the last one; None: no layer.
+        depth: number of hidden layers; None: 1, because on small data a discriminator as deep as the generator wins.
+        width: units in a hidden layer.
     """
 
     def __init__(
         self,
         shape: Sequence[int],
-        hidden: Sequence[int],
+        hidden: Sequence[int] | None,
         activation: Callable[[], nn.Module],
         norm: NoNorm,
         minibatch_layer: MinibatchLayerFactory | None = None,
+        depth: int | None = None,
+        width: int = 256,
     ):
         super().__init__()
         self.sample_ndim = len(shape)
+        if hidden is None:
+            hidden = [width] * (1 if depth is None else depth)
         widths = [math.prod(shape), *hidden]
         # Made before the hidden layers: the initial weights of a seed depend on the order in which layers are made.
         last_hidden = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
