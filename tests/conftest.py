@@ -71,7 +71,7 @@ PARTNERS = {
 }
 
 
-CONVOLUTIONAL = {"conv", "conv_book", "dcgan", "resnet", "resnet_r3gan"}
+CONVOLUTIONAL = {"conv", "conv_book", "dcgan", "resnet"}
 
 
 def small(group: str, option: str) -> list[str]:

@@ -78,7 +78,8 @@ class Record:
     def _set_in(self, group: str) -> str:
         values = {key.removeprefix(f"{group}."): resolved(self.settings, key) for key in self.asked(f"{group}.")}
         values.pop("_target_", None)
-        settings = [f"{key} {text(value)}" for key, value in values.items() if not str(value).startswith("${")]
+        given = {key: value for key, value in values.items() if value is not None and not str(value).startswith("${")}
+        settings = [f"{key} {text(value)}" for key, value in given.items()]
         return f" ({', '.join(settings)})" if settings else ""
 
     def asked(self, prefix: str = "") -> list[str]:

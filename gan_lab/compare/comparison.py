@@ -21,6 +21,7 @@ from gan_lab.compare.notes import common, notes
 from gan_lab.compare.questions import Variant, design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import COLLAPSED, sentence
+from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
@@ -132,7 +133,7 @@ def _none_finished(records: list[Record], folders: Sequence[str | Path]) -> LabE
 def _give_variants(records: list[Record], counted: list[Record]) -> list[Factor]:
     """Finds the factors of the runs that count, and gives every run of the same plan its values of them."""
     planned = [record for record in records if not record.reason or _was_to_be(record, counted[0])]
-    found = factors([record.variation() for record in planned])
+    found = factors(name_presets([record.variation() for record in planned]))
     found = [f for f in found if len({value for r, value in zip(planned, f.values, strict=True) if not r.reason}) > 1]
     if not found:  # nothing that counts differs: there is one variant, of these parts
         parts = [counted[0].part(group).partition(" (")[0] for group in ("loss", "activation", "norm", "optim")]

@@ -109,8 +109,7 @@ def _remedies(columns: Mapping[str, list[str | None]], configs: Sequence[Setting
     """One factor for all of the remedies, 'none', 'ema + r1', and the keys that are in it or come with a remedy.
 
     A remedy's own setting tells runs apart where those that have the remedy differ in it: it stands behind the remedy's
-    name ('r1 gamma 10'), or, where all have the remedy, is a factor of its own. What elsewhere differs for no other
-    reason than that a remedy sets it (a reference to the remedy's setting) comes with the remedy.
+    name ('r1 gamma 10'), or, where all have the remedy, is a factor of its own.
     """
     chosen = [{name: name for name in text(config.get(REMEDY, "none")).split(" + ")} for config in configs]
     own, keys = [], {REMEDY}
@@ -124,14 +123,8 @@ def _remedies(columns: Mapping[str, list[str | None]], configs: Sequence[Setting
                 own.append(Factor(key, [str(value) for value in column]))
             for words, value in zip(chosen, column, strict=True):
                 if name in words and None in column and value is not None:
-                    words[name] += f" {value}" if setting == name else f" {setting} {value}"  # n_critic 3
-        elif len({text(config.get(key)) for config in configs if not _from_a_remedy(config.get(key))}) < 2:
-            keys |= {key} if any(_from_a_remedy(config.get(key)) for config in configs) else set()
+                    words[name] += f" {setting} {value}"
     return [Factor(REMEDY, [" + ".join(words.values()) for words in chosen], part=True), *own], keys
-
-
-def _from_a_remedy(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(f"${{{REMEDY}.")
 
 
 def _settings_of(config: Settings, part: str) -> list[str]:

@@ -1,13 +1,13 @@
 """A run's config.yaml as flat settings, `{"optim.lr": 0.001, …}`: read, never instantiated."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gan_lab.compare.factors import REMEDY, resolved, text
+from gan_lab.compare.factors import REMEDY, Settings, resolved, text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.run_folder import refuse_other_format
@@ -26,8 +26,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
     but for what `norm=auto` stands for. Texts are `printable`: they become names and sentences.
 
-    `remedy` names the remedies, 'ema + r1', or 'none'. What one of them sets elsewhere (ttur: optim_d.lr) stands below
-    it (remedy.ttur.optim_d.lr), and is referred to where it was.
+    `remedy` names the remedies, 'ema + r1', or 'none'.
 
     Nothing is instantiated or looked up.
 
@@ -53,12 +52,36 @@ def read_settings(path: Path) -> dict[str, Any]:
     settings.pop("model.auto_norm", None)  # which is no question of its own
     remedies = node.get(REMEDY) or "none"
     names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
-    names = escape_texts(names)
-    for name in names:
-        for key in sorted(_set_elsewhere(name) & settings.keys()):
-            settings[f"{REMEDY}.{name}.{key}"] = settings[key]
-            settings[key] = f"${{{REMEDY}.{name}.{key}}}"
-    return settings | {REMEDY: " + ".join(names)}
+    return settings | {REMEDY: " + ".join(escape_texts(names))}
+
+
+def name_presets(configs: Sequence[Settings]) -> list[Settings]:
+    """Names what a preset of the group `remedy` sets (n_critic, ttur) as a remedy, where it tells configurations apart.
+
+    A preset only sets keys of other groups, which the configurations then differ in. It is named where some of them
+    have its values and all others have one and the same; their factor would otherwise be `n_critic`, or two rates.
+
+    Args:
+        configs: flat settings, as `read_settings` returns them.
+
+    Returns:
+        The configurations in their order; those with a preset have its name in `remedy`, and not its values.
+    """
+    named = [dict(config) for config in configs]
+    for preset, values in sorted(_presets().items()):
+        others: list[dict[str, Any]] = []
+        with_preset: list[dict[str, Any]] = []
+        for config in named:
+            has_preset = all(config.get(key) == value for key, value in values.items())
+            (with_preset if has_preset else others).append(config)
+        usual = {tuple(text(config.get(key)) for key in values) for config in others}
+        if len(usual) != 1:
+            continue
+        for config in with_preset:
+            names = [name for name in text(config.get(REMEDY, "none")).split(" + ") if name != "none"]
+            config[REMEDY] = " + ".join(sorted([*names, preset]))
+            config.update({key: others[0].get(key) for key in values})
+    return list(named)
 
 
 def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -73,10 +96,11 @@ def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @functools.cache
-def _set_elsewhere(remedy: str) -> frozenset[str]:
-    """The keys of other groups that a remedy sets; none for an unknown one."""
+def _presets() -> dict[str, dict[str, Any]]:
+    """Returns the options of the group `remedy` that only set keys of other groups, with these keys and values."""
+    presets = {}
     for path in (CONF / REMEDY).glob("*.yaml"):
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-        if path.stem == remedy and REMEDY in content:  # of the package _global_
-            return frozenset(key for key, _ in _flat(content) if not key.startswith(f"{REMEDY}."))
-    return frozenset()
+        content = path.read_text(encoding="utf-8")
+        if content.startswith("# @package _global_"):
+            presets[path.stem] = dict(_flat(yaml.load(content, LOADER)))
+    return presets

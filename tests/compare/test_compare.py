@@ -17,6 +17,7 @@ from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find, read, read_settings
+from gan_lab.compare.settings import name_presets
 from gan_lab.compare.factors import factors, levels
 from gan_lab.compare.tables import describe, write
 from gan_lab.core.errors import LabError
@@ -77,7 +78,8 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
     paths = [folder / f"{number}.yaml" for number in range(len(overrides))]
     for path, each in zip(paths, overrides, strict=True):
         path.write_text(config(each))
-    return {factor.name: factor.values for factor in factors([read_settings(path) for path in paths])}
+    configs = name_presets([read_settings(path) for path in paths])
+    return {factor.name: factor.values for factor in factors(configs)}
 
 
 @pytest.mark.parametrize(
@@ -121,7 +123,7 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
             ["", "model.generator.hidden=[8] model.discriminator.hidden=[4]"],
             {
                 "model": [
-                    "generator.hidden [256, 256] + discriminator.hidden [256]",
+                    "generator.hidden null + discriminator.hidden null",
                     "generator.hidden [8] + discriminator.hidden [4]",
                 ]
             },
@@ -130,6 +132,8 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
             [f"model.generator.hidden=[{n}] model.discriminator.hidden=[{n}]" for n in (8, 4)],
             {"model": ["hidden [8]", "hidden [4]"]},
         ),
+        (["", "model.width=128", "model.width=64"], {"model.width": ["256", "128", "64"]}),
+        (["", "model.depth=3 model.width=128"], {"model": ["depth null + width 256", "depth 3 + width 128"]}),
         (["", "+optim.eps=0.001"], {"optim.eps": ["default optim.eps", "0.001"]}),
         (["", "remedy=[r1]", "remedy=[r1,ema]", "remedy=[ema,r1]"], {"remedy": ["none", "r1", *["ema + r1"] * 2]}),
         (["remedy=[r1]", "remedy=[r1] remedy.r1.gamma=10"], {"remedy.r1.gamma": ["1", "10"]}),
@@ -141,7 +145,11 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
         (["", *["remedy=[n_critic]"] * 2], {"remedy": ["none", "n_critic", "n_critic"]}),
         (
             ["", "remedy=[n_critic]", "remedy=[n_critic] n_critic=3", "remedy=[ttur] optim_d.lr=0.1", "remedy=[ttur]"],
-            {"remedy": ["none", "n_critic 5", "n_critic 3", "ttur optim_d.lr 0.1", "ttur optim_d.lr 0.0004"]},
+            {  # other values than the presets'
+                "n_critic": ["1", "5", "3", "1", "1"],
+                "optim_d.lr": ["0.0005", "0.0005", "0.0005", "0.1", "0.0004"],
+                "optim_g.lr": ["0.0005", "0.0005", "0.0005", "0.0001", "0.0001"],
+            },
         ),
         (
             ["", "optim.lr=0.001", "remedy=[ttur]"],  # the rates of which two come with ttur
@@ -149,7 +157,7 @@ def found(folder: Path, *overrides: str) -> dict[str, list[str]]:
         ),
         (
             ["", "n_critic=2", "remedy=[n_critic]"],
-            {"n_critic": ["1", "2", "5"], "remedy": ["none", "none", "n_critic"]},
+            {"n_critic": ["1", "2", "5"]},
         ),
         (["", "remedy=[r1] loss=mse"], {"loss + remedy": ["BCE + remedy none", "MSE + r1"]}),
     ],

@@ -19,7 +19,7 @@ from gan_lab.data.dataset import Dataset, Part
 
 
 @pytest.mark.parametrize(
-    ("group", "option"), [case for case in OPTIONS if case[0] in ("experiment", "rung", "trainer")]
+    ("group", "option"), [case for case in OPTIONS if case[0] in ("experiment", "debug", "trainer")]
 )
 def test_every_recipe_trains_a_step(tmp_path, little_images, group, option):
     if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
@@ -73,15 +73,18 @@ def test_the_default_is_the_improved_recipe():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("pattern", dict(steps=10_000, batch_size=1, latent_dim=1, lr=0.01, hidden=[3], optim="SGD", loss="MSE")),
-        ("mnist_first", dict(steps=60_000, batch_size=1, latent_dim=1, lr=0.01, hidden=[200], optim="SGD", loss="MSE")),
+        ("pattern", dict(steps=10_000, batch_size=1, latent_dim=1, lr=0.01, layers=(1, 3), optim="SGD", loss="MSE")),
+        (
+            "mnist_first",
+            dict(steps=60_000, batch_size=1, latent_dim=1, lr=0.01, layers=(1, 200), optim="SGD", loss="MSE"),
+        ),
         (
             "mnist_improved",
-            dict(steps=240_000, batch_size=1, latent_dim=100, lr=1e-4, hidden=[200], optim="Adam", loss="BCE"),
+            dict(steps=240_000, batch_size=1, latent_dim=100, lr=1e-4, layers=(1, 200), optim="Adam", loss="BCE"),
         ),
         (
             "conditional",
-            dict(steps=720_000, batch_size=1, latent_dim=100, lr=1e-4, hidden=[200], optim="Adam", loss="BCE"),
+            dict(steps=720_000, batch_size=1, latent_dim=100, lr=1e-4, layers=(1, 200), optim="Adam", loss="BCE"),
         ),
     ],
 )
@@ -92,12 +95,13 @@ def test_the_books_numbers(name, expected):
         batch_size=cfg.batch_size,
         latent_dim=cfg.latent_dim,
         lr=cfg.optim.lr,
-        hidden=cfg.model.generator.hidden,
+        layers=(cfg.model.generator.depth, cfg.model.generator.width),
         optim=cfg.optim._target_.rpartition(".")[2],
         loss=cfg.loss._target_.rpartition(".")[2],
     )
     assert found == expected
-    assert cfg.model.discriminator.hidden == cfg.model.generator.hidden
+    for network in (cfg.model.generator, cfg.model.discriminator):
+        assert (network.depth, network.width, network.hidden) == (*expected["layers"], None)
     if name in ("mnist_improved", "conditional"):
         assert cfg.activation.negative_slope == 0.02
         assert cfg.optim.betas == [0.9, 0.999], "PyTorch's defaults, which the book leaves alone"
@@ -122,7 +126,7 @@ EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment" and 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_takes_any_other_part(experiment):
     """What an experiment sets must not stick to a group that the user has swapped: that is what an ablation does."""
-    for group in sorted({group for group, _ in OPTIONS} - {"experiment", "rung", "trainer", "norm"}):
+    for group in sorted({group for group, _ in OPTIONS} - {"experiment", "debug", "trainer", "norm"}):
         options = [option for of, option in OPTIONS if of == group]
         option = options[EXPERIMENTS.index(experiment) % len(options)]  # by turns, for time's sake
         try:
@@ -150,7 +154,7 @@ def _every_option_once() -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for group, option in OPTIONS:
         groups.setdefault(group, []).append(f"{group}={option}")
-    alone = [[each] for group in ("experiment", "rung") for each in groups.pop(group)]
+    alone = [[each] for group in ("experiment", "debug") for each in groups.pop(group)]
     remedies = ",".join(each.removeprefix("remedy=") for each in groups.pop("remedy"))
     several = itertools.zip_longest(*groups.values())
     return [*alone, [f"remedy=[{remedies}]"], *([each for each in row if each] for row in several)]

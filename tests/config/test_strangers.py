@@ -117,7 +117,7 @@ RUNS_CODE = {
     "a target among nested settings": {
         "loss": {"_target_": "gan_lab.gan.losses.BCE", "x": [{"_target_": "os.getcwd"}]}
     },
-    "a rung that isn't a name": {"rung": ["os.system"]},
+    "a debug option that isn't a name": {"debug": ["os.system"]},
     "an experiment that isn't a name": {"experiment": {"a": "b"}},
     "a key of Hydra's own": {"loss": {"_target_": "gan_lab.gan.losses.BCE", "_recursive_": False}},
     "references that double": {f"a{i}": {"x": f"${{a{i + 1}}}", "y": f"${{a{i + 1}}}"} for i in range(60)},

@@ -40,7 +40,7 @@ def _jobs(folder: Path) -> dict[str, dict]:
     ("dirname", "name"),
     [
         ("loss=mse,seed=0", "loss-mse_seed-0"),
-        ("optim.lr=0.001,rung=1_mse", "optim.lr-0.001_rung-1_mse"),
+        ("optim.lr=0.001,experiment/ladder=1_mse", "optim.lr-0.001_experiment-ladder-1_mse"),
         ("experiment=book/pattern", "experiment-book-pattern"),
         ("", "job"),
         ("optim.lr=-1", "optim.lr--1"),
@@ -68,8 +68,9 @@ def test_the_ladder_adds_one_remedy_at_each_rung():
     assert ladder.mode.name == "MULTIRUN"
     assert len(params.seed.split(",")) == 5
     found = []
-    for rung in params.rung.split(","):
-        cfg = compose(f"rung={rung}")
+    for rung in params["experiment/ladder"].split(","):
+        cfg = compose("experiment=sweep/ladder", f"experiment/ladder={rung}")
+        assert cfg == compose(f"experiment=ladder/{rung}")
         parts = ("loss", "activation", "optim", "norm")
         found.append([cfg[part]._target_.rpartition(".")[2] for part in parts])
         assert cfg.dataset._target_.endswith("digits")
@@ -92,7 +93,7 @@ def test_every_remedy_is_asked_against_none_by_seeds_enough():
     assert sorted(remedies) == sorted(["[]", *(f"[{option}]" for option in options)])
     assert 2 / math.comb(2 * len(seeds), len(seeds)) <= 0.05 / len(options)
     assert made.hydra.mode.name == "MULTIRUN"
-    assert params.rung == "4_adam"
+    assert compose("experiment=sweep/remedies", "steps=1") == compose("experiment=ladder/4_adam", "steps=1")
     assert made.dataset._target_.endswith("digits")
 
 

@@ -117,7 +117,7 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("remedy.foo=1", "There is no key 'remedy.foo'"),
         ("+remedy.foo=1", "remedy.foo names nothing that can be built.\nLeave it out with ~remedy.foo"),
         ("remedy=[r1] remedy.r1=3", "remedy.r1 names nothing that can be built"),
-        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 isn't chosen.\nSay remedy=\\[r1\\]"),
+        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nSay remedy=\\[r1\\]"),
         ("remedy=[r1] remedy.r1.gamma=-1", "remedy.r1.gamma=-1 is not allowed: .* ≥ 0"),
         ("remedy=[r1] remedy.r1.gama=1", "'remedy.r1.gama'. Did you mean 'remedy.r1.gamma'"),
         ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
@@ -165,17 +165,22 @@ def test_a_run_tells_its_remedies(tmp_path, monkeypatch):
     chosen = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
     made, run = training(tmp_path / "run", *DATA["plane"], *TINY, *chosen, "logger=default")
     line = announce(made, run)
-    assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with ttur, r1(gamma=0.5), ema(decay=0.999), n_critic, " in line
-    assert "decay(share=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
-    assert fit(made, run)[0]["remedy"] == ["ttur", "r1", "ema", "n_critic", "decay"]
-    assert (told[0]["remedy"], told[0]["remedy.r1.gamma"], told[0]["optim_d.lr"]) == (
-        *("ttur, r1, ema, n_critic, decay", 0.5, 0.0004),
-    )
+    assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with r1(gamma=0.5), ema(decay=0.999), " in line
+    assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
+    assert fit(made, run)[0]["remedy"] == ["r1", "ema", "decay"]
+    assert (told[0]["remedy"], told[0]["remedy.r1.gamma"], told[0]["optim_d.lr"]) == (*("r1, ema, decay", 0.5, 0.0004),)
     plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
     assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
     assert plain.description["remedy"] == []
 
 
-def test_every_file_is_a_remedy():
+# Options that only set keys of other groups.
+PRESETS = {"n_critic": {"n_critic": 5}, "ttur": {"optim_d.lr": 0.0004, "optim_g.lr": 0.0001}}
+
+
+def test_every_file_is_a_remedy_or_a_preset():
     for name in NAMES:
-        assert name in compose(f"remedy=[{name}]", "dataset=mnist", "model=mlp").remedy, name
+        cfg = compose(f"remedy=[{name}]", "dataset=mnist", "model=mlp")
+        preset = PRESETS.get(name, {})
+        assert {key: OmegaConf.select(cfg, key) for key in preset} == preset, name
+        assert (name in cfg.remedy) == (name not in PRESETS), name
