@@ -72,8 +72,10 @@ def name_presets(configs: Sequence[Settings]) -> list[Settings]:
         others: list[dict[str, Any]] = []
         with_preset: list[dict[str, Any]] = []
         for config in named:
-            has_preset = all(config.get(key) == value for key, value in values.items())
-            (with_preset if has_preset else others).append(config)
+            if all(config.get(key) == value for key, value in values.items()):
+                with_preset.append(config)
+            else:
+                others.append(config)
         usual = {tuple(text(config.get(key)) for key in values) for config in others}
         if len(usual) != 1:
             continue

@@ -17,8 +17,8 @@ from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find, read, read_settings
-from gan_lab.compare.settings import name_presets
 from gan_lab.compare.factors import factors, levels
+from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write
 from gan_lab.core.errors import LabError
 

@@ -117,7 +117,7 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("remedy.foo=1", "There is no key 'remedy.foo'"),
         ("+remedy.foo=1", "remedy.foo names nothing that can be built.\nLeave it out with ~remedy.foo"),
         ("remedy=[r1] remedy.r1=3", "remedy.r1 names nothing that can be built"),
-        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nSay remedy=\\[r1\\]"),
+        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nLeave it out with ~remedy.r1"),
         ("remedy=[r1] remedy.r1.gamma=-1", "remedy.r1.gamma=-1 is not allowed: .* ≥ 0"),
         ("remedy=[r1] remedy.r1.gama=1", "'remedy.r1.gama'. Did you mean 'remedy.r1.gamma'"),
         ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
