@@ -18,10 +18,10 @@ def test_an_ema_is_a_weighted_sum_of_the_past():
     network = nn.Linear(1, 1, bias=False)
     _set(network, 1)
     averaged = EMA(0.75).make_average(network)
-    for value, wanted in ((3, 1.5), (7, 2.875)):
+    for value, average in ((3, 1.5), (7, 2.875)):
         _set(network, value)
         averaged.update()
-        assert averaged.network.weight.item() == wanted
+        assert averaged.network.weight.item() == average
     assert network.weight.item() == 7
     assert not averaged.network.weight.requires_grad
     assert set(averaged.state_dict()) == {"network.weight"}
@@ -72,14 +72,14 @@ def test_historical_averaging_holds_to_the_mean_of_all_steps():
     """Weight 2, 4, 9 and bias 0, 0, 3: means 5 and 1 at the third step; the slope is 2 · 10 · (9 − 5) and of 3 − 1."""
     network = nn.Linear(1, 1)
     history = HistoricalAveraging(weight=10).make_anchor(network, ())
-    found = []
+    penalties = []
     for weights in ((2, 0), (4, 0), (9, 3)):
         _set(network, *weights)
-        paid = history()
-        found.append(paid.item())
-    assert found == pytest.approx([0, 10 * 1, 10 * (16 + 4)])
+        penalty = history()
+        penalties.append(penalty.item())
+    assert penalties == pytest.approx([0, 10 * 1, 10 * (16 + 4)])
     assert (history.mean_0.item(), history.mean_1.item()) == (5, 1)
-    paid.backward()
+    penalty.backward()
     assert [p.grad.item() for p in network.parameters()] == pytest.approx([2 * 10 * 4, 2 * 10 * 2])
 
 

@@ -19,7 +19,7 @@ class Plain:
         return x
 
 
-def judged(generator_loss, fake, real=None, z=None):
+def evaluate(generator_loss, fake, real=None, z=None):
     return generator_loss(Plain(), z, fake, fake, real)
 
 
@@ -27,18 +27,18 @@ def test_mode_seeking_is_the_ratio_of_mean_distances():
     """Pairs (0, 2) and (1, 3): samples 4 and 2 apart, of 2 numbers (4 + 2 + 2 + 0) / 4 = 2; z 1 and 3 apart, 2."""
     z = torch.tensor([[0.0], [0], [1], [3], [99]])
     fake = torch.tensor([[0.0, 0], [5, 5], [4, 2], [7, 5], [99, 99]])
-    assert judged(ModeSeeking(), fake, z=z).item() == pytest.approx(1 / (2 / 2 + 1e-5))
-    assert judged(ModeSeeking(3), fake, z=2 * z).item() == pytest.approx(3 / (2 / 4 + 1e-5))
+    assert evaluate(ModeSeeking(), fake, z=z).item() == pytest.approx(1 / (2 / 2 + 1e-5))
+    assert evaluate(ModeSeeking(3), fake, z=2 * z).item() == pytest.approx(3 / (2 / 4 + 1e-5))
 
 
 def test_mode_seeking_of_a_collapsed_g_is_finite():
     z, fake = torch.randn(4, 3), torch.zeros(4, 2, requires_grad=True)
-    value = judged(ModeSeeking(), fake, z=z)
+    value = evaluate(ModeSeeking(), fake, z=z)
     assert value.item() == pytest.approx(1e5)
     (gradient,) = torch.autograd.grad(value, fake)
     assert gradient.isfinite().all()
     with refused("conflict", "remedy.mode_seeking"):
-        judged(ModeSeeking(), fake[:1], z=z[:1])
+        evaluate(ModeSeeking(), fake[:1], z=z[:1])
 
 
 def test_mode_seeking_looks_at_what_g_made_not_at_what_d_is_shown():
@@ -49,7 +49,7 @@ def test_mode_seeking_looks_at_what_g_made_not_at_what_d_is_shown():
 
 def test_feature_matching_is_the_squared_distance_of_means():
     fake, real = torch.tensor([[0.0, 0], [2, 4]]), torch.tensor([[4.0, 0], [4, 2], [4, 1]])
-    assert judged(FeatureMatching(2), fake, real).item() == pytest.approx(2 * (3**2 + 1**2))
+    assert evaluate(FeatureMatching(2), fake, real).item() == pytest.approx(2 * (3**2 + 1**2))
     assert FeatureMatching.replaces_adversarial
     assert not any(generator_loss.replaces_adversarial for generator_loss in (ModeSeeking, GDPP))
 
@@ -64,13 +64,13 @@ def _kernel(c, pair):
 
 def test_gdpp_of_the_same_pair():
     """Eigenvalues 1 − c, 1 and 1 + c: λ̂ = 0, ½ and 1; all directions agree."""
-    value = judged(GDPP(), 3 * _kernel(0.2, (0, 1)), _kernel(0.5, (0, 1)))
+    value = evaluate(GDPP(), 3 * _kernel(0.2, (0, 1)), _kernel(0.5, (0, 1)))
     assert value.item() == pytest.approx(1e-4 * (0.3**2 + 0.3**2) / 3 - (1 / 2 + 1), abs=1e-12)
 
 
 def test_gdpp_of_another_pair():
     """(1, 1, 0)/√2 and (0, 1, 1)/√2 have the cosine ½, as have those of the smallest, weighted 0; e₃ and e₁ have 0."""
-    value = judged(GDPP(2), _kernel(0.2, (1, 2)), _kernel(0.5, (0, 1)))
+    value = evaluate(GDPP(2), _kernel(0.2, (1, 2)), _kernel(0.5, (0, 1)))
     assert value.item() == pytest.approx(2 * (1e-4 * 2 * 0.3**2 / 3 - 1 / 2), abs=1e-12)
 
 
@@ -82,11 +82,11 @@ def test_gdpp_of_any_batches_whatever_the_eigenvectors_signs():
         rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
         left, singular, _ = np.linalg.svd(rows)
         spectra.append((singular**2, [np.outer(v, v) for v in left.T]))
-    (values, ours), (wanted, theirs) = spectra
-    cosines = np.array([np.trace(p @ q) ** 0.5 for p, q in zip(ours, theirs, strict=True)])
-    shares = (wanted - wanted.min()) / (wanted.max() - wanted.min())
-    value = judged(GDPP(), torch.from_numpy(fake), torch.from_numpy(real))
-    assert value.item() == pytest.approx(1e-4 * ((values - wanted) ** 2).mean() - shares @ cosines)
+    (fake_values, fake_projections), (real_values, real_projections) = spectra
+    cosines = np.array([np.trace(p @ q) ** 0.5 for p, q in zip(fake_projections, real_projections, strict=True)])
+    scaled_values = (real_values - real_values.min()) / (real_values.max() - real_values.min())
+    value = evaluate(GDPP(), torch.from_numpy(fake), torch.from_numpy(real))
+    assert value.item() == pytest.approx(1e-4 * ((fake_values - real_values) ** 2).mean() - scaled_values @ cosines)
 
 
 def test_gdpps_gradient_is_that_of_differences():
@@ -94,12 +94,14 @@ def test_gdpps_gradient_is_that_of_differences():
     fake, real = torch.randn(2, 4, 6, dtype=torch.float64, generator=generator)
     generator_loss = GDPP(1e4)  # so that both terms count
     fake.requires_grad_()
-    (gradient,) = torch.autograd.grad(judged(generator_loss, fake, real), fake)
+    (gradient,) = torch.autograd.grad(evaluate(generator_loss, fake, real), fake)
     for place in ((0, 0), (1, 3), (3, 5)):
         step = torch.zeros_like(fake)
         step[place] = 1e-5
         with torch.no_grad():
-            difference = (judged(generator_loss, fake + step, real) - judged(generator_loss, fake - step, real)) / 2e-5
+            difference = (
+                evaluate(generator_loss, fake + step, real) - evaluate(generator_loss, fake - step, real)
+            ) / 2e-5
         assert gradient[place].item() == pytest.approx(difference.item(), rel=1e-3)
 
 
@@ -113,7 +115,7 @@ def test_gdpp_survives_equal_eigenvalues(kind):
     if kind == "dead":
         fake, real = torch.zeros(2, 32, 5)
     fake.requires_grad_()
-    value = judged(GDPP(), fake, real)
+    value = evaluate(GDPP(), fake, real)
     (gradient,) = torch.autograd.grad(value, fake)
     assert value.isfinite()
     assert gradient.isfinite().all()
@@ -128,14 +130,14 @@ def test_a_value_for_each_replica(generator_loss, dtype):
     values = generator_loss(Plain(), z, fake, fake, real)
     assert values.shape == (4,)
     assert values.dtype == dtype
-    alone = torch.stack([generator_loss(Plain(), z[i], fake[i], fake[i], real[i]) for i in range(4)])
-    torch.testing.assert_close(values, alone)
+    one_by_one = torch.stack([generator_loss(Plain(), z[i], fake[i], fake[i], real[i]) for i in range(4)])
+    torch.testing.assert_close(values, one_by_one)
 
 
 def test_mode_seeking_takes_images():
     z, images = torch.randn(2, 4, 3), torch.rand(2, 4, 1, 8, 8)
-    flat = judged(ModeSeeking(), images.flatten(2), z=z)
-    torch.testing.assert_close(judged(ModeSeeking(), images, z=z), flat)
+    flat = evaluate(ModeSeeking(), images.flatten(2), z=z)
+    torch.testing.assert_close(evaluate(ModeSeeking(), images, z=z), flat)
 
 
 @pytest.mark.parametrize("generator_loss", [ModeSeeking(), FeatureMatching(), GDPP()])

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from conftest import refused
 
-from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.gan import latent
 
@@ -59,20 +59,20 @@ def test_the_straight_line():
 
 def test_the_arc_between_orthogonal_vectors():
     a, b, t = vectors([1, 0, 0], [0, 1, 0], [0, 1 / 3, 0.5, 1])
-    found = latent.slerp(a, b, t)
-    assert found[0].tolist() == [1, 0, 0]
-    assert found[3].tolist() == [0, 1, 0]
-    assert found[1].tolist() == pytest.approx([math.cos(math.pi / 6), 0.5, 0], abs=1e-6), "a third of 90° is 30°"
-    assert found[2].tolist() == pytest.approx([1 / math.sqrt(2), 1 / math.sqrt(2), 0], abs=1e-6)
+    points = latent.slerp(a, b, t)
+    assert points[0].tolist() == [1, 0, 0]
+    assert points[3].tolist() == [0, 1, 0]
+    assert points[1].tolist() == pytest.approx([math.cos(math.pi / 6), 0.5, 0], abs=1e-6), "a third of 90° is 30°"
+    assert points[2].tolist() == pytest.approx([1 / math.sqrt(2), 1 / math.sqrt(2), 0], abs=1e-6)
 
 
 def test_the_arc_keeps_the_length_and_its_ends_are_exact():
     a, b = latent.Normal()((2, 50), make_generator(0, "test"))
     b = b * (a.norm() / b.norm())
-    found = latent.slerp(a, b, torch.linspace(0, 1, 7))
-    assert torch.equal(found[[0, -1]], torch.stack([a, b]))
-    assert found.norm(dim=1).tolist() == pytest.approx([a.norm().item()] * 7, rel=1e-5)
-    turns = torch.nn.functional.cosine_similarity(found[:-1], found[1:]).acos().tolist()
+    points = latent.slerp(a, b, torch.linspace(0, 1, 7))
+    assert torch.equal(points[[0, -1]], torch.stack([a, b]))
+    assert points.norm(dim=1).tolist() == pytest.approx([a.norm().item()] * 7, rel=1e-5)
+    turns = torch.nn.functional.cosine_similarity(points[:-1], points[1:]).acos().tolist()
     assert turns == pytest.approx([turns[0]] * 6, rel=1e-3), "equal steps are equal angles"
     assert latent.linear(a, b, torch.tensor([0.5])).norm() < 0.9 * a.norm(), "which the line doesn't"
 
@@ -80,10 +80,10 @@ def test_the_arc_keeps_the_length_and_its_ends_are_exact():
 def test_the_arc_between_vectors_of_unequal_length():
     """Far off the line, and nearly opposite, where the formula for unit vectors would go far out."""
     a, b, t = vectors([3, 0], [-math.cos(0.1), math.sin(0.1)], [0, 0.25, 0.5, 0.75, 1])
-    found = latent.slerp(a, b, t)
-    assert torch.equal(found[[0, -1]], torch.stack([a, b]))
-    assert found.norm(dim=1).tolist() == pytest.approx([3, 2.5, 2, 1.5, 1], rel=1e-5)
-    angles = torch.atan2(found[:, 1], found[:, 0]).tolist()
+    points = latent.slerp(a, b, t)
+    assert torch.equal(points[[0, -1]], torch.stack([a, b]))
+    assert points.norm(dim=1).tolist() == pytest.approx([3, 2.5, 2, 1.5, 1], rel=1e-5)
+    angles = torch.atan2(points[:, 1], points[:, 0]).tolist()
     assert angles == pytest.approx([0.25 * k * (math.pi - 0.1) for k in range(5)], abs=1e-5)
 
 
@@ -97,10 +97,10 @@ def test_between_parallel_vectors_the_arc_is_the_line(b):
 @pytest.mark.parametrize("a", [[1.0, 0, 0], [0, -3, 0], [1, 1, 1], [0.1, 2, -5]])
 def test_between_opposite_vectors_the_arc_goes_around(a):
     a, t = vectors(a, [0, 0.25, 0.5, 0.75, 1])
-    found = latent.slerp(a, -a, t)
-    assert torch.equal(found[[0, -1]], torch.stack([a, -a]))
-    assert found.norm(dim=1).tolist() == pytest.approx([a.norm().item()] * 5, rel=1e-5)
-    assert (found @ a / (a @ a)).tolist() == pytest.approx([1, math.sqrt(0.5), 0, -math.sqrt(0.5), -1], abs=1e-5)
+    points = latent.slerp(a, -a, t)
+    assert torch.equal(points[[0, -1]], torch.stack([a, -a]))
+    assert points.norm(dim=1).tolist() == pytest.approx([a.norm().item()] * 5, rel=1e-5)
+    assert (points @ a / (a @ a)).tolist() == pytest.approx([1, math.sqrt(0.5), 0, -math.sqrt(0.5), -1], abs=1e-5)
 
 
 def test_in_one_dimension_there_is_no_way_around():
@@ -124,18 +124,18 @@ def test_normalised_vectors_have_the_length_and_keep_the_direction():
         (latent.Constant(-0.5), math.sqrt(3)),
     ],
 )
-def test_the_usual_length(distribution, length):
+def test_the_typical_norm(distribution, length):
     assert latent.typical_norm(distribution, 12) == pytest.approx(length)
     drawn = distribution((20_000, 12), make_generator(0, "test"))
     assert drawn.norm(dim=1).square().mean().sqrt().item() == pytest.approx(length, rel=0.01)
 
 
-def test_a_foreign_distribution_has_no_usual_length():
-    with pytest.raises(LabError, match="normalize=false"):
+def test_a_foreign_distribution_has_no_typical_norm():
+    with refused("unsupported", "latent"):
         latent.typical_norm(lambda shape, generator: torch.zeros(*shape), 3)
 
 
 def test_a_closed_walk():
-    points = torch.tensor([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0]])
-    found = latent.closed_walk(points, 2, latent.linear)
-    assert found.tolist() == [[0, 0], [2, 0], [4, 0], [4, 1], [4, 2], [2, 1]], "the last leads back to the first"
+    corners = torch.tensor([[0.0, 0.0], [4.0, 0.0], [4.0, 2.0]])
+    points = latent.closed_walk(corners, 2, latent.linear)
+    assert points.tolist() == [[0, 0], [2, 0], [4, 0], [4, 1], [4, 2], [2, 1]], "the last leads back to the first"

@@ -52,8 +52,8 @@ def test_the_saturating_g_learns_nothing_where_d_is_sure():
     assert loss.g(scores).tolist() == pytest.approx([math.log(1 / 4), math.log(4 / 5)])  # ln(1 − σ)
     sure = torch.tensor([-8.0], requires_grad=True)
     slopes = {}
-    for each in (loss, BCE()):
-        (slopes[type(each)],) = torch.autograd.grad(each.g(sure).sum(), sure)
+    for g_loss in (loss, BCE()):
+        (slopes[type(g_loss)],) = torch.autograd.grad(g_loss.g(sure).sum(), sure)
     assert slopes[Saturating].item() == pytest.approx(-1 / (1 + math.exp(8)))  # −σ(−8) = −0.000335
     assert slopes[BCE].item() == pytest.approx(-1 / (1 + math.exp(-8)))
 
@@ -74,16 +74,10 @@ def test_relativistic_average_terms_are_of_samples_and_means():
     logistic = [math.log1p(math.exp(1 - LN3)), math.log1p(math.exp(-1 - LN3))]
     assert d_real.tolist() == pytest.approx(logistic)
     assert d_fake.tolist() == pytest.approx([math.log(1 + 1 / 12), math.log(1 + 4 / 3)])
-    on_fake, on_real = (
-        [math.log(1 + 12), math.log(1 + 3 / 4)],
-        [
-            math.log1p(math.exp(LN3 - 1)),
-            math.log1p(math.exp(LN3 + 1)),
-        ],
-    )
-    assert RelativisticAverage().g(fake, real).tolist() == pytest.approx(
-        [a + b for a, b in zip(on_fake, on_real, strict=True)]
-    )
+    fake_terms = [math.log(1 + 12), math.log(1 + 3 / 4)]
+    real_terms = [math.log1p(math.exp(LN3 - 1)), math.log1p(math.exp(LN3 + 1))]
+    expected = [fake_terms[0] + real_terms[0], fake_terms[1] + real_terms[1]]
+    assert RelativisticAverage().g(fake, real).tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("loss", PAIRED)
@@ -134,8 +128,9 @@ def test_hinge_and_wasserstein_have_an_ideal_sum_but_no_ideal_terms(loss, total,
 @pytest.mark.parametrize("loss", SINGLE)
 def test_d_is_both_terms(loss):
     real, fake = torch.randn(2, 5)
-    for found, wanted in zip(loss.d(real, fake), (loss.d_real(real), loss.d_fake(fake)), strict=True):
-        assert torch.equal(found, wanted)
+    d_real, d_fake = loss.d(real, fake)
+    assert torch.equal(d_real, loss.d_real(real))
+    assert torch.equal(d_fake, loss.d_fake(fake))
     assert not loss.paired
 
 

@@ -15,7 +15,7 @@ from gan_lab.gan.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
 from gan_lab.gan.remedies.unrolled import Unrolled
 
 ALL = [R1(10), R2(10), WGANGP(10), DRAGAN(10), LeCam(0.3, warmup_steps=0)]
-NAMES = [type(each).__name__ for each in ALL]
+NAMES = [type(penalty).__name__ for penalty in ALL]
 
 
 class Linear(nn.Module):
@@ -29,19 +29,30 @@ class Linear(nn.Module):
         return (x * self.weight).flatten(-self.weight.ndim).sum(-1)
 
 
+class Recorder:
+    """A linear D that keeps the input at which it was called."""
+
+    def __init__(self, sample_ndim):
+        self.sample_ndim = sample_ndim
+
+    def __call__(self, x):
+        self.inputs = x.detach()
+        return x.flatten(-self.sample_ndim).sum(-1)
+
+
 def half_square(x):
     """½‖x‖², whose slope is x."""
     return x.square().sum(-1) / 2
 
 
-def draws():
-    return StepRNG([0], (), "test", 0, torch.device("cpu"))
+def step_rng(seed=0):
+    return StepRNG([seed], (), "test", 0, torch.device("cpu"))
 
 
 def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
     real, fake = torch.tensor([[3.0, 4], [0, 1]]), torch.tensor([[1.0, 2], [0, 0]])
-    assert R1(10)(half_square, real, fake, draws()).tolist() == pytest.approx([10 / 2 * 25, 10 / 2 * 1])
-    assert R2(0.5)(half_square, real, fake, draws()).tolist() == pytest.approx([0.5 / 2 * 5, 0])
+    assert R1(10)(half_square, real, fake, step_rng()).tolist() == pytest.approx([10 / 2 * 25, 10 / 2 * 1])
+    assert R2(0.5)(half_square, real, fake, step_rng()).tolist() == pytest.approx([0.5 / 2 * 5, 0])
 
 
 def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
@@ -49,8 +60,8 @@ def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
     linear = Linear([3.0, 4.0])
     real, fake = torch.randn(2, 6, 2)
     for penalty in (WGANGP(10), DRAGAN(10)):
-        assert penalty(linear, real, fake, draws()).tolist() == pytest.approx([10 * 16] * 6)
-    values = R1(2)(linear, real, fake, draws())
+        assert penalty(linear, real, fake, step_rng()).tolist() == pytest.approx([10 * 16] * 6)
+    values = R1(2)(linear, real, fake, step_rng())
     (gradient,) = torch.autograd.grad(values.mean(), linear.weight)
     assert gradient.tolist() == pytest.approx([2 * 3, 2 * 4])
 
@@ -58,7 +69,7 @@ def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
 def test_wgan_gp_looks_between_pairs():
     """The slope of ½‖x‖² is x: √(1 + value/10) is its length, between the pair's own."""
     real, fake = torch.full((500, 1), 2.0), torch.full((500, 1), 6.0)
-    lengths = 1 + (WGANGP(10)(half_square, real, fake, draws()) / 10).sqrt()
+    lengths = 1 + (WGANGP(10)(half_square, real, fake, step_rng()) / 10).sqrt()
     assert lengths.min() >= 2
     assert lengths.max() <= 6
     assert lengths.mean().item() == pytest.approx(4, abs=3 * 4 / math.sqrt(12 * 500))
@@ -67,18 +78,19 @@ def test_wgan_gp_looks_between_pairs():
 
 def test_wgan_gp_takes_one_share_for_a_whole_sample():
     real, fake = torch.zeros(50, 1, 4, 5), torch.ones(50, 1, 4, 5)
-    seen = []
-    WGANGP()(lambda x: (seen.append(x), x.flatten(1).sum(-1))[1], real, fake, draws())
-    assert (seen[0].flatten(1).std(1) < 1e-6).all()
-    assert seen[0].flatten(1).mean(1).std() > 0.2
+    discriminator = Recorder(sample_ndim=3)
+    WGANGP()(discriminator, real, fake, step_rng())
+    numbers = discriminator.inputs.flatten(1)
+    assert (numbers.std(1) < 1e-6).all()
+    assert numbers.mean(1).std() > 0.2
 
 
 def test_dragan_looks_around_real_samples():
     """Standard deviation 1 (values 9 and 11): moved by 0 to ½, each number by its own draw."""
     real = torch.tensor([9.0, 11]).repeat(400)[:, None].expand(-1, 2)
-    seen = []
-    DRAGAN()(lambda x: (seen.append(x), x.sum(-1))[1], real, torch.full_like(real, 99), draws())
-    moved = seen[0].detach() - real
+    discriminator = Recorder(sample_ndim=1)
+    DRAGAN()(discriminator, real, torch.full_like(real, 99), step_rng())
+    moved = discriminator.inputs - real
     assert moved.min() >= 0
     assert 0.49 < moved.max() <= 0.5
     assert moved.mean().item() == pytest.approx(0.25, abs=0.02)
@@ -88,29 +100,24 @@ def test_dragan_looks_around_real_samples():
 def test_dragan_measures_each_replicas_spread():
     real = torch.tensor([9.0, 11]).repeat(100)[:, None]
     real = torch.stack([real, 100 * real])
-    seen = []
-    DRAGAN()(lambda x: (seen.append(x), x.sum(-1))[1], real, real, draws())
-    moved = (seen[0].detach() - real).amax((1, 2))
+    discriminator = Recorder(sample_ndim=1)
+    DRAGAN()(discriminator, real, real, step_rng())
+    moved = (discriminator.inputs - real).amax((1, 2))
     assert moved.tolist() == pytest.approx([0.5, 50], rel=0.02)
 
 
 def test_lecam_holds_scores_to_moving_averages():
     """First call: averages are the means, 2 and −1. Second: ½·2 + ½·4 = 3, ½·(−1) + ½·1 = 0."""
     lecam = LeCam(weight=0.1, decay=0.5, warmup_steps=1)
-    first, second = (
-        (torch.tensor([[1.0], [3.0]]), torch.tensor([[-2.0], [0.0]])),
-        (
-            torch.tensor([[4.0], [4.0]]),
-            torch.tensor([[5.0], [-3.0]]),
-        ),
-    )
+    first = (torch.tensor([[1.0], [3.0]]), torch.tensor([[-2.0], [0.0]]))
+    second = (torch.tensor([[4.0], [4.0]]), torch.tensor([[5.0], [-3.0]]))
     linear = Linear([1.0])
-    assert lecam(linear, *first, draws()).tolist() == [0, 0]
+    assert lecam(linear, *first, step_rng()).tolist() == [0, 0]
     assert (lecam.real_mean.item(), lecam.fake_mean.item()) == (2, -1)
-    values = lecam(linear, *second, draws())
+    values = lecam(linear, *second, step_rng())
     assert (lecam.real_mean.item(), lecam.fake_mean.item()) == (3, 0)
     assert values.tolist() == pytest.approx([0.1 * (4**2 + 0), 0.1 * (4**2 + 6**2)])
-    lecam.eval()(linear, *first, draws())
+    lecam.eval()(linear, *first, step_rng())
     assert lecam.real_mean.item() == 3
 
 
@@ -118,10 +125,10 @@ def test_lecam_goes_on_from_a_checkpoint():
     real, fake = torch.randn(2, 3, 4, 2)  # three replicas
     lecam, linear = LeCam(warmup_steps=1, replica_dims=(3,)), Linear([1.0, 2.0])
     for _ in range(3):
-        lecam(linear, real, fake, draws())
+        lecam(linear, real, fake, step_rng())
     resumed = LeCam(warmup_steps=1, replica_dims=(3,))
     resumed.load_state_dict(lecam.state_dict())
-    assert torch.equal(resumed(linear, 2 * real, fake, draws()), lecam(linear, 2 * real, fake, draws()))
+    assert torch.equal(resumed(linear, 2 * real, fake, step_rng()), lecam(linear, 2 * real, fake, step_rng()))
     assert resumed.real_mean.shape == (3,)
     assert (resumed.real_mean != resumed.real_mean[0]).any()
 
@@ -132,19 +139,19 @@ def test_lecam_goes_on_from_a_checkpoint():
 def test_any_rank_type_and_replicas(penalty, shape, dtype):
     linear = Linear(torch.randn(shape, dtype=dtype))
     norm = linear.weight.square().sum().sqrt()
-    wanted = 10 / 2 * norm**2 if isinstance(penalty, R1 | R2) else 10 * (norm - 1) ** 2
+    expected = 10 / 2 * norm**2 if isinstance(penalty, R1 | R2) else 10 * (norm - 1) ** 2
     for leading in ((6,), (3, 6)):
         real, fake = torch.randn(2, *leading, *shape, dtype=dtype)
-        values = penalty(linear, real, fake, draws())
+        values = penalty(linear, real, fake, step_rng())
         assert values.dtype == dtype
-        torch.testing.assert_close(values, wanted.expand(leading))
+        torch.testing.assert_close(values, expected.expand(leading))
 
 
 @pytest.mark.parametrize("penalty", [R1(), R2()])
 def test_replicas_pay_for_themselves(penalty):
     real, fake = torch.randn(2, 3, 4, 2, dtype=torch.float64)
-    together = penalty(half_square, real, fake, draws())
-    alone = torch.stack([penalty(half_square, *pair, draws()) for pair in zip(real, fake, strict=True)])
+    together = penalty(half_square, real, fake, step_rng())
+    alone = torch.stack([penalty(half_square, *pair, step_rng()) for pair in zip(real, fake, strict=True)])
     torch.testing.assert_close(together, alone)
 
 
@@ -154,7 +161,7 @@ def test_gradients_reach_d_alone_and_are_finite(penalty):
     discriminator = mlp.Discriminator((2,), (8, 8), nn.SiLU, norms.LayerNorm())
     real, fake = torch.randn(6, 2), torch.randn(6, 2, requires_grad=True)
     scores = discriminator(real), discriminator(fake.detach())
-    loss = sum(term.mean() for term in BCE().d(*scores)) + penalty(discriminator, real, fake, draws()).mean()
+    loss = sum(term.mean() for term in BCE().d(*scores)) + penalty(discriminator, real, fake, step_rng()).mean()
     loss.backward()
     gradients = [p.grad for p in discriminator.parameters()]
     assert all(each is not None and each.isfinite().all() for each in gradients)
@@ -165,18 +172,20 @@ def test_gradients_reach_d_alone_and_are_finite(penalty):
 def test_a_flat_d_gets_finite_gradients(penalty):
     """The length of a zero slope has no derivative: it must be 0, not NaN. A D that ignores its input is as flat."""
     linear, bias = Linear([0.0, 0.0]), nn.Parameter(torch.zeros(()))
-    values = penalty(linear, torch.ones(4, 2), torch.zeros(4, 2), draws())
+    values = penalty(linear, torch.ones(4, 2), torch.zeros(4, 2), step_rng())
     (gradient,) = torch.autograd.grad(values.sum(), linear.weight)
     assert gradient.isfinite().all()
-    assert penalty(lambda x: bias + torch.zeros(len(x)), torch.ones(4, 2), torch.zeros(4, 2), draws()).isfinite().all()
+    assert (
+        penalty(lambda x: bias + torch.zeros(len(x)), torch.ones(4, 2), torch.zeros(4, 2), step_rng()).isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("penalty", [WGANGP(), DRAGAN()])
 def test_draws_are_the_streams(penalty):
     real, fake = torch.randn(2, 5, 2)
-    first, again = (penalty(half_square, real, fake, draws()) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, penalty(half_square, real, fake, StepRNG([1], (), "test", 0, torch.device("cpu"))))
+    values = penalty(half_square, real, fake, step_rng())
+    assert torch.equal(values, penalty(half_square, real, fake, step_rng()))
+    assert not torch.equal(values, penalty(half_square, real, fake, step_rng(seed=1)))
 
 
 class Replicas(nn.Module):
@@ -190,7 +199,7 @@ class Replicas(nn.Module):
 
     def forward(self, x):
         weights = dict(zip(self.names, self.weights, strict=True))
-        return vmap(lambda own, x: functional_call(self.first, own, (x,)))(weights, x)
+        return vmap(lambda member, x: functional_call(self.first, member, (x,)))(weights, x)
 
 
 @pytest.mark.parametrize("minibatch_layer", [None, MinibatchStddev, MinibatchDiscrimination])
@@ -201,12 +210,12 @@ def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(minibatch_layer)
     replicas = Replicas(networks)
     real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
     for penalty in (R1(), R2(), LeCam(warmup_steps=0, replica_dims=(3,)).double()):
-        values = penalty(replicas, real, fake, draws())
+        values = penalty(replicas, real, fake, step_rng())
         for i, network in enumerate(networks):
-            own = LeCam(warmup_steps=0).double() if isinstance(penalty, LeCam) else penalty
-            torch.testing.assert_close(values[i], own(network, real[i], fake[i], draws()))
+            single = LeCam(warmup_steps=0).double() if isinstance(penalty, LeCam) else penalty
+            torch.testing.assert_close(values[i], single(network, real[i], fake[i], step_rng()))
     for loss in (BCE(), RelativisticAverage()):
-        later = Unrolled(3, lr=0.2)(replicas, loss, real, fake)(fake)
+        scores = Unrolled(3, lr=0.2)(replicas, loss, real, fake)(fake)
         for i, network in enumerate(networks):
-            alone = Unrolled(3, lr=0.2)(network, loss, real[i], fake[i])(fake[i])
-            torch.testing.assert_close(later[i], alone)
+            unrolled_critic = Unrolled(3, lr=0.2)(network, loss, real[i], fake[i])
+            torch.testing.assert_close(scores[i], unrolled_critic(fake[i]))

@@ -31,9 +31,9 @@ def test_steps_of_least_squares(k, weight, slope):
     discriminator, loss = Weight(0.5), LSGAN()
     real = torch.tensor([[[2.0]]], dtype=torch.float64)
     fake = torch.ones_like(real, requires_grad=True)
-    later = Unrolled(k, lr=0.1)(discriminator, loss, real, fake)
-    assert later(torch.ones_like(real)).item() == pytest.approx(weight)
-    (gradient,) = torch.autograd.grad(loss.g(later(fake)).sum(), fake)
+    unrolled_critic = Unrolled(k, lr=0.1)(discriminator, loss, real, fake)
+    assert unrolled_critic(torch.ones_like(real)).item() == pytest.approx(weight)
+    (gradient,) = torch.autograd.grad(loss.g(unrolled_critic(fake)).sum(), fake)
     assert gradient.item() == pytest.approx((weight - 1) * (weight + slope))
     assert discriminator.weight.item() == 0.5
     assert discriminator.weight.grad is None
@@ -51,22 +51,22 @@ def test_a_step_is_the_optimisers():
     torch.manual_seed(0)
     discriminator = mlp.Discriminator((2,), (8, 8), nn.Tanh, norms.LayerNorm())
     real, fake = torch.randn(2, 5, 2)
-    later = Unrolled(3, lr=0.3)(discriminator, Relativistic(), real, fake)
+    unrolled_critic = Unrolled(3, lr=0.3)(discriminator, Relativistic(), real, fake)
     trained = copy.deepcopy(discriminator)
     sgd = torch.optim.SGD(trained.parameters(), lr=0.3)
     for _ in range(3):
         sum(term.mean() for term in Relativistic().d(trained(real), trained(fake))).backward()
         sgd.step()
         sgd.zero_grad()
-    torch.testing.assert_close(later(fake), trained(fake))
-    assert (later(fake) - discriminator(fake)).abs().max() > 1e-3
+    torch.testing.assert_close(unrolled_critic(fake), trained(fake))
+    assert (unrolled_critic(fake) - discriminator(fake)).abs().max() > 1e-3
 
 
 def test_replicas_step_by_themselves():
     """The critic's w moves by lr · (mean r − mean f), whatever stands beside it."""
     real = torch.tensor([[[1.0], [3]], [[5], [7]]], dtype=torch.float64)
-    later = Unrolled(2, lr=0.1)(Weight(0.5, -1.0), Wasserstein(), real, torch.zeros_like(real))
-    assert later(torch.ones_like(real)).tolist() == [pytest.approx([0.9, 0.9]), pytest.approx([0.2, 0.2])]
+    unrolled_critic = Unrolled(2, lr=0.1)(Weight(0.5, -1.0), Wasserstein(), real, torch.zeros_like(real))
+    assert unrolled_critic(torch.ones_like(real)).tolist() == [pytest.approx([0.9, 0.9]), pytest.approx([0.2, 0.2])]
 
 
 @pytest.mark.parametrize("norm", [norms.BatchNorm(), norms.SpectralNorm(), norms.LayerNorm()])
@@ -77,8 +77,8 @@ def test_a_frozen_d_stays_as_it_is_and_g_learns(norm, dtype):
     discriminator = mlp.Discriminator((2,), (8, 8), nn.Tanh, norm).to(dtype).requires_grad_(False)
     before = copy.deepcopy(discriminator.state_dict())
     fake = generator(torch.randn(6, 3, dtype=dtype))
-    later = Unrolled(5, lr=0.1)(discriminator, BCE(), torch.randn(6, 2, dtype=dtype), fake)
-    BCE().g(later(fake)).mean().backward()
+    unrolled_critic = Unrolled(5, lr=0.1)(discriminator, BCE(), torch.randn(6, 2, dtype=dtype), fake)
+    BCE().g(unrolled_critic(fake)).mean().backward()
     for p in generator.parameters():
         assert p.grad.isfinite().all()
         assert p.grad.any()
