@@ -140,8 +140,8 @@ def checked_image_shape(path: Path, group: str, dataset: h5py.Dataset) -> tuple[
     # An enumeration of bytes has the same dtype as bytes, but another type of HDF5.
     is_bytes = dataset.dtype == np.uint8 and isinstance(dataset.id.get_type(), h5py.h5t.TypeIntegerID)
     if not is_bytes or len(shape) != 4 or shape[3] not in (1, 3) or 0 in shape[1:]:
-        what = f"{dataset.dtype} of {format_shape(shape)}"
-        raise refusal(path, f"{path}: {name} is {what}, not uint8 of N × H × W × 1 or 3.")
+        actual = f"{dataset.dtype} of {format_shape(shape)}"
+        raise refusal(path, f"{path}: {name} is {actual}, not uint8 of N × H × W × 1 or 3.")
     if not shape[0]:
         mend = f"{PACK_AGAIN} holdout=0.1" if group == "holdout" else PACK_AGAIN
         raise refusal(path, f"{path}: there is nothing in {name}.", mend)
@@ -171,10 +171,10 @@ def read_labels(path: Path, file: h5py.File, group: str, count: int, classes: in
     chunked, _ = hdf5_safety.storage_of(dataset)
     is_whole_numbers = isinstance(dataset.id.get_type(), h5py.h5t.TypeIntegerID)
     if not is_whole_numbers or dataset.shape != (count,) or chunked:
-        what = f"{dataset.dtype} of {format_shape(dataset.shape or ())}"
+        actual = f"{dataset.dtype} of {format_shape(dataset.shape or ())}"
         if chunked:
-            what += ", in chunks"
-        raise refusal(path, f"{path}: {name} is {what}, not int64 of {count:,}, one for each image.")
+            actual += ", in chunks"
+        raise refusal(path, f"{path}: {name} is {actual}, not int64 of {count:,}, one for each image.")
     hdf5_safety.offset_of(dataset, path.stat().st_size)
     values = np.empty(count, np.int64)
     dataset.read_direct(values)

@@ -32,7 +32,7 @@ from gan_lab.config import sweep
 from gan_lab.core import terminal
 from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import FORMAT, Run
 from gan_lab.core.terminal import escape_texts, printable, say
 from gan_lab.plotting.samples import mode_frequencies
 from gan_lab.plotting.style import plain_powers
@@ -53,20 +53,20 @@ def steering(text: str) -> list[str]:
 
 def formulas(path: Path) -> list[str]:
     """The cells of a CSV file that a spreadsheet would take for a formula."""
-    found = []
+    cells = []
     for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"))):
         for text in row:
             start = unicodedata.normalize("NFKC", text).lstrip()[:1]
             if start and start in "=+-@" and not re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", text):
-                found.append(text)
-    return found
+                cells.append(text)
+    return cells
 
 
 # What is escaped, and what stays.
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "escaped"),
     [
         ("\x1b[2Jgone", r"\x1b[2Jgone"),
         (TITLE, r"\x1b]0;owned\x07"),
@@ -83,9 +83,9 @@ def formulas(path: Path) -> list[str]:
         ("\ue000\ufeff\u200b\xad\U000e0041", r"\ue000\ufeff\u200b\xad\U000e0041"),
     ],
 )
-def test_what_steers_or_deceives_is_escaped(text, shown):
-    assert printable(text) == shown
-    assert printable(shown) == shown
+def test_what_steers_or_deceives_is_escaped(text, escaped):
+    assert printable(text) == escaped
+    assert printable(escaped) == escaped
     assert not steering(printable(text, lines=True).replace("\t", ""))
 
 
@@ -114,8 +114,8 @@ def test_a_message_has_lines_and_its_names_have_none(capsys):
 
 
 def test_all_texts_of_a_file_are_cleaned():
-    found = escape_texts({"\x1b": ["\r", {"a": "\u202e"}, 1, None, True], "n": -1.5})
-    assert found == {"\\x1b": ["\\r", {"a": "\\u202e"}, 1, None, True], "n": -1.5}
+    escaped = escape_texts({"\x1b": ["\r", {"a": "\u202e"}, 1, None, True], "n": -1.5})
+    assert escaped == {"\\x1b": ["\\r", {"a": "\\u202e"}, 1, None, True], "n": -1.5}
     deep: dict = {}
     for _ in range(5_000):  # no RecursionError
         deep = {"a": deep}
@@ -142,7 +142,7 @@ def test_tracebacks_and_warnings_are_printable(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "escaped"),
     [
         (FORMULA, f"'{FORMULA}"),
         ("+1+cmd", "'+1+cmd"),
@@ -172,9 +172,9 @@ def test_tracebacks_and_warnings_are_printable(capsys, monkeypatch):
         (True, True),
     ],
 )
-def test_cells(value, shown):
-    assert csv_cell(value) == shown
-    assert csv_cell(shown) == shown  # once is enough
+def test_cells(value, escaped):
+    assert csv_cell(value) == escaped
+    assert csv_cell(escaped) == escaped  # once is enough
 
 
 def test_numbers_stay_as_they_are_and_headers_are_cells_too():
@@ -201,7 +201,7 @@ def test_metrics_csv_goes_on_under_the_names_it_has(tmp_path):
     logged.save()
     assert not formulas(run.metrics)
     assert not steering(run.metrics.read_text())
-    logged._rows = read_table(run.metrics).set_index("step").to_dict("index")
+    logged.rows = read_table(run.metrics).set_index("step").to_dict("index")
     logged.log_metrics({"loss/g": -0.25, FORMULA: 3.0, f"metric/{TITLE}": 4.0}, 40)
     logged.save()
     table = read_table(run.metrics)
@@ -222,16 +222,23 @@ def test_only_one_place_writes_csv_and_only_one_makes_figures():
 
 # The commands.
 
-CONFIG = {"loss": {"_target_": "gan_lab.gan.losses.BCE"}, "optim": {"_target_": "torch.optim.Adam"}, "seed": 0}
-CONFIG |= {"dataset": {"_target_": "gan_lab.data.images.digits"}, "steps": 100}
+CONFIG = {
+    "format": FORMAT,
+    "loss": {"_target_": "gan_lab.gan.losses.BCE"},
+    "optim": {"_target_": "torch.optim.Adam"},
+    "dataset": {"_target_": "gan_lab.data.images.digits"},
+    "seed": 0,
+    "steps": 100,
+}
 
 
-def made_up(folder: Path, settings: dict, seed: int, metrics: dict, **told) -> Path:
+def fabricated_run(folder: Path, settings: dict, seed: int, metrics: dict, **entries) -> Path:
+    """Writes a run folder with these settings and metrics; `entries` are further ones of summary.json."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(json.dumps({**CONFIG, **settings, "seed": seed}), encoding="utf-8")
     about = dict(status="finished", error=None, steps=100, seconds=1.0, dataset="digits", labels=[10] * 10, seed=seed)
     about |= dict(metrics=dict(samples=100, modes_total=10) | metrics, environment={"device": f"cpu{TITLE}"})
-    about |= dict(verdict=dict(collapse=f"cov|ered{TITLE}", copies=False)) | told
+    about |= dict(verdict=dict(collapse=f"cov|ered{TITLE}", copies=False)) | entries
     (folder / "summary.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
@@ -246,12 +253,14 @@ def strangers(tmp_path_factory) -> Path:
             name = f"=run{number}{seed}\x1b[31m"
             metrics = {"modes": number * 3 + seed % 2, "@evil\x9b": seed, "radius": 0.5}
             settings = {"name": EXPERIMENT, f"fla{TITLE}vour": value}
-            made_up(folder / name, settings, seed, metrics, overrides=["loss=bce", "a=\n```\n# Fake"])
+            fabricated_run(folder / name, settings, seed, metrics, overrides=["loss=bce", "a=\n```\n# Fake"])
     (folder / "=run00\x1b[31m" / "images").mkdir()
     (folder / "=run00\x1b[31m" / "images" / "samples_\x9b.png").write_bytes(b"none")
     error = f"{TITLE}It blew\x9b up.\nMore of it."
-    made_up(folder / "-failed\nAll is well|", {"name": EXPERIMENT, "flavour": "x"}, 9, {}, status="failed", error=error)
-    odd = made_up(folder / "odd\u202e", {}, 9, {}, status=f"odd{TITLE}", steps="\x1b")
+    fabricated_run(
+        folder / "-failed\nAll is well|", {"name": EXPERIMENT, "flavour": "x"}, 9, {}, status="failed", error=error
+    )
+    odd = fabricated_run(folder / "odd\u202e", {}, 9, {}, status=f"odd{TITLE}", steps="\x1b")
     (odd / "config_until_step_5.yaml").write_text('"\\e[31m": [')
     return folder
 
@@ -295,7 +304,7 @@ def test_results_of_strangers_runs(strangers, tmp_path):
 
 
 def test_results_of_one_strangers_run(tmp_path):
-    run = made_up(tmp_path / "run", {}, "7|<script>", {"modes": 3})
+    run = fabricated_run(tmp_path / "run", {}, "7|<script>", {"modes": 3})
     (run / ".hydra").mkdir()
     (run / ".hydra" / "overrides.yaml").write_text(json.dumps(["a=\n```\n# Fake"]))
     (run / "images").mkdir()
@@ -324,10 +333,10 @@ def test_an_error_that_quotes_a_name(tmp_path):
     done = command_here("scripts/explore.py", f'run="no{TITLE}\x9b\rrun"', cwd=tmp_path)
     assert done.returncode == 2
     assert "no\\x1b]0;owned\\x07\\x9b\\rrun is not a run folder" in done.stderr
-    with pytest.raises(LabError, match=r"no folder .*fine\\nAll variants"):
+    with pytest.raises(LabError, match=r"fine\\nAll variants"):
         conclude([tmp_path / FAKED])
-    made_up(tmp_path / FAKED, {}, 0, {}, status="failed", error=TITLE)
-    with pytest.raises(LabError, match=r"No run in .*fine\\nAll variants"):
+    fabricated_run(tmp_path / FAKED, {}, 0, {}, status="failed", error=TITLE)
+    with pytest.raises(LabError, match=r"fine\\nAll variants"):
         conclude([tmp_path / FAKED])
 
 
@@ -354,8 +363,8 @@ def test_packing_a_strangers_archive(tmp_path):
         for number in range(4):
             archive.writestr(f"{TITLE}class/{number}\u202e.png", image.getvalue())
         archive.writestr("class/bad\x1b[2J\b.png", b"no image")
-    wanted = [f"source='{source}'", "target=made.h5", "labels=folders", "max_bad=0.5", "workers=0", "size=8"]
-    done = command_here("scripts/pack.py", *wanted, cwd=tmp_path)
+    keys = [f"source='{source}'", "target=packed.h5", "labels=folders", "max_bad=0.5", "workers=0", "size=8"]
+    done = command_here("scripts/pack.py", *keys, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert not steering(done.stdout + done.stderr)
     assert "class/bad\\x1b[2J\\x08.png" in done.stdout
@@ -363,10 +372,10 @@ def test_packing_a_strangers_archive(tmp_path):
 
 
 def test_an_evaluation_of_a_strangers_run(capsys):
-    told = {"run": f"outputs/{FAKED}{TITLE}", "step": 1, "samples": 10, "seeds": 1, "features": f"pixels{TITLE}"}
-    told |= {"weights": "own", "members": [0], "mean": {f"own{TITLE}": 1.0}, "spread": {f"own{TITLE}": None}}
-    told |= {"real_data": {}, "undefined": {"ct": FAKED}, "verdicts": [{"member": 0, "sentence": FAKED}]}
-    say(describe(told))
+    result = {"run": f"outputs/{FAKED}{TITLE}", "step": 1, "samples": 10, "seeds": 1, "features": f"pixels{TITLE}"}
+    result |= {"weights": "own", "members": [0], "mean": {f"own{TITLE}": 1.0}, "spread": {f"own{TITLE}": None}}
+    result |= {"real_data": {}, "undefined": {"ct": FAKED}, "verdicts": [{"member": 0, "sentence": FAKED}]}
+    say(describe(result))
     out = capsys.readouterr().out
     assert not steering(out)
     assert not any(line.startswith("All variants") for line in out.splitlines())
@@ -376,10 +385,10 @@ def test_exploring_a_strangers_run(tmp_path):
     folder = tmp_path / f"{TITLE}$\\frac{{$\x9b\nAll is well"
     tiny = ("dataset=ring", "dataset.samples=100", "latent_dim=2", "steps=1", "batch_size=4", "logger=table")
     tiny += ("model.generator.hidden=[]", "model.discriminator.hidden=[4]")
-    made, run = training(folder, *tiny, "~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
-    summary, _ = fit(made, run)
-    assert "\n" not in announce(made, run)
-    assert "\\nAll is well" in announce(made, run)
+    built, run = training(folder, *tiny, "~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
+    summary, _ = fit(built, run)
+    assert "\n" not in announce(built, run)
+    assert "\\nAll is well" in announce(built, run)
     assert "\nAll is well" not in describe_run(summary, run)
     done = command_here("scripts/explore.py", f'run="{folder}"', "op=walk", "n=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -399,7 +408,7 @@ NAMES = [FORMULA, f"{TITLE}\x9b", FAKED, "$\\frac{$", "$x$ 漢字"]
 
 
 def row(name: str) -> dict:
-    """What backquery knows of a class."""
+    """Returns a row of backquery's results for a class of this name."""
     numbers = dict(correlation=0.5, correlation_other=-0.25, confidence=0.9, variety=0.0, data_variety=0.1, pairs=3)
     texts = {"label": 0, "class": name, "method": "inverse", "same_bits": True, "likest_other": name, "read_as": name}
     return texts | numbers | {"data_pairs": 3}
@@ -407,14 +416,14 @@ def row(name: str) -> dict:
 
 def test_backquery_of_strangers_classes(tmp_path, capsys):
     images = torch.rand(len(NAMES), 1, 4, 4)
-    found = backquery.Findings(NAMES, {"inverse": images}, images, None, [row(name) for name in NAMES], {})
-    say(backquery.describe(found))
+    findings = backquery.Findings(NAMES, {"inverse": images}, images, None, [row(name) for name in NAMES], {})
+    say(backquery.describe(findings))
     out = capsys.readouterr().out
     assert not steering(out)
     assert not any(line.startswith("All variants") for line in out.splitlines())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the font lacks
-        backquery.write(found, tmp_path, {})
+        backquery.write(findings, tmp_path, {})
     assert not formulas(tmp_path / "backquery.csv")
     table = pd.read_csv(tmp_path / "backquery.csv")
     assert table["class"].tolist()[0] == f"'{FORMULA}"
@@ -427,9 +436,9 @@ def test_checks_name_strangers_classes(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         preflight.write([(check, Figure())], tmp_path)
-    said = preflight.describe([(check, Figure())], tmp_path)
-    assert not steering(said)
-    assert not any(line.startswith("All variants") for line in said.splitlines())
+    text = preflight.describe([(check, Figure())], tmp_path)
+    assert not steering(text)
+    assert not any(line.startswith("All variants") for line in text.splitlines())
 
 
 def test_a_dollar_in_a_name_is_no_formula(tmp_path):
@@ -463,6 +472,6 @@ def test_tensorboard_takes_any_name(tmp_path):
     board.log_hyperparams({f"fla\udc80{TITLE}": "\udc80\x00\x1b", "lr": -0.5})
     board.log_metrics({"metric/\udc80\x1b": 2.0}, 3)
     board.save()
-    found = EventAccumulator(str(tmp_path))
-    found.Reload()
-    assert [event.value for event in found.Scalars("metric/\\udc80\\x1b")] == [2.0]
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.value for event in events.Scalars("metric/\\udc80\\x1b")] == [2.0]
