@@ -19,8 +19,10 @@ from PIL import Image
 
 from gan_lab.commands import backquery
 from gan_lab.core.run_folder import Run
-from gan_lab.data import color, hdf5, images
+from gan_lab.data import color, hdf5, images, synthetic
 from gan_lab.data.dataset import Dataset, Part
+from gan_lab.evaluation.classifier import label_classifier
+from gan_lab.evaluation.feature_spaces import features_of
 from gan_lab.pack.archives import open_source
 from gan_lab.pack.packer import PackSettings, pack
 
@@ -293,6 +295,22 @@ def backquery_of_a_class_without_images(folder: Path) -> None:
     part = Part(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 0, 1]))
     dataset = Dataset(part, part, classes=["left", "right", "middle"])
     backquery.backquery(dataset, "all", ["inverse"], str(folder))
+
+
+@message("unsupported", "features", "features=evaluator needs images with labels", "features=random")
+def features_without_labels(folder: Path) -> None:
+    image = Part(torch.zeros(3, 1, 8, 8))
+    features_of(Dataset(image, image), None, "evaluator")
+
+
+@message("unsupported", "features", "features=pca is for images", "Leave it out")
+def features_of_points(folder: Path) -> None:
+    features_of(synthetic.ring(samples=10), None, "pca")
+
+
+@message("unsupported", "dataset", "A label classifier needs images with labels", "dataset=digits")
+def label_classifier_without_labels(folder: Path) -> None:
+    label_classifier(synthetic.ring(samples=10), folder)
 
 
 @pytest.mark.parametrize(("provoke", "code", "key", "phrases"), MESSAGES)

@@ -65,8 +65,8 @@ STACKED = Benchmark(
     caution=(
         "Published numbers are of convolutional networks, R3GAN's of 20 million parameters each, trained on 10 million"
         " images. VEEGAN's and PacGAN's are of 26,000 samples; R3GAN's tables don't say of how many. Data, classifier"
-        " and budget differ from paper to paper, and a classifier's errors add modes: those made at half their due or"
-        " more are the safer count."
+        " and budget differ from paper to paper, and a classifier's errors add modes: those with at least half of"
+        " their expected count are the safer number."
     ),
 )
 BENCHMARKS = {
