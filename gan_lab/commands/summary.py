@@ -95,10 +95,10 @@ def _evaluation(training: Training) -> Evaluation | None:
     return None
 
 
-def _split_balance(balance: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _split_balance(measured: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns D's metrics, and the word for its balance with G under `balance`; both empty if it was not measured."""
-    metrics = {name: value for name, value in balance.items() if name != "balance"}
-    words = {name: value for name, value in balance.items() if name == "balance"}
+    metrics = {name: value for name, value in measured.items() if name != "balance"}
+    words = {name: value for name, value in measured.items() if name == "balance"}
     return metrics, words
 
 
@@ -111,11 +111,12 @@ def _members(module: GANModule, evaluation: Evaluation | None) -> dict[str, Any]
         metrics: dict[str, Any] = {}
         verdict: dict[str, Any] = {}
         if evaluation is not None and i in evaluation.members:
-            result, balance = evaluation.members[i]
-            d_metrics, words = _split_balance(balance)
+            result, member_balance = evaluation.members[i]
+            d_metrics, words = _split_balance(member_balance)
             metrics = {**result.metrics, **d_metrics}
             verdict = {**result.verdict, **words}
         if i in module.step_log.failed:
+            # A failed member has no metrics, and the spread is of the others.
             step, reason = module.step_log.failed[i]
             metrics = {"error": str(NotFiniteError(step, reason))}
         else:

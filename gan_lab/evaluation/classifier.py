@@ -48,6 +48,7 @@ class Classifier(nn.Module):
                 nn.BatchNorm2d(width),
                 nn.ReLU(inplace=True),
             ]
+            # Rounded up, as a padded convolution does.
             sides = [-(-side // stride) for side in sides]
             channels = width
             width = 64
@@ -141,6 +142,7 @@ def label_classifier(dataset: Dataset, cache_dir: str | Path) -> LabelClassifier
     network, base_accuracy = load_or_train(path, new_network(base), train, "label classifier")
     if dataset.base is None:
         return LabelClassifier(network, number_of_classes(base), base_accuracy)
+    # The network of the single-channel images labels each channel; three channels are right less often than one.
     classifier = LabelClassifier(network, len(dataset.classes), 0, stacked=True)
     classifier.accuracy = accuracy_on(classifier.labels, dataset.heldout)
     return classifier
@@ -208,6 +210,7 @@ def load_or_train(
     if accuracy is not None:
         return network, accuracy
     with file_lock(path, f"training the {description} of these data") as had_to_wait:
+        # The other process has probably trained the same network.
         if had_to_wait:
             accuracy = _load(path, network, description)
         if accuracy is None:
@@ -269,6 +272,7 @@ def train_network(dataset: Dataset) -> Classifier:
     steps = len(part) // size  # the rest of an epoch is left out
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, MAX_LR, total_steps=epochs * steps)
+    # Another purpose would give other weights under the same file name.
     rng = make_generator(0, "evaluator")
     description = "training the label classifier (once per dataset)"
     with tqdm(total=epochs * steps, desc=description, disable=None) as bar:

@@ -80,6 +80,7 @@ class RandomNetwork:
         return torch.cat([self._features(batch) for batch in samples.split(BATCH)])
 
     def _features(self, images: Tensor) -> Tensor:
+        # Centred on grey: else every filter would mostly respond to brightness.
         response = images - 0.5
         scales = []
         for filters in self.filters:

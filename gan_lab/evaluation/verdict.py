@@ -124,6 +124,7 @@ class VerdictEvaluator:
         self.label_classifier = label_classifier
         self.features = features
         self.user_metrics = user_metrics or {}
+        # Without modes, counts and shares are empty.
         counts = torch.zeros(0)
         if dataset.classes:
             counts = dataset.train.label_counts(len(dataset.classes))
@@ -141,6 +142,7 @@ class VerdictEvaluator:
     @functools.cached_property
     def real(self) -> MetricValues:
         """The metrics of fresh real data, computed when first needed: a training need not wait for them to start."""
+        # The held-out samples are both sides of C_T here, which needs real samples on both.
         half = len(self.heldout) // 2
         inputs = self._feature_inputs(self.heldout, heldout_half=self.heldout[:half], fake_half=self.heldout[half:])
         if self.dataset.centres is not None:
@@ -190,6 +192,7 @@ class VerdictEvaluator:
         fake = torch.zeros(0, self.train.shape[1])
         if len(finite_samples):
             fake = self.features(finite_samples)
+        # C_T grows with the number of samples: as many as for the real data, which have only two halves.
         half = len(self.heldout) // 2
         inputs.update(self._feature_inputs(fake, heldout_half=self.heldout[:half], fake_half=fake[:half]))
         if not self.dataset.classes:
@@ -210,6 +213,7 @@ class VerdictEvaluator:
         if not total:
             return inputs
         is_finite = torch.isfinite(samples.flatten(1)).all(1)
+        # A sample that belongs to no mode, because it is not finite or too far from all, keeps the label −1.
         labels = torch.full((len(samples),), -1)
         if is_finite.any() and self.dataset.centres is not None:
             nearest_mode, near_centre = modes.assign_modes(samples, self.dataset.centres, _std(self.dataset))
@@ -242,6 +246,7 @@ class VerdictEvaluator:
         reasons: dict[str, str] = {}
         if not self.user_metrics:
             return values, reasons
+        # As many real samples, for metrics that depend on the number.
         real = self.dataset.train[self._train_indices[: len(samples)]]
         for name, metric in self.user_metrics.items():
             try:
@@ -308,20 +313,21 @@ class VerdictEvaluator:
         noun = _mode_noun(self.dataset)
         captured = metrics["modes"] or 0
         verb = "occurs" if captured == 1 else "occur"
-        made = f"{word.capitalize()}: {_made(robust, total, noun)}{self._names(robust, counts)}."
+        statement = f"{word.capitalize()}: {_statement(robust, total, noun)}{self._names(robust, counts)}."
         evidence = (
             f"{captured:,} of {total:,} {noun} {verb} in {metrics['samples']:,} samples,"
             f" {robust:,} with at least half of the expected count"
         )
         if kl is not None:
             evidence += f"; KL divergence from the data's shares {kl:.3f}"
-        return word, f"{made} {evidence}."
+        return word, f"{statement} {evidence}."
 
     def _names(self, robust: int, counts: Tensor) -> str:
         """Returns the names of the modes that are made or of those that are missing, whichever are fewer."""
         total = len(counts)
         if robust in (0, total) or total > MAX_NAMED_MODES:
             return ""
+        # The shorter of the two lists.
         names_made = robust <= total / 2
         is_named = modes.robust(counts, self.shares) == names_made
         names = [self.dataset.classes[i] for i in is_named.nonzero().flatten().tolist()]
@@ -331,6 +337,7 @@ class VerdictEvaluator:
 
     def _likeness(self, metrics: MetricValues) -> tuple[str, str]:
         """Returns good or poor, and the sentence for it."""
+        # In the plane the true modes are known, which is more exact than the balls of precision.
         name = "precision"
         words = "among real ones (precision)"
         if "high_quality" in metrics:
@@ -372,7 +379,7 @@ def _mode_noun(dataset: Dataset) -> str:
     return "classes"
 
 
-def _made(robust: int, total: int, noun: str) -> str:
+def _statement(robust: int, total: int, noun: str) -> str:
     """Returns 'it makes one of the ten digits'."""
     if robust == total:
         return f"it makes all {_number(total, total)} {noun}"

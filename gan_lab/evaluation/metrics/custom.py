@@ -39,6 +39,7 @@ def measure(metric: UserMetric, samples: Tensor, real: Tensor) -> float:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:
+            # Copies: the function may change its arguments.
             number = _number(metric(samples.clone(), real.clone()))
         except Undefined:
             raise
