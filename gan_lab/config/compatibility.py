@@ -1,31 +1,60 @@
-"""What of a configuration can't go together, known without torch: a command refuses it at once."""
+"""Refuses parts that can't go together, by what they declare about themselves; imports no torch."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from gan_lab.config.declarations import declared
 from gan_lab.config.schema import COUNT, SEED
+from gan_lab.config.targets import option_of, targets
+from gan_lab.core.declare import SITUATIONS, Declaration
 from gan_lab.core.errors import LabError
 from gan_lab.evaluation.metrics.registry import METRICS
-from gan_lab.gan.networks import shape_checks
+from gan_lab.gan.networks.shape_checks import CHECKS, check_norm
 
-# The shapes of samples, so that a network that can't make them is refused at once.
-SHAPES = {
-    "gan_lab.data.images.digits": (1, 8, 8),
-    "gan_lab.data.images.mnist": (1, 28, 28),
-    "gan_lab.data.images.fashion_mnist": (1, 28, 28),
-    "gan_lab.data.images.stacked_digits": (3, 8, 8),
-    "gan_lab.data.images.stacked_mnist": (3, 28, 28),
-    "gan_lab.data.color.cifar10": (3, 32, 32),
-    "gan_lab.data.synthetic.ring": (2,),
-    "gan_lab.data.synthetic.grid": (2,),
-    "gan_lab.data.synthetic.pattern1010": (4,),
-}
-
-
-# Optimisers that treat each number by itself, so that the members of a replicated run don't touch each other.
-ELEMENTWISE_ACTIVATIONS = {
+# Optimisers of torch that update each number by itself: the members of a replicated GAN don't influence each other.
+ELEMENTWISE_OPTIMIZERS = {
     f"torch.optim.{name}"
     for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 }
+
+ONE_BY_ONE = "Train seeds one by one instead: -m seed=0,1,2"
+HOW_TO_ADD_A_METRIC = (
+    "Say '+metrics.<name>={_target_: your_module.your_function, _partial_: true}'; docs/architecture.md has one."
+)
+
+# Columns of comparison.csv besides settings and metrics.
+COLUMNS = {"run", "variant", "member", "status", "reason", "error", "seconds", "collapsed"}
+COLUMNS |= {"collapse", "copies", "likeness", "balance"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a configuration.
+
+    Attributes:
+        key: where it is in the configuration, `norm` or `remedy.r1`.
+        target: its class or function.
+        settings: its node in the configuration.
+        declaration: what it declares.
+    """
+
+    key: str
+    target: str
+    settings: dict[str, Any]
+    declaration: Declaration
+
+    @property
+    def label(self) -> str:
+        """What the user chose: `norm=batch`, `remedy=[r1]`, or its class where no option has it."""
+        group, _, name = self.key.partition(".")
+        if group == "remedy":
+            return f"remedy=[{name}]"
+        return option_of(group, self.target) or f"{self.key}={self.target}"
+
+    def is_called(self, name: str) -> bool:
+        """Tells whether its class has this name, with as much of the module's as the name has."""
+        return f".{self.target}".endswith(f".{name}")
 
 
 def check_compatibility(values: dict[str, Any]) -> None:
@@ -37,41 +66,86 @@ def check_compatibility(values: dict[str, Any]) -> None:
     Raises:
         LabError: naming what doesn't fit, and the way out.
     """
-    norm = values["norm"]["_target_"].rpartition(".")[2]
-    flat = any("hidden" in values["model"][network] for network in ("generator", "discriminator"))
-    if norm == "BatchNorm" and values["batch_size"] == 1 and flat:  # feature maps have statistics of their own
-        raise LabError(
-            "norm=batch can't work with batch_size=1: the statistics of a batch of one are the sample itself.",
-            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
-            code="conflict",
-            key="norm",
-        )
-    _check_remedies(values)
-    packed = _packed(values)
-    if norm == "BatchNorm" and values["batch_size"] == packed > 1 and flat:
-        raise LabError(
-            f"norm=batch can't work with packs of pac.m={packed} and batch_size={packed}: D would see one pack alone.",
-            f"Take batch_size={2 * packed} or more, or norm=layer, which looks at each pack alone.",
-        )
-    if values.get("replicas", 1) > 1:
-        _check_replicas(values, norm)
-    _check_processes(values, norm)
-    low, high = values["latent"].get("low", 0), values["latent"].get("high", 1)
+    parts = [Part(key, node["_target_"], node, declared(node["_target_"])) for key, node in targets(values)]
+    packed = _check_packs(values, parts)
+    _check_processes(values, parts)
+    _check_replicas(values)
+    situations = _situations(values, parts, packed)
+    for part in sorted(parts, key=lambda part: part.key):
+        _check_conflicts(part, parts, situations)
+    low = values["latent"].get("low", 0)
+    high = values["latent"].get("high", 1)
     if low >= high:
         raise LabError(f"latent.low={low} has to be below latent.high={high}.", code="conflict", key="latent.low")
-    shape = SHAPES.get(values["dataset"]["_target_"])
-    for network in ("generator", "discriminator"):
-        made = values["model"][network]
-        if made["_target_"].startswith("gan_lab.gan.networks.conv.") and shape:
-            shape_checks.halved_sides_rounded_up(shape, stages) if (
-                stages := made.get("stages")
-            ) else shape_checks.halved_sides(shape)
-        if made["_target_"].startswith("gan_lab.gan.networks.resnet.") and shape:
-            shape_checks.halved_sides(shape, "resnet", 8)
-        if made["_target_"].startswith("gan_lab.gan.networks.conv_book.") and shape:
-            shape_checks.book_generator_sides(shape)
-        for width in _widths(made):
-            shape_checks.check_norm(norm, (width,), values["norm"].get("groups", 1))
+    _check_shapes(values, parts)
+
+
+def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[str, str]:
+    """Returns which of `SITUATIONS` hold, each with the settings that it comes from."""
+    batch_size = values["batch_size"]
+    has_vectors = any(part.declaration.vectors for part in parts)
+    holding = {
+        "batch_of_one": batch_size == 1,
+        "one_vector": batch_size == 1 and has_vectors,
+        "one_pack": batch_size == packed > 1 and has_vectors,
+        "replicas": values["replicas"] > 1,
+        "ddp": _processes(values) > 1,
+        "conditional": values["conditional"],
+    }
+    texts = {
+        **SITUATIONS,
+        "one_vector": "batch_size=1",
+        "one_pack": f"batch_size={batch_size} and packs of {packed}",
+        "replicas": f"replicas={values['replicas']}",
+        "ddp": "trainer=ddp",
+    }
+    return {name: texts[name] for name, holds in holding.items() if holds}
+
+
+def _check_conflicts(part: Part, parts: list[Part], situations: dict[str, str]) -> None:
+    for name, (reason, mend) in part.declaration.conflicts.items():
+        others = [other.label for other in parts if other.is_called(name)]
+        if name in situations:
+            others.append(situations[name])
+        if others:
+            raise LabError(
+                f"{part.label} can't be combined with {others[0]}: {reason}.", mend, code="conflict", key=part.key
+            )
+
+
+def _check_packs(values: dict[str, Any], parts: list[Part]) -> int:
+    """Returns how many samples D scores together; refuses a batch size that packs don't divide."""
+    packed = 1
+    for part in parts:
+        size = part.settings.get(part.declaration.packs or "", 1)
+        if COUNT.fits(size):
+            packed *= size
+    batch_size = values["batch_size"]
+    if batch_size % packed:
+        raise LabError(
+            f"Packs of {packed} samples don't fill batch_size={batch_size}.",
+            f"Take a multiple of {packed}, for example batch_size={_next_multiple(batch_size, packed)}.",
+            code="conflict",
+            key="batch_size",
+        )
+    return packed
+
+
+def _next_multiple(number: int, of: int) -> int:
+    return -(-number // of) * of
+
+
+def _check_shapes(values: dict[str, Any], parts: list[Part]) -> None:
+    """Refuses networks that can't make the data's samples, and normalisations that can't work in them."""
+    shape = declared(values["dataset"]["_target_"]).sample_shape
+    norm = values["norm"]["_target_"].rpartition(".")[2]
+    for part in parts:
+        check = part.declaration.shape_check
+        if check and shape:
+            CHECKS[check](shape, part.settings)
+    for role in ("generator", "discriminator"):
+        for width in _widths(values["model"][role]):
+            check_norm(norm, (width,), values["norm"].get("groups", 1))
 
 
 def _widths(network: dict[str, Any]) -> list[int]:
@@ -83,15 +157,78 @@ def _widths(network: dict[str, Any]) -> list[int]:
     return [network["width"]] if has_hidden_layers else []
 
 
-HOW = "Say '+metrics.<name>={_target_: your_module.your_function, _partial_: true}'; docs/architecture.md has one."
+def _check_replicas(values: dict[str, Any]) -> None:
+    """Refuses what would mix the members of a replicated GAN."""
+    replicas = values["replicas"]
+    if replicas == 1:
+        return
+    last = values["seed"] + replicas - 1
+    if not SEED.fits(last):
+        raise LabError(
+            f"replicas={replicas} would need the seeds up to {last}: seed has to be {SEED}.", code="conflict", key="seed"
+        )
+    for role in ("optim", "optim_d", "optim_g"):
+        target = values[role].get("_target_")
+        if target and target not in ELEMENTWISE_OPTIMIZERS:
+            raise LabError(
+                f"{role}: {target} would mix the members of replicas={replicas}.", ONE_BY_ONE, code="conflict", key=role
+            )
+    if _processes(values) > 1:
+        raise LabError(
+            "replicas are for one process.",
+            "Leave trainer=ddp out, or train one GAN, replicas=1.",
+            code="conflict",
+            key="replicas",
+        )
 
-# What a row of comparison.csv has beside settings and metrics.
-COLUMNS = {"run", "variant", "member", "status", "reason", "error", "seconds", "collapsed"}
-COLUMNS |= {"collapse", "copies", "likeness", "balance"}
+
+def _processes(values: dict[str, Any]) -> int:
+    trainer = values["trainer"]
+    processes: int = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    return processes
+
+
+def _check_processes(values: dict[str, Any], parts: list[Part]) -> None:
+    """Refuses what several processes that train one GAN can't do."""
+    trainer = values["trainer"]
+    for key in ("devices", "num_nodes"):
+        number = max(values[key], trainer.get(key, 1))
+        if number > 1 and "strategy" not in trainer:
+            raise LabError(
+                f"{key}={number}: several processes train one GAN with trainer=ddp.",
+                "Say trainer=ddp.",
+                code="conflict",
+                key="trainer",
+            )
+    processes = _processes(values)
+    if processes == 1:
+        return
+    batch_size = values["batch_size"]
+    if batch_size % processes:
+        raise LabError(
+            f"batch_size={batch_size} can't be shared by {processes} processes.",
+            f"Take a multiple of {processes}, for example batch_size={_next_multiple(batch_size, processes)}.",
+            code="conflict",
+            key="batch_size",
+        )
+    for part in _remedies(parts):
+        if not part.declaration.per_sample:
+            raise LabError(
+                f"{part.label} can't be combined with trainer=ddp: each process would see only its share of a batch.",
+                "Leave one of them out. A remedy that looks at each sample alone declares per_sample=True.",
+                code="conflict",
+                key=part.key,
+            )
+
+
+def _remedies(parts: list[Part]) -> Iterator[Part]:
+    for part in parts:
+        if part.key.startswith("remedy."):
+            yield part
 
 
 def check_metrics(values: dict[str, Any]) -> None:
-    """Refuses metrics of a user's own that can't be called, or whose name stands for something else.
+    """Refuses metrics of the user that can't be called, or whose name has another meaning.
 
     Args:
         values: the configuration of any command.
@@ -99,116 +236,23 @@ def check_metrics(values: dict[str, Any]) -> None:
     Raises:
         LabError: naming the metric.
     """
-    own = values.get("metrics", {})
-    if not isinstance(own, dict):
-        raise LabError(f"metrics={own} won't do: gan_lab's own are always measured, yours are named.", HOW)
-    for name, node in own.items():
+    metrics = values.get("metrics", {})
+    if not isinstance(metrics, dict):
+        raise LabError(
+            f"metrics={metrics} is not allowed: gan_lab's own are always measured, yours need a name.",
+            HOW_TO_ADD_A_METRIC,
+            key="metrics",
+        )
+    taken = METRICS.keys() | COLUMNS | values.keys()
+    for name, node in metrics.items():
+        key = f"metrics.{name}"
         if not isinstance(node, dict) or "_target_" not in node or node.get("_partial_") is not True:
-            raise LabError(f"metrics.{name} names no function that waits for samples.", HOW)
+            raise LabError(f"{key} names no function that can be called with samples.", HOW_TO_ADD_A_METRIC, key=key)
         if not str(name).isidentifier():
-            raise LabError(f"metrics.{name}: a metric's name has letters, digits and _ alone.", "Choose another one.")
-        if name in METRICS.keys() | COLUMNS | values.keys():
-            raise LabError(f"metrics.{name}: that name has another meaning already.", "Choose another one.")
-
-
-# Remedies that want the same place, or take away what the other needs.
-EXCLUSIVE = {
-    ("minibatch_discrimination", "minibatch_stddev"): "both are D's one layer that looks at the whole batch",
-    ("feature_matching", "top_k"): "feature matching takes the place of the loss whose best samples top_k chooses",
-    ("feature_matching", "unrolled"): "feature matching takes the place of the loss that unrolled looks ahead at",
-}
-# Those that look at each sample alone and draw nothing: several processes give what one gives.
-EACH_ALONE = {"r1", "r2", "label_smoothing", "ema", "historical_averaging", "decay"}
-
-
-def _check_remedies(values: dict[str, Any]) -> None:
-    """Remedies, and what they stand beside, that can't go together."""
-    chosen = values.get("remedy", {})
-    for pair, why in EXCLUSIVE.items():
-        if chosen.keys() >= set(pair):
-            raise LabError(f"remedy: {' and '.join(pair)} can't go together: {why}.", "Leave one of them out.")
-    if "mode_seeking" in chosen and values["latent"]["_target_"].endswith(".Constant"):
-        raise LabError(
-            "remedy: mode_seeking needs different latent vectors; latent=constant has one.", "Take latent=normal."
-        )
-    if "mode_seeking" in chosen and values["batch_size"] == 1:
-        raise LabError("remedy: mode_seeking compares pairs of a batch; batch_size=1 has none.", "Take batch_size=2.")
-    beside = sorted(chosen.keys() & {"minibatch_discrimination", "minibatch_stddev"})
-    if beside and values["model"]["discriminator"]["_target_"].startswith("gan_lab.gan.networks.conv_book."):
-        raise LabError(
-            f"remedy: {beside[0]} is a layer more in D; model=conv_book is the book's, which has no place for it.",
-            "Take model=conv or model=mlp.",
-        )
-    if "balance" in chosen and values.get("replicas", 1) > 1:
-        raise LabError(
-            "remedy: balance decides for one GAN whether D learns; replicas learn together.",
-            "Train seeds one by one instead: -m seed=0,1,2",
-        )
-    packed = _packed(values)
-    if values["batch_size"] % packed:
-        raise LabError(
-            f"remedy: packs of pac.m={packed} don't fill batch_size={values['batch_size']}.",
-            f"Take a multiple of {packed}, batch_size={-(-values['batch_size'] // packed) * packed}, say.",
-        )
-    if packed > 1 and values.get("conditional"):
-        raise LabError("remedy: pac packs samples of several classes; conditional=true tells D one.", "Leave one out.")
-
-
-def _packed(values: dict[str, Any]) -> int:
-    """How many samples D judges by one score."""
-    m = values.get("remedy", {}).get("pac", {}).get("m", 1)
-    return m if COUNT.fits(m) else 1  # a user's own pac may mean something else
-
-
-def _check_replicas(values: dict[str, Any], norm: str) -> None:
-    """What only one GAN at a time can have."""
-    way_out = "Train seeds one by one instead: -m seed=0,1,2"
-    replicas, last = values.get("replicas", 1), values["seed"] + values.get("replicas", 1) - 1
-    if not SEED.fits(last):
-        raise LabError(f"replicas={replicas} would need the seeds up to {last}: seed has to be {SEED}.")
-    if norm == "SpectralNorm":
-        raise LabError(f"norm=spectral can't work with replicas={replicas}: its power iteration is for one.", way_out)
-    for role in ("optim", "optim_d", "optim_g"):
-        target = values[role].get("_target_")
-        if target and target not in ELEMENTWISE_ACTIVATIONS:
-            raise LabError(f"{role}: {target} would mix the members of replicas={replicas}.", way_out)
-
-
-def _check_processes(values: dict[str, Any], norm: str) -> None:
-    """What several processes that train one GAN ask for."""
-    trainer = values["trainer"]
-    said = {key: values.get(key, 1) for key in ("devices", "num_nodes")}
-    own = {key: trainer.get(key, 1) for key in said}
-    more = [f"{key}={max(own[key], said[key])}" for key in said if max(own[key], said[key]) > 1]
-    if more and "strategy" not in trainer:
-        raise LabError(
-            f"{' '.join(more)}: several processes train one GAN with trainer=ddp.",
-            "Say trainer=ddp.",
-            code="conflict",
-            key="trainer",
-        )
-    processes = own["devices"] * own["num_nodes"]
-    if processes == 1:
-        return
-    if values["batch_size"] % processes:
-        raise LabError(
-            f"batch_size={values['batch_size']} can't be shared by {processes} processes.",
-            f"Take a multiple of {processes}, batch_size={-(-values['batch_size'] // processes) * processes}, say.",
-        )
-    if norm == "BatchNorm":
-        raise LabError(
-            "norm=batch can't work with trainer=ddp: each process would have other statistics, those of its share.",
-            "norm=layer, group or instance look at each sample alone.",
-        )
-    if together := sorted(values.get("remedy", {}).keys() - EACH_ALONE):
-        raise LabError(
-            f"remedy: {together[0]} can't work with trainer=ddp: each process would see its share of a batch alone.",
-            f"Leave trainer=ddp out, or take some of {', '.join(sorted(EACH_ALONE))}.",
-        )
-    if values["loss"]["_target_"] == "gan_lab.gan.losses.RelativisticAverage":
-        raise LabError(
-            "loss=relativistic_average can't work with trainer=ddp: each process would have the averages of its share.",
-            "loss=relativistic compares sample with sample.",
-        )
-    if values.get("replicas", 1) > 1:
-        raise LabError("replicas are for one process.", "Leave trainer=ddp out, or train one GAN, replicas=1.")
+            raise LabError(
+                f"{key}: the name of a metric has only letters, digits and _.", "Choose another one.", key=key
+            )
+        if name in taken:
+            raise LabError(
+                f"{key}: that name has another meaning already.", "Choose another one.", code="conflict", key=key
+            )

@@ -3,7 +3,8 @@
 Imports no torch, so that a command can refuse a configuration at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gan_lab.core.errors import LabError
 
@@ -151,3 +152,27 @@ def check_norm(norm: str, shape: Sequence[int], groups: int = 1) -> None:
             code="conflict",
             key="norm.groups",
         )
+
+
+def _check_conv(shape: Sequence[int], settings: Mapping[str, Any]) -> None:
+    stages = settings.get("stages")
+    if stages:
+        halved_sides_rounded_up(shape, stages)
+    else:
+        halved_sides(shape)
+
+
+def _check_resnet(shape: Sequence[int], settings: Mapping[str, Any]) -> None:
+    halved_sides(shape, "resnet", 8)
+
+
+def _check_conv_book(shape: Sequence[int], settings: Mapping[str, Any]) -> None:
+    book_generator_sides(shape)
+
+
+# What networks name in their declaration (`shape_check`): called with the shape of a sample and the network's settings.
+CHECKS: dict[str, Callable[[Sequence[int], Mapping[str, Any]], None]] = {
+    "conv": _check_conv,
+    "resnet": _check_resnet,
+    "conv_book": _check_conv_book,
+}
