@@ -51,6 +51,12 @@ def _options() -> list[tuple[str, str]]:
 
 # Every option of every group of conf/: (group, option).
 OPTIONS = _options()
+# Remedies that can't be combined with each other.
+CONFLICTING_REMEDIES = [
+    ("minibatch_discrimination", "minibatch_stddev"),
+    ("feature_matching", "top_k"),
+    ("feature_matching", "unrolled"),
+]
 # Packed files that stand in for CelebA and the like; made by `little_images`.
 LITTLE = ROOT / ".cache" / "tests" / f"little_images.{VERSION}.h5"
 FACES = ROOT / ".cache" / "tests" / f"little_faces.{VERSION}.h5"

@@ -41,6 +41,16 @@ ARGUMENTS = [
     ("trainer.precision=16-mixed", "one of 32-true, bf16-mixed"),
     ("trainer.devices=2", "Say trainer=ddp."),
     ("data=mnist", "dataset=… chooses the data, data.path=… names a packed file."),
+    ("remedy=[balance] replicas=2", "remedy=[balance] can't be combined with replicas=2: it decides for one GAN"),
+    ("remedy=[balance] replicas=2", "Train seeds one by one instead: -m seed=0,1,2"),
+    ("remedy=[pac] batch_size=5", "Take a multiple of 2, for example batch_size=6."),
+    (
+        "remedy=[mode_seeking] latent=constant",
+        "combined with latent=constant: it needs different latent vectors",
+    ),
+    ("norm=batch batch_size=1", "norm=batch can't be combined with batch_size=1: the statistics of a batch of one"),
+    ("norm=batch trainer=ddp devices=2", "norm=layer, group or instance look at each sample alone."),
+    ("norm=spectral replicas=2", "norm=spectral can't be combined with replicas=2"),
     ("experiment=book/patern", "Did you mean 'book/pattern'?"),
 ]
 

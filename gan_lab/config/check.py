@@ -1,15 +1,16 @@
 """Checks a composed configuration before torch is imported: known keys, allowed values, parts that go together."""
 
 import functools
-from collections.abc import Iterable
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from gan_lab.config.compatibility import check_compatibility, check_metrics
+from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.references import refuse_unresolved
 from gan_lab.config.schema import nodes, recipes, spec_of, top_level_names
 from gan_lab.config.targets import CONF, groups, is_known, refuse_foreign, targets, within
+from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
 
 # The parts of a training, and whether each is `_partial_`: built later, when the others are there.
@@ -17,7 +18,6 @@ PARTS = {
     **dict.fromkeys(("dataset", "loss", "latent", "norm"), False),
     **dict.fromkeys(("activation", "optim", "model.generator", "model.discriminator"), True),
 }
-PARTIAL_REMEDIES = {"label_smoothing", "lecam", "minibatch_discrimination", "minibatch_stddev"}
 
 # What may be set of Lightning's trainer.
 TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
@@ -45,9 +45,12 @@ def check(cfg: DictConfig) -> DictConfig:
     refuse_unresolved(values)
     is_training = not values.keys() & KEYS_OF_COMMANDS
     _check_keys(values, is_training)
-    _check_values(values, OmegaConf.to_container(cfg))
+    written = OmegaConf.to_container(cfg)
+    _check_values(values, written)
     for key, node in targets(values):
         refuse_foreign(key, node["_target_"], values["trust"])
+    # Only now: what parts declare is read from their source, also from that of a user's own.
+    _check_declared_settings(values, written)
     _check_private_keys(values)
     check_metrics(values)
     if is_training:
@@ -85,35 +88,45 @@ def _check_keys(values: dict[str, Any], is_training: bool) -> None:
 
 
 def _check_values(values: dict[str, Any], written: Any) -> None:
-    """Refuses values that their key may not have.
-
-    Args:
-        values: the configuration with its references resolved.
-        written: the same with its references: a value that others refer to is named once.
-    """
-    wrong = {}
-    for key, value in _declared_values(values):
-        spec = spec_of(key)
-        if spec and not spec.fits(value):
-            wrong[key] = value
-    if not wrong:
-        return
-    originals = dict(nodes(written))
-    named = [key for key in wrong if originals.get(key) == wrong[key]] or list(wrong)
-    lines = [f"{key}={_shown(wrong[key])} is not allowed: {key} has to be {spec_of(key)}." for key in named]
-    raise LabError("\n".join(lines), key=named[0])
-
-
-def _declared_values(values: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Yields the values whose keys mean what they do in gan_lab: not the settings of a user's own data and remedies."""
+    """Refuses values that their key in the schema may not have; see `_refuse_wrong`."""
     foreign = []
     for key, node in targets(values):
         target = node["_target_"]
         if within(key, ("dataset", "remedy")) and not (isinstance(target, str) and is_known(target)):
             foreign.append(key)
-    for key, value in nodes(values):
-        if not within(key, foreign) or "._" in key:
-            yield key, value
+    specs = {}
+    for key, _ in nodes(values):
+        # The settings of a user's own data and remedies may be called like ours and mean something else.
+        spec = None if within(key, foreign) and "._" not in key else spec_of(key)
+        if spec:
+            specs[key] = spec
+    _refuse_wrong(values, written, specs)
+
+
+def _check_declared_settings(values: dict[str, Any], written: Any) -> None:
+    """Refuses values that a part itself says its settings may not have; see `_refuse_wrong`."""
+    specs = {}
+    for key, node in targets(values):
+        for setting, spec in settings_of(node["_target_"]).items():
+            specs[f"{key}.{setting}"] = spec
+    _refuse_wrong(values, written, specs)
+
+
+def _refuse_wrong(values: dict[str, Any], written: Any, specs: dict[str, ValueSpec]) -> None:
+    """Refuses values that don't fit.
+
+    Args:
+        values: the configuration with its references resolved.
+        written: the same with its references: a value that others refer to is named once.
+        specs: what values may be, by dotted key.
+    """
+    wrong = {key: value for key, value in nodes(values) if key in specs and not specs[key].fits(value)}
+    if not wrong:
+        return
+    originals = dict(nodes(written))
+    named = [key for key in wrong if originals.get(key) == wrong[key]] or list(wrong)
+    lines = [f"{key}={_shown(wrong[key])} is not allowed: {key} has to be {specs[key]}." for key in named]
+    raise LabError("\n".join(lines), key=named[0])
 
 
 def _check_private_keys(values: dict[str, Any]) -> None:
@@ -195,8 +208,9 @@ def _expected_parts(values: dict[str, Any]) -> dict[str, bool | None]:
     for group in ("callbacks", "logger"):
         for name in values[group]:
             parts[f"{group}.{name}"] = None
-    for name in values["remedy"]:
-        parts[f"remedy.{name}"] = name in PARTIAL_REMEDIES
+    for name, node in values["remedy"].items():
+        target = node.get("_target_") if isinstance(node, dict) else None
+        parts[f"remedy.{name}"] = declared(target).partial
     return parts
 
 

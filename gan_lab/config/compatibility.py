@@ -18,6 +18,9 @@ ELEMENTWISE_OPTIMIZERS = {
     for name in ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD")
 }
 
+# The parts that may declare what they can't be combined with, besides remedies.
+DECLARING_PARTS = ("dataset", "model.generator", "model.discriminator", "latent", "loss", "norm")
+
 ONE_BY_ONE = "Train seeds one by one instead: -m seed=0,1,2"
 HOW_TO_ADD_A_METRIC = (
     "Say '+metrics.<name>={_target_: your_module.your_function, _partial_: true}'; docs/architecture.md has one."
@@ -66,7 +69,12 @@ def check_compatibility(values: dict[str, Any]) -> None:
     Raises:
         LabError: naming what doesn't fit, and the way out.
     """
-    parts = [Part(key, node["_target_"], node, declared(node["_target_"])) for key, node in targets(values)]
+    parts = []
+    for key, node in targets(values):
+        group, _, name = key.partition(".")
+        is_remedy = group == "remedy" and "." not in name
+        if key in DECLARING_PARTS or is_remedy:
+            parts.append(Part(key, node["_target_"], node, declared(node["_target_"])))
     packed = _check_packs(values, parts)
     _check_processes(values, parts)
     _check_replicas(values)
@@ -165,7 +173,9 @@ def _check_replicas(values: dict[str, Any]) -> None:
     last = values["seed"] + replicas - 1
     if not SEED.fits(last):
         raise LabError(
-            f"replicas={replicas} would need the seeds up to {last}: seed has to be {SEED}.", code="conflict", key="seed"
+            f"replicas={replicas} would need the seeds up to {last}: seed has to be {SEED}.",
+            code="conflict",
+            key="seed",
         )
     for role in ("optim", "optim_d", "optim_g"):
         target = values[role].get("_target_")

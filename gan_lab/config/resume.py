@@ -27,8 +27,8 @@ from gan_lab.core.run_folder import Run, refuse_other_format, remove_empty
 def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """Checks the configuration of a training and opens its run folder, which no other process may use.
 
-    With `resume` the configuration is that of the run, changed by the command line. If the training can't start, nothing
-    of a new run is left, and a resumed one is as it was.
+    With `resume` the configuration is that of the run, changed by the command line. If the training can't start,
+    nothing of a new run is left, and a resumed one is as it was.
 
     Args:
         cfg: what Hydra composed from the command line.

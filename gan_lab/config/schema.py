@@ -262,26 +262,6 @@ _OPTIONS = (
     Key("optim*.alpha", FRACTION_BELOW_1, "decay of RMSprop's average"),
     Key("optim*.weight_decay", NOT_NEGATIVE, "weight decay"),
     Key("optim*.fused", FLAG, "true: PyTorch's fused kernel", "machine"),
-    Key("remedy.*.gamma", NOT_NEGATIVE, "weight of the penalty"),
-    Key("remedy.*.weight", NOT_NEGATIVE, "weight in the loss"),
-    Key("remedy.*.decay", FRACTION_BELOW_1, "decay of the average"),
-    Key("remedy.lecam.warmup_steps", ValueSpec(int, low=0, high=10**9), "updates of D before it counts"),
-    Key("remedy.label_smoothing.real", ValueSpec(float, low=0.5, high=1), "D's target on real samples"),
-    Key("remedy.instance_noise.std", NOT_NEGATIVE, "standard deviation in the beginning"),
-    Key("remedy.*.steps", COUNT, "steps until the end of the schedule"),
-    Key(
-        "remedy.diffaugment.policy",
-        ValueSpec(list, entries=str, among=("color", "translation", "cutout")),
-        "the augmentations",
-    ),
-    Key("remedy.pac.m", ValueSpec(int, low=1, high=64), "samples in a pack"),
-    Key("remedy.minibatch_stddev.group", ValueSpec(int, low=2, high=10**6), "samples in a group"),
-    Key("remedy.*.kernels", WIDTH, "number of kernels"),
-    Key("remedy.*.dims", WIDTH, "dimensions of a kernel"),
-    Key("remedy.unrolled.k", ValueSpec(int, low=0, high=100), "updates of D that are unrolled"),
-    Key("remedy.unrolled.lr", ValueSpec(float, low=1e-12), "learning rate of these updates"),
-    Key("remedy.*.fraction", ValueSpec(float, low=1e-6, high=1), "share that is left in the end"),
-    Key("remedy.balance.max_auc", ValueSpec(float, low=0.5, high=1), "AUC above which D isn't updated"),
     Key("trainer.accelerator", ValueSpec(str, among=("cpu", "gpu", "cuda", "mps")), "the hardware"),
     Key("trainer.devices", PROCESSES, "processes on each machine"),
     Key("trainer.num_nodes", PROCESSES, "machines"),
@@ -346,7 +326,7 @@ def is_factor(name: str) -> bool:
 
 def is_hyperparameter(name: str) -> bool:
     """Tells whether a key says what is trained or which repetition it is, not what computes, stores or shows it."""
-    return key_of(name) is not None and scope_of(name) in ("experiment", "repetition")
+    return scope_of(name) in ("experiment", "repetition")
 
 
 def is_resumable(name: str) -> bool:

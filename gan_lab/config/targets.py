@@ -36,6 +36,15 @@ def own_parts() -> frozenset[str]:
     return frozenset(found)
 
 
+@functools.cache
+def option_of(group: str, target: str) -> str | None:
+    """Returns the choice of a class or function, `norm=batch`; None where no option of the group names it."""
+    for file in sorted((CONF / group).rglob("*.yaml")):
+        if re.search(rf"_target_: {re.escape(target)}\s", file.read_text(encoding="utf-8")):
+            return f"{group}={file.relative_to(CONF / group).with_suffix('').as_posix()}"
+    return None
+
+
 def harmless_overrides(overrides: Sequence[str]) -> list[str]:
     """Keeps the overrides that started a run, if they only choose among conf/'s options and set plain values.
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_url
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part
@@ -94,6 +95,7 @@ def _cut(photo: Tensor, name: str, counts: list[int], size: int, shrink: int) ->
     return list(patches_of_photo.split(counts))
 
 
+@declares(sample_shape=(3, 32, 32))
 def cifar10(data_dir: str) -> Dataset:
     """Reads CIFAR-10 (Krizhevsky 2009): 60,000 32×32 photographs of ten classes, 10,000 of them held out.
 

@@ -13,6 +13,7 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.utils import download_url
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part, Samples, StackedPart
@@ -23,6 +24,7 @@ IDX_UINT8 = 8  # the code of unsigned bytes in an IDX header
 GET_AGAIN = "Delete it, and download it again."
 
 
+@declares(sample_shape=(1, 8, 8))
 def digits(heldout: float = 0.2) -> Dataset:
     """Makes the 1,797 8×8 digits, with 17 grey levels, that come with scikit-learn.
 
@@ -43,6 +45,7 @@ def digits(heldout: float = 0.2) -> Dataset:
     return Dataset(train, heldout_part, classes=[str(digit) for digit in range(10)])
 
 
+@declares(sample_shape=(1, 28, 28))
 def mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 handwritten digits (LeCun et al. 1998) from `<data_dir>/MNIST/raw`, or downloads them.
 
@@ -52,6 +55,7 @@ def mnist(data_dir: str) -> Dataset:
     return mnist_like(datasets.MNIST, data_dir, [str(digit) for digit in range(10)])
 
 
+@declares(sample_shape=(1, 28, 28))
 def fashion_mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 pictures of clothes (Xiao et al. 2017) from `<data_dir>/FashionMNIST/raw`; see `mnist`.
 
@@ -61,6 +65,7 @@ def fashion_mnist(data_dir: str) -> Dataset:
     return mnist_like(datasets.FashionMNIST, data_dir, datasets.FashionMNIST.classes)
 
 
+@declares(sample_shape=(3, 8, 8))
 def stacked_digits(samples: int | None = 128_000) -> Dataset:
     """Stacks three of scikit-learn's digits as red, green and blue: 8×8, 1,000 modes; see `stacked_mnist`.
 
@@ -70,6 +75,7 @@ def stacked_digits(samples: int | None = 128_000) -> Dataset:
     return _stacked(digits(), samples, "stacked_digits")
 
 
+@declares(sample_shape=(3, 28, 28))
 def stacked_mnist(data_dir: str, samples: int | None = 128_000) -> Dataset:
     """Stacks three MNIST digits as red, green and blue: 1,000 modes with labels 100 r + 10 g + b (Metz et al. 2017).
 

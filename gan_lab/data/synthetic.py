@@ -9,12 +9,14 @@ import math
 import torch
 from torch import Tensor
 
+from gan_lab.core.declare import declares
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part
 
 HELDOUT = 10_000
 
 
+@declares(sample_shape=(4,))
 def pattern1010(samples: int = 10_000) -> Dataset:
     """Draws the book's pattern of 4 numbers: high, low, high, low; high in [0.8, 1), low in [0, 0.2) (notebook 06).
 
@@ -29,6 +31,7 @@ def _patterns(count: int, purpose: str) -> Part:
     return Part(low + torch.tensor([0.8, 0, 0.8, 0]))
 
 
+@declares(sample_shape=(2,))
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, samples: int = 100_000) -> Dataset:
     """Draws from Gaussians on a circle, equally spaced and equally likely.
 
@@ -46,6 +49,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, samples: int = 
     return _mixture(centres, std, samples, "ring")
 
 
+@declares(sample_shape=(2,))
 def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05, samples: int = 100_000) -> Dataset:
     """Draws from side × side Gaussians on a square lattice about 0, equally likely.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 
 
@@ -286,6 +287,14 @@ class Relativistic(PairedLoss):
         return softplus(self.require_real_scores(real_scores) - fake_scores)
 
 
+@declares(
+    conflicts={
+        "ddp": (
+            "each process would have the averages of its share of a batch",
+            "loss=relativistic compares sample with sample.",
+        ),
+    },
+)
 class RelativisticAverage(PairedLoss):
     """RaSGAN, the relativistic average loss (Jolicoeur-Martineau 2019, arXiv:1807.00734).
 
@@ -309,6 +318,11 @@ class RelativisticAverage(PairedLoss):
         return fake_term + real_term
 
 
+@declares(
+    per_sample=True,
+    partial=True,
+    settings={"real": {"type": "float", "low": 0.5, "high": 1, "help": "D's target on real samples"}},
+)
 class LabelSmoothing(UnpairedLoss):
     """One-sided label smoothing of another loss (Salimans et al. 2016, arXiv:1606.03498, section 3.4).
 

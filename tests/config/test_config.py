@@ -1,18 +1,23 @@
 """The configuration: every YAML composes, every option trains, every value is bounded, every mistake is told."""
 
+import inspect
 import itertools
+import sys
 
 import hydra
 import pytest
 import torch
-from conftest import OPTIONS, PARTNERS, compose, refusal, small, training
+from conftest import OPTIONS, PARTNERS, compose, refusal, refused, small, training
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from gan_lab.assembly.instantiate import build_module, check_targets
+from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.refusals import explain
 from gan_lab.config.schema import KEYS, key_of, leaves
-from gan_lab.config.targets import CONF
+from gan_lab.config.targets import CONF, own_parts
 from gan_lab.config.types import ValueSpec
+from gan_lab.core.declare import Declaration, declaration_of
 from gan_lab.core.errors import LabError
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part
@@ -136,17 +141,95 @@ def test_an_experiment_takes_any_other_part(experiment):
             assert "this dataset's samples have the shape" in str(error) or "norm=batch" in str(error)
 
 
-def test_every_value_of_conf_has_a_rule_and_every_rule_a_value():
+def test_every_value_of_conf_is_declared_and_every_key_has_a_value():
     keys = set()
+    settings_of_remedies = set()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark", "results"):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
         for choices in _every_option_once():
-            values = leaves(OmegaConf.to_container(hydra.compose("train", choices)), private=True)
-            keys |= {key for key, value in values if value not in ("${activation}", "${norm}")}
-    assert {key for key in keys if key_of(key) is None} == set()
+            content = OmegaConf.to_container(hydra.compose("train", choices))
+            keys |= {key for key, value in leaves(content, private=True) if value not in ("${activation}", "${norm}")}
+            for name, node in content["remedy"].items():
+                if "_target_" in node:
+                    settings_of_remedies |= {f"remedy.{name}.{setting}" for setting in settings_of(node["_target_"])}
+    assert {key for key in keys if key_of(key) is None} == settings_of_remedies
     used = [key_of(key) for key in keys]
     assert [key.name for key in KEYS if key not in used] == []
+
+
+PARTS = sorted(own_parts())
+
+
+@pytest.mark.parametrize("target", PARTS)
+def test_a_declaration_is_read_as_the_part_itself_has_it(target):
+    """Reading finds every class and function, and evaluates the same literals that importing it does."""
+    part = get_object(target)
+    assert declared(target) == declaration_of(part)
+    parameters = inspect.signature(part).parameters
+    assert set(declared(target).settings) <= set(parameters)
+    for setting, spec in settings_of(target).items():
+        default = parameters[setting].default
+        assert spec.fits(list(default) if isinstance(default, tuple) else default), setting
+        assert declared(target).settings[setting]["help"]
+
+
+def test_parts_declare_something():
+    assert sum(declared(target) != Declaration() for target in PARTS) >= 40
+
+
+@pytest.mark.parametrize(
+    ("decorator", "message"),
+    [
+        ("@declares(per_sample=1 + some())", "can't be read"),
+        ("@declares(colour='red')", "colour"),
+        ("@declares(settings={'a': 3})", "declares its setting a"),
+        ("@declares(settings={'a': {'type': 'complex'}})", "declares its setting a"),
+    ],
+)
+def test_a_declaration_that_cannot_be_read_is_refused(tmp_path, monkeypatch, decorator, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd_part.py").write_text(f"{decorator}\nclass Remedy:\n    pass\n")
+    with refused("invalid", "declares") as error:
+        settings_of("odd_part.Remedy")
+    assert message in str(error.value)
+
+
+def test_what_declares_nothing_or_is_not_there_is_unrestricted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd_part.py").write_text("class Remedy:\n    pass\n")
+    (tmp_path / "broken_part.py").write_text("class Remedy(:\n")
+    targets = (
+        "odd_part.Remedy",
+        "odd_part.Other",
+        "broken_part.Remedy",
+        "nowhere.Remedy",
+        "sys.exit",
+        "x",
+        "",
+        3,
+        None,
+    )
+    for target in targets:
+        assert declared(target) == Declaration()
+
+
+QUIET_PART = """
+open('canary', 'w')
+from gan_lab.core.declare import declares
+
+@declares(per_sample=True)
+class Remedy:
+    pass
+"""
+
+
+def test_declarations_are_read_without_running_anything(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quiet_part.py").write_text(QUIET_PART)
+    assert declared("quiet_part.Remedy").per_sample
+    assert not (tmp_path / "canary").exists()
+    assert "quiet_part" not in sys.modules
 
 
 def _every_option_once() -> list[list[str]]:

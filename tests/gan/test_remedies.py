@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from conftest import OPTIONS, compose, training
+from conftest import CONFLICTING_REMEDIES, OPTIONS, compose, refusal, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -13,7 +13,6 @@ from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.commands.summary import announce
 from gan_lab.commands.train import fit
 from gan_lab.config.arguments import refuse_arguments
-from gan_lab.config.compatibility import EXCLUSIVE
 from gan_lab.config.refusals import explain
 from gan_lab.core.errors import LabError
 from gan_lab.training.callbacks.loggers import TensorBoard
@@ -44,7 +43,7 @@ ONLY_PROBABILITY = {"label_smoothing"}
 def _fits(remedies, loss, data):
     """Whether a combination isn't one of those that are refused."""
     return not (
-        any(set(pair) <= set(remedies) for pair in EXCLUSIVE)
+        any(set(pair) <= set(remedies) for pair in CONFLICTING_REMEDIES)
         or (ONLY_IMAGES & set(remedies) and data == "plane")
         or (ONLY_PROBABILITY & set(remedies) and loss not in ("bce", "mse", "saturating"))
     )
@@ -80,29 +79,40 @@ def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
     assert {"generator", "discriminator"} <= moved
 
 
-@pytest.mark.parametrize("pair", EXCLUSIVE, ids="+".join)
+@pytest.mark.parametrize("pair", CONFLICTING_REMEDIES, ids="+".join)
 def test_pairs_that_exclude_each_other(pair):
-    with pytest.raises(LabError, match=f"remedy: {pair[0]} and {pair[1]} can't go together: .*\nLeave one of them out"):
-        compose(f"remedy=[{','.join(reversed(pair))}]")
+    error = refusal(f"remedy=[{','.join(reversed(pair))}]")
+    assert error.code == "conflict"
+    assert error.key in {f"remedy.{name}" for name in pair}
+    assert all(f"remedy=[{name}]" in str(error) for name in pair)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "key"),
     [
-        ("remedy=[balance] replicas=2", "balance decides for one GAN.*\nTrain seeds one by one instead: -m seed=0,1,2"),
-        ("remedy=[pac] batch_size=5", "packs of pac.m=2 don't fill batch_size=5.\nTake .* batch_size=6"),
-        ("remedy=[pac] remedy.pac.m=8 batch_size=8 norm=batch", "D would see one pack alone.\nTake batch_size=16"),
-        ("remedy=[pac] remedy.pac.m=100 batch_size=200", "remedy.pac.m=100 is not allowed: .* ≤ 64"),
-        ("remedy=[pac] conditional=true", "pac packs samples of several classes"),
-        ("remedy=[mode_seeking] latent=constant", "mode_seeking needs different latent vectors.*\nTake latent=normal"),
-        ("remedy=[mode_seeking] batch_size=1", "mode_seeking compares pairs of a batch.*\nTake batch_size=2"),
-        ("remedy=[minibatch_stddev] model=conv_book dataset=images data.path=x.h5", "conv_book .* has no place for it"),
+        ("remedy=[balance] replicas=2", "remedy.balance"),
+        ("remedy=[pac] batch_size=5", "batch_size"),
+        ("remedy=[pac] remedy.pac.m=8 batch_size=8 norm=batch", "norm"),
+        ("remedy=[pac] conditional=true", "remedy.pac"),
+        ("remedy=[mode_seeking] latent=constant", "remedy.mode_seeking"),
+        ("remedy=[mode_seeking] batch_size=1", "remedy.mode_seeking"),
+        ("remedy=[minibatch_stddev] model=conv_book dataset=images data.path=x.h5", "remedy.minibatch_stddev"),
+        (
+            "remedy=[minibatch_discrimination] model=conv_book dataset=images data.path=x.h5",
+            "remedy.minibatch_discrimination",
+        ),
+        ("remedy=[dragan] trainer=ddp devices=2", "remedy.dragan"),
     ],
 )
-def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
-    with pytest.raises(LabError, match=told):
-        compose(*overrides.split())
-    compose(*(each for each in overrides.split() if not each.startswith("remedy")))
+def test_what_a_remedy_cannot_be_combined_with_is_refused(overrides, key):
+    error = refusal(*overrides.split())
+    assert (error.code, error.key) == ("conflict", key), error
+    compose(*(override for override in overrides.split() if not override.startswith("remedy")))
+
+
+def _build(arguments):
+    refuse_arguments(arguments)
+    build_data_and_gan(compose(*arguments))
 
 
 @pytest.mark.parametrize(
@@ -115,9 +125,9 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("~remedy", "takes one of its options"),
         ("remedy.r1.gamma=1", "There is no key 'remedy.r1.gamma'"),
         ("remedy.foo=1", "There is no key 'remedy.foo'"),
-        ("+remedy.foo=1", "remedy.foo names nothing that can be built.\nLeave it out with ~remedy.foo"),
+        ("+remedy.foo=1", "remedy.foo names nothing that can be built.\nSay remedy=.* or leave it out with ~remedy.foo"),
         ("remedy=[r1] remedy.r1=3", "remedy.r1 names nothing that can be built"),
-        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nLeave it out with ~remedy.r1"),
+        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nSay remedy=.* or leave it out with ~remedy.r1"),
         ("remedy=[r1] remedy.r1.gamma=-1", "remedy.r1.gamma=-1 is not allowed: .* ≥ 0"),
         ("remedy=[r1] remedy.r1.gama=1", "'remedy.r1.gama'. Did you mean 'remedy.r1.gamma'"),
         ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
@@ -133,20 +143,20 @@ def test_what_a_remedy_cannot_stand_beside_is_refused(overrides, told):
         ("+remedy.x._target_=gan_lab.gan.remedies.penalties.R1 +remedy.x._partial_=true", "has to be false"),
         ("remedy=[n_critic] remedy.n_critic.n=3", "There is no key 'remedy.n_critic.n'"),
         ("remedy=[n_critic] n_critic=0", "n_critic=0 is not allowed"),
+        ("remedy=[pac] remedy.pac.m=100 batch_size=200", "remedy.pac.m=100 is not allowed: .* ≤ 64"),
         ("remedy=[ema] remedy.ema.decay=1", "remedy.ema.decay=1 is not allowed: .* < 1"),
         ("remedy=[decay] remedy.decay.fraction=0", "remedy.decay.fraction=0 is not allowed"),
         ("remedy=[diffaugment] remedy.diffaugment.policy=color", "a list of some of color, translation, cutout"),
         ("remedy=[diffaugment] dataset=ring", "DiffAugment changes images .* shape \\(2,\\).\nUse instance noise"),
-        ("remedy=[label_smoothing] loss=hinge", "Hinge has none.\nTake loss=bce"),
-        ("remedy=[label_smoothing] loss=relativistic", "Relativistic has none"),
+        ("remedy=[label_smoothing] loss=hinge", "with Hinge .* no probability.\nUse loss=bce"),
+        ("remedy=[label_smoothing] loss=relativistic", "with Relativistic .* no probability"),
         ("remedy=[minibatch_discrimination] model=conv dataset=mnist", "compares vectors, not feature maps"),
     ],
 )
 def test_mistakes_are_told_in_one_message(little_images, overrides, told):
     arguments = overrides.split()
     with pytest.raises((LabError, HydraException)) as error:
-        refuse_arguments(arguments)
-        build_data_and_gan(compose(*arguments))
+        _build(arguments)
     text = str(explain(error.value, "train", arguments))
     assert re.search(told, text), text
     assert "Traceback" not in text

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, ROOT, classifier_cache, command, run_here, small, training
+from conftest import CONFLICTING_REMEDIES, OPTIONS, ROOT, classifier_cache, command, run_here, small, training
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
 
 from gan_lab.commands.train import fit
-from gan_lab.config.compatibility import EXCLUSIVE
 from gan_lab.config.targets import CONF
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
@@ -57,7 +56,7 @@ def _gathered(most: int = 5) -> list[list[str]]:
     gathered: list[list[str]] = []
     for own in [option for group, option in OPTIONS if group == "remedy"]:
         for each in gathered:
-            if len(each) < most and not any({own, other} in map(set, EXCLUSIVE) for other in each):
+            if len(each) < most and not any({own, other} in map(set, CONFLICTING_REMEDIES) for other in each):
                 each.append(own)
                 break
         else:

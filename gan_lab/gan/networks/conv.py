@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 from gan_lab.gan.networks.shape_checks import halved_sides, halved_sides_rounded_up
@@ -31,6 +32,7 @@ def _convolution(stages: int | None) -> tuple[int, int, int]:
     return 5, 2, 2
 
 
+@declares(shape_check="conv")
 class Generator(nn.Module):
     """Turns latent vectors into images.
 
@@ -86,6 +88,7 @@ class Generator(nn.Module):
         return self.layers(z)  # (B, C, H, W)
 
 
+@declares(shape_check="conv")
 class Discriminator(nn.Module):
     """Turns images into raw scores. The first layer has no normalisation, as in DCGAN.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.norms import NoNorm
 from gan_lab.gan.networks.shape_checks import book_generator_sides
 
@@ -16,6 +17,7 @@ STRIDE = 2
 LAYERS = 3
 
 
+@declares(shape_check="conv_book")
 class Generator(nn.Module):
     """Turns latent vectors into images.
 
@@ -63,6 +65,7 @@ class Generator(nn.Module):
         return self.layers(z)  # (B, C, H, W)
 
 
+@declares(shape_check="conv_book")
 class Discriminator(nn.Module):
     """Turns images into raw scores. The last feature maps have no normalisation, as in the book.
 

@@ -12,9 +12,17 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 
 
+@declares(
+    partial=True,
+    conflicts={
+        "conv_book.Discriminator": ("the book's D has no place for one more layer", "Take model=conv or model=mlp."),
+    },
+    settings={"group": {"type": "int", "low": 2, "high": 1_000_000, "help": "samples in a group"}},
+)
 class MinibatchStddev(nn.Module):
     """Appends the standard deviation within groups of samples as one feature or map (Karras et al. 2018).
 
@@ -69,6 +77,17 @@ class MinibatchStddev(nn.Module):
         return torch.cat([x, new_feature], -ndim)
 
 
+@declares(
+    partial=True,
+    conflicts={
+        "MinibatchStddev": ("D has one layer that looks at the whole batch", "Leave one of them out."),
+        "conv_book.Discriminator": ("the book's D has no place for one more layer", "Take model=conv or model=mlp."),
+    },
+    settings={
+        "kernels": {"type": "int", "low": 1, "high": 10_000, "help": "number of kernels"},
+        "dims": {"type": "int", "low": 1, "high": 10_000, "help": "dimensions of a kernel"},
+    },
+)
 class MinibatchDiscrimination(nn.Module):
     """Appends how close a sample is to the others of its batch, by learnt distances (Salimans et al. 2016).
 

@@ -6,10 +6,12 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm
 
 
+@declares(vectors=True)
 class Generator(nn.Module):
     """Turns latent vectors into samples.
 
@@ -49,6 +51,7 @@ class Generator(nn.Module):
         return self.layers(z).unflatten(-1, self.shape)  # (…, B, *shape)
 
 
+@declares(vectors=True)
 class Discriminator(nn.Module):
     """Turns samples into raw scores.
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.shape_checks import check_norm
 
 WeightLayer = TypeVar("WeightLayer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
@@ -53,6 +54,22 @@ class LayerNorm(NoNorm):
         return nn.GroupNorm(1, shape[0])
 
 
+@declares(
+    conflicts={
+        "one_vector": (
+            "the statistics of a batch of one are the sample itself",
+            "Take batch_size=2 or more, or norm=layer, which looks at each sample alone.",
+        ),
+        "one_pack": (
+            "D would see a single pack in each batch",
+            "Take twice the batch_size or more, or norm=layer, which looks at each pack alone.",
+        ),
+        "ddp": (
+            "each process would have other statistics, those of its share of a batch",
+            "norm=layer, group or instance look at each sample alone.",
+        ),
+    },
+)
 class BatchNorm(NoNorm):
     """Normalises each feature over the batch to mean 0 and variance 1 (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
@@ -95,6 +112,11 @@ class InstanceNorm(NoNorm):
         return nn.InstanceNorm2d(shape[0], affine=True)
 
 
+@declares(
+    conflicts={
+        "replicas": ("its power iteration is for one network", "Train seeds one by one instead: -m seed=0,1,2"),
+    },
+)
 class SpectralNorm(NoNorm):
     """Divides each weight matrix by its spectral norm (Miyato et al. 2018, arXiv:1802.05957).
 

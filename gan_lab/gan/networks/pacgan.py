@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 
@@ -28,6 +29,7 @@ class Maxout(nn.Module):
         return x.unflatten(-1, (-1, self.pieces)).amax(-1)
 
 
+@declares(vectors=True)
 class Generator(nn.Module):
     """Turns latent vectors into samples. Hidden layers have no bias, as the normalisation after them has one.
 
@@ -64,6 +66,7 @@ class Generator(nn.Module):
         return self.layers(z).unflatten(-1, self.shape)  # (B, *shape)
 
 
+@declares(vectors=True)
 class Discriminator(nn.Module):
     """Turns samples into raw scores: linear layers with maxout activations, then one linear layer.
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.utils.parametrize import is_parametrized
 
+from gan_lab.core.declare import declares
 from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
 from gan_lab.gan.networks.norms import NoNorm, WeightLayer
 from gan_lab.gan.networks.shape_checks import halved_sides
@@ -159,6 +160,7 @@ def _blocks_of_stages(
     return layers
 
 
+@declares(shape_check="resnet")
 class Generator(nn.Module):
     """Turns latent vectors into images.
 
@@ -200,6 +202,7 @@ class Generator(nn.Module):
         return self.layers(z)  # (B, C, H, W)
 
 
+@declares(shape_check="resnet")
 class Discriminator(nn.Module):
     """Turns images into raw scores.
 

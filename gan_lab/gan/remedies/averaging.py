@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from gan_lab.core.declare import declares
+
 # Number of batches over which `AveragedNetwork` recomputes the running statistics of batch normalisation.
 CALIBRATION_BATCHES = 16
 
 
+@declares(per_sample=True, settings={"decay": {"type": "float", "low": 0, "below": 1, "help": "decay of the average"}})
 class EMA:
     """Makes samples with an exponential moving average of G's weights.
 
@@ -93,6 +96,7 @@ class AveragedNetwork(nn.Module):
         self._calibrated = True
 
 
+@declares(per_sample=True, settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
 class HistoricalAveraging:
     """Adds weight · ‖θ − θ̄‖² to the loss of each network, θ̄ = (1/t) Σᵢ θᵢ being the mean of its weights so far.
 

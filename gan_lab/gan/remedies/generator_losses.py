@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.gan.networks.conditional import FeatureDiscriminator
 
@@ -37,6 +38,13 @@ class GeneratorLoss:
         raise NotImplementedError
 
 
+@declares(
+    conflicts={
+        "latent.Constant": ("it needs different latent vectors", "Take latent=normal."),
+        "batch_of_one": ("it compares pairs of a batch", "Take batch_size=2."),
+    },
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+)
 class ModeSeeking(GeneratorLoss):
     """Rewards G for different samples from different latent vectors (MSGAN, Mao et al. 2019, arXiv:1903.05628).
 
@@ -76,6 +84,13 @@ def _mean_distance(vectors: Tensor, pairs: int) -> Tensor:
     return (first - second).abs().mean((-2, -1))
 
 
+@declares(
+    conflicts={
+        "TopK": ("it replaces the loss whose best samples top_k selects", "Leave one of them out."),
+        "Unrolled": ("it replaces the loss that is unrolled", "Leave one of them out."),
+    },
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+)
 class FeatureMatching(GeneratorLoss):
     """Matches the mean of D's features on real samples, instead of fooling D.
 
@@ -100,6 +115,7 @@ class FeatureMatching(GeneratorLoss):
         return self.weight * (real_mean - fake_mean).square().sum(-1)
 
 
+@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
 class GDPP(GeneratorLoss):
     """Makes batches of fakes as diverse as batches of real samples (Elfeki et al. 2019, arXiv:1812.00068).
 
@@ -152,6 +168,12 @@ class GDPP(GeneratorLoss):
         return coefficients.diagonal(dim1=-2, dim2=-1), vectors + vectors @ rotation
 
 
+@declares(
+    settings={
+        "fraction": {"type": "float", "low": 1e-6, "high": 1, "help": "share of the batch that is left in the end"},
+        "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until then"},
+    },
+)
 class TopK:
     """Trains G only on the k samples of a batch that fool D best (Sinha et al. 2020, arXiv:2002.06224).
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import StepRNG
 
@@ -45,6 +46,12 @@ class InputTransform:
         raise NotImplementedError
 
 
+@declares(
+    settings={
+        "std": {"type": "float", "low": 0, "help": "standard deviation in the beginning"},
+        "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until there is no noise"},
+    },
+)
 class InstanceNoise(InputTransform):
     """Adds normal noise whose standard deviation falls linearly to 0: std · max(0, 1 − step/steps).
 
@@ -79,6 +86,16 @@ class InstanceNoise(InputTransform):
         return samples + std * rng.normal(samples.shape, samples.dtype)
 
 
+@declares(
+    settings={
+        "policy": {
+            "type": "list",
+            "entries": "str",
+            "among": ("color", "translation", "cutout"),
+            "help": "the augmentations",
+        },
+    },
+)
 class DiffAugment(InputTransform):
     """Changes images at random, differentiably (Zhao et al. 2020, arXiv:2006.10738). Each image has its own changes.
 
@@ -186,6 +203,11 @@ def _inside(places: Tensor, side: int) -> Tensor:
     return (places >= 0) & (places < side)
 
 
+@declares(
+    packs="m",
+    conflicts={"conditional": ("a pack has samples of several classes, and D gets one", "Leave one of them out.")},
+    settings={"m": {"type": "int", "low": 1, "high": 64, "help": "samples in a pack"}},
+)
 class Pack(InputTransform):
     """Makes D score m samples together, so that a lack of variety becomes visible (PacGAN, Lin et al. 2018).
 

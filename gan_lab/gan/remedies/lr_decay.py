@@ -4,9 +4,22 @@ import math
 
 from torch.optim import Optimizer
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 
 
+@declares(
+    per_sample=True,
+    settings={
+        "fraction": {
+            "type": "float",
+            "low": 1e-6,
+            "high": 1,
+            "help": "share of the training with falling rates, its last part",
+        },
+        "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps of the training"},
+    },
+)
 class CosineDecay:
     """Lowers both learning rates to 0 along half a cosine, over the last part of the training.
 

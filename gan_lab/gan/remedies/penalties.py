@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from gan_lab.core.declare import declares
 from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.input_transforms import sample_ndim
 
@@ -37,6 +38,7 @@ class Penalty:
         raise NotImplementedError
 
 
+@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
 class R1(Penalty):
     """γ/2 · ‖∇D(x)‖² at real samples x, summed over the components (Mescheder et al. 2018, arXiv:1801.04406).
 
@@ -54,6 +56,7 @@ class R1(Penalty):
         return self.gamma / 2 * _input_gradient(discriminator, real).square().sum(-1)
 
 
+@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
 class R2(Penalty):
     """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406).
 
@@ -70,6 +73,7 @@ class R2(Penalty):
         return self.gamma / 2 * _input_gradient(discriminator, fake).square().sum(-1)
 
 
+@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
 class WGANGP(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² between real samples and fakes (WGAN-GP, Gulrajani et al. 2017, arXiv:1704.00028).
 
@@ -90,6 +94,7 @@ class WGANGP(Penalty):
         return self.weight * (_input_gradient(discriminator, interpolated).norm(dim=-1) - 1) ** 2
 
 
+@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
 class DRAGAN(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² around real samples (Kodali et al. 2017, arXiv:1705.07215).
 
@@ -113,6 +118,14 @@ class DRAGAN(Penalty):
         return self.weight * (_input_gradient(discriminator, perturbed).norm(dim=-1) - 1) ** 2
 
 
+@declares(
+    partial=True,
+    settings={
+        "weight": {"type": "float", "low": 0, "help": "weight in the loss"},
+        "decay": {"type": "float", "low": 0, "below": 1, "help": "decay of the averages of D's output"},
+        "warmup_steps": {"type": "int", "low": 0, "high": 1_000_000_000, "help": "updates of D before it counts"},
+    },
+)
 class LeCam(nn.Module, Penalty):
     """weight · (max(0, D(x) − ᾱ_F)² + max(0, ᾱ_R − D(G(z)))²), for training with little data.
 

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.gan.losses import Loss
 
 
+@declares(
+    settings={
+        "k": {"type": "int", "low": 0, "high": 100, "help": "updates of D ahead"},
+        "lr": {"type": "float", "low": 1e-12, "help": "learning rate of these updates"},
+    },
+)
 class Unrolled:
     """Computes G's loss with D unrolled k steps ahead (Metz et al. 2017, arXiv:1611.02163).
 

@@ -2,7 +2,18 @@
 
 from torch import Tensor
 
+from gan_lab.core.declare import declares
 
+
+@declares(
+    conflicts={
+        "replicas": (
+            "it decides for one GAN whether D is updated, and replicas are updated together",
+            "Train seeds one by one instead: -m seed=0,1,2",
+        ),
+    },
+    settings={"max_auc": {"type": "float", "low": 0.5, "high": 1, "help": "AUC above which D isn't updated"}},
+)
 class UpdateGate:
     """Updates D only in steps in which its AUC is at most `max_auc`, so that D and G stay at a similar level.
 
