@@ -520,7 +520,7 @@ def test_the_checks_before_a_training_look_at_the_first_member():
     ("overrides", "told"),
     [
         ("replicas=0", "replicas=0 is not allowed: replicas has to be a whole number ≥ 1 and ≤ 1,024"),
-        ("replicas=2 norm=spectral", "norm=spectral can't work with replicas=2.*\n.*-m seed=0,1,2"),
+        ("replicas=2 norm=spectral", "norm=spectral can't be combined with replicas=2.*\n.*-m seed=0,1,2"),
         ("replicas=2 optim._target_=torch.optim.Adafactor", "optim: torch.optim.Adafactor would mix.*\n.*-m seed"),
         ("replicas=2 seed=4294967295", "replicas=2 would need the seeds up to 4294967296"),
     ],
