@@ -215,7 +215,10 @@ def _expected_parts(values: dict[str, Any]) -> dict[str, bool | None]:
 
 
 def _how_to_name(key: str, partial: bool | None) -> str:
-    if partial is None or key.startswith("remedy."):
+    group, _, name = key.partition(".")
+    if group == "remedy":
+        return f"Say remedy=[{name}], with others if there are any, or leave it out with ~{key}."
+    if partial is None:
         return f"Leave it out with ~{key}."
     if key in groups():
         return f"Choose one of its options: {key}=…"
