@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import http.server
 import importlib.util
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -270,6 +272,21 @@ def make_packed_file(
             if labels is not None:
                 file[f"{name}/labels"] = labels
     return path
+
+
+class _SilentHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def web_server(folder: Path) -> Iterator[str]:
+    """Serves a folder on this machine, and gives its address, with a / at the end."""
+    handler = functools.partial(_SilentHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 @pytest.fixture

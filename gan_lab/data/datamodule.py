@@ -35,7 +35,7 @@ class BatchStream:
     `MAX_SHUFFLED` samples are drawn with replacement instead. The batch of a step depends on seed and step only: a
     stream that starts in the middle gives the same batches as one from the beginning.
 
-    With K replicas an axis K stands in the place of `…`: member i sees what the stream of `seed + i` gives.
+    With K replicas `…` is an axis K, and member i sees what the stream of `seed + i` gives.
 
     Args:
         part: the samples.

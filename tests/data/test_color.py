@@ -1,18 +1,15 @@
 """Patches of photographs against the photographs, and CIFAR-10's files good and bad."""
 
 import hashlib
-import http.server
 import io
 import pickle
 import tarfile
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import refused
+from conftest import refused, web_server
 from sklearn.datasets import load_sample_images
 from torchvision.datasets import CIFAR10
 
@@ -27,20 +24,22 @@ def few():
 
 
 def _places(patch: np.ndarray, photo: np.ndarray, shrink: int) -> list[tuple[int, int]]:
-    """Where in a photograph a patch (3, s, s) was cut out: rows and columns of its first pixel."""
-    s = patch.shape[-1]
+    """Returns where in a photograph a patch `(3, s, s)` may have been cut out: rows and columns of its first pixel."""
+    side = patch.shape[-1] * shrink
+    # The mean of every window of shrink × shrink pixels, by differences of cumulative sums.
     sums = np.pad(photo, ((1, 0), (1, 0), (0, 0))).cumsum(0).cumsum(1)
     means = sums[shrink:, shrink:] - sums[:-shrink, shrink:] - sums[shrink:, :-shrink] + sums[:-shrink, :-shrink]
     means /= shrink**2
-    found = np.argwhere((np.abs(means - patch[:, 0, 0]) <= 0.51).all(-1))
-    return [
-        (y, x)
-        for y, x in found.tolist()
-        if y + s * shrink <= photo.shape[0] + shrink - 1
-        and x + s * shrink <= photo.shape[1] + shrink - 1
-        and np.abs(means[y : y + s * shrink : shrink, x : x + s * shrink : shrink].transpose(2, 0, 1) - patch).max()
-        < 0.51
-    ]
+    candidates = np.argwhere((np.abs(means - patch[:, 0, 0]) <= 0.51).all(-1))
+    places = []
+    for y, x in candidates.tolist():
+        is_inside = y + side <= photo.shape[0] + shrink - 1 and x + side <= photo.shape[1] + shrink - 1
+        if not is_inside:
+            continue
+        cut = means[y : y + side : shrink, x : x + side : shrink].transpose(2, 0, 1)
+        if np.abs(cut - patch).max() < 0.51:
+            places.append((y, x))
+    return places
 
 
 def test_patches_are_cut_out_of_the_photographs_at_a_third_of_their_scale(few):
@@ -102,18 +101,14 @@ def shipped(tmp_path, monkeypatch):
             entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{httpd.server_port}/cifar-10-python.tar.gz")
+    with web_server(served) as address:
+        monkeypatch.setattr(CIFAR10, "url", f"{address}cifar-10-python.tar.gz")
         monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5((served / CIFAR10.filename).read_bytes()).hexdigest())
         monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name in NAMES[:2]])
         monkeypatch.setattr(CIFAR10, "test_list", [[name, sums[name]] for name in NAMES[2:]])
         meta = {"filename": "batches.meta", "key": "label_names", "md5": sums["batches.meta"]}
         monkeypatch.setattr(CIFAR10, "meta", meta)
         yield served
-        httpd.shutdown()
 
 
 def _names(folder: Path) -> list[str]:

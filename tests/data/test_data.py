@@ -2,17 +2,14 @@
 
 import gzip
 import hashlib
-import http.server
 import math
 import shutil
 import struct
-import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import refused
+from conftest import refused, web_server
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
@@ -123,16 +120,16 @@ def test_idx_files_plain_or_gzipped(tmp_path, suffix):
 def test_damaged_idx_files_are_named(tmp_path, damage):
     raw = _little_mnist(tmp_path / "MNIST" / "raw")
     file = raw / "t10k-images-idx3-ubyte.gz"
-    whole, content = file.read_bytes(), gzip.decompress(file.read_bytes())
-    file.write_bytes(
-        {
-            "cut": whole[: len(whole) // 2],
-            "not gzip": b"<html>404</html>",
-            "wrong magic": gzip.compress(b"\0\0\x0d\3" + content[4:]),
-            "empty": b"",
-            "too long": gzip.compress(content + b"\0"),
-        }[damage]
-    )
+    packed = file.read_bytes()
+    content = gzip.decompress(packed)
+    damaged = {
+        "cut": packed[: len(packed) // 2],
+        "not gzip": b"<html>404</html>",
+        "wrong magic": gzip.compress(b"\0\0\x0d\3" + content[4:]),
+        "empty": b"",
+        "too long": gzip.compress(content + b"\0"),
+    }
+    file.write_bytes(damaged[damage])
     with refused("damaged", file.name):
         images.mnist(str(tmp_path))
 
@@ -156,15 +153,11 @@ def test_labels_that_are_no_classes(tmp_path):
 def server(tmp_path, monkeypatch):
     """A web server on this machine that replaces MNIST's mirrors; the folder that it serves."""
     served = _little_mnist(tmp_path / "served")
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(served))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{httpd.server_port}/"])
-        sums = [(p.name, hashlib.md5(p.read_bytes()).hexdigest()) for p in sorted(served.iterdir())]
-        monkeypatch.setattr(MNIST, "resources", sums)
+    checksums = [(path.name, hashlib.md5(path.read_bytes()).hexdigest()) for path in sorted(served.iterdir())]
+    monkeypatch.setattr(MNIST, "resources", checksums)
+    with web_server(served) as address:
+        monkeypatch.setattr(MNIST, "mirrors", [address])
         yield served
-        httpd.shutdown()
 
 
 def test_download(server, tmp_path):

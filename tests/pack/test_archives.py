@@ -57,9 +57,10 @@ def make_folder(path: Path, contents=CONTENTS) -> Path:
 
 def read(path: Path) -> dict:
     with closing(open_source(path)) as source:
-        found = {member.name: content for member, content in source.read(source.members)}
-        assert [member.name for member in source.members] == sorted(found, key=natural_key)
-        return {name: found[name] for name in sorted(found, key=natural_key)}
+        contents = {member.name: content for member, content in source.read(source.members)}
+        names = sorted(contents, key=natural_key)
+        assert [member.name for member in source.members] == names
+        return {name: contents[name] for name in names}
 
 
 def left_out(path: Path) -> dict[str, int]:
@@ -101,9 +102,9 @@ def test_the_books_hdf5(tmp_path):
         group["3.jpg"] = h5py.ExternalLink("other.h5", "/x")
         (tmp_path / "secret").write_bytes(bytes(24))
         group.create_dataset("4.jpg", (4, 2, 3), np.uint8, external=[(str(tmp_path / "secret"), 0, 24)])
-    found = read(tmp_path / "book.h5")
-    assert list(found) == ["img_align_celeba/2.jpg", "img_align_celeba/10.jpg"]
-    assert all((content == pixels).all() for content in found.values())
+    contents = read(tmp_path / "book.h5")
+    assert list(contents) == ["img_align_celeba/2.jpg", "img_align_celeba/10.jpg"]
+    assert all((content == pixels).all() for content in contents.values())
     assert sum(left_out(tmp_path / "book.h5").values()) == 3
 
 
@@ -132,9 +133,9 @@ def test_names_are_only_names(tmp_path):
     """Nothing is unpacked, so that ../ can't lead anywhere; what would steer a terminal is escaped."""
     names = ["../../evil.png", "/etc/evil.png", "C:\\evil.png", "\x1b[2Jevil.png", "a\u202egnp.png", "ü.png"]
     path = make_zip(tmp_path / "z.zip", dict.fromkeys(names, b"1"))
-    shown = {"../../evil.png", "/etc/evil.png", "C:\\evil.png", "\\x1b[2Jevil.png", "a\\u202egnp.png", "ü.png"}
-    assert set(read(path)) == shown
-    assert set(read(make_tar(tmp_path / "t.tar", dict.fromkeys(names, b"1")))) == shown
+    escaped = {"../../evil.png", "/etc/evil.png", "C:\\evil.png", "\\x1b[2Jevil.png", "a\\u202egnp.png", "ü.png"}
+    assert set(read(path)) == escaped
+    assert set(read(make_tar(tmp_path / "t.tar", dict.fromkeys(names, b"1")))) == escaped
     assert {entry.name for entry in tmp_path.iterdir()} == {"z.zip", "t.tar"}
     assert printable(os.fsdecode(b"a\xff\n")) == "a\\udcff\\n"
 
@@ -201,9 +202,9 @@ def test_a_member_that_unfolds_without_end_is_read_no_further_than_is_stated(tmp
         make_tar(tmp_path / "t.tgz", bomb, "w:gz"),
         make_folder(tmp_path / "f", bomb),
     ):
-        found = read(path)
-        assert len(found["a.png"]) == 1001, "one more, so that it is known to be too many"
-        assert found["b.png"] == b"good"
+        contents = read(path)
+        assert len(contents["a.png"]) == 1001, "one more, so that it is known to be too many"
+        assert contents["b.png"] == b"good"
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])

@@ -49,8 +49,8 @@ def packing(source: Path, target: Path, **keys) -> str:
 
 
 def content(target: Path) -> dict[str, tuple]:
-    """Of each image its part, its pixels' one value of red, and its class's name."""
-    found = {}
+    """Reads a target: for each image its part, its pixels' one value of red, and its class's name."""
+    images = {}
     with h5py.File(target) as file:
         for part in ("train", "holdout"):
             group = file[part]
@@ -58,8 +58,8 @@ def content(target: Path) -> dict[str, tuple]:
             for name, pixels, number in zip(group["names"].asstr()[()], group["images"][()], labels, strict=True):
                 value = int(pixels[0, 0, 0])
                 assert (pixels == [value, 0, 255 - value]).all()
-                found[name] = (part, value, None if number is None else json.loads(file.attrs["classes"])[number])
-    return found
+                images[name] = (part, value, None if number is None else json.loads(file.attrs["classes"])[number])
+    return images
 
 
 def test_the_layout(tmp_path):
@@ -93,11 +93,11 @@ def test_the_layout(tmp_path):
             assert (raw == images[()]).all()
             numbers = [int(name.split("/")[1].removesuffix(".png")) for name in names.asstr()[()]]
             assert numbers == sorted(numbers, key=lambda n: (n % 3 == 0, n)), "in natural order, cats before dogs"
-    found = content(tmp_path / "new" / "t.h5")
-    assert {name: value for name, (_, value, _) in found.items()} == {name: n for n, name in enumerate(IMAGES)}
-    assert all(name.startswith(f"{of}/") for name, (_, _, of) in found.items())
+    packed = content(tmp_path / "new" / "t.h5")
+    assert {name: value for name, (_, value, _) in packed.items()} == {name: n for n, name in enumerate(IMAGES)}
+    assert all(name.startswith(f"{of}/") for name, (_, _, of) in packed.items())
     cats, dogs = (sorted(filter(lambda name: of in name, IMAGES), key=_hash) for of in ("cat", "dog"))
-    assert {name for name, (part, _, _) in found.items() if part == "holdout"} == {*cats[:2], dogs[0]}
+    assert {name for name, (part, _, _) in packed.items() if part == "holdout"} == {*cats[:2], dogs[0]}
     assert "Packed 30 of 30 images" in report
     assert "27 to train on, 3 held out" in report
     assert "2 (cat 20, dog 10)" in report
@@ -114,14 +114,14 @@ def test_the_same_whatever_the_source_and_the_workers(tmp_path, labels):
     sources = [make_zip(tmp_path / "z.zip", IMAGES), make_folder(tmp_path / "f", IMAGES)]
     backwards = dict(reversed(IMAGES.items()))
     sources += [make_tar(tmp_path / "t.tgz", backwards, "w:gz"), make_tar(tmp_path / "t.tar", IMAGES)]
-    found = []
+    contents = []
     for source in sources:
         targets = [tmp_path / f"{source.name}{workers}.h5" for workers in (0, 3)]
         for target, workers in zip(targets, (0, 3), strict=True):
             packing(source, target, labels=labels, workers=workers)
         assert targets[0].read_bytes() == targets[1].read_bytes(), "to the byte"
-        found.append(content(targets[0]))
-    assert all(one == found[0] for one in found)
+        contents.append(content(targets[0]))
+    assert all(images == contents[0] for images in contents)
 
 
 def test_compressed_it_is_chunked_by_image(tmp_path):
@@ -146,9 +146,9 @@ def test_limit_takes_the_first_by_name(tmp_path):
 def test_labels_by_csv(tmp_path):
     (tmp_path / "l.csv").write_text("name,kind\n" + "".join(f"{n}.png,{n % 2}\n" for n in range(20)))
     report = packing(make_zip(tmp_path / "z.zip", IMAGES), tmp_path / "t.h5", labels=str(tmp_path / "l.csv"))
-    found = content(tmp_path / "t.h5")
-    assert len(found) == 20
-    assert all(of == str(value % 2) for _, value, of in found.values())
+    packed = content(tmp_path / "t.h5")
+    assert len(packed) == 20
+    assert all(of == str(value % 2) for _, value, of in packed.values())
     assert "10 without a label" in report
     with h5py.File(tmp_path / "t.h5") as file:
         assert json.loads(file.attrs["settings"])["labels"] == "l.csv"
