@@ -5,9 +5,10 @@ from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
-from gan_lab.core.errors import LabError, RunError, out_of_memory, refused_by_storage
+from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
+from gan_lab.training import resume_state
 from gan_lab.training.step_log import NotFiniteError
 
 
@@ -21,57 +22,86 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         RunError: when the numbers blew up, or disk or memory are full, once the summary says so.
         Exception: whatever else training raised, once the summary says so.
     """
-    status, error, code = "failed", None, 1
+    status = "failed"
+    error = None
+    exit_status = 1
     try:
         training.process_group.start(run.folder)
         training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed_from, weights_only=True)
-        finished = training.module.step >= training.module.steps
-        status, code = ("finished", 0) if finished else ("interrupted", 128 + (training.stop.signal or signal.SIGINT))
-    except SystemExit:  # Lightning's answer to a KeyboardInterrupt, here the second Ctrl-C
-        status, code = "interrupted", 128 + signal.SIGINT
+        if training.module.step >= training.module.steps:
+            status = "finished"
+            exit_status = 0
+        else:
+            status = "interrupted"
+            exit_status = 128 + (training.stop.signal or signal.SIGINT)
+    except SystemExit:
+        # What Lightning turns a KeyboardInterrupt into, here the second Ctrl-C.
+        status = "interrupted"
+        exit_status = 128 + signal.SIGINT
     except Exception as problem:
-        failure = _explained(problem, training, run)
-        error = str(failure) if failure else f"{type(problem).__name__}: {problem}"
-        if failure:
-            raise failure from problem
-        raise
+        failure = _explain(problem, training, run)
+        if failure is None:
+            error = f"{type(problem).__name__}: {problem}"
+            raise
+        error = str(failure)
+        raise failure from problem
     finally:
         training.process_group.end()
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
-        except OSError as problem:  # a full disk must not hide what happened
+        except OSError as problem:
+            # A full disk must not hide what happened.
             say(refused_by_storage(problem) or problem, stderr=True)
         run.release()
-    return summary, code
+    return summary, exit_status
 
 
-def _explained(problem: Exception, training: Training, run: Run) -> LabError | None:
-    """What to tell of a problem that isn't a bug; None for one that is."""
-    if isinstance(problem, RunError):
-        # Of a NotFiniteError the callback knows more than the error.
-        what = training.nan_guard.explanation or str(problem)
-    elif isinstance(problem, LabError):
+def _explain(problem: Exception, training: Training, run: Run) -> LabError | None:
+    """Returns what to tell the user of a problem that is not a bug; None for a bug."""
+    code: Code
+    key = ""
+    advice = ""
+    if isinstance(problem, NotFiniteError):
+        # The callback has looked for the cause.
+        description = training.nan_guard.explanation or str(problem)
+        code = problem.code
+        key = problem.key
+        # With the same settings it would end there again.
+        advice = " force=true optim.lr=…"
+    elif isinstance(problem, LabError) and not isinstance(problem, RunError):
         return problem
-    elif refusal := refused_by_storage(problem):
-        what = refusal
-    elif out_of_memory(problem):
-        what = f"There wasn't enough memory: {problem}\nSmaller networks or a smaller batch_size need less."
-    elif isinstance(problem, RuntimeError) and (fallen := training.process_group.failure(wait=5.0)):
-        what = fallen
+    elif isinstance(problem, RunError):
+        description = str(problem)
+        code = problem.code
+        key = problem.key
     else:
-        return None
-    force = (
-        " force=true optim.lr=…" if isinstance(problem, NotFiniteError) else ""
-    )  # unchanged, it would end there again
-    return RunError(f"{what}\n{_kept(run, force)}")
+        code, description = _explain_foreign(problem, training)
+        if not description:
+            return None
+    return RunError(f"{description}\n{_how_to_continue(run, advice)}", code=code, key=key)
 
 
-def _kept(run: Run, force: str) -> str:
+def _explain_foreign(problem: Exception, training: Training) -> tuple[Code, str]:
+    """Returns code and description of a problem that torch or the system has raised; "" if it is a bug."""
+    refusal = refused_by_storage(problem)
+    if refusal:
+        return "storage", refusal
+    if out_of_memory(problem):
+        advice = "Smaller networks or a smaller batch_size need less."
+        return "memory", f"There wasn't enough memory: {problem}\n{advice}"
+    if isinstance(problem, RuntimeError):
+        # Perhaps another process has died, which only shows after a while.
+        return "failed", training.process_group.failure(wait=5.0) or ""
+    return "failed", ""
+
+
+def _how_to_continue(run: Run, advice: str) -> str:
+    """Says which checkpoint is left, and the command that continues from it."""
     try:
-        step = run.load_checkpoint()["gan_lab"]["step"]
+        step = run.load_checkpoint()[resume_state.KEY]["step"]
     except LabError:
         return "It ended before its first checkpoint."
     except OSError as problem:
         return f"Its checkpoint can't be read: {problem}."
-    return f"The checkpoint of step {step:,} is kept; python train.py resume={run.folder}{force} goes on from there."
+    return f"The checkpoint of step {step:,} is kept; python train.py resume={run.folder}{advice} continues from there."

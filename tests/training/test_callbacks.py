@@ -7,13 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import training
+from conftest import refused, training
 from matplotlib.image import imread
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan_lab.commands.train import fit
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
 from gan_lab.gan.losses import BCE, MSE, Saturating
@@ -41,8 +40,8 @@ def _contents(folder: Path, *patterns: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run on digits."""
-    made, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, "steps=8", "callbacks.pictures.every=4")
-    summary, code = fit(made, run)
+    job, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, "steps=8", "callbacks.pictures.every=4")
+    summary, code = fit(job, run)
     assert (summary["status"], code) == ("finished", 0)
     return run
 
@@ -100,9 +99,9 @@ def test_a_resumed_table_forgets_what_came_after_its_checkpoint(tmp_path, monkey
 
 
 @pytest.mark.parametrize("damaged", ["", "step,loss/g\n1,2,3,4", "loss/g\n1", "step\nx", "step\n2\n1", "step\n1.5"])
-def test_a_damaged_table_is_told(tmp_path, damaged):
+def test_a_damaged_table_is_refused(tmp_path, damaged):
     (tmp_path / "metrics.csv").write_text(damaged)
-    with pytest.raises(LabError, match=r"metrics\.csv is damaged"):
+    with refused("damaged", "metrics.csv"):
         read_table(tmp_path / "metrics.csv")
 
 
@@ -136,27 +135,27 @@ def test_the_summary_holds_the_contract(run):
 def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
     small = ("steps=2", "dataset=pattern1010", "dataset.samples=500")
     for latent, explained in (("constant", True), ("normal", False)):
-        made, run = training(tmp_path / latent, *TINY, *small, f"latent={latent}")
-        fit(made, run)
+        job, run = training(tmp_path / latent, *TINY, *small, f"latent={latent}")
+        fit(job, run)
         assert ("so it can make only one sample" in run.read_summary()["verdict"]["sentence"]) == explained
 
 
 def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
     """What D answers at the end is what the last row says; running statistics would give 0.36 on real data for 0.54."""
     small = ("steps=300", "log_every=5", "callbacks.verdict.samples=300")
-    made, run = training(tmp_path / "run", "norm=batch", "optim_g.lr=0", *small)
+    job, run = training(tmp_path / "run", "norm=batch", "optim_g.lr=0", *small)
     before = {}
-    evaluator = next(each for each in made.callbacks if isinstance(each, Evaluation))
+    evaluator = next(callback for callback in job.callbacks if isinstance(callback, Evaluation))
     measure = evaluator.measure_balance
 
-    def watched(module, *made):
+    def watched(module, *arguments):
         before.update({name: tensor.clone() for name, tensor in module.state_dict().items()})
-        found = measure(module, *made)
+        balance = measure(module, *arguments)
         assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
-        return found
+        return balance
 
     evaluator.measure_balance = watched
-    summary, _ = fit(made, run)
+    summary, _ = fit(job, run)
     assert before
     for kind in ("real", "fake"):
         assert summary["metrics"][f"d_answer_{kind}"] == pytest.approx(summary["scores"][kind], abs=0.05)
@@ -171,10 +170,10 @@ def test_a_collapse_during_training_is_dated(tmp_path):
             one = real[trainer.datamodule.dataset.train.labels == 4]
             module.sample = lambda z: (one if module.step >= 5 else real)[torch.arange(len(z)) % 145]
 
-    made, run = training(tmp_path / "run", *TINY, "steps=8")
-    made.datamodule.boundaries = [*made.datamodule.boundaries, 1]
-    made.trainer.callbacks.insert(0, Collapse())
-    summary, _ = fit(made, run)
+    job, run = training(tmp_path / "run", *TINY, "steps=8")
+    job.datamodule.boundaries = [*job.datamodule.boundaries, 1]
+    job.trainer.callbacks.insert(0, Collapse())
+    summary, _ = fit(job, run)
     assert summary["verdict"]["collapse"] == "collapsed"
     assert "At step 3 it made 10 of them, and lost some later." in summary["verdict"]["sentence"]
 
@@ -256,10 +255,10 @@ def test_a_run_that_fails_says_so_and_keeps_its_checkpoint(tmp_path):
             if module.step == 6:
                 raise RuntimeError("a bolt from the blue")
 
-    made, run = training(tmp_path / "run", *TINY, "steps=9", "callbacks.checkpoint.every=2")
-    made.trainer.callbacks.append(Explode())
+    job, run = training(tmp_path / "run", *TINY, "steps=9", "callbacks.checkpoint.every=2")
+    job.trainer.callbacks.append(Explode())
     with pytest.raises(RuntimeError, match="a bolt"):
-        fit(made, run)
+        fit(job, run)
     summary = run.read_summary()
     assert (summary["status"], summary["steps"]) == ("failed", 6)
     assert "a bolt from the blue" in summary["error"]

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
-from gan_lab.core.errors import LabError, RunError
+from gan_lab.core.errors import RunError
 from gan_lab.training.ddp import RANK_VARIABLES, ProcessGroup
 
 QUIET = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves")
@@ -43,11 +43,11 @@ def test_two_processes_train_what_one_does(tmp_path, chosen):
     alone, run = training(tmp_path / "one", *DDP, "steps=5", *chosen)
     start = [p.clone() for p in alone.module.parameters()]
     fit(alone, run)
-    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2", *chosen)
-    summary, code = fit(made, run)
+    job, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2", *chosen)
+    summary, code = fit(job, run)
     assert (summary["status"], summary["environment"]["processes"], code) == ("finished", 2, 0)
     assert any(not torch.equal(a, b) for a, b in zip(start, alone.module.parameters(), strict=True))
-    assert _weights_apart(alone, made) < 1e-6
+    assert _weights_apart(alone, job) < 1e-6
     tables = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("one", "two")]
     assert tables[0][0] == tables[1][0]
     for one, two in zip(*(table[1:] for table in tables), strict=True):
@@ -95,44 +95,44 @@ def test_who_starts_processes(monkeypatch):
 class At(Callback):
     """Does something to the other process at a step."""
 
-    def __init__(self, step, made, number):
-        self.step, self.made, self.number = step, made, number
+    def __init__(self, step, job, number):
+        self.step, self.job, self.number = step, job, number
 
     def on_train_batch_end(self, trainer, module, *_):
         if module.step == self.step:
-            self.made.process_group.workers[0].process.send_signal(self.number)
+            self.job.process_group.workers[0].process.send_signal(self.number)
 
 
 @pytest.mark.slow
 def test_going_on(tmp_path):
     alone, run = training(tmp_path / "one", *DDP, "steps=9")
     fit(alone, run)
-    made, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
-    fit(made, run)
+    job, run = training(tmp_path / "two", *DDP, "steps=5", "devices=2")
+    fit(job, run)
     run.write_config(OmegaConf.to_yaml(compose(*DDP, "steps=9", "devices=2")))  # as train.py does before it goes on
-    made, run = training(tmp_path / "two", *DDP, "steps=9", "devices=2")
-    summary, _ = fit(made, run)
+    job, run = training(tmp_path / "two", *DDP, "steps=9", "devices=2")
+    summary, _ = fit(job, run)
     assert summary["steps"] == 9
-    assert _weights_apart(alone, made) < 1e-6
+    assert _weights_apart(alone, job) < 1e-6
 
 
 @pytest.mark.slow
 def test_one_that_is_killed_ends_all_with_a_message(tmp_path):
-    made, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2", "callbacks.checkpoint.every=10")
-    made.trainer.callbacks.append(At(20, made, signal.SIGKILL))
+    job, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2", "callbacks.checkpoint.every=10")
+    job.trainer.callbacks.append(At(20, job, signal.SIGKILL))
     started = time.monotonic()
     with pytest.raises(RunError, match=r"Process 1 of 2 was killed by SIGKILL(.|\n)*checkpoint of step 20 is kept"):
-        fit(made, run)
+        fit(job, run)
     assert time.monotonic() - started < 60
     assert run.read_summary()["status"] == "failed"
 
 
 @pytest.mark.slow
 def test_a_signal_to_any_stops_all_after_the_same_step(tmp_path):
-    made, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2")
-    made.trainer.callbacks.append(At(20, made, signal.SIGTERM))
-    others = made.process_group.workers
-    summary, code = fit(made, run)
+    job, run = training(tmp_path / "run", *DDP, "steps=100000", "devices=2")
+    job.trainer.callbacks.append(At(20, job, signal.SIGTERM))
+    others = job.process_group.workers
+    summary, code = fit(job, run)
     assert summary["status"] == "interrupted"
     assert code > 128
     assert run.load_checkpoint()["gan_lab"]["step"] == summary["steps"] < 100000
@@ -141,9 +141,9 @@ def test_a_signal_to_any_stops_all_after_the_same_step(tmp_path):
 
 @pytest.mark.slow
 def test_numbers_that_blow_up_stop_all(tmp_path):
-    made, run = training(tmp_path / "run", *DDP, "steps=1000", "devices=2", "optim.lr=1e30", "norm=none")
+    job, run = training(tmp_path / "run", *DDP, "steps=1000", "devices=2", "optim.lr=1e30", "norm=none")
     with pytest.raises(RunError, match="blew up"):
-        fit(made, run)
+        fit(job, run)
     assert run.read_summary()["status"] == "failed"
 
 
@@ -151,8 +151,8 @@ def test_numbers_that_blow_up_stop_all(tmp_path):
 def test_two_nodes_are_two_commands(tmp_path):
     port = "29511"
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(ROOT)}
-    own = [*DDP, "steps=5", "num_nodes=2", f"hydra.run.dir={tmp_path / 'run'}"]
-    train = [sys.executable, str(ROOT / "train.py"), *own]
+    settings = [*DDP, "steps=5", "num_nodes=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    train = [sys.executable, str(ROOT / "train.py"), *settings]
     first = subprocess.Popen(train, cwd=tmp_path, env={**os.environ, **place}, stdout=subprocess.PIPE)
     while not (tmp_path / "run" / "config.yaml").exists():
         time.sleep(0.2)
@@ -164,15 +164,15 @@ def test_two_nodes_are_two_commands(tmp_path):
     assert b"in each of 2 processes" in first.stdout.read()
     alone, run = training(tmp_path / "one", *DDP, "steps=5")
     fit(alone, run)
-    kept = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert max((a - kept[name]).abs().max() for name, a in alone.module.state_dict().items()) < 1e-6
+    weights = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert max((a - weights[name]).abs().max() for name, a in alone.module.state_dict().items()) < 1e-6
 
 
 @pytest.mark.slow
 def test_jobs_of_a_sweep_each_have_their_processes(tmp_path):
     judged = [each for each in DDP if each != "~callbacks.verdict"] + ["dataset=ring", "callbacks.verdict.samples=200"]
-    own = (*judged, "steps=4", "devices=2", "seed=0,1", "hydra.sweep.dir=sweep")
-    done = command("train.py", "-m", *own, cwd=tmp_path)
+    settings = (*judged, "steps=4", "devices=2", "seed=0,1", "hydra.sweep.dir=sweep")
+    done = command("train.py", "-m", *settings, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     jobs = sorted((tmp_path / "sweep").glob("*/summary.json"))
     assert len(jobs) == 2
@@ -181,8 +181,14 @@ def test_jobs_of_a_sweep_each_have_their_processes(tmp_path):
 
 @pytest.mark.slow
 def test_helpers_end_when_the_one_that_started_them_is_killed(tmp_path):
-    own = [*DDP, "steps=1000000", "devices=2", f"hydra.run.dir={tmp_path / 'run'}", "callbacks.checkpoint.every=10"]
-    first = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *own], cwd=tmp_path)
+    settings = [
+        *DDP,
+        "steps=1000000",
+        "devices=2",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        "callbacks.checkpoint.every=10",
+    ]
+    first = subprocess.Popen([sys.executable, str(ROOT / "train.py"), *settings], cwd=tmp_path)
     while not (tmp_path / "run" / "checkpoints" / "last.ckpt").exists():
         time.sleep(0.2)
     children = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()

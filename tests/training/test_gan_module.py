@@ -26,84 +26,84 @@ def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
     return any(not torch.equal(before[name], after[name]) for name in before)
 
 
-def _fit(made) -> None:
-    made.trainer.fit(made.module, made.datamodule)
+def _fit(job) -> None:
+    job.trainer.fit(job.module, job.datamodule)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch", "spectral"])
 @pytest.mark.parametrize("loss", ["mse", "bce"])
 def test_each_phase_moves_its_own_network_and_no_other(tmp_path, optimiser_steps, loss, norm):
-    made, _ = training(tmp_path / "run", *TINY, f"loss={loss}", f"norm={norm}", "steps=2")
-    seen = optimiser_steps(made)
-    _fit(made)
-    assert [name for name, *_ in seen] == ["start", "D", "D", "G", "D", "D", "G"], "real, fakes, G: in this order"
-    for (_, d_before, g_before), (name, d_after, g_after) in pairwise(seen):
+    job, _ = training(tmp_path / "run", *TINY, f"loss={loss}", f"norm={norm}", "steps=2")
+    updates = optimiser_steps(job)
+    _fit(job)
+    assert [name for name, *_ in updates] == ["start", "D", "D", "G", "D", "D", "G"], "real, fakes, G: in this order"
+    for (_, d_before, g_before), (name, d_after, g_after) in pairwise(updates):
         assert _changed(d_before, d_after) == (name == "D")
         assert _changed(g_before, g_after) == (name == "G")
 
 
 def test_joint_d_update_steps_d_once_on_the_sum(tmp_path, optimiser_steps):
-    made, _ = training(tmp_path / "run", *TINY, "steps=1", "joint_d_update=true", "optim=sgd", "optim.lr=0.1")
-    module, inputs = made.module, []
-    reference = build_module(compose(*TINY), made.datamodule.dataset).discriminator
+    job, _ = training(tmp_path / "run", *TINY, "steps=1", "joint_d_update=true", "optim=sgd", "optim.lr=0.1")
+    module, inputs = job.module, []
+    reference = build_module(compose(*TINY), job.datamodule.dataset).discriminator
     module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
-    seen = optimiser_steps(made)
-    _fit(made)
-    assert [name for name, *_ in seen] == ["start", "D", "G"]
+    updates = optimiser_steps(job)
+    _fit(job)
+    assert [name for name, *_ in updates] == ["start", "D", "G"]
     real, fake, _ = inputs  # by hand: one SGD step on the sum of both terms at the starting weights
     (module.loss.d_real(reference(real)).mean() + module.loss.d_fake(reference(fake)).mean()).backward()
     for name, p in reference.named_parameters():
-        torch.testing.assert_close(seen[1][1][name], (p - 0.1 * p.grad).detach())
+        torch.testing.assert_close(updates[1][1][name], (p - 0.1 * p.grad).detach())
 
 
 def test_phase_1_sees_data_and_phases_2_and_3_fresh_fakes(tmp_path):
-    made, _ = training(tmp_path / "run", *TINY, "steps=1")
+    job, _ = training(tmp_path / "run", *TINY, "steps=1")
     inputs = []
-    made.module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    _fit(made)
-    real, fake, judged = inputs
-    everything = made.datamodule.dataset.train.values.flatten(1)
+    job.module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    _fit(job)
+    real, fake, last_fake = inputs
+    everything = job.datamodule.dataset.train.values.flatten(1)
     assert all((everything == sample).all(1).any() for sample in real.flatten(1))
     assert not fake.requires_grad, "phase 2: no path from D's error to G"
-    assert judged.requires_grad, "phase 3: G is reached through D"
-    assert not torch.equal(fake, judged.detach())
+    assert last_fake.requires_grad, "phase 3: G is reached through D"
+    assert not torch.equal(fake, last_fake.detach())
 
 
 def test_gradients_are_absent_outside_their_phase(tmp_path):
     """After phase 2 G has no gradient; after phase 3 D has none, although the error passed through it."""
-    made, _ = training(tmp_path / "run", *TINY, "steps=1")
-    module, seen = made.module, []
+    job, _ = training(tmp_path / "run", *TINY, "steps=1")
+    module, updates = job.module, []
 
     def present(network):
         return any(p.grad is not None for p in network.parameters())
 
     def watch(make, name):
-        def made_optimiser(parameters):
+        def make_watched(parameters):
             optimiser = make(parameters)
             optimiser.register_step_pre_hook(
-                lambda *_: seen.append((name, present(module.discriminator), present(module.generator)))
+                lambda *_: updates.append((name, present(module.discriminator), present(module.generator)))
             )
             return optimiser
 
-        return made_optimiser
+        return make_watched
 
     optim_d = watch(module.settings.optim_d, "D")
     optim_g = watch(module.settings.optim_g, "G")
     module.apply_settings(replace(module.settings, optim_d=optim_d, optim_g=optim_g))
-    _fit(made)
-    assert seen == [("D", True, False), ("D", True, False), ("G", False, True)]
+    _fit(job)
+    assert updates == [("D", True, False), ("D", True, False), ("G", False, True)]
     assert all(p.requires_grad for p in module.discriminator.parameters()), "thawed again"
 
 
 def test_losses_of_the_first_step_by_hand(tmp_path):
     """The row of step 1, recomputed from the networks, the batch and the latent vectors, phase by phase."""
-    made, _ = training(tmp_path / "run", *TINY, "steps=1", "loss=mse", "optim=sgd", "optim.lr=0.5")
-    module, inputs = made.module, []
-    reference = build_module(compose(*TINY, "loss=mse"), made.datamodule.dataset)
+    job, _ = training(tmp_path / "run", *TINY, "steps=1", "loss=mse", "optim=sgd", "optim.lr=0.5")
+    module, inputs = job.module, []
+    reference = build_module(compose(*TINY, "loss=mse"), job.datamodule.dataset)
     assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), module.parameters(), strict=True))
     module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
-    _fit(made)
-    d, (real, fake, judged) = reference.discriminator, inputs
+    _fit(job)
+    d, (real, fake, last_fake) = reference.discriminator, inputs
 
     def descend(error):
         d.zero_grad()
@@ -116,7 +116,7 @@ def test_losses_of_the_first_step_by_hand(tmp_path):
     descend(d_real)
     d_fake = (d(fake).sigmoid() ** 2).mean()
     descend(d_fake)
-    g = ((d(judged).sigmoid() - 1) ** 2).mean()
+    g = ((d(last_fake).sigmoid() - 1) ** 2).mean()
     row = module.step_log.last_row
     assert row["loss/d_real"] == pytest.approx(d_real.item(), rel=1e-5)
     assert row["loss/d_fake"] == pytest.approx(d_fake.item(), rel=1e-5)
@@ -124,8 +124,8 @@ def test_losses_of_the_first_step_by_hand(tmp_path):
 
 
 def test_rows_are_means_over_log_every_steps_and_the_last_is_never_lost(tmp_path):
-    each, run = training(tmp_path / "each", *TINY, "steps=7", "log_every=1")
-    _fit(each)
+    every_step, run = training(tmp_path / "every_step", *TINY, "steps=7", "log_every=1")
+    _fit(every_step)
     some, other = training(tmp_path / "some", *TINY, "steps=7", "log_every=3")
     _fit(some)
     rows, means = pd.read_csv(run.metrics).set_index("step"), pd.read_csv(other.metrics).set_index("step")
@@ -139,8 +139,8 @@ def test_rows_are_means_over_log_every_steps_and_the_last_is_never_lost(tmp_path
 def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
     texts = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        made, run = training(tmp_path / name, *TINY, "steps=5", "log_every=1", f"seed={seed}")
-        _fit(made)
+        job, run = training(tmp_path / name, *TINY, "steps=5", "log_every=1", f"seed={seed}")
+        _fit(job)
         texts.append(run.metrics.read_text())
     assert texts[0] == texts[1] != texts[2]
 
@@ -170,7 +170,7 @@ def test_compiled_networks_take_the_same_steps_to_round_off(tmp_path):
     small = (*TINY, "steps=4", "log_every=2", "optim=sgd", "~callbacks.pictures")
     rows = []
     for name in ("false", "true"):
-        made, _ = training(tmp_path / name, *small, f"compile={name}")
-        made.trainer.fit(made.module, made.datamodule)
-        rows.append(made.module.step_log.last_row)
+        job, _ = training(tmp_path / name, *small, f"compile={name}")
+        job.trainer.fit(job.module, job.datamodule)
+        rows.append(job.module.step_log.last_row)
     assert rows[0] == pytest.approx(rows[1], abs=1e-5)

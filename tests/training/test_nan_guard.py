@@ -50,15 +50,15 @@ class Faulty(BCE):
         return values
 
 
-def _fails(tmp_path, *overrides, loss=None, prepare=lambda made: None):
-    made, run = training(tmp_path / "run", *TINY, *overrides)
+def _fails(tmp_path, *overrides, loss=None, prepare=lambda job: None):
+    job, run = training(tmp_path / "run", *TINY, *overrides)
     if loss:
-        loss.module = made.module
-        use_loss(made.module, loss)
-    prepare(made)
+        loss.module = job.module
+        use_loss(job.module, loss)
+    prepare(job)
     with pytest.raises(RunError) as error:
-        fit(made, run)
-    return made, run, str(error.value)
+        fit(job, run)
+    return job, run, str(error.value)
 
 
 PHASES = {"d_real": "phase (1), D on real data", "d_fake": "phase (2), D on fakes", "g": "phase (3), G"}
@@ -92,28 +92,28 @@ def test_the_last_finite_values_are_those_of_the_step_before(tmp_path):
     sound, run = training(tmp_path / "sound", *TINY, "log_every=1", f"steps={AT}")
     fit(sound, run)
     row = pd.read_csv(run.metrics).set_index("step").loc[AT - 1]
-    told = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss/d_real", "loss/d_fake", "loss/g"))
-    assert f"At step {AT - 1} all values were finite: {told}" in message
+    values = ", ".join(f"{name} {row[name]:.4g}" for name in ("loss/d_real", "loss/d_fake", "loss/g"))
+    assert f"At step {AT - 1} all values were finite: {values}" in message
 
 
 def test_a_weight_that_overflows_is_found_although_its_gradient_is_finite(tmp_path):
-    def overflow(made):
-        make = made.module.settings.optim_g
+    def overflow(job):
+        make = job.module.settings.optim_g
 
         def optimiser(parameters):
-            made_optimiser = make(parameters)
+            make_watched = make(parameters)
 
             def spoil(optimiser, *_):
-                if made.module.step == AT - 1:
+                if job.module.step == AT - 1:
                     optimiser.param_groups[0]["params"][2].data[1] = float("-inf")
 
-            made_optimiser.register_step_post_hook(spoil)
-            return made_optimiser
+            make_watched.register_step_post_hook(spoil)
+            return make_watched
 
-        made.module.apply_settings(replace(made.module.settings, optim_g=optimiser))
+        job.module.apply_settings(replace(job.module.settings, optim_g=optimiser))
 
-    made, _, message = _fails(tmp_path, prepare=overflow)
-    name = [name for name, _ in made.module.generator.named_parameters()][2]
+    job, _, message = _fails(tmp_path, prepare=overflow)
+    name = [name for name, _ in job.module.generator.named_parameters()][2]
     assert f"at step {AT}: in phase (3), G, generator.{name} holds -inf (1 of 16 values)" in message
 
 
@@ -135,7 +135,7 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("overrides", "phrase"),
     [
         ("remedy=[r1] remedy.r1.gamma=1e39", "in phases (1) and (2), D on real data and on fakes, R1 holds inf"),
         ("remedy=[unrolled] remedy.unrolled.lr=1e39", "in phase (3), G, the score of the unrolled D holds"),
@@ -146,9 +146,9 @@ def test_the_place_is_found_however_long_ago_the_copy_was_made(tmp_path, monkeyp
         ),
     ],
 )
-def test_what_a_remedy_breaks_is_found_in_its_phase(tmp_path, chosen, told):
-    _, _, message = _fails(tmp_path, *chosen.split(), "~callbacks.verdict", "~callbacks.pictures")
-    assert f"at step 1: {told}" in message
+def test_what_a_remedy_breaks_is_found_in_its_phase(tmp_path, overrides, phrase):
+    _, _, message = _fails(tmp_path, *overrides.split(), "~callbacks.verdict", "~callbacks.pictures")
+    assert f"at step 1: {phrase}" in message
 
 
 class FaultyPair(Relativistic):
@@ -158,7 +158,7 @@ class FaultyPair(Relativistic):
         self.term = term
 
     def d(self, real_scores, fake_scores):
-        return tuple(self.spoil("d", each) for each in super().d(real_scores, fake_scores))
+        return tuple(self.spoil("d", values) for values in super().d(real_scores, fake_scores))
 
     def g(self, fake_scores, real_scores=None):
         return self.spoil("g", super().g(fake_scores, real_scores))
@@ -178,8 +178,8 @@ def test_a_loss_of_pairs_is_played_again_as_well(tmp_path, term):
 
 
 def test_data_that_hold_nan_are_blamed(tmp_path):
-    def spoil(made):
-        made.datamodule.dataset.train.values[:] = float("nan")
+    def spoil(job):
+        job.datamodule.dataset.train.values[:] = float("nan")
 
     _, _, message = _fails(tmp_path, "~callbacks.verdict", "~callbacks.pictures", prepare=spoil)
     assert "at step 1: the batch of real data holds nan" in message

@@ -57,9 +57,9 @@ def doubles(monkeypatch):
 
 
 def _fitted(folder: Path, *overrides: str) -> Training:
-    made, _ = training(folder, *BARE, *overrides)
-    made.trainer.fit(made.module, made.datamodule)
-    return made
+    job, _ = training(folder, *BARE, *overrides)
+    job.trainer.fit(job.module, job.datamodule)
+    return job
 
 
 MLP = ("dataset=ring", "dataset.samples=50", "model.generator.hidden=[16]", "model.discriminator.hidden=[16,8]")
@@ -71,8 +71,8 @@ EXACT = {
     "mse adamw group": (*MLP, "loss=mse", "optim=adamw", "norm=group", "norm.groups=4", "activation=gelu"),
     "two optimisers, uniform": (*MLP, "optim_d=sgd", "optim_d.momentum=0.5", "latent=uniform", "activation=tanh"),
     "images, bounded": ("dataset=mnist", *MLP[2:], "optim.weight_decay=0.1"),
-    "told a class": ("dataset=mnist", *MLP[2:], "conditional=true", "n_generator=2"),
-    "conv told a class": (*CONV, "norm=layer", "conditional=true"),
+    "conditional": ("dataset=mnist", *MLP[2:], "conditional=true", "n_generator=2"),
+    "conv conditional": (*CONV, "norm=layer", "conditional=true"),
     "conv layer": (*CONV, "norm=layer"),
     "conv batch": (*CONV, "norm=batch", "loss=mse"),
     "conv instance": (*CONV, "norm=instance", "optim=rmsprop"),
@@ -155,11 +155,11 @@ def test_the_stream_gives_each_member_its_own_order_wherever_it_starts(monkeypat
 def test_stacked_networks_give_what_each_gives_alone(network, shape):
     networks = [network().double() for _ in range(3)]
     together, x = Replicated(networks), torch.randn(3, 7, *shape, dtype=torch.float64)
-    made = together(x)
-    made.square().sum().backward()
+    output = together(x)
+    output.square().sum().backward()
     for i, alone in enumerate(networks):
         expected = alone(x[i])
-        torch.testing.assert_close(made[i], expected)
+        torch.testing.assert_close(output[i], expected)
         expected.square().sum().backward()
         for name, parameter in alone.named_parameters():
             torch.testing.assert_close(together.networks.get_parameter(name).grad[i], parameter.grad)
@@ -191,8 +191,8 @@ SMALL = (*BARE, *MLP, "steps=40", "log_every=4", "callbacks.checkpoint.every=5",
 class Faulty(BCE):
     """BCE that goes wrong for some members: by its value in phase 2 from step AT on, or by G's gradient in it."""
 
-    def __init__(self, made: Training, *members: int, by: str = "value"):
-        self.module, self.members, self.by = made.module, list(members), by
+    def __init__(self, job: Training, *members: int, by: str = "value"):
+        self.module, self.members, self.by = job.module, list(members), by
 
     def d_fake(self, scores):
         return self.spoil(super().d_fake(scores), scores, "value")
@@ -214,9 +214,9 @@ class Faulty(BCE):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Training:
     """The training that nothing goes wrong in."""
-    made, run = training(tmp_path_factory.mktemp("sound") / "run", *SMALL)
-    fit(made, run)
-    return made
+    job, run = training(tmp_path_factory.mktemp("sound") / "run", *SMALL)
+    fit(job, run)
+    return job
 
 
 def _same(member, other) -> bool:
@@ -226,20 +226,20 @@ def _same(member, other) -> bool:
 
 @pytest.mark.parametrize("by", ["value", "gradient"])
 def test_a_member_that_blows_up_is_told_and_frozen_and_the_others_go_on(tmp_path, capsys, sound, by):
-    made, run = training(tmp_path / "run", *SMALL)
-    use_loss(made.module, Faulty(made, 1, by=by))
-    fresh = made.module.member(1)
-    summary, code = fit(made, run)
+    job, run = training(tmp_path / "run", *SMALL)
+    use_loss(job.module, Faulty(job, 1, by=by))
+    fresh = job.module.member(1)
+    summary, code = fit(job, run)
     assert (summary["status"], summary["steps"], code) == ("finished", 40, 0)
-    found = AT if by == "value" else AT + 1  # G's broken weights show in the next step's fakes
-    told = f"The numbers blew up at step {found}: loss/d_fake is nan."
-    assert [each.get("error") for each in summary["replica_metrics"]] == [None, told, None]
-    assert f"Member 1 (seed 6) blew up at step {found}" in capsys.readouterr().err
+    step = AT if by == "value" else AT + 1  # G's broken weights show in the next step's fakes
+    error = f"The numbers blew up at step {step}: loss/d_fake is nan."
+    assert [metrics.get("error") for metrics in summary["replica_metrics"]] == [None, error, None]
+    assert f"Member 1 (seed 6) blew up at step {step}" in capsys.readouterr().err
     for i in (0, 2):
-        assert _same(made.module.member(i), sound.module.member(i)), "to the bit as if nothing had happened"
-    assert _same(made.module.member(1), fresh), "back at the last copy, of step 0"
-    kept = run.load_checkpoint()
-    assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
+        assert _same(job.module.member(i), sound.module.member(i)), "to the bit as if nothing had happened"
+    assert _same(job.module.member(1), fresh), "back at the last copy, of step 0"
+    checkpoint = run.load_checkpoint()
+    assert all(tensor.isfinite().all() for tensor in checkpoint["state_dict"].values())
     table = pd.read_csv(run.metrics).set_index("step")
     assert table["loss/g/1"].notna().tolist() == [True] * 4 + [False] * 6
     assert table.loc[24, "loss/g"] == pytest.approx(table.loc[24, ["loss/g/0", "loss/g/2"]].mean(), rel=1e-6)
@@ -251,27 +251,27 @@ def test_a_member_that_blows_up_keeps_its_averages_to_itself(tmp_path, by):
     chosen = ("remedy=[ema,lecam,historical_averaging]", "remedy.ema.decay=0.8", "remedy.lecam.warmup_steps=5")
     trained = []
     for name in ("sound", "broken"):
-        made, run = training(tmp_path / name, *SMALL, *chosen)
-        fresh = made.module.member(1)
+        job, run = training(tmp_path / name, *SMALL, *chosen)
+        fresh = job.module.member(1)
         if name == "broken":
-            use_loss(made.module, Faulty(made, 1, by=by))
-        fit(made, run)
-        trained.append(made.module)
+            use_loss(job.module, Faulty(job, 1, by=by))
+        fit(job, run)
+        trained.append(job.module)
     assert list(trained[1].step_log.failed) == [1]
     for i in (0, 2):
         assert _same(*(module.member(i) for module in trained)), "averages included"
-    own = trained[1].member(1).state_dict()
-    kept = [name for name in own if not name.endswith(".calls")]
-    assert len([name for name in kept if not name.startswith(("generator", "discriminator"))]) > 20
-    assert all(torch.equal(own[name], fresh.state_dict()[name]) for name in kept if "stateful_penalties" not in name)
+    state = trained[1].member(1).state_dict()
+    names = [name for name in state if not name.endswith(".calls")]
+    assert len([name for name in names if not name.startswith(("generator", "discriminator"))]) > 20
+    assert all(torch.equal(state[name], fresh.state_dict()[name]) for name in names if "stateful_penalties" not in name)
     assert all(tensor.isfinite().all() for tensor in run.load_checkpoint()["state_dict"].values())
 
 
 def test_weights_that_no_loss_has_shown_broken_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr("test_replicas.AT", 40)
-    made, run = training(tmp_path / "run", *SMALL)
-    use_loss(made.module, Faulty(made, 0, 2, by="gradient"))
-    summary, _ = fit(made, run)
+    job, run = training(tmp_path / "run", *SMALL)
+    use_loss(job.module, Faulty(job, 0, 2, by="gradient"))
+    summary, _ = fit(job, run)
     assert summary["status"] == "finished"
     assert "at step 40: generator.networks.layers.0.weight holds nan" in summary["replica_metrics"][0]["error"]
     assert run.load_checkpoint()["gan_lab"]["step"] == 40
@@ -279,10 +279,10 @@ def test_weights_that_no_loss_has_shown_broken_are_not_kept(tmp_path, monkeypatc
 
 
 def test_a_frozen_member_stays_frozen_when_the_run_goes_on(tmp_path, capsys, sound):
-    made, run = training(tmp_path / "run", *SMALL, "steps=25")
-    use_loss(made.module, Faulty(made, 1))
-    fresh = made.module.member(1)
-    fit(made, run)
+    job, run = training(tmp_path / "run", *SMALL, "steps=25")
+    use_loss(job.module, Faulty(job, 1))
+    fresh = job.module.member(1)
+    fit(job, run)
     again, run = training(tmp_path / "run", *SMALL)
     capsys.readouterr()
     summary, _ = fit(again, run)
@@ -296,17 +296,17 @@ def test_a_frozen_member_stays_frozen_when_the_run_goes_on(tmp_path, capsys, sou
 
 
 def test_when_all_members_have_blown_up_the_run_fails(tmp_path):
-    made, run = training(tmp_path / "run", *SMALL)
-    use_loss(made.module, Faulty(made, 0, 1, 2))
+    job, run = training(tmp_path / "run", *SMALL)
+    use_loss(job.module, Faulty(job, 0, 1, 2))
     with pytest.raises(
         RunError, match=f"blew up at step {AT}: loss/d_fake is nan, in the last of the replicas"
     ) as error:
-        fit(made, run)
+        fit(job, run)
     assert all(f"Member {i}, step {AT}: loss/d_fake is nan." in str(error.value) for i in range(3))
     assert "optim.lr" in str(error.value)
     summary = run.read_summary()
     assert (summary["status"], summary["steps"]) == ("failed", AT - 1)
-    assert all(f"step {AT}" in each["error"] for each in summary["replica_metrics"])
+    assert all(f"step {AT}" in metrics["error"] for metrics in summary["replica_metrics"])
 
 
 # What a run leaves.
@@ -318,14 +318,14 @@ JUDGED = (
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory) -> Run:
-    made, run = training(tmp_path_factory.mktemp("judged") / "run", *JUDGED)
-    fit(made, run)
+def evaluated(tmp_path_factory) -> Run:
+    job, run = training(tmp_path_factory.mktemp("judged") / "run", *JUDGED)
+    fit(job, run)
     return run
 
 
-def test_the_summary_has_each_members_metrics_their_mean_and_spread(judged):
-    summary = judged.read_summary()
+def test_the_summary_has_each_members_metrics_their_mean_and_spread(evaluated):
+    summary = evaluated.read_summary()
     assert (summary["replicas"], summary["seed"]) == (3, SEED)
     members = summary["replica_metrics"]
     assert [member["seed"] for member in members] == [5, 6, 7]
@@ -335,28 +335,28 @@ def test_the_summary_has_each_members_metrics_their_mean_and_spread(judged):
         assert summary["replica_spread"][name] == pytest.approx(statistics.stdev(values))
     assert summary["metrics"]["samples"] == 300
     assert all(words["collapse"] in words["sentence"].lower() for words in summary["replica_verdicts"])
-    row = pd.read_csv(judged.metrics).set_index("step").loc[40]
+    row = pd.read_csv(evaluated.metrics).set_index("step").loc[40]
     assert [row[f"metric/coverage/{i}"] for i in range(3)] == pytest.approx([m["coverage"] for m in members], rel=1e-6)
     assert row["metric/coverage"] == pytest.approx(summary["metrics"]["coverage"], rel=1e-6)
 
 
-def test_a_member_is_judged_as_it_would_be_alone(judged, tmp_path):
+def test_a_member_is_judged_as_it_would_be_alone(evaluated, tmp_path):
     """On the same samples, up to round-off in 40 steps of float32; the other way of judging gives other samples."""
-    made, run = training(tmp_path / "run", *JUDGED, "replicas=1", f"seed={SEED + 1}", "~callbacks.pictures")
-    alone, _ = fit(made, run)
-    module, _ = load(judged)
-    ours, theirs = (fresh_samples(each, 300, "verdict/end") for each in (module.member(1), made.module))
+    job, run = training(tmp_path / "run", *JUDGED, "replicas=1", f"seed={SEED + 1}", "~callbacks.pictures")
+    alone, _ = fit(job, run)
+    module, _ = load(evaluated)
+    ours, theirs = (fresh_samples(each, 300, "verdict/end") for each in (module.member(1), job.module))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-3)
     assert not torch.allclose(ours, fresh_samples(module.member(0), 300, "verdict/end"), atol=0.1)
-    member = judged.read_summary()["replica_metrics"][1]
+    member = evaluated.read_summary()["replica_metrics"][1]
     assert member["frechet_distance"] == pytest.approx(alone["metrics"]["frechet_distance"], abs=0.01)
 
 
-def test_tensorboard_shows_the_mean_alone(judged):
-    board = EventAccumulator(str(judged.folder)).Reload()
+def test_tensorboard_shows_the_mean_alone(evaluated):
+    board = EventAccumulator(str(evaluated.folder)).Reload()
     assert "loss/g" in board.Tags()["scalars"]
     assert not [tag for tag in board.Tags()["scalars"] if tag.rpartition("/")[2].isdecimal()]
-    row = pd.read_csv(judged.metrics).set_index("step").loc[20]
+    row = pd.read_csv(evaluated.metrics).set_index("step").loc[20]
     (value,) = (event.value for event in board.Scalars("loss/g") if event.step == 20)
     assert value == pytest.approx(row[["loss/g/0", "loss/g/1", "loss/g/2"]].mean(), rel=1e-5)
 
@@ -433,39 +433,39 @@ def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_al
         "steps=2",
         "callbacks.pictures.images=6",
     )
-    made, run = training(tmp_path / "run", *settings, "replicas=2", "~callbacks.verdict", f"seed={SEED}")
-    fit(made, run)
-    alone = build_module(compose(*settings, f"seed={SEED + 1}"), made.datamodule.dataset)
+    job, run = training(tmp_path / "run", *settings, "replicas=2", "~callbacks.verdict", f"seed={SEED}")
+    fit(job, run)
+    alone = build_module(compose(*settings, f"seed={SEED + 1}"), job.datamodule.dataset)
     z = alone.latent((6, 3), make_generator(SEED + 1, "pictures/latent"))
     torch.testing.assert_close(drawn[0][1], alone.sample(z))
     assert sorted(path.name for path in run.images.glob("*map*")) == ["heatmap_0.png", "heatmap_1.png"]
 
 
-def test_a_report_shows_members_as_runs(judged):
-    tables = panels._tables(judged.metrics)
+def test_a_report_shows_members_as_runs(evaluated):
+    tables = panels._tables(evaluated.metrics)
     assert len(tables) == 3
-    row = pd.read_csv(judged.metrics).set_index("step").loc[20]
+    row = pd.read_csv(evaluated.metrics).set_index("step").loc[20]
     assert tables[2].loc[20, "loss/g"] == row["loss/g/2"]
-    picture, real, _ = snapshots._halves(judged, snapshots._replicated(judged))
+    picture, real, _ = snapshots._halves(evaluated, snapshots._replicated(evaluated))
     assert (picture.width > 1.5 * picture.height) is (real is None) is True, "a wide one, not cut into halves"
 
 
 @pytest.mark.parametrize("model", [MLP, (*CONV, "norm=batch")])
 def test_mixed_precision(tmp_path, little_images, model, capsys):
-    made = _fitted(tmp_path / "run", *model, "replicas=2", "steps=2", "trainer.precision=bf16-mixed")
-    before = build_module(compose(*BARE, *model, "replicas=2"), made.datamodule.dataset)
-    pairs = zip(before.parameters(), made.module.parameters(), strict=True)
+    job = _fitted(tmp_path / "run", *model, "replicas=2", "steps=2", "trainer.precision=bf16-mixed")
+    before = build_module(compose(*BARE, *model, "replicas=2"), job.datamodule.dataset)
+    pairs = zip(before.parameters(), job.module.parameters(), strict=True)
     assert all(parameter.isfinite().all() and not torch.equal(old, parameter) for old, parameter in pairs)
-    told = "Convolutions on a CPU gain little from replicas" in capsys.readouterr().out
-    assert told == ("model=conv" in model)
+    warned = "Convolutions on a CPU gain little from replicas" in capsys.readouterr().out
+    assert warned == ("model=conv" in model)
 
 
 # Commands over a run.
 
 
-def test_evaluate_judges_all_members_or_one(judged):
-    every = evaluate(judged, 200, 2, 1, None, classifier_cache())
-    ones = [evaluate(judged, 200, 2, 1, None, classifier_cache(), member=i) for i in range(3)]
+def test_evaluate_judges_all_members_or_one(evaluated):
+    every = evaluate(evaluated, 200, 2, 1, None, classifier_cache())
+    ones = [evaluate(evaluated, 200, 2, 1, None, classifier_cache(), member=i) for i in range(3)]
     assert (every["members"], ones[2]["members"]) == ([0, 1, 2], [2])
     values = [one["mean"]["coverage"] for one in ones]
     assert every["mean"]["coverage"] == pytest.approx(statistics.fmean(values))
@@ -473,27 +473,27 @@ def test_evaluate_judges_all_members_or_one(judged):
     assert len(every["verdicts"]) == 6
     assert "member 2: " in describe(every)
     with refused("unknown", "member"):
-        evaluate(judged, 200, 1, 1, None, classifier_cache(), member=3)
+        evaluate(evaluated, 200, 1, 1, None, classifier_cache(), member=3)
 
 
-def test_explore_looks_at_the_member_that_is_named(judged):
+def test_explore_looks_at_the_member_that_is_named(evaluated):
     ask = {"op": "grid", "a": "1", "b": "2", "by": "seed", "n": 4, "mode": "linear", "normalize": "false"}
     ask |= {"pairs": 1, "confidence": 0.9, "seed": 0, "tries": 10}
-    first, third = (explore(judged, Request(**ask, member=m), 1, None, classifier_cache()) for m in (None, 2))
+    first, third = (explore(evaluated, Request(**ask, member=m), 1, None, classifier_cache()) for m in (None, 2))
     assert "member 0" in first
     assert "member 2" in third
-    tables = [pd.read_csv(path) for path in sorted(judged.explore.glob("*.csv"))]
+    tables = [pd.read_csv(path) for path in sorted(evaluated.explore.glob("*.csv"))]
     assert len(tables) == 2, "neither overwrites the other"
     with refused("unknown", "member"):
-        explore(judged, Request(**ask, member=3), 1, None, classifier_cache())
+        explore(evaluated, Request(**ask, member=3), 1, None, classifier_cache())
 
 
-def test_a_comparison_counts_members_as_runs_of_their_seeds(judged, tmp_path):
+def test_a_comparison_counts_members_as_runs_of_their_seeds(evaluated, tmp_path):
     folder = tmp_path / "runs"
     for name, seed in (("a", 5), ("b", 7), ("c", 8)):
         (folder / name).mkdir(parents=True)
-        config = judged.config.read_text().replace(f"seed: {SEED}", f"seed: {seed}")
-        summary = judged.read_summary() | {"seed": seed}
+        config = evaluated.config.read_text().replace(f"seed: {SEED}", f"seed: {seed}")
+        summary = evaluated.read_summary() | {"seed": seed}
         if name == "c":
             summary["replica_metrics"][1] = {"seed": 9, "error": "The numbers blew up at step 3: loss/g is nan."}
         (folder / name / "config.yaml").write_text(config)
@@ -501,10 +501,10 @@ def test_a_comparison_counts_members_as_runs_of_their_seeds(judged, tmp_path):
     findings = compare([folder])
     rows = findings.runs[["run", "seed", "member"]].to_numpy().tolist()
     assert rows == [["a", "5", 0], ["a", "6", 1], ["a", "7", 2], ["c", "8", 0], ["c", "10", 2]]
-    told = dict(findings.apart[["seed", "reason"]].to_numpy().tolist())
-    assert "no independent repetition: settings and some seed are those of a" in told["7"]
-    assert told["9"] == "failed: member 1: The numbers blew up at step 3: loss/g is nan."
-    assert findings.runs["coverage"][0] == judged.read_summary()["replica_metrics"][0]["coverage"]
+    reasons = dict(findings.apart[["seed", "reason"]].to_numpy().tolist())
+    assert "no independent repetition: settings and some seed are those of a" in reasons["7"]
+    assert reasons["9"] == "failed: member 1: The numbers blew up at step 3: loss/g is nan."
+    assert findings.runs["coverage"][0] == evaluated.read_summary()["replica_metrics"][0]["coverage"]
 
 
 def test_the_checks_before_a_training_look_at_the_first_member():
@@ -517,7 +517,7 @@ def test_the_checks_before_a_training_look_at_the_first_member():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "phrase"),
     [
         ("replicas=0", "replicas=0 is not allowed: replicas has to be a whole number ≥ 1 and ≤ 1,024"),
         ("replicas=2 norm=spectral", "norm=spectral can't be combined with replicas=2.*\n.*-m seed=0,1,2"),
@@ -525,8 +525,8 @@ def test_the_checks_before_a_training_look_at_the_first_member():
         ("replicas=2 seed=4294967295", "replicas=2 would need the seeds up to 4294967296"),
     ],
 )
-def test_what_only_one_gan_can_have_is_refused_by_name(overrides, told):
-    with pytest.raises(LabError, match=told):
+def test_what_only_one_gan_can_have_is_refused_by_name(overrides, phrase):
+    with pytest.raises(LabError, match=phrase):
         compose(*overrides.split())
     compose(*overrides.replace("replicas=2", "replicas=1").replace("replicas=0", "").split())
 

@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONFLICTING_REMEDIES, OPTIONS, ROOT, classifier_cache, command, run_here, small, training
+from conftest import CONFLICTING_REMEDIES, OPTIONS, ROOT, classifier_cache, command, refused, run_here, small, training
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
 
 from gan_lab.commands.train import fit
 from gan_lab.config.targets import CONF
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.training.callbacks import evaluation
 from gan_lab.training.callbacks.checkpoints import Checkpoint
@@ -51,16 +50,16 @@ def _other(key: str) -> list[str]:
     return [f"{key}={value + 1}"] if isinstance(value, int) else []
 
 
-def _gathered(most: int = 5) -> list[list[str]]:
+def _groups_of_remedies(most: int = 5) -> list[list[str]]:
     """The remedies, as many at once as go together."""
     gathered: list[list[str]] = []
-    for own in [option for group, option in OPTIONS if group == "remedy"]:
-        for each in gathered:
-            if len(each) < most and not any({own, other} in map(set, CONFLICTING_REMEDIES) for other in each):
-                each.append(own)
+    for remedy in [option for group, option in OPTIONS if group == "remedy"]:
+        for group in gathered:
+            if len(group) < most and not any({remedy, other} in map(set, CONFLICTING_REMEDIES) for other in group):
+                group.append(remedy)
                 break
         else:
-            gathered.append([own])
+            gathered.append([remedy])
     return gathered
 
 
@@ -72,7 +71,7 @@ CASES |= {
     for case in OPTIONS
     if case not in DEFAULTS and case[0] != "remedy" and not _presets(*case)
 }
-CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _gathered())}
+CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _groups_of_remedies())}
 SOON = {"lecam": "remedy.lecam.warmup_steps=3", "ema": "remedy.ema.decay=0.8", "balance": "remedy.balance.max_auc=0.5"}
 CASES = {case: [*settings, *(soon for name, soon in SOON.items() if name in case)] for case, settings in CASES.items()}
 CASES |= {
@@ -97,13 +96,13 @@ def quick(monkeypatch, little_images):
 
 def _describe(figure: Figure, path: Path) -> None:
     """Writes the numbers and texts that a figure shows; drawing it would take most of these tests' time."""
-    shown = [figure.get_suptitle()]
+    content = [figure.get_suptitle()]
     for axes in figure.axes:
-        shown += [axes.get_title(), *(text.get_text() for text in axes.texts)]
-        shown += [line.get_xydata() for line in axes.lines] + [bar.get_bbox() for bar in axes.patches]
-        shown += [image.get_array() for image in axes.images]
-        shown += [points.get_offsets() for points in axes.collections]
-    path.write_bytes(b"".join(np.ma.getdata(each).tobytes() for each in shown))
+        content += [axes.get_title(), *(text.get_text() for text in axes.texts)]
+        content += [line.get_xydata() for line in axes.lines] + [bar.get_bbox() for bar in axes.patches]
+        content += [image.get_array() for image in axes.images]
+        content += [points.get_offsets() for points in axes.collections]
+    path.write_bytes(b"".join(np.ma.getdata(part).tobytes() for part in content))
 
 
 class SnapshotAt(Callback):
@@ -119,17 +118,17 @@ class SnapshotAt(Callback):
 
 def _killed(folder: Path, at: int, *overrides: str) -> tuple[Run, Run]:
     """A run as a kill at that step left it, and the same run that nothing has interrupted."""
-    made, whole = training(folder / "whole", *SHORT, *overrides)
-    made.datamodule.boundaries = [*made.datamodule.boundaries, at]
-    made.trainer.callbacks.append(SnapshotAt(at, whole, folder / "killed"))
-    fit(made, whole)
+    job, whole = training(folder / "whole", *SHORT, *overrides)
+    job.datamodule.boundaries = [*job.datamodule.boundaries, at]
+    job.trainer.callbacks.append(SnapshotAt(at, whole, folder / "killed"))
+    fit(job, whole)
     return Run(folder / "killed"), whole
 
 
 def _go_on(run: Run, *overrides: str) -> None:
     torch.manual_seed(99)
-    made, run = training(run.folder, *SHORT, *overrides)
-    summary, code = fit(made, run)
+    job, run = training(run.folder, *SHORT, *overrides)
+    summary, code = fit(job, run)
     assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
 
 
@@ -170,8 +169,8 @@ def test_killed_between_any_two_changes_of_files_it_goes_on_as_if_nothing_had_ha
     whole, settings = Run(tmp_path / "whole"), [*PATTERN, "callbacks.pictures.every=100"]
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", watched)
-        made, whole = training(whole.folder, *SHORT, *settings)
-        fit(made, whole)
+        job, whole = training(whole.folder, *SHORT, *settings)
+        fit(job, whole)
     assert {path.name.partition(" before ")[2] for path in snapshots} >= {
         "config.yaml",
         "previous.ckpt",
@@ -181,11 +180,11 @@ def test_killed_between_any_two_changes_of_files_it_goes_on_as_if_nothing_had_ha
         "losses.png",
         "summary.json",
     }
-    found = {}
+    differing = {}
     for snapshot in snapshots:
         _go_on(Run(snapshot), *settings)
-        found[snapshot.name] = differences(Run(snapshot), whole)
-    assert {name: each for name, each in found.items() if each} == {}
+        differing[snapshot.name] = differences(Run(snapshot), whole)
+    assert {name: files for name, files in differing.items() if files} == {}
 
 
 class RaiseAt(Callback):
@@ -209,13 +208,13 @@ class RaiseAt(Callback):
     ids=["SIGINT", "SIGTERM", "SIGTERM in the plane"],
 )
 def test_a_signal_stops_a_run_in_good_order_and_it_goes_on_as_if_nothing_had_happened(tmp_path, number, overrides):
-    made, whole = training(tmp_path / "whole", *SHORT, *overrides)
-    fit(made, whole)
+    job, whole = training(tmp_path / "whole", *SHORT, *overrides)
+    fit(job, whole)
     before = signal.getsignal(number)
-    made, stopped = training(tmp_path / "stopped", *SHORT, *overrides)
-    made.datamodule.boundaries = [*made.datamodule.boundaries, 7]
-    made.trainer.callbacks.insert(0, RaiseAt(7, number))
-    summary, code = fit(made, stopped)
+    job, stopped = training(tmp_path / "stopped", *SHORT, *overrides)
+    job.datamodule.boundaries = [*job.datamodule.boundaries, 7]
+    job.trainer.callbacks.insert(0, RaiseAt(7, number))
+    summary, code = fit(job, stopped)
     assert (summary["status"], summary["steps"], code) == ("interrupted", 7, 128 + number)
     assert signal.getsignal(number) is before, "the handlers are put back"
     _go_on(stopped, *overrides)
@@ -240,8 +239,12 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tmp_path, caps
     damage(run.checkpoint)
     capsys.readouterr()
     assert run.load_checkpoint()["gan_lab"]["step"] == 5
-    told = capsys.readouterr().err
-    assert told == "" if damage is Path.unlink else "last.ckpt is damaged" in told and "back to previous.ckpt" in told
+    message = capsys.readouterr().err
+    assert (
+        message == ""
+        if damage is Path.unlink
+        else "last.ckpt is damaged" in message and "back to previous.ckpt" in message
+    )
     _go_on(run, *PATTERN)
     assert differences(run, whole) == []
 
@@ -269,7 +272,7 @@ def test_two_damaged_checkpoints_are_told_with_the_way_out(tmp_path):
     run, whole = _killed(tmp_path, 12, *PATTERN)
     _cut(run.checkpoint)
     _flip(run.previous_checkpoint)
-    with pytest.raises(LabError) as error:
+    with refused("damaged", "last.ckpt") as error:
         run.load_checkpoint()
     for part in ("last.ckpt is damaged", "previous.ckpt is damaged", f"Delete {run.checkpoint.parent}", "step 0"):
         assert part in str(error.value)
@@ -321,20 +324,20 @@ def _bytes(run: Run) -> dict[Path, bytes]:
 def test_other_settings_are_refused_with_what_differs(copied, capsys):
     before = _bytes(copied)
     assert run_here("train.py", f"resume={copied.folder}", "loss=mse", "optim.lr=0.5", "steps=20") == 2
-    told = capsys.readouterr().err.splitlines()
-    assert "was trained with other settings:" in told[0]
-    assert "  optim.lr: 0.01 → 0.5" in told
-    assert "  loss._target_: gan_lab.gan.losses.BCE → gan_lab.gan.losses.MSE" in told
-    assert "force=true" in told[-1]
+    message = capsys.readouterr().err.splitlines()
+    assert "was trained with other settings:" in message[0]
+    assert "  optim.lr: 0.01 → 0.5" in message
+    assert "  loss._target_: gan_lab.gan.losses.BCE → gan_lab.gan.losses.MSE" in message
+    assert "force=true" in message[-1]
     assert _bytes(copied) == before
 
 
 def test_another_remedy_is_refused_with_what_differs_or_forced_where_the_checkpoint_allows_it(copied, capsys):
     before = _bytes(copied)
     assert run_here("train.py", f"resume={copied.folder}", "remedy=[r1,ema]") == 2
-    told = capsys.readouterr().err.splitlines()
-    assert "  remedy.r1._target_: not set → gan_lab.gan.remedies.penalties.R1" in told
-    assert "  remedy.ema.decay: not set → 0.999" in told
+    message = capsys.readouterr().err.splitlines()
+    assert "  remedy.r1._target_: not set → gan_lab.gan.remedies.penalties.R1" in message
+    assert "  remedy.ema.decay: not set → 0.999" in message
     assert run_here("train.py", f"resume={copied.folder}", "remedy=[ema]", "force=true") == 2, (
         "there is no average to go on with"
     )

@@ -33,18 +33,18 @@ def doubles():
 
 def _trained(folder, *overrides, steps=STEPS):
     """A training with overrides: as it was before, and as it is now."""
-    made, _ = training(folder, *PLAIN, f"steps={steps}", *overrides)
-    before = copy.deepcopy(made.module)
-    made.trainer.fit(made.module, made.datamodule)
-    return made, before
+    job, _ = training(folder, *PLAIN, f"steps={steps}", *overrides)
+    before = copy.deepcopy(job.module)
+    job.trainer.fit(job.module, job.datamodule)
+    return job, before
 
 
 class Loop:
     """GAN training in a few lines: batches in the order of the stream, latent vectors one after the other, SGD."""
 
-    def __init__(self, made, before):
+    def __init__(self, job, before):
         self.d, self.g = before.discriminator, before.generator
-        part, order = made.datamodule.dataset.train, torch.randperm(40, generator=make_generator(SEED, "order", 0))
+        part, order = job.datamodule.dataset.train, torch.randperm(40, generator=make_generator(SEED, "order", 0))
         epochs = [order, *(torch.randperm(40, generator=make_generator(SEED, "order", epoch)) for epoch in (1, 2, 3))]
         self.batches = part[torch.cat(epochs)].split(B)
         self.latents, self.rows, self.lr = make_generator(SEED, "latent"), [], LR
@@ -59,7 +59,7 @@ class Loop:
                 p -= self.lr * slope
 
     def play(self, of_d, of_g, steps=STEPS, n_critic=1, n_generator=1, joint=True, show=lambda x, t, turn: x, pay=None):
-        """`of_d(real, fake)` gives D's two terms, `of_g(z, made, shown, real)` G's, `pay(real, fake)` what D pays."""
+        """`of_d(real, fake)` gives D's two terms, `of_g(z, samples, fake, real)` G's, `pay(real, fake)` what D pays."""
         numbers = itertools.count()
         for t in range(steps):
             for turn in range(n_critic):
@@ -74,17 +74,17 @@ class Loop:
                     self.descend(self.d, d_fake := of_d(real, fake)[1])
             for _ in range(n_generator):
                 z = self.z()
-                made = self.g(z)
-                g = of_g(z, made, show(made, t, turn), real)
+                samples = self.g(z)
+                g = of_g(z, samples, show(samples, t, turn), real)
                 self.descend(self.g, g)
             self.rows.append([d_real.item(), d_fake.item(), g.item()])
 
-    def equals(self, made):
-        for own, played in ((self.d, made.module.discriminator), (self.g, made.module.generator)):
-            for (name, expected), found in zip(own.named_parameters(), played.parameters(), strict=True):
-                torch.testing.assert_close(found, expected, rtol=0, atol=1e-12, msg=name)
+    def equals(self, job):
+        for network, trained in ((self.d, job.module.discriminator), (self.g, job.module.generator)):
+            for (name, expected), value in zip(network.named_parameters(), trained.parameters(), strict=True):
+                torch.testing.assert_close(value, expected, rtol=0, atol=1e-12, msg=name)
         names = ("loss/d_real", "loss/d_fake", "loss/g")
-        table = made.trainer.loggers[0].rows
+        table = job.trainer.loggers[0].rows
         for step, row in enumerate(self.rows, 1):
             assert [table[step][name] for name in names] == pytest.approx(row, rel=1e-12)
 
@@ -93,17 +93,17 @@ class Loop:
     def of_d(self, real, fake):
         return softplus(-self.d(real)).mean(), softplus(self.d(fake)).mean()
 
-    def of_g(self, z, made, shown, real):
-        return softplus(-self.d(shown)).mean()
+    def of_g(self, z, samples, fake, real):
+        return softplus(-self.d(fake)).mean()
 
     def slopes(self, x):
         """‖∇D‖² of each sample `(B,)`, one sample after the other."""
-        found = []
+        norms = []
         for one in x.detach():
             one = one[None].requires_grad_()
             (slope,) = torch.autograd.grad(self.d(one).squeeze(), one, create_graph=True)
-            found.append((slope**2).sum())
-        return torch.stack(found)
+            norms.append((slope**2).sum())
+        return torch.stack(norms)
 
     def features(self, x):
         return self.hidden(x, *self.d.parameters())
@@ -115,20 +115,20 @@ class Loop:
 
 def test_r1_r2_and_label_smoothing_in_one_update(tmp_path):
     chosen = ("remedy=[r2,label_smoothing,r1]", "remedy.r1.gamma=3", "remedy.r2.gamma=0.5")
-    made, before = _trained(tmp_path / "run", *chosen)
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", *chosen)
+    loop = Loop(job, before)
 
     def of_d(real, fake):
         on_real = 0.9 * softplus(-loop.d(real)) + 0.1 * softplus(loop.d(real))
         return on_real.mean(), softplus(loop.d(fake)).mean()
 
     loop.play(of_d, loop.of_g, pay=lambda r, f: 1.5 * loop.slopes(r).mean() + 0.25 * loop.slopes(f).mean())
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
-    made, before = _trained(tmp_path / "run", "loss=wasserstein", "remedy=[wgan_gp,dragan]", "remedy.dragan.weight=2")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "loss=wasserstein", "remedy=[wgan_gp,dragan]", "remedy.dragan.weight=2")
+    loop = Loop(job, before)
 
     def pay(real, fake):
         drawn = make_generator(SEED, "remedies", len(loop.rows))
@@ -139,33 +139,33 @@ def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
         return 10 * slopes[0].square().mean() + 2 * slopes[1].square().mean()
 
     loop.play(
-        lambda r, f: (-loop.d(r).mean(), loop.d(f).mean()), lambda z, made, shown, r: -loop.d(shown).mean(), pay=pay
+        lambda r, f: (-loop.d(r).mean(), loop.d(f).mean()), lambda z, samples, fake, r: -loop.d(fake).mean(), pay=pay
     )
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_a_relativistic_g_sees_the_real_scores(tmp_path):
-    made, before = _trained(tmp_path / "run", "loss=relativistic")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "loss=relativistic")
+    loop = Loop(job, before)
 
     def of_d(real, fake):
         half = softplus(loop.d(fake) - loop.d(real)).mean() / 2
         return half, half
 
-    loop.play(of_d, lambda z, made, shown, real: softplus(loop.d(real) - loop.d(shown)).mean())
-    loop.equals(made)
+    loop.play(of_d, lambda z, samples, fake, real: softplus(loop.d(real) - loop.d(fake)).mean())
+    loop.equals(job)
 
 
 def test_a_relativistic_average_is_of_the_batch(tmp_path):
-    made, before = _trained(tmp_path / "run", "loss=relativistic_average")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "loss=relativistic_average")
+    loop = Loop(job, before)
 
     def terms(real, fake):
         r, f = loop.d(real), loop.d(fake)
         return softplus(f.mean() - r).mean(), softplus(f - r.mean()).mean()
 
-    loop.play(terms, lambda z, made, shown, real: sum(terms(shown, real)))
-    loop.equals(made)
+    loop.play(terms, lambda z, samples, fake, real: sum(terms(fake, real)))
+    loop.equals(job)
 
 
 @pytest.mark.parametrize("joint", ["false", "true"])
@@ -173,16 +173,16 @@ def test_a_relativistic_average_is_of_the_batch(tmp_path):
 def test_each_turn_of_d_has_its_own_batch_and_each_of_g_its_own_latent_vectors(tmp_path, turns, joint):
     n_critic, n_generator = turns
     numbers = f"n_critic={n_critic}", f"n_generator={n_generator}", f"joint_d_update={joint}"
-    made, before = _trained(tmp_path / "run", *numbers, steps=6)  # over the end of an epoch, 5 batches
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", *numbers, steps=6)  # over the end of an epoch, 5 batches
+    loop = Loop(job, before)
     loop.play(loop.of_d, loop.of_g, 6, n_critic, n_generator, joint == "true")
-    loop.equals(made)
-    assert made.module.step == 6
+    loop.equals(job)
+    assert job.module.step == 6
 
 
 def test_random_remedies_draw_anew_in_every_turn(tmp_path):
-    made, before = _trained(tmp_path / "run", "remedy=[wgan_gp]", "n_critic=2", "log_every=4")
-    loop, turns = Loop(made, before), itertools.count(1)
+    job, before = _trained(tmp_path / "run", "remedy=[wgan_gp]", "n_critic=2", "log_every=4")
+    loop, turns = Loop(job, before), itertools.count(1)
 
     def pay(real, fake):
         turn = next(turns)  # each step's last turn has its first number: 1, 0; 3, 2; …
@@ -191,38 +191,38 @@ def test_random_remedies_draw_anew_in_every_turn(tmp_path):
 
     loop.play(loop.of_d, loop.of_g, n_critic=2, pay=pay)
     loop.rows = []
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_g_is_judged_by_the_d_of_later(tmp_path):
-    made, before = _trained(tmp_path / "run", "remedy=[unrolled]", "remedy.unrolled.k=2", "remedy.unrolled.lr=0.3")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "remedy=[unrolled]", "remedy.unrolled.k=2", "remedy.unrolled.lr=0.3")
+    loop = Loop(job, before)
 
-    def of_g(z, made, shown, real):
+    def of_g(z, samples, fake, real):
         weights = [p.detach().clone().requires_grad_() for p in loop.d.parameters()]
 
         def scores(x):
             return linear(loop.hidden(x, *weights), *weights[2:]).squeeze(-1)
 
         for _ in range(2):
-            error = softplus(-scores(real)).mean() + softplus(scores(shown)).mean()
+            error = softplus(-scores(real)).mean() + softplus(scores(fake)).mean()
             slopes = torch.autograd.grad(error, weights, create_graph=True)
             weights = [w - 0.3 * slope for w, slope in zip(weights, slopes, strict=True)]
-        return softplus(-scores(shown)).mean()
+        return softplus(-scores(fake)).mean()
 
     loop.play(loop.of_d, of_g, joint=False)
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_feature_matching_takes_the_place_of_gs_loss(tmp_path):
-    made, before = _trained(tmp_path / "run", "remedy=[feature_matching]", "remedy.feature_matching.weight=0.5")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "remedy=[feature_matching]", "remedy.feature_matching.weight=0.5")
+    loop = Loop(job, before)
 
-    def of_g(z, made, shown, real):
-        return 0.5 * (loop.features(real).mean(0).detach() - loop.features(shown).mean(0)).square().sum()
+    def of_g(z, samples, fake, real):
+        return 0.5 * (loop.features(real).mean(0).detach() - loop.features(fake).mean(0)).square().sum()
 
     loop.play(loop.of_d, of_g, joint=False)
-    loop.equals(made)
+    loop.equals(job)
 
 
 @pytest.mark.parametrize("matching", [False, True])
@@ -230,20 +230,20 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
     """To G's loss, or to what takes its place, whatever their order."""
     chosen = "remedy=[mode_seeking,gdpp,feature_matching]" if matching else "remedy=[gdpp,mode_seeking]"
     settings = ("remedy.mode_seeking.weight=0.1", "remedy.gdpp.weight=0.2", "model.discriminator.hidden=[20]")
-    made, before = _trained(tmp_path / "run", chosen, *settings, steps=2)
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", chosen, *settings, steps=2)
+    loop = Loop(job, before)
 
     def spectrum(x):
         rows = loop.features(x)
         rows = rows / rows.norm(dim=1, keepdim=True)
         return torch.linalg.eigh(rows @ rows.T)
 
-    def of_g(z, made, shown, real):
-        fool = loop.of_g(z, made, shown, real)
+    def of_g(z, samples, fake, real):
+        fool = loop.of_g(z, samples, fake, real)
         if matching:
-            fool = (loop.features(real).mean(0).detach() - loop.features(shown).mean(0)).square().sum()
-        ratio = (made[:4] - made[4:]).abs().mean() / (z[:4] - z[4:]).abs().mean()
-        (own, vectors), (wanted, directions) = spectrum(shown), (each.detach() for each in spectrum(real))
+            fool = (loop.features(real).mean(0).detach() - loop.features(fake).mean(0)).square().sum()
+        ratio = (samples[:4] - samples[4:]).abs().mean() / (z[:4] - z[4:]).abs().mean()
+        (own, vectors), (wanted, directions) = spectrum(fake), (each.detach() for each in spectrum(real))
         shares = (wanted - wanted.min()) / (wanted.max() - wanted.min())
         same = (vectors * directions).sum(0).abs()
         vary = 1e-4 * (wanted - own).square().mean() - (shares * same).sum()
@@ -252,26 +252,26 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
     loop.play(loop.of_d, of_g, steps=2, joint=False)
     names = ("loss/d_real", "loss/d_fake", "loss/g")
     for step, row in enumerate(loop.rows, 1):
-        found = [made.trainer.loggers[0].rows[step][name] for name in names]
+        found = [job.trainer.loggers[0].rows[step][name] for name in names]
         assert found == pytest.approx(row, rel=1e-9 if step == 1 else 1e-3)  # derivatives of eigenvectors are damped
 
 
 def test_g_learns_from_its_best_samples_alone(tmp_path):
-    made, before = _trained(tmp_path / "run", "remedy=[top_k]", "remedy.top_k.fraction=0.25", "remedy.top_k.steps=2")
-    loop = Loop(made, before)
+    job, before = _trained(tmp_path / "run", "remedy=[top_k]", "remedy.top_k.fraction=0.25", "remedy.top_k.steps=2")
+    loop = Loop(job, before)
 
-    def of_g(z, made, shown, real):
+    def of_g(z, samples, fake, real):
         k = {0: 8, 1: 4, 2: 2, 3: 2}[len(loop.rows)]
-        return softplus(-loop.d(shown)).sort().values[:k].mean()
+        return softplus(-loop.d(fake)).sort().values[:k].mean()
 
     loop.play(loop.of_d, of_g, joint=False)
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_both_networks_are_held_to_their_past(tmp_path):
     chosen = ("remedy=[historical_averaging]", "remedy.historical_averaging.weight=0.7", "n_critic=2", "n_generator=2")
-    made, before = _trained(tmp_path / "run", *chosen)
-    loop, past, plain = Loop(made, before), {}, Loop.descend
+    job, before = _trained(tmp_path / "run", *chosen)
+    loop, past, plain = Loop(job, before), {}, Loop.descend
 
     def pulled(network, loss):
         seen = past.setdefault(network, [])
@@ -282,13 +282,13 @@ def test_both_networks_are_held_to_their_past(tmp_path):
 
     loop.descend = pulled
     loop.play(loop.of_d, loop.of_g, n_critic=2, n_generator=2)
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_d_waits_in_exactly_the_turns_in_which_it_wins(tmp_path):
     chosen = ("remedy=[balance,r1]", "remedy.balance.max_auc=0.6", "n_critic=2", "optim_g.lr=1")
-    made, before = _trained(tmp_path / "run", *chosen, steps=8)
-    loop, waited = Loop(made, before), []
+    job, before = _trained(tmp_path / "run", *chosen, steps=8)
+    loop, waited = Loop(job, before), []
 
     def fit(network, loss):
         loop.lr = 1 if network is loop.g else LR
@@ -305,13 +305,13 @@ def test_d_waits_in_exactly_the_turns_in_which_it_wins(tmp_path):
     loop.descend = fit
     loop.play(of_d, loop.of_g, 8, n_critic=2, pay=lambda r, f: loop.slopes(r).mean() / 2)
     assert 0 < sum(waited) < len(waited) == 16, "both were seen"
-    loop.equals(made)
+    loop.equals(job)
 
 
 def test_lecam_moves_its_averages_before_it_counts(tmp_path):
     chosen = ("remedy=[lecam]", "remedy.lecam.warmup_steps=2", "remedy.lecam.decay=0.6", "remedy.lecam.weight=2")
-    made, before = _trained(tmp_path / "run", *chosen, steps=5)
-    loop, means = Loop(made, before), [0.0, 0.0]
+    job, before = _trained(tmp_path / "run", *chosen, steps=5)
+    loop, means = Loop(job, before), [0.0, 0.0]
 
     def pay(real, fake):
         r, f = loop.d(real), loop.d(fake)
@@ -321,8 +321,8 @@ def test_lecam_moves_its_averages_before_it_counts(tmp_path):
         return value if len(loop.rows) >= 2 else 0 * value
 
     loop.play(loop.of_d, loop.of_g, 5, pay=pay)
-    loop.equals(made)
-    (lecam,) = made.module.stateful_penalties
+    loop.equals(job)
+    (lecam,) = job.module.stateful_penalties
     assert [lecam.real_mean.item(), lecam.fake_mean.item()] == pytest.approx(means, rel=1e-12)
 
 
@@ -335,37 +335,37 @@ def test_the_average_makes_the_samples_and_training_never_sees_it(tmp_path, opti
     plain, _ = training(tmp_path / "plain", *PLAIN, f"steps={STEPS}", *chosen)
     seen = optimiser_steps(plain)
     plain.trainer.fit(plain.module, plain.datamodule)
-    made, before = _trained(tmp_path / "run", *chosen, "remedy=[ema]", "remedy.ema.decay=0.7")
+    job, before = _trained(tmp_path / "run", *chosen, "remedy=[ema]", "remedy.ema.decay=0.7")
     for network in ("discriminator", "generator"):
-        found, expected = (getattr(each.module, network).state_dict() for each in (made, plain))
+        found, expected = (getattr(each.module, network).state_dict() for each in (job, plain))
         assert all(torch.equal(found[name], expected[name]) for name in expected), "batch statistics as well"
-    assert made.trainer.loggers[0].rows == plain.trainer.loggers[0].rows
+    assert job.trainer.loggers[0].rows == plain.trainer.loggers[0].rows
     average = [p.detach().clone() for p in before.generator.parameters()]
     for _, _, weights in [each for each in seen if each[0] == "G"][1::2]:
         average = [0.7 * mean + 0.3 * p for mean, p in zip(average, weights.values(), strict=True)]
     z = torch.randn(6, 3)
-    shown, own = made.module.sample(z), plain.module.sample(z)
-    for p, mean in zip(made.module.averaged.network.parameters(), average, strict=True):
+    fake, own = job.module.sample(z), plain.module.sample(z)
+    for p, mean in zip(job.module.averaged.network.parameters(), average, strict=True):
         torch.testing.assert_close(p, mean, rtol=0, atol=1e-12)
-    assert not torch.allclose(shown, own, atol=1e-4)
+    assert not torch.allclose(fake, own, atol=1e-4)
     if norm == "layer":
         with torch.no_grad():
             for p, mean in zip(plain.module.generator.parameters(), average, strict=True):
                 p.copy_(mean)
-        torch.testing.assert_close(shown, plain.module.sample(z))
+        torch.testing.assert_close(fake, plain.module.sample(z))
     if norm == "spectral":
-        layer = made.module.averaged.network.layers[0]
+        layer = job.module.averaged.network.layers[0]
         assert torch.linalg.matrix_norm(layer.weight, 2) == pytest.approx(1, abs=0.01), "its own largest stretch"
 
 
-# What D is shown.
+# What D is fake.
 
 
 def test_real_samples_fakes_and_gs_samples_are_shown_with_noise_and_in_packs(tmp_path):
     """Noise first, then packs; three draws a turn; less from step to step."""
     chosen = ("remedy=[pac,instance_noise]", "remedy.pac.m=4", "remedy.instance_noise.std=0.5")
-    made, before = _trained(tmp_path / "run", *chosen, "remedy.instance_noise.steps=3", "joint_d_update=true")
-    loop, drawn = Loop(made, before), {}
+    job, before = _trained(tmp_path / "run", *chosen, "remedy.instance_noise.steps=3", "joint_d_update=true")
+    loop, drawn = Loop(job, before), {}
 
     def show(x, t, turn):
         std = max(0.0, 0.5 * (1 - t / 3))
@@ -374,40 +374,40 @@ def test_real_samples_fakes_and_gs_samples_are_shown_with_noise_and_in_packs(tmp
         return torch.stack([noisy[4 * i : 4 * i + 4].flatten() for i in range(2)])
 
     loop.play(loop.of_d, loop.of_g, show=show)
-    loop.equals(made)
-    assert made.module.discriminator.layers[0].weight.shape == (5, 8)
+    loop.equals(job)
+    assert job.module.discriminator.layers[0].weight.shape == (5, 8)
 
 
 def test_images_are_changed_alike_wherever_d_sees_them(tmp_path):
     torch.set_default_dtype(torch.float32)
-    made, _ = training(tmp_path / "run", "dataset=digits", "steps=1", *TINY, "remedy=[diffaugment]", "n_generator=2")
-    seen, made_by_g = [], []
-    made.module.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
-    made.module.generator.register_forward_hook(lambda *args: made_by_g.append(args[2].detach().clone()))
-    made.trainer.fit(made.module, made.datamodule)
+    job, _ = training(tmp_path / "run", "dataset=digits", "steps=1", *TINY, "remedy=[diffaugment]", "n_generator=2")
+    seen, generated = [], []
+    job.module.discriminator.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().clone()))
+    job.module.generator.register_forward_hook(lambda *args: generated.append(args[2].detach().clone()))
+    job.trainer.fit(job.module, job.datamodule)
     order = torch.randperm(1437, generator=make_generator(SEED, "order", 0))
-    plain = [made.datamodule.dataset.train[order[:B]], *made_by_g]
+    plain = [job.datamodule.dataset.train[order[:B]], *generated]
     draws = StepRNG([SEED], (), "remedies", 0, torch.device("cpu"))
     assert len(seen) == len(plain) == 4
-    for shown, samples in zip(seen, plain, strict=True):
-        torch.testing.assert_close(shown, DiffAugment()(samples, 0, draws))
-        assert not torch.allclose(shown, samples, atol=0.1)
+    for fake, samples in zip(seen, plain, strict=True):
+        torch.testing.assert_close(fake, DiffAugment()(samples, 0, draws))
+        assert not torch.allclose(fake, samples, atol=0.1)
 
 
 # Learning rates.
 
 
-def _rates(made):
+def _rates(job):
     """The learning rates of D's and G's updates, as they come."""
-    rates, module = {"D": [], "G": []}, made.module
+    rates, module = {"D": [], "G": []}, job.module
 
     def watched(make, own):
-        def made_optimiser(parameters):
+        def make_watched(parameters):
             optimiser = make(parameters)
             optimiser.register_step_pre_hook(lambda o, *_: own.append(o.param_groups[0]["lr"]))
             return optimiser
 
-        return made_optimiser
+        return make_watched
 
     optim_d = watched(module.settings.optim_d, rates["D"])
     optim_g = watched(module.settings.optim_g, rates["G"])
@@ -419,9 +419,9 @@ def _rates(made):
 def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, share):
     keep = [each for each in PLAIN if each != "~callbacks.checkpoint"]
     settings = [*keep, "optim_g.lr=0.02", "remedy=[decay]", f"remedy.decay.fraction={share}", "joint_d_update=true"]
-    made, run = training(tmp_path / "run", *settings, "steps=8", "callbacks.checkpoint.every=3")
-    made.datamodule.steps, first = 5, _rates(made)  # its data end early: it is stopped at step 5
-    made.trainer.fit(made.module, made.datamodule)
+    job, run = training(tmp_path / "run", *settings, "steps=8", "callbacks.checkpoint.every=3")
+    job.datamodule.steps, first = 5, _rates(job)  # its data end early: it is stopped at step 5
+    job.trainer.fit(job.module, job.datamodule)
     run.release()
     again, run = training(tmp_path / "run", *settings, "steps=8")
     rest = _rates(again)
@@ -436,20 +436,20 @@ def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, s
 
 
 def test_the_rates_of_two_time_scales(tmp_path):
-    made, _ = training(
+    job, _ = training(
         tmp_path / "run", *[each for each in PLAIN if "optim" not in each], "steps=2", "remedy=[ttur,n_critic]"
     )
-    rates = _rates(made)
-    made.trainer.fit(made.module, made.datamodule)
+    rates = _rates(job)
+    job.trainer.fit(job.module, job.datamodule)
     assert (rates["D"], rates["G"]) == ([0.0004] * 20, [0.0001] * 2), "five times two updates of D a step"
 
 
 def test_a_class_is_told_wherever_d_is_asked(tmp_path):
     """A conditional GAN with a penalty: real samples, fakes and G's samples have the classes of the batch."""
-    made, before = _trained(tmp_path / "run", "conditional=true", "remedy=[r1]", "dataset.modes=8")
-    loop = Loop(made, before)
-    assert build_module(compose(*PLAIN, "conditional=true"), made.datamodule.dataset).latent_dim == 3 + 8
-    part = made.datamodule.dataset.train
+    job, before = _trained(tmp_path / "run", "conditional=true", "remedy=[r1]", "dataset.modes=8")
+    loop = Loop(job, before)
+    assert build_module(compose(*PLAIN, "conditional=true"), job.datamodule.dataset).latent_dim == 3 + 8
+    part = job.datamodule.dataset.train
     order = torch.randperm(40, generator=make_generator(SEED, "order", 0))
     for t in range(STEPS):
         chosen = order[t * B : t * B + B]
@@ -470,4 +470,4 @@ def test_a_class_is_told_wherever_d_is_asked(tmp_path):
         error = softplus(-d(real)).mean() + softplus(d(fake)).mean() + slope.square().sum(1).mean() / 2
         loop.descend(loop.d, error)
         loop.descend(loop.g, softplus(-d(loop.g(z()))).mean())
-    loop.equals(made)
+    loop.equals(job)
