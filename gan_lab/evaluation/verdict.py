@@ -347,7 +347,7 @@ class VerdictEvaluator:
         real_value = self.real.get(name)
         if value is None or real_value is None:
             return "poor", "Whether the samples look like the data cannot be determined."
-        evidence = f"{value:.0%} of them lie {words}, {real_value:.0%} of real data do"
+        evidence = f"{value:.0%} of them lie {words}, {real_value:.0%} of real samples do"
         if value >= GOOD_LIKENESS * real_value:
             return "good", f"The samples look like the data: {evidence}."
         return "poor", f"The samples do not look like the data: {evidence}."
