@@ -142,18 +142,13 @@ def _build_latent(cfg: DictConfig, dataset: Dataset) -> tuple[Latent, int]:
 def _d_input_shape(cfg: DictConfig, dataset: Dataset, classes: int, flat: bool) -> Sequence[int]:
     """Returns the shape of what D gets for one sample, after the input transforms and with the label."""
     transforms: list[InputTransform] = []
-    for name, node in _remedy_nodes(cfg):
+    for name, node in cfg.remedy.items():
         if _makes(node, InputTransform):
             transforms.append(instantiate_part(f"remedy.{name}", node, InputTransform))
     shape = tuple(dataset.shape)
     for transform in sorted(transforms, key=lambda transform: transform.order):
         shape = transform.output_shape(shape)
     return shape_with_labels(shape, classes, flat) if classes else shape
-
-
-def _remedy_nodes(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
-    """Returns the chosen remedies by name, in the order in which they were named."""
-    return list(cfg.remedy.items())
 
 
 def _makes(node: DictConfig, *kinds: type) -> bool:
@@ -165,7 +160,7 @@ def _makes(node: DictConfig, *kinds: type) -> bool:
 def _build_remedies(cfg: DictConfig, replica_dims: Sequence[int]) -> Remedies:
     """Builds the remedies that the step plays; those of the loss and the networks are built with these."""
     remedies = []
-    for name, node in _remedy_nodes(cfg):
+    for name, node in cfg.remedy.items():
         if _makes(node, LabelSmoothing, MinibatchStddev, MinibatchDiscrimination):
             continue
         arguments: dict[str, Any] = {"replica_dims": replica_dims} if _makes(node, LeCam) else {}
@@ -183,7 +178,7 @@ def _build_loss(cfg: DictConfig) -> Loss:
                 "--help lists the options.",
                 key="loss",
             )
-    for name, node in _remedy_nodes(cfg):
+    for name, node in cfg.remedy.items():
         if _makes(node, LabelSmoothing):
             loss = instantiate_part(f"remedy.{name}", node, loss=loss)
     return loss
@@ -195,7 +190,7 @@ def _build_networks(
     """Builds generator and discriminator of one GAN, with weights from a seed."""
     pl.seed_everything(seed, verbose=False)
     d_arguments: dict[str, Any] = {"shape": d_shape}
-    for name, node in _remedy_nodes(cfg):
+    for name, node in cfg.remedy.items():
         if _makes(node, MinibatchStddev, MinibatchDiscrimination):
             d_arguments["minibatch_layer"] = instantiate_part(f"remedy.{name}", node)
     generator = instantiate_part(
