@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, make_packed_file, refusal, refused
+from conftest import ROOT, compose, make_packed_file, refusal, refused
 from PIL import Image
 
+from gan_lab.assembly.instantiate import build_module
 from gan_lab.commands import backquery
 from gan_lab.core.run_folder import Run
 from gan_lab.data import color, hdf5, images, synthetic
@@ -25,6 +26,9 @@ from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.evaluation.feature_spaces import features_of
 from gan_lab.pack.archives import open_source
 from gan_lab.pack.packer import PackSettings, pack
+from gan_lab.training.callbacks.loggers import read_table
+from gan_lab.training.cpu_threads import set_threads
+from gan_lab.training.ddp import ProcessGroup
 
 ARGUMENTS = [
     ("steps=-1", "steps=-1 is not allowed: steps has to be a whole number ≥ 1"),
@@ -321,6 +325,50 @@ def features_of_points(folder: Path) -> None:
 @message("unsupported", "dataset", "A label classifier needs images with labels", "dataset=digits")
 def label_classifier_without_labels(folder: Path) -> None:
     label_classifier(synthetic.ring(samples=10), folder)
+
+
+# Training.
+
+
+@message("unknown", "member", "There is no member 2", "replicas=2", "0 to 1")
+def member_beyond_the_last(folder: Path) -> None:
+    build_module(compose("replicas=2", "dataset=ring"), synthetic.ring(samples=10)).member(2)
+
+
+@message("unsupported", "replicas", "can't be trained with replicas=2", "rrelu", "-m seed=0,1,2")
+def networks_that_cannot_be_replicated(folder: Path) -> None:
+    activation = ("activation._target_=torch.nn.RReLU", "~activation.negative_slope")
+    build_module(compose("replicas=2", "dataset=ring", *activation), synthetic.ring(samples=10))
+
+
+@message("conflict", "threads", "threads=tune works only for training", "threads=auto")
+def threads_are_tuned_outside_a_training(folder: Path) -> None:
+    set_threads("tune")
+
+
+@message("missing", "MASTER_ADDR", "num_nodes=2", "Set MASTER_ADDR", "MASTER_PORT")
+def nodes_cannot_find_each_other(folder: Path) -> None:
+    ProcessGroup(2, nodes=2)
+
+
+@message("conflict", "NODE_RANK", "train.py is for node 0", "python -m gan_lab.commands.ddp_worker")
+def train_is_started_on_the_second_node(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NODE_RANK", "1")
+        ProcessGroup(2)
+
+
+@message("conflict", "devices", "train.py starts its processes itself", "without torchrun")
+def train_is_started_by_torchrun(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHELASTIC_RUN_ID", "x")
+        ProcessGroup(2)
+
+
+@message("damaged", "metrics.csv", "metrics.csv is damaged", "Move it away")
+def table_is_damaged(folder: Path) -> None:
+    (folder / "metrics.csv").write_text("loss/g\n1")
+    read_table(folder / "metrics.csv")
 
 
 @pytest.mark.parametrize(("provoke", "code", "key", "phrases"), MESSAGES)
