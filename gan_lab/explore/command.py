@@ -154,8 +154,8 @@ def _count_labels(
 
 def _describe_counts(request: Request, label_counts: dict[str, LabelCounts], predictor: LabelPredictor) -> list[str]:
     lines = [
-        f"  {request.pairs:,} pairs of different vectors; the samples of a and b are classified as their classes with "
-        f"confidence ≥ {request.confidence:g}. The results are classified as:"
+        f"  {request.pairs:,} pairs of different vectors, each classified with confidence ≥ {request.confidence:g}. "
+        "Predicted classes of the results:"
     ]
     for name, (targets, others) in label_counts.items():
         lines.append(f"  {name}")

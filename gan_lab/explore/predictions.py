@@ -175,11 +175,12 @@ def compare_counts(name: str, result: PredictionCount, fresh: PredictionCount) -
         result: the count of the results.
         fresh: the count of samples of fresh latent vectors, for the same label.
     """
+    fractions = f"{result.fraction:.0%} of {result.total:,}, {fresh.fraction:.0%} of {fresh.total:,}"
     if result.low > fresh.high:
         comparison = "more often than fresh vectors"
     elif result.high < fresh.low:
         comparison = "less often than fresh vectors"
     else:
-        comparison = "about as often as fresh vectors, as far as these numbers can tell"
-    fractions = f"{result.fraction:.0%} of {result.total:,}, {fresh.fraction:.0%} of {fresh.total:,}"
+        comparison = "about as often as fresh vectors"
+        fractions += "; the 95% intervals overlap"
     return f"{name} is classified as {result.prediction} {comparison} ({fractions})."

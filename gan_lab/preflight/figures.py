@@ -224,7 +224,7 @@ def draw_loss(axes: Axes, loss: Loss) -> None:
         optimum = (loss.d_output_at_optimum, loss.loss_at_optimum)
         axes.plot(*optimum, "o", color="black", zorder=3)
         axes.annotate(
-            f"optimum: D cannot tell\noutput {optimum[0]:g}, loss {optimum[1]:.3g}",
+            f"optimum: output {optimum[0]:g},\nloss {optimum[1]:.3g}",
             optimum,
             xytext=(0, 40),
             textcoords="offset points",

@@ -261,7 +261,7 @@ def check_optimum(check: Check, loss: Loss) -> None:
         where = f"at D = {d_output:.4g}"
         stated_where = f" (at D = {loss.d_output_at_optimum:.4g})"
     values = f"{d_real:.4f} on real, {d_fake:.4f} on fakes, {g:.4f} for G"
-    check.facts["optimum"] = f"{where} the loss is {values}; it states {stated}"
+    check.facts["optimum"] = f"{where} the loss is {values}; stated: {stated}"
     if max(errors) > TOLERANCE:
         check.failures.append(
             f"Where D cannot tell real from fake ({where}), the loss is {values}, but it states {stated} as its"

@@ -130,7 +130,7 @@ def check_separation(dry_run: DryRun, statistics: SampleStatistics) -> CheckResu
     steps = len(probe.rows)
     moved = probe.moved_tensors(module)
     kind_of_noise = "torch.rand, 0 to 1" if dataset.bounded else "uniform over the data's range"
-    check.numbers = {
+    numbers = {
         "steps": steps,
         "samples": len(real),
         "auc": test_auc,
@@ -140,13 +140,14 @@ def check_separation(dry_run: DryRun, statistics: SampleStatistics) -> CheckResu
         "real_after": real_after.mean().item(),
         "noise_after": noise_after.mean().item(),
     }
-    numbers = check.numbers
+    check.numbers = numbers
     check.facts = {
         "training": f"{steps:,} steps with batch_size {dry_run.batch_size}, on real samples and noise: {kind_of_noise}",
         "on real": f"{numbers['real_before']:.3f} → {numbers['real_after']:.3f}, D's mean output on {len(real):,} "
         "held-out samples",
-        "on noise": f"{numbers['noise_before']:.3f} → {numbers['noise_after']:.3f}, on {len(noise):,} samples of noise",
-        "separation": f"{test_auc:.1%} of the pairs of a real sample and noise are in the right order (chance: 50%)",
+        "on noise": f"{numbers['noise_before']:.3f} → {numbers['noise_after']:.3f}, D's mean output on {len(noise):,} "
+        "fresh samples",
+        "separation": f"D ranks the real sample above the noise in {test_auc:.1%} of all pairs (AUC; chance: 50%)",
     }
     constant = bool(torch.cat([real_after, noise_after]).unique().numel() == 1)
     _evaluate(check, problem, moved, test_auc, constant)
@@ -180,11 +181,11 @@ def _evaluate(check: Check, problem: str | None, moved: int, test_auc: float, co
         )
     elif not test_auc >= FAILURE_AUC:  # also if it is NaN
         check.failures.append(
-            f"D cannot separate real samples from noise ({test_auc:.0%} of the pairs in the right order), so G could"
-            f" learn nothing from it. It learns too slowly or is too small: try {ADVICE}."
+            f"D cannot separate real samples from noise (it ranks the real sample above the noise in {test_auc:.0%} of"
+            f" all pairs), so G could learn nothing from it. D learns too slowly or is too small: try {ADVICE}."
         )
     elif test_auc < WARNING_AUC:
         check.warnings.append(
-            f"D hardly separates real samples from noise ({test_auc:.0%} of the pairs in the right order), so G will"
-            f" learn little from it. What helps: {ADVICE}."
+            f"D hardly separates real samples from noise (it ranks the real sample above the noise in {test_auc:.0%} of"
+            f" all pairs), so G will learn little from it. What helps: {ADVICE}."
         )
