@@ -159,20 +159,20 @@ def _arrange(request: Request, seeds: list[int], z: Tensor, module: GANModule) -
         return Arrangement([f"vector {seed}" for seed in seeds], [*seeds], z, GRID_COLUMNS)
     if request.op in ARITHMETIC:
         return _arrange_arithmetic(request, seeds, z, module)
-    between = with_linear_labels(INTERPOLATIONS[request.mode], module.classes)
+    interpolation = with_linear_labels(INTERPOLATIONS[request.mode], module.classes)
     if request.op == "interpolate":
-        return _arrange_interpolation(request.n, seeds, z, between)
-    return _arrange_walk(seeds, z, between)
+        return _arrange_interpolation(request.n, seeds, z, interpolation)
+    return _arrange_walk(seeds, z, interpolation)
 
 
-def _arrange_interpolation(n: int, seeds: list[int], z: Tensor, between: Interpolation) -> Arrangement:
+def _arrange_interpolation(n: int, seeds: list[int], z: Tensor, interpolation: Interpolation) -> Arrangement:
     """Interpolates in n steps from the first of two latent vectors to the second."""
     t = torch.linspace(0, 1, n)
     names = ["a", *[f"{share:.2f}" for share in t[1:-1].tolist()], "b"]
-    return Arrangement(names, [seeds[0], *[None] * (n - 2), seeds[1]], between(z[0], z[1], t), GRID_COLUMNS)
+    return Arrangement(names, [seeds[0], *[None] * (n - 2), seeds[1]], interpolation(z[0], z[1], t), GRID_COLUMNS)
 
 
-def _arrange_walk(seeds: list[int], z: Tensor, between: Interpolation) -> Arrangement:
+def _arrange_walk(seeds: list[int], z: Tensor, interpolation: Interpolation) -> Arrangement:
     """Goes from each latent vector to the next one and from the last one back to the first, in `FRAMES` steps each."""
     names: list[str] = []
     frame_seeds: list[int | None] = []
@@ -181,7 +181,7 @@ def _arrange_walk(seeds: list[int], z: Tensor, between: Interpolation) -> Arrang
         names += [f"+ {step}/{FRAMES}" for step in range(1, FRAMES)]
         frame_seeds.append(seed)
         frame_seeds += [None] * (FRAMES - 1)
-    return Arrangement(names, frame_seeds, closed_walk(z, FRAMES, between), FRAMES)
+    return Arrangement(names, frame_seeds, closed_walk(z, FRAMES, interpolation), FRAMES)
 
 
 def _arrange_arithmetic(request: Request, seeds: list[int], z: Tensor, module: GANModule) -> Arrangement:

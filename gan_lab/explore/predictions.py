@@ -45,9 +45,9 @@ class LabelPredictor:
 
         Returns:
             Labels `(N,)`, int64, and confidences `(N,)` in [0, 1]. The confidence is the probability that the label
-            classifier gives to the class, see `LabelClassifier.labels_and_confidences`, or 1 for a point near a mode. The label is
-            −1 and the confidence 0 for samples that are not finite, for points far from all modes, and for all samples
-            of data without classes.
+            classifier gives to the class (see `LabelClassifier.labels_and_confidences`), or 1 for a point near a mode.
+            The label is −1 and the confidence 0 for samples that are not finite, for points far from all modes, and
+            for all samples of data without classes.
         """
         labels = torch.full((len(samples),), -1)
         confidences = torch.zeros(len(samples))

@@ -395,13 +395,15 @@ def test_check_ends_with_1_for_a_failure_and_2_for_a_mistake(tmp_path, monkeypat
     assert "✗ 2 D against noise: failure" in capsys.readouterr().out
     assert list(Path("outputs/still").glob("check_*/checks.json"))
     for mistake, phrase in (
-        ("optim.lr=-1", "optim.lr=-1 is not allowed"),
-        ("optim.lrr=1", "There is no key 'optim.lrr'. Did you mean 'optim.lr'?"),
-        ("resume=outputs/still", "resume goes with train.py only"),
-        ("force=true", "force=true goes with resume"),
+        ("optim.lr=-1", "optim.lr=-1"),
+        ("optim.lrr=1", "'optim.lrr'"),
+        ("resume=outputs/still", "resume"),
+        ("force=true", "force=true"),
     ):
         assert run_here("scripts/check.py", "name=mistaken", mistake) == 2
-        assert phrase in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert phrase in err
+        assert "Traceback" not in err
     assert [path.name for path in Path("outputs").iterdir()] == ["still"], "nothing half-made"
 
 
