@@ -15,7 +15,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.explore import results
 from gan_lab.explore.experiments import has_row_per_class, run_experiment
-from gan_lab.explore.latent_vectors import LatentSampler, LatentSpec
+from gan_lab.explore.latent_vectors import LatentSpec, SeededSampler
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount, compare_counts, count_predictions
 from gan_lab.explore.request import ARITHMETIC, Request, check, file_stem, title
 from gan_lab.explore.results import ExperimentResult
@@ -70,7 +70,7 @@ def explore(
     module = loaded.member(member)
     check(request)
     predictor = LabelPredictor(dataset, cache_dir)
-    sampler = LatentSampler(module, predictor)
+    sampler = SeededSampler(module, predictor)
     a = _parse_spec("a", request.a, request.by, predictor)
     b = _parse_spec("b", request.b, request.by, predictor)
     if request.pairs > 1 and (a.label is None or b.label is None):
@@ -115,7 +115,7 @@ def _class_grid_title(request: Request, a: LatentSpec, result: ExperimentResult)
 
 
 def _describe_predictions(
-    request: Request, a: LatentSpec, b: LatentSpec, sampler: LatentSampler, result: ExperimentResult
+    request: Request, a: LatentSpec, b: LatentSpec, sampler: SeededSampler, result: ExperimentResult
 ) -> list[str]:
     """Counts the labels predicted for the results of several pairs, adds the counts to `result`, and describes them."""
     if request.pairs > 1:
@@ -128,7 +128,7 @@ def _describe_predictions(
 
 
 def _count_labels(
-    request: Request, a: LatentSpec, b: LatentSpec, sampler: LatentSampler, result: ExperimentResult
+    request: Request, a: LatentSpec, b: LatentSpec, sampler: SeededSampler, result: ExperimentResult
 ) -> dict[str, LabelCounts]:
     """Counts how often each result, and samples of fresh latent vectors, are classified as a's class, b's, neither."""
     predictor = sampler.predictor

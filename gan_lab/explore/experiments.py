@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.explore.latent_vectors import LatentSampler, LatentSpec
+from gan_lab.explore.latent_vectors import LatentSpec, SeededSampler
 from gan_lab.explore.request import ARITHMETIC, FRAMES, INTERPOLATIONS, MAX_VECTORS, PATHS, Request
 from gan_lab.explore.results import ExperimentResult
 from gan_lab.gan.latent import Interpolation, LabelledLatent, closed_walk, normalise, typical_norm, with_linear_labels
@@ -36,7 +36,7 @@ class Arrangement(NamedTuple):
 
 
 def run_experiment(
-    request: Request, a: LatentSpec, b: LatentSpec, sampler: LatentSampler
+    request: Request, a: LatentSpec, b: LatentSpec, sampler: SeededSampler
 ) -> tuple[ExperimentResult, list[str]]:
     """Draws or finds the latent vectors, applies the operation, generates the samples and predicts their labels.
 
@@ -78,7 +78,7 @@ def has_row_per_class(request: Request, a: LatentSpec, module: GANModule) -> boo
     return request.op == "grid" and a.label is None and bool(module.classes)
 
 
-def _required_specs(request: Request, a: LatentSpec, b: LatentSpec, sampler: LatentSampler) -> list[LatentSpec]:
+def _required_specs(request: Request, a: LatentSpec, b: LatentSpec, sampler: SeededSampler) -> list[LatentSpec]:
     """Returns the specs of all latent vectors that the operation starts from; of several pairs a, b, a, b, …"""
     if request.op == "interpolate":
         return [a, b]
@@ -101,7 +101,7 @@ def _describe_equal_vectors(seeds: Sequence[int], z: Tensor) -> list[str]:
     ]
 
 
-def _describe_target_classes(request: Request, z: Tensor, sampler: LatentSampler) -> list[str]:
+def _describe_target_classes(request: Request, z: Tensor, sampler: SeededSampler) -> list[str]:
     """Describes the target classes of a conditional GAN's latent vectors `(n, latent_dim)`.
 
     Raises:
@@ -128,7 +128,7 @@ def _describe_target_classes(request: Request, z: Tensor, sampler: LatentSampler
     return [f"{description}."]
 
 
-def _arrange_classes(request: Request, seeds: list[int], sampler: LatentSampler) -> Arrangement:
+def _arrange_classes(request: Request, seeds: list[int], sampler: SeededSampler) -> Arrangement:
     """Arranges a row per class, in which each vector has this class as target class.
 
     Raises:

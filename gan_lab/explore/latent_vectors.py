@@ -46,7 +46,7 @@ class LatentSpec(NamedTuple):
 
 
 @dataclass
-class LatentSampler:
+class SeededSampler:
     """Draws latent vectors by their seeds, generates their samples, and searches for vectors by predicted label."""
 
     module: GANModule

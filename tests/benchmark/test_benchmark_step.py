@@ -1,5 +1,7 @@
 """The implementations that the benchmark compares train the same networks, phase by phase."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import compose, small
@@ -60,12 +62,11 @@ def test_the_hand_written_loop_is_our_step(cfg, monkeypatch):
     monkeypatch.undo()
 
     dataset, module = build(cfg)
-    optimisers, _ = module.configure_optimizers()
+    optimizers, _ = module.configure_optimizers()
     remaining_vectors = iter(vectors)
-    monkeypatch.setattr(module, "optimizers", lambda **_: optimisers)
-    monkeypatch.setattr(module, "manual_backward", lambda loss: loss.backward())
-    monkeypatch.setattr(module, "draw", lambda *_: next(remaining_vectors))
-    monkeypatch.setattr(module, "end_chunk", lambda steps: None)
+    module.trainer = SimpleNamespace(optimizers=optimizers, strategy=SimpleNamespace(pre_backward=lambda loss: None))
+    monkeypatch.setattr(module.latents, "sample", lambda *_: next(remaining_vectors))
+    monkeypatch.setattr(module.step_log, "end_block", lambda *_: None)
     module.training_step(dataset.train[batches.flatten()].unflatten(0, batches.shape))
     hand_written = modules[0].state_dict()
     assert all(torch.equal(hand_written[name], value) for name, value in module.state_dict().items())
