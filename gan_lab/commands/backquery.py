@@ -230,21 +230,28 @@ def backquery(
     samples = _samples_of_labels(module, classifier, labels) if module else None
     rows = []
     for position, number in enumerate(labels):
-        spread = {"data": variety(_some_images(dataset, indices_of_class[number]))}
+        varieties = {"data": variety(_some_images(dataset, indices_of_class[number]))}
         if samples is not None:
-            spread["gan"] = variety(samples[position][:MAX_COMPARED])
+            varieties["gan"] = variety(samples[position][:MAX_COMPARED])
         for method, repeated_images in answers.items():
             images_of_label = [images[number] for images in repeated_images]
             row = {"label": number, "class": dataset.classes[number], "method": method}
             row |= measure(images_of_label, number, means, classifier, dataset.classes)
-            for source, (distance, _) in spread.items():
-                row[f"{source}_variety"] = distance
-            for source, (_, pairs) in spread.items():
-                row[f"{source}_pairs"] = pairs
+            row |= _variety_columns(varieties)
             rows.append(row)
     names = [dataset.classes[number] for number in labels]
     first_images = {method: repeated_images[0][labels] for method, repeated_images in answers.items()}
     return Findings(names, first_images, means[labels], samples, rows, about)
+
+
+def _variety_columns(varieties: dict[str, tuple[float | None, int]]) -> Row:
+    """Returns the columns of the mean distance and of the number of pairs, for the data and the GAN."""
+    columns: Row = {}
+    for source, (distance, _pairs) in varieties.items():
+        columns[f"{source}_variety"] = distance
+    for source, (_distance, pairs) in varieties.items():
+        columns[f"{source}_pairs"] = pairs
+    return columns
 
 
 def _indices_of_class(dataset: Dataset) -> list[Tensor]:

@@ -231,7 +231,7 @@ def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch,
     (file,) = tmp_path.glob("sigmoid_*.pt")
     file.write_bytes(file.read_bytes()[:500])
     again, _ = sigmoid_network(two_classes(), tmp_path)
-    assert f"{file} can't be read" in capsys.readouterr().err
+    assert f"{file} is damaged" in capsys.readouterr().err
     # From here on nothing can be trained: the file has to do.
     monkeypatch.setattr(sigmoid_classifier, "train_network", lambda _: pytest.fail("trained a second time"))
     loaded, accuracy = sigmoid_network(two_classes(), tmp_path)
