@@ -135,7 +135,7 @@ def announce(training: Training, run: Run) -> str:
     module = training.module
     about = training.description
     parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
-    verb = "Resuming" if run.checkpoint.is_file() else "Training on"
+    verb = "Resuming training on" if run.checkpoint.is_file() else "Training on"
     size = [f"{module.steps:,} steps of {training.datamodule.batch_size}"]
     threads = torch.get_num_threads()
     size.append(f"{threads} threads" if threads > 1 else "1 thread")

@@ -406,7 +406,7 @@ def test_two_processes_do_not_resume_one_run(copied, tmp_path):
     first = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
     try:
         assert first.stdout is not None
-        assert "Going on with" in first.stdout.readline()
+        assert "Resuming training on" in first.stdout.readline()
         second = command("train.py", f"resume={copied.folder}", cwd=tmp_path)
         assert second.returncode == 2
         assert "is being trained by another process" in second.stderr
