@@ -14,7 +14,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_lab.config import folders, launchers, sweep
-from gan_lab.config.arguments import refuse_arguments
+from gan_lab.config.arguments import config_folders, refuse_arguments
+from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
 from gan_lab.config.targets import CONF
 from gan_lab.core.errors import LabError
@@ -58,6 +59,9 @@ class _Command:
 
     def __call__(self) -> None:
         arguments = sys.argv[1:]
+        if asks_for_help(arguments):
+            _print_help(self.config, arguments)
+            return
         prepare_process()
         with _raised_by_hydra() as is_debugging:
             try:
@@ -122,6 +126,13 @@ def _raised_by_hydra() -> Iterator[bool]:
     finally:
         if not is_debugging:
             del os.environ[FULL_ERROR]
+
+
+def _print_help(config: str, arguments: list[str]) -> None:
+    try:
+        say(help_text(config, config_folders(arguments)), flush=True)
+    except BrokenPipeError:
+        _end_quietly()
 
 
 def _end_quietly() -> NoReturn:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, classifier_cache, command, command_here
+from conftest import OPTIONS, ROOT, classifier_cache, command, command_here
 
 from gan_lab.data import images
 from gan_lab.evaluation.classifier import label_classifier
@@ -167,17 +167,62 @@ def test_typos_are_answered_before_torch_is_imported():
     assert done.stdout.strip() == "[]"
 
 
-def test_help_fits_a_screen_and_names_every_group_and_key():
-    done = command("train.py", "--help", cwd=ROOT)
+COMMANDS = ["train.py", *(f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("*.py")))]
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_help_names_each_key_with_its_default_and_each_option_with_what_it_is(script, tmp_path):
+    done = command_here(script, "--help", cwd=tmp_path)
     assert done.returncode == 0
     lines = done.stdout.splitlines()
-    assert sum(-(-max(1, len(line)) // 130) for line in lines) <= 58, "as a terminal breaks the long lists of options"
-    assert max(len(line) for line in lines if not re.match(r"[\w/]+: ", line)) <= 130
-    config = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
-    for key in config.keys() - {"defaults", "format", "hydra", "remedy"}:  # a group
-        assert re.search(rf"^\s+{key}[\s.]", done.stdout, re.MULTILINE), key
-    for group in (ROOT / "conf").iterdir():
-        assert group.name in done.stdout or not group.is_dir() or group.name == "hydra"
+    assert max(len(line) for line in lines) <= 80
+    text = " ".join(done.stdout.split())
+    assert text.startswith(f"usage: python {script}")
+    assert 2 <= len(re.findall(r"^  python \S+\.py", done.stdout, re.MULTILINE)) <= 4
+    name = Path(script).stem
+    config = yaml.safe_load((ROOT / "conf" / f"{name}.yaml").read_text())
+    if name == "check":
+        config = yaml.safe_load((ROOT / "conf" / "train.yaml").read_text())
+    defaults = [entry for entry in config["defaults"] if isinstance(entry, dict)]
+    chosen = {
+        group: option for entry in defaults for group, option in entry.items() if not group.startswith("override")
+    }
+    for key in config.keys() - {"defaults", "format", "hydra", "data", *chosen}:
+        (line,) = (line for line in lines if line.startswith(f"  {key}="))
+        default = line.removeprefix(f"  {key}=").split(" ")[0]
+        if config[key] == "???":
+            assert default == "required"
+        else:
+            assert yaml.safe_load(line.removeprefix(f"  {key}=").split("   ")[0]) == config[key]
+    for group, option in [case for case in OPTIONS if case[0] in chosen]:
+        mark = "*" if chosen[group] == option else " "
+        assert re.search(rf"^  {re.escape(mark)} {re.escape(option)}( |$)", done.stdout, re.MULTILINE), option
+        comments = re.findall(
+            r"^# (?!@package)(.*)$", (ROOT / "conf" / group / f"{option}.yaml").read_text(), re.MULTILINE
+        )
+        assert " ".join(comments[0].split()) in text, option
+
+
+def test_help_has_the_options_of_the_user_and_imports_no_torch(tmp_path):
+    folder = tmp_path / "mine" / "loss"
+    folder.mkdir(parents=True)
+    (folder / "quartic.yaml").write_text("# The fourth power\n_target_: mine.Quartic\npower: 4\n")
+    (folder / "broken.yaml").write_text("# Odd\x1b[2J\n- [")
+    probe = "import sys, runpy; sys.argv[0] = 'train.py'; runpy.run_path(sys.argv[1], run_name='__main__');"
+    probe += " print(sorted({'torch', 'pytorch_lightning', 'pandas', 'numpy'} & set(sys.modules)), file=sys.stderr)"
+    arguments = [str(ROOT / "train.py"), "--config-dir", str(tmp_path / "mine"), "--help"]
+    done = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.stderr.strip() == "[]"
+    assert re.search(r"^    quartic +The fourth power$", done.stdout, re.MULTILINE)
+    assert re.search(r"^      loss\.power=4$", done.stdout, re.MULTILINE)
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["--hydra-help"]])
+def test_flags_of_hydra_work(tmp_path, arguments):
+    done = command_here("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert ("steps: 15000" if arguments[0] == "--cfg" else "--multirun") in done.stdout
 
 
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):

@@ -411,13 +411,3 @@ def test_as_a_user(digits):
     assert "A single pair is a single observation" in done.stdout
     assert all(path.read_bytes() == content for path, content in before.items()), "nothing else is touched"
     assert [path.name for path in digits.folder.parent.iterdir()] == [digits.folder.name], "and nothing outside it"
-
-
-def test_help_names_every_key(main, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["explore.py", "--help"])
-    with pytest.raises(SystemExit):
-        main()
-    text = capsys.readouterr().out
-    keys = DEFAULTS.keys() - {"defaults", "hydra", "data"} | {"data.path"}
-    assert [key for key in keys if f"  {key} " not in text] == ["b"]
-    assert "a, b " in text

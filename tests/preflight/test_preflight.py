@@ -410,10 +410,10 @@ def test_check_ends_with_1_for_a_failure_and_2_for_a_mistake(tmp_path, monkeypat
 def test_help_names_the_checks(capsys):
     assert run_here("scripts/check.py", "--help") == 0
     out = capsys.readouterr().out
-    for phrase in ("1 the data", "2 D against noise", "3 the untrained G", "4 the objective", "preflight=true"):
+    for phrase in ("1 data", "2 separation", "3 generator", "4 objective", "train.py preflight=true"):
         assert phrase in out
     assert run_here("train.py", "--help") == 0
-    assert "preflight        true: the checks of scripts/check.py first" in capsys.readouterr().out
+    assert "preflight=false             true: run the checks of scripts/check.py first" in capsys.readouterr().out
 
 
 RUN = (

@@ -1,0 +1,361 @@
+"""The text of `--help`: from the schema, the declarations of parts and the YAML files, without Hydra and torch."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from gan_lab.config.declarations import declared, settings_of
+from gan_lab.config.schema import GROUPS, Group, key_of, leaves
+from gan_lab.config.targets import CONF, is_known, targets
+from gan_lab.config.types import ValueSpec
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MAX_YAML, read_text
+from gan_lab.core.terminal import printable
+
+WIDTH = 80  # columns
+NAME_WIDTH = 28  # of a key or option, at most; longer ones have a line of their own
+REQUIRED = "???"
+UNBROKEN = "\u00a0"  # a space at which no line breaks
+
+
+class Option(NamedTuple):
+    """An option of a group.
+
+    Attributes:
+        name: of the option.
+        help: the first comment of its file.
+        settings: what it sets, by dotted key.
+        targets: the classes and functions that it names, by dotted key.
+    """
+
+    name: str
+    help: str
+    settings: dict[str, Any]
+    targets: dict[str, Any]
+
+
+class Setting(NamedTuple):
+    """A key with what `--help` says of it."""
+
+    name: str
+    default: str
+    help: str
+    values: str
+
+
+# What else there is to say about a command: a text, and the meaning of the words that a key may have.
+DETAILS = {
+    "check": (
+        "Four checks, each ends with pass, warning or failure:",
+        {
+            "1 data": "their number, shape, range and classes, and flaws",
+            "2 separation": "can a fresh D learn to tell real samples from noise?",
+            "3 generator": "has the untrained G's output the data's shape and range, and does it vary with z?",
+            "4 objective": "does each phase of a step update its own network, and no other?",
+        },
+    ),
+    "explore": (
+        "What op= does with the latent vectors a and b:",
+        {
+            "grid": "n samples, from vector a on",
+            "interpolate": "n samples on the way from a to b, also as a GIF",
+            "add": "a + b",
+            "subtract": "a - b",
+            "multiply": "a * b, component by component",
+            "walk": "a closed path through n vectors, from a on, as a GIF",
+        },
+    ),
+    "backquery": (
+        "What method= does:",
+        {
+            "inverse": "runs a network of sigmoid layers backwards, through its transposed weights",
+            "gradient": "climbs to the image that the classifier is surest of",
+        },
+    ),
+    "benchmark": (
+        "What what= measures:",
+        {
+            "step": "a training step: gan_lab, a loop by hand, Lightning's usual pattern, the book's code",
+            "replicas": "K GANs in one process compared with one",
+            "storage": "random images from PNGs, zip, HDF5 and memory; packing",
+            "startup": "seconds to an answer and to the first step; memory",
+            "sweep": "eight seeds one by one, at the same time, as replicas",
+        },
+    ),
+}
+# What a command writes, and commands to begin with.
+RESULTS = {
+    "train": "A run folder below outputs/: metrics.csv, plots, images, checkpoints, summary.json, index.html.",
+    "check": "A line and a picture for each check, in outputs/<name>/check_<time>/. Exit status: 0; 1 if a check failed; "
+    "2 for a configuration that can't be trained.",
+    "evaluate": "evaluation.json in the run folder.",
+    "explore": "A picture, a CSV file, and for paths a GIF, in <run folder>/explore/.",
+    "backquery": "backquery.png, .csv and .json in outputs/<dataset>/backquery_<time>/ or in <run folder>/backquery/.",
+    "compare": "comparison.csv (a row per run), effects.csv (each comparison in each metric) and report.html.",
+    "results": "One Markdown document, and its pictures next to it. Nothing is trained or measured.",
+    "pack": "One HDF5 file. Then: python train.py dataset=images data.path=<file>",
+    "benchmark": "A table, a chart and all numbers in outputs/benchmark/<what>_<time>/.",
+}
+EXAMPLES = {
+    "train": (
+        "python train.py loss=mse optim=sgd activation=sigmoid norm=none",
+        "python train.py experiment=book/pattern",
+        "python train.py -m loss=mse,bce seed=0,1,2        # every combination",
+        "python train.py loss=bce --cfg job                # show the configuration",
+    ),
+    "check": (
+        "python scripts/check.py",
+        "python scripts/check.py experiment=book/pattern",
+        "python train.py preflight=true                    # the same, then train",
+    ),
+    "evaluate": (
+        "python scripts/evaluate.py run=outputs/<run>",
+        "python scripts/evaluate.py run=outputs/<run> samples=26000 seeds=5",
+    ),
+    "explore": (
+        "python scripts/explore.py run=outputs/<run>",
+        "python scripts/explore.py run=outputs/<run> op=interpolate a=five b=three",
+        "python scripts/explore.py run=outputs/<run> op=add a=five b=three pairs=100",
+    ),
+    "backquery": (
+        "python scripts/backquery.py dataset=mnist label=5",
+        "python scripts/backquery.py dataset=digits run=outputs/<run>",
+    ),
+    "compare": (
+        "python scripts/compare.py runs=outputs/digits",
+        "python scripts/compare.py runs=[outputs/a,outputs/b] target=report",
+    ),
+    "results": (
+        "python scripts/results.py runs=outputs",
+        "python scripts/results.py runs=[outputs/a,outputs/b] target=results.md",
+    ),
+    "pack": (
+        "python scripts/pack.py source=celeba.zip target=faces.h5 crop=128x128",
+        "python scripts/pack.py source=flowers/ target=flowers.h5 labels=folders",
+    ),
+    "benchmark": ("python scripts/benchmark.py what=storage", "python scripts/benchmark.py what=step nets=[digits]"),
+}
+
+
+FLAGS = {
+    "-m": "a sweep: one run for each combination of values, as in loss=mse,bce",
+    "--cfg job": "show the configuration and do nothing else",
+    "--config-dir <folder>": "add options of your own, in a folder that is laid out like conf/",
+    "--hydra-help": "all flags",
+}
+
+
+def asks_for_help(arguments: Sequence[str]) -> bool:
+    """Tells whether a command line asks for help; `--hydra-help` is Hydra's own."""
+    return bool({"--help", "-h"} & set(arguments))
+
+
+def help_text(command: str, folders: Sequence[Path] = ()) -> str:
+    """Returns what `--help` prints.
+
+    Args:
+        command: the command's file in conf/, without its ending.
+        folders: further folders with options, laid out like conf/ (`--config-dir`).
+    """
+    path = CONF / f"{command}.yaml"
+    usage, _, description = _first_comment(path).partition(": ")
+    chosen, values = _root(command)
+    groups = list(_group_lines(chosen, folders))
+    lines = [*_wrapped(f"usage: {usage} [key=value …]"), "", *_wrapped(_sentence(description))]
+    if command in DETAILS:
+        title, meanings = DETAILS[command]
+        lines += ["", title]
+        for word, text in meanings.items():
+            lines += _columns(word, text, "  ")
+    lines += ["", "Writes:", *_wrapped(RESULTS[command], "  ")]
+    if groups:
+        lines += ["", "Groups, each with its options (* is the default) and their settings:", *groups]
+    lines += ["", "Keys:"]
+    for key, value in leaves(values):
+        declaration = key_of(key)
+        if declaration and key != "format":
+            text = declaration.help_for.get(command, declaration.help)
+            lines += _setting_lines(Setting(key, _yaml(value), text, declaration.spec.brief()), "  ")
+    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[command])]
+    lines += ["", "Flags of Hydra:"]
+    for flag, text in FLAGS.items():
+        if flag == "-m" and command != "train":
+            continue
+        lines += _columns(flag, text, "  ")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _root(command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the default options of a command by group, and its keys with their default values.
+
+    A command that begins with another one's file (`defaults: [train]`) has those of both.
+    """
+    content = _content(CONF / f"{command}.yaml")
+    chosen: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    for default in content.pop("defaults", []):
+        if isinstance(default, str) and default != "_self_":
+            base_chosen, base_values = _root(default)
+            chosen |= base_chosen
+            values |= base_values
+        elif isinstance(default, dict):
+            chosen |= {name: option for name, option in default.items() if not name.startswith("override ")}
+    content.pop("hydra", None)
+    values |= {key: value for key, value in content.items() if key not in chosen}
+    return chosen, values
+
+
+def _group_lines(chosen: dict[str, Any], folders: Sequence[Path]) -> Iterator[str]:
+    """Yields the lines about the groups of a command, in the order of the schema."""
+    for group in GROUPS:
+        if group.name not in chosen:
+            continue
+        options = list(_options(group, folders))
+        default = str(chosen[group.name])
+        yield ""
+        yield from _wrapped(f"{group.name}: {group.help}")
+        if not options:
+            yield "    (gan_lab has none; --config-dir <folder> adds yours)"
+        for option in options:
+            mark = "*" if option.name == default else " "
+            yield from _columns(f"{mark} {option.name}", option.help, "  ")
+        settings = [] if group.recipe else list(_settings(options, default))
+        if settings:
+            yield "    settings:"
+        for setting in settings:
+            yield from _setting_lines(setting, "      ")
+
+
+def _options(group: Group, folders: Sequence[Path]) -> Iterator[Option]:
+    """Yields the options of a group by name, those of further folders among them."""
+    files = {}
+    for folder in (CONF, *folders):
+        for file in (folder / group.name).rglob("*.yaml"):
+            files[file.relative_to(folder / group.name).with_suffix("").as_posix()] = file
+    for name, file in sorted(files.items()):
+        content = _content(file)
+        content.pop("defaults", None)
+        package = _package(file, group.name)
+        nested: dict[str, Any] = {}
+        if package:
+            nested = content
+            for part in reversed(package.split(".")):
+                nested = {part: nested}
+        settings = dict(leaves(nested))
+        classes = {key: node["_target_"] for key, node in targets(nested)}
+        yield Option(name, _first_comment(file), settings, classes)
+
+
+def _settings(options: Sequence[Option], default: str) -> Iterator[Setting]:
+    """Yields the settings of a group's options by key, each with its values by option where they differ."""
+    by_key: dict[str, dict[str, Any]] = {}
+    for option in options:
+        for key, value in option.settings.items():
+            by_key.setdefault(key, {})[option.name] = value
+    specs, helps = _declared(options)
+    for key, values in sorted(by_key.items()):
+        # A setting that always refers to another key is set by that one.
+        if all(str(value).startswith("${") for value in values.values()):
+            continue
+        declaration = key_of(key)
+        spec = declaration.spec if declaration else specs.get(key)
+        text = declaration.help if declaration else helps.get(key, "")
+        if spec is None:  # a setting of a user's own part, which declares nothing
+            spec = ValueSpec(str)
+        usual = values.get(default, next(iter(values.values())))
+        distinct = {_yaml(value) for value in values.values()}
+        shown = _yaml(usual) if default in values or len(distinct) == 1 else "by option"
+        yield Setting(key, shown, text, spec.brief())
+
+
+def _declared(options: Sequence[Option]) -> tuple[dict[str, ValueSpec], dict[str, str]]:
+    """Returns the values and the help of the settings that gan_lab's own parts declare, by dotted key."""
+    specs: dict[str, ValueSpec] = {}
+    helps: dict[str, str] = {}
+    for option in options:
+        for key, target in option.targets.items():
+            if not isinstance(target, str) or not is_known(target):
+                continue
+            for name, spec in settings_of(target).items():
+                specs[f"{key}.{name}"] = spec
+                helps[f"{key}.{name}"] = str(declared(target).settings[name].get("help", ""))
+    return specs, helps
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Returns what a YAML file holds; {} for one that can't be read, which composing it will say."""
+    try:
+        content = yaml.safe_load(read_text(path, MAX_YAML))
+    except (OSError, LabError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _comments(path: Path) -> Iterator[str]:
+    """Yields the comments at the start of a file, without their signs."""
+    try:
+        lines = read_text(path, MAX_YAML).splitlines()
+    except (OSError, LabError, ValueError):
+        return
+    for line in lines:
+        if not line.startswith("#"):
+            return
+        yield line.lstrip("# ").rstrip()
+
+
+def _first_comment(path: Path) -> str:
+    """Returns what a file says about itself: its first comment that isn't for Hydra."""
+    for comment in _comments(path):
+        if not comment.startswith("@package"):
+            return comment
+    return ""
+
+
+def _package(path: Path, group: str) -> str:
+    """Returns where an option's content goes in the configuration; empty for the top."""
+    for comment in _comments(path):
+        if comment.startswith("@package "):
+            package = comment.removeprefix("@package ").strip()
+            return "" if package == "_global_" else package.removeprefix("_global_.")
+    return group
+
+
+def _yaml(value: Any) -> str:
+    """Returns a default value as it is written on the command line."""
+    if value == REQUIRED:
+        return "required"
+    if value == "":
+        return "''"
+    text = yaml.safe_dump(value, default_flow_style=True, width=1000).strip()
+    return text.removesuffix("\n...").strip()
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
+
+
+def _setting_lines(setting: Setting, indent: str) -> list[str]:
+    # In one piece: a line breaks before the brackets, not within.
+    values = f"[{setting.values}]".replace(" ", UNBROKEN) if setting.values else ""
+    lines = _columns(f"{setting.name}={setting.default}", f"{setting.help} {values}", indent)
+    return [line.replace(UNBROKEN, " ") for line in lines]
+
+
+def _columns(name: str, text: str, indent: str) -> list[str]:
+    """Returns a name and a text next to it, wrapped; a long name is alone on its line."""
+    margin = indent + " " * NAME_WIDTH
+    lines = _wrapped(text, margin) or [""]
+    if len(name) > NAME_WIDTH - 2:
+        return [f"{indent}{name}", *lines]
+    lines[0] = f"{indent}{name}".ljust(len(margin)) + lines[0][len(margin) :]
+    return [line.rstrip() for line in lines]
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
