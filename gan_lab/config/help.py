@@ -89,7 +89,7 @@ DETAILS = {
 # What a command writes, and commands to begin with.
 RESULTS = {
     "train": "A run folder below outputs/: metrics.csv, plots, images, checkpoints, summary.json, index.html.",
-    "check": "A line and a picture for each check, in outputs/<name>/check_<time>/. Exit status: 0; 1 if a check failed; "
+    "check": "A line and a picture for each check, in outputs/<name>/check_<time>/. Exit status 1: a check failed; "
     "2 for a configuration that can't be trained.",
     "evaluate": "evaluation.json in the run folder.",
     "explore": "A picture, a CSV file, and for paths a GIF, in <run folder>/explore/.",
