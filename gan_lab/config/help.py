@@ -88,7 +88,7 @@ DETAILS = {
 }
 # What a command writes, and commands to begin with.
 RESULTS = {
-    "train": "A run folder below outputs/: metrics.csv, plots, images, checkpoints, summary.json, index.html.",
+    "train": "A run folder below outputs/: metrics.csv, plots, images, checkpoints, summary.json.",
     "check": "A line and a picture for each check, in outputs/<name>/check_<time>/. Exit status 1: a check failed; "
     "2 for a configuration that can't be trained.",
     "evaluate": "evaluation.json in the run folder.",
