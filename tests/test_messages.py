@@ -19,11 +19,16 @@ from PIL import Image
 
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.commands import backquery
+from gan_lab.core.rng import StepRNG
 from gan_lab.core.run_folder import Run
 from gan_lab.data import color, hdf5, images, synthetic
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation.classifier import label_classifier
 from gan_lab.evaluation.feature_spaces import features_of
+from gan_lab.gan.losses import Hinge, LabelSmoothing
+from gan_lab.gan.networks.norms import GroupNorm
+from gan_lab.gan.networks.shape_checks import halved_sides
+from gan_lab.gan.remedies.input_transforms import Pack
 from gan_lab.pack.archives import open_source
 from gan_lab.pack.packer import PackSettings, pack
 from gan_lab.training.callbacks.loggers import read_table
@@ -76,6 +81,29 @@ def message(code: str, key: str, *phrases: str) -> Callable:
         return provoke
 
     return register
+
+
+# Losses, networks and remedies.
+
+
+@message("conflict", "remedy.label_smoothing", "with Hinge D's output is no probability", "loss=bce or loss=mse")
+def label_smoothing_of_a_critic(folder: Path) -> None:
+    LabelSmoothing(Hinge())
+
+
+@message("conflict", "remedy.pac.m", "7 samples can't be divided into packs of m=3", "such as 9.")
+def batch_that_packs_do_not_fill(folder: Path) -> None:
+    Pack(3)(torch.zeros(7, 2), 0, StepRNG([0], (), "test", 0, torch.device("cpu")))
+
+
+@message("conflict", "model", "model=resnet takes square images of 8 to 128 pixels", "shape (1, 7, 7)", "model=mlp")
+def image_that_a_network_cannot_make(folder: Path) -> None:
+    halved_sides((1, 7, 7), "resnet", 8)
+
+
+@message("conflict", "norm.groups", "norm.groups=3 does not divide a layer's 10 features", "divisors of 10")
+def groups_that_do_not_divide_the_features(folder: Path) -> None:
+    GroupNorm(3).after_layer((10,))
 
 
 # Run folders.

@@ -112,22 +112,22 @@ class Numbers(Part):
         {},
         {"replicas": 2},
         {"n_critic": 3},
-        {"share": slice(1, None, 2)},
+        {"rank_slice": slice(1, None, 2)},
         {"replicas": 2, "n_critic": 2, "start": 5},
         {"workers": 1, "n_critic": 2},
     ],
     ids=str,
 )
-@pytest.mark.parametrize("drawn", [False, True])
-def test_labels_are_those_of_the_samples(monkeypatch, options, drawn):
-    if drawn:
+@pytest.mark.parametrize("with_replacement", [False, True])
+def test_labels_are_those_of_the_samples(monkeypatch, options, with_replacement):
+    if with_replacement:
         monkeypatch.setattr("gan_lab.data.datamodule.MAX_SHUFFLED", 5)
-    part, boundaries = Numbers(7), [4]
-    plain = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, **options))
-    chunks = list(BatchStream(part, 4, 0, 13, boundaries=boundaries, labels=part, **options))
-    assert len(plain) == len(chunks)
-    for alone, (samples, labels) in zip(plain, chunks, strict=True):
-        assert torch.equal(samples, alone), "the same samples as without"
+    part = Numbers(7)
+    unlabelled = list(BatchStream(part, 4, 0, 13, boundaries=[4], **options))
+    labelled = list(BatchStream(part, 4, 0, 13, boundaries=[4], labels=part, **options))
+    assert len(unlabelled) == len(labelled)
+    for expected, (samples, labels) in zip(unlabelled, labelled, strict=True):
+        assert torch.equal(samples, expected), "the same samples as without labels"
         assert torch.equal(labels, 3 * samples[..., 0].long() + 1)
 
 
@@ -136,18 +136,18 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
     dataset = images.digits()
     module = build_module(compose(*TINY), dataset)
 
-    def asked(rank: int, ranks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def labels_and_latents(rank: int, ranks: int) -> tuple[torch.Tensor, torch.Tensor]:
         module.latents.start(torch.device("cpu"), rank, ranks)
         share = slice(rank, None, ranks)
         _, labels = next(iter(BatchStream(dataset.train, 6, 0, 1, rank_slice=share, labels=dataset.train)))
         return labels[0], module.latents.sample(6 // ranks, torch.nn.functional.one_hot(labels[0], 10).float())
 
-    labels, z = asked(0, 1)
+    labels, z = labels_and_latents(0, 1)
     assert torch.equal(module.target_labels(z), labels)
     for rank in (0, 1):
-        own, drawn = asked(rank, 2)
-        assert torch.equal(own, labels[rank::2])
-        assert torch.equal(drawn, z[rank::2])
+        rank_labels, rank_z = labels_and_latents(rank, 2)
+        assert torch.equal(rank_labels, labels[rank::2])
+        assert torch.equal(rank_z, z[rank::2])
 
 
 # The step
@@ -156,26 +156,28 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
 @pytest.mark.parametrize("turns", [(1, 1), (2, 2)], ids=str)
 @pytest.mark.parametrize("joint", ["false", "true"])
 def test_fakes_are_of_the_real_batchs_classes_in_all_phases(tmp_path, turns, joint):
-    critic, generator = turns
-    own = ("steps=3", f"n_critic={critic}", f"n_generator={generator}", f"joint_d_update={joint}")
-    made, _ = training(tmp_path / "run", *TINY, *QUIET, *own)
-    module, train, calls = made.module, made.datamodule.dataset.train, []
-    for name in ("discriminator", "generator"):
-        network = getattr(module, name)
+    n_critic, n_generator = turns
+    settings = ("steps=3", f"n_critic={n_critic}", f"n_generator={n_generator}", f"joint_d_update={joint}")
+    run_parts, _ = training(tmp_path / "run", *TINY, *QUIET, *settings)
+    module = run_parts.module
+    train = run_parts.datamodule.dataset.train
+    calls = []
+    for name, network in {"D": module.discriminator, "G": module.generator}.items():
         network.register_forward_pre_hook(lambda _, args, name=name: calls.append((name, args[0].detach().clone())))
-    made.trainer.fit(module, made.datamodule)
-    turn = [*["discriminator", "generator", "discriminator"] * critic, *["generator", "discriminator"] * generator]
-    assert [name for name, _ in calls] == turn * 3
+    run_parts.trainer.fit(module, run_parts.datamodule)
+    networks = ["D", "G", "D"] * n_critic + ["G", "D"] * n_generator
+    assert [name for name, _ in calls] == networks * 3
     for step in range(3):
-        of_step = calls[step * len(turn) : (step + 1) * len(turn)]
-        for place, (_, given) in enumerate(of_step):
-            assert given.shape == (6, 64 + 10 if turn[place] == "discriminator" else 3 + 10)
-            first = place - place % 3 if place < 3 * critic else 3 * critic - 3  # D's sight of the batch in force
-            real = of_step[first][1]
-            assert torch.equal(given[:, -10:], real[:, -10:])
-            if place == first:
-                whose = [(train.values.flatten(1) == sample).all(1).nonzero()[0, 0] for sample in real[:, :64]]
-                assert real[:, -10:].argmax(1).tolist() == train.labels[torch.stack(whose)].tolist()
+        calls_of_step = calls[step * len(networks) : (step + 1) * len(networks)]
+        for i, (name, inputs) in enumerate(calls_of_step):
+            assert inputs.shape == (6, 64 + 10 if name == "D" else 3 + 10)
+            # The call in which D sees the real batch whose labels are in force: each turn of D has three calls.
+            first = i - i % 3 if i < 3 * n_critic else 3 * n_critic - 3
+            real = calls_of_step[first][1]
+            assert torch.equal(inputs[:, -10:], real[:, -10:])
+            if i == first:
+                indices = [(train.values.flatten(1) == sample).all(1).nonzero()[0, 0] for sample in real[:, :64]]
+                assert real[:, -10:].argmax(1).tolist() == train.labels[torch.stack(indices)].tolist()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_fakes_are_of_the_real_batchs_classes_in_all_phases(tmp_path, turns, joi
         (*CONV, "norm=layer", "replicas=2"),
         (*CONV, "remedy=[dragan,gdpp,ema]", "norm=batch"),
     ],
-    ids=lambda overrides: " ".join(each for each in overrides if each not in TINY),
+    ids=lambda overrides: " ".join(override for override in overrides if override not in TINY),
 )
 def test_it_trains(tmp_path, little_images, overrides):
     made, run = training(tmp_path / "run", *overrides, *QUIET, "steps=4")
@@ -214,11 +216,12 @@ def test_it_trains(tmp_path, little_images, overrides):
     assert not torch.equal(answers, others), "D takes the class into account"
 
 
-def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
+def test_classes_are_learnt_in_few_steps(tmp_path):
     """In the plane: 300 steps, and points lie nearer to the centre asked for than to others far more often than 1/8."""
-    own = ("dataset=ring", "dataset.std=0.1", "model.generator.hidden=[64]", "model.discriminator.hidden=[64]")
+    data = ("dataset=ring", "dataset.std=0.1")
+    model = ("model.generator.hidden=[64]", "model.discriminator.hidden=[64]")
     settings = ("batch_size=128", "optim.lr=0.005", "steps=300", "callbacks.verdict.samples=500", "~callbacks.pictures")
-    made, run = training(tmp_path / "run", *TINY, *own, *settings)
+    made, run = training(tmp_path / "run", *TINY, *data, *model, *settings)
     fit(made, run)
     z = made.module.latent((500, made.module.latent_dim), make_generator(1, "test"))
     nearest = torch.cdist(made.module.sample(z), made.datamodule.dataset.centres).argmin(1)
@@ -228,7 +231,7 @@ def test_it_is_told_apart_by_class_in_few_steps(tmp_path):
 def test_data_without_labels_and_packs_are_refused():
     with pytest.raises(LabError, match="conditional=true needs data with labels"):
         build_module(compose(*TINY, "dataset=pattern1010"), synthetic.pattern1010(10))
-    with pytest.raises(LabError, match="pac packs samples of several classes"):
+    with refused("conflict", "remedy.pac"):
         compose(*TINY, "remedy=[pac]")
 
 
@@ -242,8 +245,8 @@ def test_numbers_that_blow_up_are_traced(tmp_path):
 def test_the_four_checks_pass(monkeypatch):
     monkeypatch.setattr(separation, "MIN_STEPS", 100)
     monkeypatch.setattr(separation, "MAX_STEPS", 300)
-    own = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "optim.lr=0.005", "batch_size=64")
-    checks = {check.name: check for check, _ in run_checks(DryRun(compose(*TINY, *own)))}
+    settings = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "optim.lr=0.005", "batch_size=64")
+    checks = {check.name: check for check, _ in run_checks(DryRun(compose(*TINY, *settings)))}
     assert {check.status for check in checks.values()} == {"pass"}
     assert checks["noise"].numbers["auc"] > 0.99
     assert checks["objective"].numbers["weights"] == {
@@ -280,25 +283,25 @@ def test_class_accuracy_is_measured_on_all_samples():
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> Run:
-    own = ("steps=4", "callbacks.verdict.every=2", "callbacks.verdict.samples=150", "callbacks.pictures.every=4")
+    settings = ("steps=4", "callbacks.verdict.every=2", "callbacks.verdict.samples=150", "callbacks.pictures.every=4")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "QUICK_SAMPLES", 100)
-        made, run = training(tmp_path_factory.mktemp("digits") / "run", *TINY, *own)
+        made, run = training(tmp_path_factory.mktemp("digits") / "run", *TINY, *settings)
         fit(made, run)
     return run
 
 
-def _asked_and_read(run: Run, purpose: str, number: int, member: int = 0) -> float:
-    """The share that the evaluator gives the class asked for, on the same latent vectors."""
+def _class_accuracy(run: Run, purpose: str, number: int, member: int = 0) -> float:
+    """Returns the fraction of samples to which the label classifier gives the requested class."""
     module = load(run)[0].member(member)
     z = module.latent((number, module.latent_dim), make_generator(module.seed, purpose))
-    read = label_classifier(images.digits(), classifier_cache()).labels(module.generator.eval()(z).detach())
-    return (read == z[:, -10:].argmax(1)).double().mean().item()
+    labels = label_classifier(images.digits(), classifier_cache()).labels(module.generator.eval()(z).detach())
+    return (labels == z[:, -10:].argmax(1)).double().mean().item()
 
 
 def test_a_run_reports_it(digits):
     summary = digits.read_summary()
-    expected = _asked_and_read(digits, "verdict/end", 150)
+    expected = _class_accuracy(digits, "verdict/end", 150)
     assert 0 < expected < 1
     assert summary["metrics"]["class_accuracy"] == pytest.approx(expected)
     assert "requested class" in summary["verdict"]["sentence"]
@@ -310,26 +313,28 @@ def test_a_run_reports_it(digits):
 
 def test_evaluate_reports_it(digits):
     result = evaluate(digits, 150, 1, 1, None, classifier_cache())
-    assert result["mean"]["class_accuracy"] == pytest.approx(_asked_and_read(digits, "evaluate", 150))
+    assert result["mean"]["class_accuracy"] == pytest.approx(_class_accuracy(digits, "evaluate", 150))
     assert "class_accuracy" in describe(result)
     assert json.loads((digits.folder / "evaluation.json").read_text())["mean"]["class_accuracy"] is not None
 
 
 def test_others_do_not(tmp_path):
-    own = [each for each in TINY if each != "conditional=true"]
-    made, run = training(tmp_path / "run", *own, "steps=2", "callbacks.verdict.samples=50", "~callbacks.pictures")
+    unconditional = [override for override in TINY if override != "conditional=true"]
+    made, run = training(
+        tmp_path / "run", *unconditional, "steps=2", "callbacks.verdict.samples=50", "~callbacks.pictures"
+    )
     summary, _ = fit(made, run)
     assert "class_accuracy" not in summary["metrics"]
     assert "requested" not in summary["verdict"]["sentence"]
 
 
-def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
-    own = ("steps=2", "replicas=2", "seed=3", "callbacks.verdict.samples=50", "callbacks.pictures.every=2")
-    made, run = training(tmp_path / "run", *TINY, *own)
+def test_each_replica_is_evaluated_by_the_classes_requested_of_it(tmp_path):
+    settings = ("steps=2", "replicas=2", "seed=3", "callbacks.verdict.samples=50", "callbacks.pictures.every=2")
+    made, run = training(tmp_path / "run", *TINY, *settings)
     summary, _ = fit(made, run)
-    found = [each["class_accuracy"] for each in summary["replica_metrics"]]
-    assert found == pytest.approx([_asked_and_read(run, "verdict/end", 50, i) for i in (0, 1)])
-    assert summary["metrics"]["class_accuracy"] == pytest.approx(sum(found) / 2)
+    accuracies = [metrics["class_accuracy"] for metrics in summary["replica_metrics"]]
+    assert accuracies == pytest.approx([_class_accuracy(run, "verdict/end", 50, i) for i in (0, 1)])
+    assert summary["metrics"]["class_accuracy"] == pytest.approx(sum(accuracies) / 2)
     words = {"collapse": "covered", "copies": False, "likeness": "good"}
     two = {
         i: EvaluationResult({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
@@ -341,7 +346,7 @@ def test_replicas_are_each_judged_by_what_they_were_asked_for(tmp_path):
     )
 
 
-def test_the_balance_is_of_samples_with_their_own_classes(digits, monkeypatch):
+def test_the_balance_is_measured_on_samples_with_their_classes(digits, monkeypatch):
     """D is asked about held-out samples and fakes each told their class: recomputed from the networks."""
     module, dataset = load(digits)
     calls = []
@@ -378,10 +383,11 @@ def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
 # Pictures
 
 
-def _looking(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Dataset]:
-    """The pictures' callback after a training of one step, and what it drew."""
+def _drawn_pictures(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Dataset]:
+    """Returns the callback that draws samples, after a training of one step, its pictures and the data."""
     made, run = training(tmp_path / "run", *TINY, *overrides, "steps=1", "~callbacks.verdict")
-    pictures, drawn = next(each for each in made.callbacks if isinstance(each, SampleGrids)), []
+    (pictures,) = [callback for callback in made.callbacks if isinstance(callback, SampleGrids)]
+    drawn = []
     pictures.save = lambda figure, _: drawn.append(figure)
     fit(made, run)
     assert len(drawn) == 2
@@ -389,7 +395,7 @@ def _looking(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure], Data
 
 
 def test_a_grid_has_a_row_a_class(tmp_path):
-    pictures, (figure, _), dataset = _looking(tmp_path, "callbacks.pictures.images=64")
+    pictures, (figure, _), dataset = _drawn_pictures(tmp_path, "callbacks.pictures.images=64")
     z = pictures.z.view(10, 6, 13)
     assert torch.equal(z[..., 3:].argmax(-1), torch.arange(10)[:, None].expand(10, 6))
     assert torch.equal(z[..., :3], z[:1, :, :3].expand(10, 6, 3)), "each row has the same vectors"
@@ -407,18 +413,18 @@ def test_a_grid_has_a_row_a_class(tmp_path):
 
 
 def test_of_many_classes_the_first_ten(tmp_path):
-    own = ("dataset=stacked_digits", "dataset.samples=3000", "callbacks.pictures.images=20")
-    pictures, (figure, _), dataset = _looking(tmp_path, *own)
+    settings = ("dataset=stacked_digits", "dataset.samples=3000", "callbacks.pictures.images=20")
+    pictures, (figure, _), dataset = _drawn_pictures(tmp_path, *settings)
     assert pictures.z[:, 3:].argmax(-1).tolist() == [label for label in range(10) for _ in range(2)]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == dataset.classes[:10]
 
 
 def test_points_are_coloured_by_class(tmp_path):
-    own = ("dataset=ring", "dataset.samples=300", "callbacks.pictures.points=40")
-    pictures, (figure, _), dataset = _looking(tmp_path, *own)
-    asked = pictures.z[:, 3:].argmax(-1)
-    assert len(asked.unique()) > 3
-    for axes, labels in zip(figure.axes, (asked, pictures.real_labels), strict=True):
+    settings = ("dataset=ring", "dataset.samples=300", "callbacks.pictures.points=40")
+    pictures, (figure, _), dataset = _drawn_pictures(tmp_path, *settings)
+    target_labels = pictures.z[:, 3:].argmax(-1)
+    assert len(target_labels.unique()) > 3
+    for axes, labels in zip(figure.axes, (target_labels, pictures.real_labels), strict=True):
         colours = torch.from_numpy(axes.collections[0].get_facecolors())
         same_class = labels[:, None] == labels
         assert torch.equal((colours[:, None] == colours).all(-1), same_class)
@@ -427,7 +433,7 @@ def test_points_are_coloured_by_class(tmp_path):
 
 
 def test_replicas_have_a_class_a_column(tmp_path, little_images):
-    pictures, (figure, _), _ = _looking(tmp_path, "replicas=2")
+    pictures, (figure, _), _ = _drawn_pictures(tmp_path, "replicas=2")
     assert pictures.z.shape == (2, 10, 13)
     assert torch.equal(pictures.z[..., 3:].argmax(-1), torch.arange(10).expand(2, 10))
     assert not torch.equal(pictures.z[0, :, :3], pictures.z[1, :, :3])
@@ -436,9 +442,9 @@ def test_replicas_have_a_class_a_column(tmp_path, little_images):
 
 def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
-    found = samples_of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
-    assert found.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
-    grid = image_grid(found, classes=torch.tensor([0, 0, 1, 1]))
+    samples = samples_of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))
+    assert samples.amax((1, 2, 3)).tolist() == [1, 0, 1, 1]
+    grid = image_grid(samples, classes=torch.tensor([0, 0, 1, 1]))
     assert grid.shape == (3, 19, 19)
 
 

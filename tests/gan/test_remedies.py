@@ -1,7 +1,6 @@
 """Remedies in the step: each alone, many together, and what they do there against an independent computation."""
 
 import random
-import re
 
 import pytest
 import torch
@@ -41,31 +40,35 @@ ONLY_PROBABILITY = {"label_smoothing"}
 
 
 def _fits(remedies, loss, data):
-    """Whether a combination isn't one of those that are refused."""
-    return not (
-        any(set(pair) <= set(remedies) for pair in CONFLICTING_REMEDIES)
-        or (ONLY_IMAGES & set(remedies) and data == "plane")
-        or (ONLY_PROBABILITY & set(remedies) and loss not in ("bce", "mse", "saturating"))
-    )
+    """Returns whether a combination isn't one of those that are refused."""
+    if any(set(pair) <= set(remedies) for pair in CONFLICTING_REMEDIES):
+        return False
+    if ONLY_IMAGES & set(remedies) and data == "plane":
+        return False
+    return not ONLY_PROBABILITY & set(remedies) or loss in ("bce", "mse", "saturating")
 
 
-def _drawn(number):
-    """So many pairs and triples of remedies with a loss, a norm and data, the same each time."""
-    chance, found = random.Random(0), []
-    while len(found) < number:
-        remedies = tuple(sorted(chance.sample(NAMES, chance.choice((2, 3)))))
-        case = (remedies, chance.choice(LOSSES), chance.choice(NORMS), chance.choice(list(DATA)))
-        if _fits(case[0], case[1], case[3]) and case not in found:
-            found.append(case)
-    return found
+def _random_combinations(number):
+    """Returns pairs and triples of remedies with a loss, a norm and data, the same each time."""
+    rng = random.Random(0)
+    combinations = []
+    while len(combinations) < number:
+        remedies = tuple(sorted(rng.sample(NAMES, rng.choice((2, 3)))))
+        loss = rng.choice(LOSSES)
+        norm = rng.choice(NORMS)
+        data = rng.choice(list(DATA))
+        combination = (remedies, loss, norm, data)
+        if _fits(remedies, loss, data) and combination not in combinations:
+            combinations.append(combination)
+    return combinations
 
 
-ALONE = [((name,), "bce", "layer", data) for name in NAMES for data in DATA if _fits((name,), "bce", data)]
+SINGLE = [((name,), "bce", "layer", data) for name in NAMES for data in DATA if _fits((name,), "bce", data)]
 
 
 @pytest.mark.parametrize(
     ("remedies", "loss", "norm", "data"),
-    [*ALONE, *_drawn(48)],
+    [*SINGLE, *_random_combinations(48)],
     ids=lambda value: "+".join(value) if isinstance(value, tuple) else value,
 )
 def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
@@ -116,69 +119,77 @@ def _build(arguments):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "code", "key"),
     [
-        ("remedy=[nope]", "There is no remedy=nope"),
-        ("remedy=", "There is no remedy="),
-        ("remedy=3", "--help lists"),
-        ("remedy=null", "--help lists"),
-        ("~remedy", "takes one of its options"),
-        ("remedy.r1.gamma=1", "There is no key 'remedy.r1.gamma'"),
-        ("remedy.foo=1", "There is no key 'remedy.foo'"),
-        ("+remedy.foo=1", "remedy.foo names nothing that can be built.\nSay remedy=.* or leave it out with ~remedy.foo"),
-        ("remedy=[r1] remedy.r1=3", "remedy.r1 names nothing that can be built"),
-        ("remedy=[r1] ~remedy.r1._target_", "remedy.r1 names nothing that can be built.\nSay remedy=.* or leave it out with ~remedy.r1"),
-        ("remedy=[r1] remedy.r1.gamma=-1", "remedy.r1.gamma=-1 is not allowed: .* ≥ 0"),
-        ("remedy=[r1] remedy.r1.gama=1", "'remedy.r1.gama'. Did you mean 'remedy.r1.gamma'"),
-        ("remedy=[r1] +remedy.r1.foo=1", "R1 can't be made: got an unexpected keyword argument 'foo'"),
-        ("remedy=[r1] +remedy.r1._partial_=true", "remedy.r1._partial_ has to be false"),
+        ("remedy=[nope]", "unknown", "remedy"),
+        ("remedy=", "unknown", "remedy"),
+        ("remedy=3", "invalid", "remedy"),
+        ("remedy=null", "invalid", "remedy"),
+        ("~remedy", "invalid", "remedy"),
+        ("remedy.r1.gamma=1", "unknown", "remedy.r1.gamma"),
+        ("remedy.foo=1", "unknown", "remedy.foo"),
+        ("+remedy.foo=1", "invalid", "remedy.foo"),
+        ("remedy=[r1] remedy.r1=3", "invalid", "remedy.r1"),
+        ("remedy=[r1] ~remedy.r1._target_", "invalid", "remedy.r1"),
+        ("remedy=[r1] remedy.r1.gamma=-1", "invalid", "remedy.r1.gamma"),
+        ("remedy=[r1] remedy.r1.gama=1", "unknown", "remedy.r1.gama"),
+        ("remedy=[r1] +remedy.r1.foo=1", "invalid", "remedy.r1"),
+        ("remedy=[r1] +remedy.r1._partial_=true", "invalid", "remedy.r1._partial_"),
+        ("remedy=[r1] remedy.r1._target_=gan_lab.gan.remedies.penalties.R3", "foreign", "remedy.r1"),
+        ("+remedy.x._target_=os.system", "foreign", "remedy.x"),
+        ("remedy=[pac] remedy.pac.m=100 batch_size=200", "invalid", "remedy.pac.m"),
+        ("+remedy.x._target_=gan_lab.gan.losses.BCE", "invalid", "remedy"),
+        ("+remedy.x._target_=torch.nn.Linear", "invalid", "remedy.x"),
         (
-            "remedy=[r1] remedy.r1._target_=gan_lab.gan.remedies.penalties.R3",
-            "R3, which is none of gan_lab's parts",
+            "+remedy.x._target_=gan_lab.gan.remedies.penalties.R1 +remedy.x._partial_=true",
+            "invalid",
+            "remedy.x._partial_",
         ),
-        ("remedy=[lecam] remedy.lecam._partial_=false replicas=2", "remedy.lecam._partial_ has to be true"),
-        ("+remedy.x._target_=os.system", "remedy.x would run os.system"),
-        ("+remedy.x._target_=gan_lab.gan.losses.BCE", "BCE is no remedy"),
-        ("+remedy.x._target_=torch.nn.Linear", "remedy.x: torch.nn.Linear can't be made"),
-        ("+remedy.x._target_=gan_lab.gan.remedies.penalties.R1 +remedy.x._partial_=true", "has to be false"),
-        ("remedy=[n_critic] remedy.n_critic.n=3", "There is no key 'remedy.n_critic.n'"),
-        ("remedy=[n_critic] n_critic=0", "n_critic=0 is not allowed"),
-        ("remedy=[pac] remedy.pac.m=100 batch_size=200", "remedy.pac.m=100 is not allowed: .* ≤ 64"),
-        ("remedy=[ema] remedy.ema.decay=1", "remedy.ema.decay=1 is not allowed: .* < 1"),
-        ("remedy=[decay] remedy.decay.fraction=0", "remedy.decay.fraction=0 is not allowed"),
-        ("remedy=[diffaugment] remedy.diffaugment.policy=color", "a list of some of color, translation, cutout"),
-        ("remedy=[diffaugment] dataset=ring", "DiffAugment changes images .* shape \\(2,\\).\nUse instance noise"),
-        ("remedy=[label_smoothing] loss=hinge", "with Hinge .* no probability.\nUse loss=bce"),
-        ("remedy=[label_smoothing] loss=relativistic", "with Relativistic .* no probability"),
-        ("remedy=[minibatch_discrimination] model=conv dataset=mnist", "compares vectors, not feature maps"),
+        ("remedy=[n_critic] remedy.n_critic.n=3", "unknown", "remedy.n_critic.n"),
+        ("remedy=[n_critic] n_critic=0", "invalid", "n_critic"),
+        ("remedy=[ema] remedy.ema.decay=1", "invalid", "remedy.ema.decay"),
+        ("remedy=[decay] remedy.decay.fraction=0", "invalid", "remedy.decay.fraction"),
+        ("remedy=[diffaugment] remedy.diffaugment.policy=color", "invalid", "remedy.diffaugment.policy"),
+        ("remedy=[diffaugment] dataset=ring", "conflict", "remedy.diffaugment"),
+        ("remedy=[label_smoothing] loss=hinge", "conflict", "remedy.label_smoothing"),
+        ("remedy=[label_smoothing] loss=relativistic", "conflict", "remedy.label_smoothing"),
+        (
+            "remedy=[minibatch_discrimination] model=conv dataset=mnist",
+            "conflict",
+            "remedy.minibatch_discrimination",
+        ),
     ],
 )
-def test_mistakes_are_told_in_one_message(little_images, overrides, told):
+def test_a_mistake_is_one_short_message(little_images, overrides, code, key):
     arguments = overrides.split()
     with pytest.raises((LabError, HydraException)) as error:
         _build(arguments)
-    text = str(explain(error.value, "train", arguments))
-    assert re.search(told, text), text
-    assert "Traceback" not in text
-    assert len(text.splitlines()) <= 4
+    explanation = explain(error.value, "train", arguments)
+    assert explanation is not None
+    assert (explanation.code, explanation.key) == (code, key)
+    assert "Traceback" not in str(explanation)
+    assert len(str(explanation).splitlines()) <= 4
 
 
-@pytest.mark.parametrize("said", ["remedy=r1", "remedy=[r1]", "remedy=[r1,r1]", "+remedy=[r1]"])
-def test_one_may_be_named_without_a_list_and_twice_is_once(said):
-    assert OmegaConf.to_container(compose(said).remedy) == OmegaConf.to_container(compose("remedy=[r1]").remedy)
+@pytest.mark.parametrize("override", ["remedy=r1", "remedy=[r1]", "remedy=[r1,r1]", "+remedy=[r1]"])
+def test_one_may_be_named_without_a_list_and_twice_is_once(override):
+    remedy = OmegaConf.to_container(compose(override).remedy)
+    assert remedy == OmegaConf.to_container(compose("remedy=[r1]").remedy)
 
 
-def test_a_run_tells_its_remedies(tmp_path, monkeypatch):
+def test_a_run_names_its_remedies(tmp_path, monkeypatch):
     """In summary.json by name, in the line at its start with their settings, in TensorBoard's hparams with both."""
-    told = []
-    monkeypatch.setattr(TensorBoard, "log_hyperparams", lambda _, params: told.append(params))
-    chosen = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
-    made, run = training(tmp_path / "run", *DATA["plane"], *TINY, *chosen, "logger=default")
+    logged = []
+    monkeypatch.setattr(TensorBoard, "log_hyperparams", lambda _, params: logged.append(params))
+    remedies = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
+    made, run = training(tmp_path / "run", *DATA["plane"], *TINY, *remedies, "logger=default")
     line = announce(made, run)
     assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with r1(gamma=0.5), ema(decay=0.999), " in line
     assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
     assert fit(made, run)[0]["remedy"] == ["r1", "ema", "decay"]
-    assert (told[0]["remedy"], told[0]["remedy.r1.gamma"], told[0]["optim_d.lr"]) == (*("r1, ema, decay", 0.5, 0.0004),)
+    assert logged[0]["remedy"] == "r1, ema, decay"
+    assert logged[0]["remedy.r1.gamma"] == 0.5
+    assert logged[0]["optim_d.lr"] == 0.0004
     plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
     assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
     assert plain.description["remedy"] == []
