@@ -1,7 +1,8 @@
 """What others have published on mode-collapse benchmarks, and what samples of the data themselves score there.
 
-Read off the papers' own tables. The benchmarks have names, but hardly two papers the same networks, budget and data: a
-plain GAN captures 1 of the ring's 8 modes in one paper and 6.3 in another. So each benchmark has a caution.
+The numbers are taken from the papers' own tables. Papers name the same benchmarks, but hardly two of them use the same
+networks, budget and data: a plain GAN captures 1 of the ring's 8 modes in one paper and 6.3 in another. Therefore each
+benchmark has a caution.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,15 @@ R3GAN = "Huang et al. 2024 (R3GAN), Table 3"
 
 @dataclass(frozen=True)
 class Score:
-    """A published line: modes captured, share of high-quality samples, reverse KL in nats; None where it has none."""
+    """A published line of a table.
+
+    Attributes:
+        method: as the paper calls it.
+        modes: number of captured modes.
+        high_quality: share of high-quality samples, in [0, 1]; None where the paper has none.
+        kl: KL divergence of the generated samples' modes from uniform shares, in nats; None where the paper has none.
+        source: paper and table.
+    """
 
     method: str
     modes: float
@@ -25,13 +34,13 @@ class Score:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is known of a dataset's benchmark.
+    """What is published about a dataset.
 
     Attributes:
-        samples: of which the numbers are.
+        samples: number of samples that the scores are of.
         limit: what as many samples of the data themselves score.
-        scores: the best one first.
-        caution: in what the set-ups differ.
+        scores: published scores, the best one first.
+        caution: how the experiments differ from each other and from ours.
     """
 
     samples: int
@@ -42,8 +51,8 @@ class Benchmark:
 
 PLANE = (
     "Published numbers are means over 10 runs (PacGAN) or 5 (VEEGAN), after up to 400,000 steps, with other networks,"
-    " latent vectors and optimisers than these runs'. Their KL is from uniform shares, of the high-quality samples"
-    " alone, as here. Far more than 98.9 % of high quality would be no merit: the modes would have shrunk."
+    " latent vectors and optimisers than these runs. Their KL is from uniform shares, over the high-quality samples"
+    " only, as here. A share of high-quality samples far above 98.9 % would be no merit: the modes would have shrunk."
 )
 STACKED = Benchmark(
     samples=26_000,
@@ -63,10 +72,10 @@ STACKED = Benchmark(
         Score("DCGAN", 99, None, 3.40, "Srivastava et al. 2017 (VEEGAN), Table 2"),
     ),
     caution=(
-        "Published numbers are of convolutional networks, R3GAN's of 20 million parameters each, trained on 10 million"
-        " images. VEEGAN's and PacGAN's are of 26,000 samples; R3GAN's tables don't say of how many. Data, classifier"
-        " and budget differ from paper to paper, and a classifier's errors add modes: those with at least half of"
-        " their expected count are the safer number."
+        "Published numbers are those of convolutional networks, R3GAN's with 20 million parameters each, trained on 10"
+        " million images. VEEGAN's and PacGAN's numbers are for 26,000 samples; R3GAN's tables don't say for how many."
+        " Data, classifier and budget differ from paper to paper. A classifier's errors add modes, so the number of"
+        " modes with at least half of their expected count is safer."
     ),
 )
 BENCHMARKS = {
@@ -84,7 +93,7 @@ BENCHMARKS = {
             Score("GAN", 6.3, 0.982, 0.45, PACGAN),
             Score("GAN", 1, 0.993, None, VEEGAN),
         ),
-        caution=PLANE + " The public code of Unrolled GAN and of GDPP has a ring of 7 distinct modes.",
+        caution=PLANE + " In the public code of Unrolled GAN and of GDPP the ring has only 7 distinct modes.",
     ),
     "grid": Benchmark(
         samples=2_500,
@@ -106,6 +115,6 @@ BENCHMARKS = {
     "stacked_digits": replace(
         STACKED,
         limit=Score("data", 1000, None, 0.0196, "26,000 real samples"),
-        caution="Published numbers are of stacked MNIST, at 28 or 32 pixels; these digits have 8. " + STACKED.caution,
+        caution="Published numbers are for stacked MNIST with 28 or 32 pixels; these digits have 8. " + STACKED.caution,
     ),
 }

@@ -1,9 +1,8 @@
 """What runs have shown, as a Markdown document: sentences, tables and pictures from the runs' own files.
 
-Nothing is trained or measured here, nothing is looked up in configurations: no torch, no Hydra.
+Nothing is trained or evaluated, nothing is looked up in configurations: no torch, no Hydra.
 """
 
-import itertools
 import math
 import re
 from collections import Counter
@@ -16,43 +15,52 @@ import pandas as pd
 
 from gan_lab.commands.published import BENCHMARKS, Score
 from gan_lab.compare import Findings, compare, origin, panels, snapshots
-from gan_lab.compare.collect import Record, find, number, read, read_summary
-from gan_lab.compare.report import DESIGNS, SENTENCES
-from gan_lab.compare.sentences import amount
+from gan_lab.compare.collect import Record, as_number, find_runs, read_record, read_summary
+from gan_lab.compare.effects import Summary
+from gan_lab.compare.questions import Variant
+from gan_lab.compare.report import DESIGNS, MAX_SENTENCES
+from gan_lab.compare.sentences import NO_NUMBER, format_estimate, topic
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import shown_in
 
-PICTURES = "pictures"  # beside the document
+# The folder of the pictures, next to the document.
+PICTURES = "pictures"
 METHOD = """\
-## How the numbers came about
+## How the numbers were obtained
 
-- Every number is of the run's own verdict at its last step, from `summary.json`; how many samples were judged, in which
-  space, and how good the evaluator is, stands below each table. Means are over seeds (members of `replicas` are seeds),
-  ± is their standard deviation (n − 1).
-- Modes: those that at least one sample belongs to; in the plane one within 3 standard deviations of the mode's centre
-  (high quality), for images by an evaluator network trained on the labels. *Expected count*: the number of
-  samples that as many samples of the data would have there.
-- KL: of the generated samples' modes from uniform shares, or from the data's own, in nats. N perfect samples of M modes
-  have about (M − 1) / 2N, which is what *sampling limit* says.
-- Precision and recall (Kynkäänniemi et al. 2019, k = 3), coverage (Naeem et al. 2020, k = 5): of equally many
-  generated and real samples. *Fresh real data* is what other real samples score in the place of generated ones.
-- Copies: C_T (Meehan et al. 2020) below −3 and authenticity (Alaa et al. 2022) below half of what real data have.
-- Intervals, p-values and their correction: as the notes of each comparison say.
-- Published numbers are others', read off their papers; none was measured here.
+- Every number comes from the evaluation of a run after its last step, in its `summary.json`. The lines below each table
+  say how many samples were evaluated, in which feature space, and how accurate the label classifier is. Means are over
+  seeds (members of `replicas` count as seeds); ± is the standard deviation (n − 1).
+- Modes: a mode is captured if at least one sample belongs to it. In the plane a sample belongs to a mode within 3
+  standard deviations of its centre (high quality); for images a classifier trained on the labels decides. The *expected
+  count* of a mode is the number of samples that equally many samples of the data would have there.
+- KL: divergence of the generated samples' modes from uniform shares, or from the data's own, in nats. N perfect samples
+  of M modes have about (M − 1) / 2N, the *sampling limit*.
+- Precision and recall (Kynkäänniemi et al. 2019, k = 3) and coverage (Naeem et al. 2020, k = 5) compare equally many
+  generated and real samples. *Fresh real data* are other real samples, evaluated as if they were generated.
+- Copies: C_T (Meehan et al. 2020) is below −3, and authenticity (Alaa et al. 2022) below half of the real data's.
+- Intervals, p-values and their correction: see the notes of each comparison.
+- Published numbers are others', taken from their papers; none was measured here.
 """
 
-
-def _columns() -> dict[str, str]:
-    """Returns the names of the metrics by the heads of their columns."""
-    return {metric.heading or metric.label: metric.name for metric in shown_in("results")}
+# A row of a table: cells by the heads of their columns.
+TableRow = dict[str, str]
 
 
 @dataclass
 class Section:
-    """The runs of one experiment, and what they say; `summaries` are by the path that `findings.runs` has."""
+    """The runs of one experiment.
+
+    Attributes:
+        name: of the experiment.
+        records: the runs, also those that are not compared.
+        findings: what they say.
+        summaries: their summary.json, by the path that `findings.runs` has.
+        pictures: PNGs by file name, for the document.
+    """
 
     name: str
     records: list[Record]
@@ -61,19 +69,24 @@ class Section:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     @property
-    def dataset(self) -> str:
-        return str(next(iter(self.summaries.values())).get("dataset"))
+    def any_summary(self) -> dict[str, Any]:
+        """One of the summaries, for what is equal in all of them."""
+        return next(iter(self.summaries.values()))
 
-    def picture(self, what: str, content: bytes, words: str) -> list[str]:
-        """The lines that show a picture, which is kept."""
-        name = re.sub(r"[^\w-]+", "_", f"results_{self.name}_{what}") + ".png"
+    @property
+    def dataset(self) -> str:
+        return str(self.any_summary.get("dataset"))
+
+    def add_picture(self, subject: str, content: bytes, alt: str) -> list[str]:
+        """Adds a picture and returns the lines that show it."""
+        name = re.sub(r"[^\w-]+", "_", f"results_{self.name}_{subject}") + ".png"
         self.pictures[name] = content
-        shown = words.replace("]", "\\]")
-        return [f"![{shown}]({PICTURES}/{name})", ""]
+        escaped = alt.replace("]", "\\]")
+        return [f"![{escaped}]({PICTURES}/{name})", ""]
 
 
 def write_results(folders: Sequence[str | Path], target: str | Path | None) -> str:
-    """Writes what the runs below the folders have shown to `target`, its pictures into a folder beside it.
+    """Writes what the runs below the folders have shown to `target`, and its pictures into a folder next to it.
 
     Returns:
         What was written, for a terminal.
@@ -82,214 +95,305 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
         LabError: if a folder is missing or has no finished run, a run's files are damaged, or nothing can be written.
     """
     if not folders or not target:
-        raise LabError("runs and target have to be named.", "Say runs=[outputs/<name>] target=docs/results.md.")
+        raise LabError(
+            "runs and target have to be named.",
+            "For example: runs=[outputs/<name>] target=docs/results.md.",
+            code="missing",
+            key="target" if folders else "runs",
+        )
     target = Path(target)
-    sections = [_section(name, records) for name, records in _groups(folders).items()]
-    text = _document(sections)
+    sections = [_section(name, records) for name, records in _records_by_experiment(folders).items()]
+    # The document comes first: it adds the sections' pictures.
+    document = _document(sections)
     paths = [target]
     try:
-        for name, content in itertools.chain(*(section.pictures.items() for section in sections)):
-            paths.append(target.parent / PICTURES / name)
-            with atomic(paths[-1]) as half:
-                half.write_bytes(content)
-        with atomic(target) as half:
-            half.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+        for section in sections:
+            for name, content in section.pictures.items():
+                path = target.parent / PICTURES / name
+                with atomic(path) as temporary:
+                    temporary.write_bytes(content)
+                paths.append(path)
+        with atomic(target) as temporary:
+            temporary.write_text(document, encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
         raise LabError(
-            f"{error.filename}: {error.strerror}.", "Mend that, or name another target=<file.md>."
+            f"{error.filename}: {error.strerror}.",
+            "Solve that, or name another target=<file.md>.",
+            code="storage",
+            key="target",
         ) from error
     return f"Written: {', '.join(map(str, paths))}"
 
 
-def _groups(folders: Sequence[str | Path]) -> dict[str, list[Record]]:
-    """The runs by their experiment, else by their name or their folder's; each once."""
+def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Record]]:
+    """Returns the runs by their experiment, else by their name or their folder's; each once.
+
+    Raises:
+        LabError: if a folder is missing or has no run, or a run is damaged.
+    """
     groups: dict[str, list[Record]] = {}
     seen: set[Path] = set()
     for folder in folders:
-        records = [record for record in map(read, find(folder)) if record.status != "foreign"]
+        records = [read_record(run) for run in find_runs(folder)]
+        records = [record for record in records if record.status != "foreign"]
         if not records:
-            raise LabError(f"There is no run in {printable(str(folder))}.", "Name one with runs, outputs/<name>, say.")
-        known = {name for record in records if (name := origin.experiment(record))}
-        usual = known.pop() if len(known) == 1 else Path(folder).resolve().name
+            raise LabError(
+                f"There is no run in {printable(str(folder))}.",
+                "Name a folder with runs, for example outputs/<name>.",
+                code="missing",
+                key="runs",
+            )
+        # A job that failed before it was a run has no experiment: it belongs to that of its neighbours.
+        experiments = {origin.experiment(record) for record in records} - {None, ""}
+        default = experiments.pop() if len(experiments) == 1 else Path(folder).resolve().name
         for record in records:
-            if record.status == "damaged":
-                raise LabError(
-                    f"{printable(str(record.run.folder))}: {record.reason}.",
-                    "Train it again, or leave it out: runs=[…] may name the folders of single runs.",
-                )
-            if (place := record.run.folder.resolve()) not in seen:
+            _refuse_damaged(record)
+            place = record.run.folder.resolve()
+            if place not in seen:
                 seen.add(place)
-                groups.setdefault(origin.experiment(record) or usual, []).append(record)
+                groups.setdefault(origin.experiment(record) or str(default), []).append(record)
     return groups
+
+
+def _refuse_damaged(record: Record) -> None:
+    if record.status == "damaged":
+        raise LabError(
+            f"{printable(str(record.run.folder))}: {record.reason}.",
+            "Train it again, or leave it out: runs=[…] may name the folders of single runs.",
+            code="damaged",
+            key="runs",
+        )
 
 
 def _section(name: str, records: list[Record]) -> Section:
     findings = compare([record.run.folder for record in records])
-    paths = findings.runs["run"].unique()
-    return Section(name, records, findings, {path: read_summary(Run(findings.folder / path)) for path in paths})
+    summaries = {path: read_summary(Run(findings.folder / path)) for path in findings.runs["run"].unique()}
+    return Section(name, records, findings, summaries)
 
 
 def _document(sections: Sequence[Section]) -> str:
-    recipes = [section for section in sections if section.findings.design == "one"]
-    sweeps = [section for section in sections if section.findings.design != "one"]
-    lines = ["# Results", "", "Written by `scripts/results.py` from the runs' own files: not to be edited by hand.", ""]
-    for title, members, tell in (("Benchmarks", recipes, _recipe), ("Comparisons", sweeps, _comparison)):
-        lines += [f"## {title}", ""] * bool(members)
-        for section in members:
-            lines += [f"### {_plain(section.name)}", "", *tell(section), *_about(section)]
+    """Returns the document; runs with equal settings are benchmarks, the others comparisons."""
+    benchmarks = [section for section in sections if section.findings.design == "one"]
+    comparisons = [section for section in sections if section.findings.design != "one"]
+    lines = ["# Results", "", "Written by `scripts/results.py` from the runs' own files: do not edit it by hand.", ""]
+    if benchmarks:
+        lines += ["## Benchmarks", ""]
+    for section in benchmarks:
+        lines += [f"### {_escape(section.name)}", "", *_benchmark(section), *_conditions(section)]
+    if comparisons:
+        lines += ["## Comparisons", ""]
+    for section in comparisons:
+        lines += [f"### {_escape(section.name)}", "", *_comparison(section), *_conditions(section)]
     return "\n".join([*lines, METHOD])
 
 
-def _recipe(section: Section) -> list[str]:
-    """A recipe's repetitions, one by one, beside what is published."""
-    findings, runs = section.findings, section.findings.runs
-    every = _rows(runs)
-    rows = [{"": f"seed {_plain(row['seed'])}", **_scores(section, [row])} for row in every]
-    if len(every) > 1:
-        rows.append({"": f"**mean of {len(every)}**", **_scores(section, every)})
+# Runs with equal settings.
+
+
+def _benchmark(section: Section) -> list[str]:
+    """Returns the repetitions, one by one, and what others have published on the same data."""
+    findings = section.findings
+    runs = _rows(findings.runs)
     benchmark = BENCHMARKS.get(section.dataset)
-    rows += [_real(section), _limit(section)]
+    table = [{"": f"seed {_escape(run['seed'])}", **_scores(section, [run])} for run in runs]
+    if len(runs) > 1:
+        table.append({"": f"**mean of {len(runs)}**", **_scores(section, runs)})
+    table += [_real_data_row(section), _sampling_limit_row(section)]
     for score in benchmark.scores if benchmark else ():
-        rows.append({"": f"*published:* {_plain(score.method)}", **_published(score)})
-    told = f"{len(runs)} seed{'s'[: len(every) > 1]} on {_plain(section.dataset)}"
-    lines = [f"{told}: {_verdicts(runs) or 'no verdict'}.", "", *_table(rows)]
-    lines += [f"Caution: {benchmark.caution}", ""] if benchmark else []
-    run = Run(findings.folder / str(runs["run"].iloc[0]))
-    image, gap = snapshots.last_samples(run)
+        table.append({"": f"*published:* {_escape(score.method)}", **_published(score)})
+    seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    verdicts = _verdicts(findings.runs) or "no verdict"
+    lines = [f"{seeds} on {_escape(section.dataset)}: {verdicts}.", "", *_markdown_table(table)]
+    if benchmark:
+        lines += [f"Caution: {benchmark.caution}", ""]
+    image, gap = snapshots.last_samples(Run(findings.folder / str(findings.runs["run"].iloc[0])))
     if image is None:
-        return [*lines, f"No picture: {_plain(gap)}.", ""]
-    words_of_it = f"Samples of {_plain(section.name)} at the end of training"
-    return [*lines, *section.picture("samples", snapshots.small_png(image), words_of_it)]
+        return [*lines, f"No picture: {_escape(gap)}.", ""]
+    alt = f"Samples of {_escape(section.name)} at the end of training"
+    return [*lines, *section.add_picture("samples", snapshots.small_png(image), alt)]
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the rows of a frame by the names of its columns."""
     return [{str(name): value for name, value in row.items()} for row in runs.to_dict("records")]
 
 
+def _metric_by_head() -> dict[str, str]:
+    """Returns the names of the metrics by the heads of their columns."""
+    return {metric.heading or metric.label: metric.name for metric in shown_in("results")}
+
+
 def _verdicts(runs: pd.DataFrame) -> str:
-    """'4 covered, 1 partial, 1 copying'."""
-    words = Counter(_plain(word) for word in runs["collapse"].dropna())
+    """Returns how often each verdict was given: '4 covered, 1 partial, 1 copying'."""
+    counts = Counter(_escape(word) for word in runs["collapse"].dropna())
+    verdicts = [f"{n} {word}" for word, n in sorted(counts.items())]
     copying = sum(copies is True for copies in runs["copies"].tolist())
-    return ", ".join(f"{n} {word}" for word, n in [*sorted(words.items()), ("copying", copying)] if n)
+    if copying:
+        verdicts.append(f"{copying} copying")
+    return ", ".join(verdicts)
 
 
-def _scores(section: Section, rows: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """The cells of one repetition, or of the means of several."""
-    cells = {head: _mean(metric, [row.get(metric) for row in rows]) for head, metric in _columns().items()}
-    copies = [row["copies"] for row in rows if isinstance(row["copies"], bool)]
+def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
+    """Returns the cells of one repetition, or of the means of several."""
+    cells = {}
+    for head, metric in _metric_by_head().items():
+        cells[head] = _format_mean(metric, [run.get(metric) for run in runs])
+    copies = [run["copies"] for run in runs if isinstance(run["copies"], bool)]
     if copies:
-        cells["copies"] = f"{sum(copies)} of {len(copies)}" if len(rows) > 1 else "yes" if copies[0] else "no"
-    seconds = [row["seconds"] / max(1, number(section.summaries[row["run"]].get("replicas", 1))) for row in rows]
-    cells |= {head: _mean(head, [row.get(head) for row in rows]) for head in ("samples", "steps")}
-    return cells | {"seconds per seed": _mean("seconds", seconds)}
+        cells["copies"] = _format_copies(copies, several=len(runs) > 1)
+    for head in ("samples", "steps"):
+        cells[head] = _format_mean(head, [run.get(head) for run in runs])
+    seconds = []
+    for run in runs:
+        replicas = as_number(section.summaries[run["run"]].get("replicas", 1))
+        seconds.append(run["seconds"] / max(1, replicas))
+    cells["seconds per seed"] = _format_mean("seconds", seconds)
+    return cells
 
 
-def _mean(metric: str, values: Iterable[Any]) -> str:
-    """Of those that are numbers; a share of high-quality samples in percent, as papers have it."""
-    finite = [value for value in map(number, values) if math.isfinite(value)]
+def _format_copies(copies: Sequence[bool], several: bool) -> str:
+    if several:
+        return f"{sum(copies)} of {len(copies)}"
+    return "yes" if copies[0] else "no"
+
+
+def _format_mean(metric: str, values: Iterable[Any]) -> str:
+    """Returns the mean of those that are numbers; high quality is a percentage, as in the papers."""
+    finite = [number for number in map(as_number, values) if math.isfinite(number)]
     if not finite:
-        return "–"
+        return NO_NUMBER
     mean = sum(finite) / len(finite)
-    return f"{mean:.1%}" if metric == "high_quality" else amount(mean, digits=2 if metric == "seconds" else 3)
+    if metric == "high_quality":
+        return f"{mean:.1%}"
+    return format_estimate(mean, digits=2 if metric == "seconds" else 3)
 
 
-def _published(score: Score) -> dict[str, str]:
-    """As it stands in the paper."""
-    share = None if score.high_quality is None else f"{100 * score.high_quality:g}%"
-    cells = {"modes": f"{score.modes:g}", "high quality": share, "KL from uniform": score.kl and f"{score.kl:g}"}
-    return {head: cell or "–" for head, cell in cells.items()} | {"source": _plain(score.source)}
-
-
-def _real(section: Section) -> dict[str, str]:
-    """What fresh real data score in the runs' own verdicts."""
-    real = [summary.get("real_data") for summary in section.summaries.values()]
-    cells = {
-        head: _mean(metric, [each.get(metric) for each in real if isinstance(each, dict)])
-        for head, metric in _columns().items()
+def _published(score: Score) -> TableRow:
+    """Returns a published score as its paper has it."""
+    return {
+        "modes": f"{score.modes:g}",
+        "high quality": NO_NUMBER if score.high_quality is None else f"{100 * score.high_quality:g}%",
+        "KL from uniform": NO_NUMBER if score.kl is None else f"{score.kl:g}",
+        "source": _escape(score.source),
     }
-    return {"": "*fresh real data*", **cells, "source": "the runs' own"}
 
 
-def _limit(section: Section) -> dict[str, str]:
-    """What as many samples of the data have: published where it is of as many, else by the rule of thumb."""
-    metrics = next(iter(section.summaries.values())).get("metrics", {})
-    samples, modes = number(metrics.get("samples")), number(metrics.get("modes_total"))
-    known = BENCHMARKS.get(section.dataset)
-    if known and known.samples == samples:
-        return {"": "*sampling limit*", **_published(known.limit)}
+def _real_data_row(section: Section) -> TableRow:
+    """Returns what fresh real data scored when the runs were evaluated."""
+    real_data = [summary.get("real_data") for summary in section.summaries.values()]
+    scores = [metrics for metrics in real_data if isinstance(metrics, dict)]
+    row = {"": "*fresh real data*"}
+    for head, metric in _metric_by_head().items():
+        row[head] = _format_mean(metric, [metrics.get(metric) for metrics in scores])
+    row["source"] = "the runs' own"
+    return row
+
+
+def _sampling_limit_row(section: Section) -> TableRow:
+    """Returns what as many samples of the data score: as published for the same number, else by the rule of thumb."""
+    metrics = section.any_summary.get("metrics", {})
+    samples = as_number(metrics.get("samples"))
+    modes = as_number(metrics.get("modes_total"))
+    benchmark = BENCHMARKS.get(section.dataset)
+    if benchmark and benchmark.samples == samples:
+        return {"": "*sampling limit*", **_published(benchmark.limit)}
     if not modes > 1 or not samples > 0:
         return {}
-    kl = amount((modes - 1) / (2 * samples), digits=2)
+    kl = format_estimate((modes - 1) / (2 * samples), digits=2)
     return {"": "*sampling limit*", "KL from uniform": kl, "KL from the data": kl, "source": "(M − 1) / 2N"}
 
 
+# Runs that differ.
+
+
 def _comparison(section: Section) -> list[str]:
-    """Sentences, chart and table of runs that differ."""
+    """Returns sentences, charts and a table of the variants."""
     findings = section.findings
-    runs, variants = findings.runs["run"].nunique(), len(findings.variants)
-    lines = [f"{runs:,} runs of {variants:,} variants on {_plain(section.dataset)}. {DESIGNS[findings.design]}", ""]
+    runs = findings.runs["run"].nunique()
+    variants = len(findings.variants)
+    design = DESIGNS[findings.design]
+    lines = [f"{runs:,} runs of {variants:,} variants on {_escape(section.dataset)}. {design}", ""]
     for metric in findings.headline:
         lines += _sentences(findings, metric)
     for metric in findings.headline[:1]:
-        words = f"What each change did to the {_plain(findings.measures[metric].label)}, with 95 % intervals"
-        lines += section.picture(metric, panels.forest_png(findings, metric), words)
-    if sheet := snapshots.sheet_png(findings):
-        lines += section.picture("samples", sheet, "Samples of each variant's first seed at the end of training")
-    found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
-    rows = []
-    for variant in findings.variants:
-        own = findings.runs_of(variant)
-        row = {"": _plain(findings.names[variant]), "seeds": str(len(own))}
-        for head, metric in _columns().items():
-            if (summary := found.get((variant, metric))) and summary.mean is not None:
-                spread = f" ± {amount(summary.std, digits=2)}" if metric == "modes" and summary.std is not None else ""
-                row[head] = _mean(metric, [summary.mean]) + spread
-        rows.append(row | {"verdict": _verdicts(own)})
-    lines += _table([*rows, _real(section), _limit(section)])
-    return [*lines, *(f"- {_plain(note)}" for note in findings.notes), ""]
+        alt = f"What each change did to {_escape(topic(findings.measures[metric]))}, with 95 % intervals"
+        lines += section.add_picture(metric, panels.forest_png(findings, metric), alt)
+    sheet = snapshots.sheet_png(findings)
+    if sheet:
+        alt = "Samples of each variant's first seed at the end of training"
+        lines += section.add_picture("samples", sheet, alt)
+    summaries = findings.summaries_by_cell()
+    table = [_variant_row(findings, variant, summaries) for variant in findings.variants]
+    lines += _markdown_table([*table, _real_data_row(section), _sampling_limit_row(section)])
+    return [*lines, *(f"- {_escape(note)}" for note in findings.notes), ""]
+
+
+def _variant_row(findings: Findings, variant: Variant, summaries: dict[tuple[Variant, str], Summary]) -> TableRow:
+    """Returns a variant's means, with the standard deviation of its modes."""
+    runs = findings.runs_of(variant)
+    row = {"": _escape(findings.names[variant]), "seeds": str(len(runs))}
+    for head, metric in _metric_by_head().items():
+        summary = summaries.get((variant, metric))
+        if summary is None or summary.mean is None:
+            continue
+        row[head] = _format_mean(metric, [summary.mean])
+        if metric == "modes" and summary.std is not None:
+            row[head] += f" ± {format_estimate(summary.std, digits=2)}"
+    row["verdict"] = _verdicts(runs)
+    return row
 
 
 def _sentences(findings: Findings, metric: str) -> list[str]:
-    """A metric's answers; of many those that say little are folded away."""
-    told = [(effect, f"- {_plain(text)}.") for effect, text in findings.answers if effect.metric == metric]
-    if len(told) > SENTENCES:
-        told.sort(key=lambda answer: not answer[0].shown)
-    lines = [line for _, line in told]
-    if more := lines[SENTENCES:]:
-        lines[SENTENCES:] = ["", f"<details><summary>{len(more)} more</summary>", "", *more, "", "</details>"]
-    return [f"On the {_plain(findings.measures[metric].label)}:", "", *lines, ""]
+    """Returns a metric's answers; of many those without a shown difference are folded away."""
+    answers = [(effect, sentence) for effect, sentence in findings.answers if effect.metric == metric]
+    if len(answers) > MAX_SENTENCES:
+        answers.sort(key=lambda answer: not answer[0].significant)
+    items = [f"- {_escape(sentence)}." for _, sentence in answers]
+    folded = items[MAX_SENTENCES:]
+    lines = [f"Effects on {_escape(topic(findings.measures[metric]))}:", "", *items[:MAX_SENTENCES]]
+    if folded:
+        lines += ["", f"<details><summary>{len(folded)} more</summary>", "", *folded, "", "</details>"]
+    return [*lines, ""]
 
 
-def _table(rows: Iterable[dict[str, str]]) -> list[str]:
-    """Columns in the order in which they come up, without those that nothing stands in."""
+# Both.
+
+
+def _markdown_table(rows: Iterable[TableRow]) -> list[str]:
+    """Returns a table with columns in the order in which they appear, without those that are empty."""
     rows = [row for row in rows if row]
-    heads = [
-        head
-        for head in dict.fromkeys(itertools.chain(*rows))
-        if any(row.get(head, "–") not in ("–", "") for row in rows)
-    ]
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    return [
-        *lines,
-        *(f"| {' | '.join(row.get(head, '–' if head != 'source' else '') for head in heads)} |" for row in rows),
-        "",
-    ]
+    # A column that is empty in one row may have its place from there.
+    heads: dict[str, bool] = {}
+    for row in rows:
+        for head, cell in row.items():
+            heads[head] = heads.get(head, False) or cell not in (NO_NUMBER, "")
+    columns = [head for head, has_content in heads.items() if has_content]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    for row in rows:
+        cells = [row.get(head, "" if head == "source" else NO_NUMBER) for head in columns]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
-def _about(section: Section) -> list[str]:
-    """What was the same in all runs, what didn't count, on what they ran, and the command lines that made them."""
+def _conditions(section: Section) -> list[str]:
+    """Returns what all runs share, which ones are not compared, what they ran on, and the commands that made them."""
     findings = section.findings
-    features = {str(s["features"]) for s in section.summaries.values() if s.get("features")}
-    common = findings.common | ({"compared by": ", ".join(sorted(features))} if features else {})
-    lines = [f"The same in all runs: {_plain('; '.join(f'{name} {value}' for name, value in common.items()))}.", ""]
-    if len(findings.apart):
-        lines += ["Not counted:", ""]
-        lines += [f"- {_plain(run)}: {_plain(why)}" for run, why in findings.apart[["run", "reason"]].to_numpy()] + [""]
-    facts = filter(None, (origin.environment(section.summaries.values()), origin.ended(section.records)))
-    lines += [f"Environment: {_plain('; '.join(facts))}.", ""]
+    conditions = dict(findings.common)
+    features = {str(summary["features"]) for summary in section.summaries.values() if summary.get("features")}
+    if features:
+        conditions["compared by"] = ", ".join(sorted(features))
+    shared = "; ".join(f"{name} {value}" for name, value in conditions.items())
+    lines = [f"The same in all runs: {_escape(shared)}.", ""]
+    if len(findings.excluded):
+        lines += ["Not compared:", ""]
+        for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+            lines.append(f"- {_escape(run)}: {_escape(reason)}")
+        lines.append("")
+    environment = [origin.environment(section.summaries.values()), origin.days_of_end(section.records)]
+    lines += [f"Environment: {_escape('; '.join(filter(None, environment)))}.", ""]
     return [*lines, "```", *origin.commands(section.records), "```", ""]
 
 
-def _plain(text: Any) -> str:
-    """Text that Markdown takes for nothing else."""
+def _escape(text: Any) -> str:
+    """Returns text that Markdown does not interpret."""
     return re.sub(r"([\\`*_{}|<>#$~[])", r"\\\1", printable(str(text)))

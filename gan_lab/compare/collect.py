@@ -1,4 +1,4 @@
-"""The runs below a folder: found, read whatever their state, and set apart where they can't be compared."""
+"""The runs below a folder: found, read whatever their state, and excluded where they cannot be compared."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.compare.factors import REMEDY, part_name, resolved, text
+from gan_lab.compare.factors import REMEDY, part_name, resolve, value_text
 from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.config.schema import is_factor
 from gan_lab.core.errors import LabError
@@ -18,23 +18,28 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.evaluation.metrics.registry import shown_in
 
-MOST_REPLICAS = 1024
-JOB = "job.json"  # a sweep's word on its job, which may have failed before it was a run
-LOST = ("failed", "interrupted", "unfinished", "damaged")  # of runs that were to be compared
+# A summary that names more replicas than this is not to be believed.
+MAX_REPLICAS = 1024
+MAX_SEED_DIGITS = 20
+# Written by a sweep about its job, which may have failed before it became a run.
+JOB = "job.json"
+# The statuses of runs that were to be compared and cannot be.
+LOST = ("failed", "interrupted", "unfinished", "damaged")
 INCOMPARABLE = "not comparable"
-UNFINISHED = "unfinished: it has no summary, so it was killed or still trains"
+UNFINISHED = "unfinished: it has no summary, so it was killed or is still training"
 
 
 @dataclass
 class Record:
-    """A run as its files have it.
+    """A run as its files describe it.
 
     Attributes:
-        settings: of its config.yaml, by dotted key; {} where that can't be read.
-        summary: {} where there is none; its texts are printable, errors of one line.
-        status: finished, interrupted, failed, unfinished (no summary), damaged, or foreign: another program's folder.
-        reason: why it doesn't count; '' as long as it does.
-        variant: the factors' values, once they are known.
+        run: its files.
+        settings: of its config.yaml, by dotted key; {} where that cannot be read.
+        summary: its summary.json; {} where there is none. Its texts are printable, its error has one line.
+        status: finished, interrupted, failed, unfinished (no summary), damaged, or foreign (another program's folder).
+        reason: why it is not compared; '' as long as it is.
+        variant: the factors' values, as soon as these are known.
     """
 
     run: Run
@@ -46,110 +51,133 @@ class Record:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        return _dict(self.summary, "metrics")
+        metrics = self.summary.get("metrics")
+        return metrics if isinstance(metrics, dict) else {}
 
     @property
     def steps(self) -> int | None:
-        steps = number(self.summary.get("steps"))
+        steps = as_number(self.summary.get("steps"))
         return int(steps) if math.isfinite(steps) else None
 
     @property
     def seed(self) -> str:
-        return text(self.settings.get("seed", self.summary.get("seed")))
+        return value_text(self.settings.get("seed", self.summary.get("seed")))
 
     @property
     def seeds(self) -> list[str]:
-        """One for each of its replicas: member i is what `seed + i` gives alone."""
-        replicas = number(self.summary.get("replicas", 1))
-        if not self.seed.isdecimal() or len(self.seed) > 20 or not 1 <= replicas <= MOST_REPLICAS:
+        """The seed of each replica: member i is the GAN that a run with `seed + i` trains."""
+        replicas = as_number(self.summary.get("replicas", 1))
+        is_seed = self.seed.isdecimal() and len(self.seed) <= MAX_SEED_DIGITS
+        if not is_seed or not 1 <= replicas <= MAX_REPLICAS:
             return [self.seed]
         return [str(int(self.seed) + i) for i in range(int(replicas))]
 
     def part(self, group: str) -> str:
-        """What was chosen in a group and its settings, in words: 'Adam (lr 0.001, …)'; '' where nothing was."""
+        """Returns what was chosen in a group, with its settings: 'Adam (lr 0.001, …)'; '' where nothing was."""
         target = self.settings.get(f"{group}._target_")
-        return "" if target is None else part_name(str(target)) + self._set_in(group)
+        return "" if target is None else part_name(str(target)) + self._settings_in(group)
 
     def remedies(self) -> str:
-        """All of them, with their settings: 'ema (decay 0.999) + r1 (gamma 1)'; 'none'."""
-        names = text(self.settings.get(REMEDY, "none")).split(" + ")
-        return " + ".join(name + self._set_in(f"{REMEDY}.{name}") for name in names)
+        """Returns all remedies with their settings: 'ema (decay 0.999) + r1 (gamma 1)'; 'none'."""
+        names = value_text(self.settings.get(REMEDY, "none")).split(" + ")
+        return " + ".join(name + self._settings_in(f"{REMEDY}.{name}") for name in names)
 
-    def _set_in(self, group: str) -> str:
-        values = {key.removeprefix(f"{group}."): resolved(self.settings, key) for key in self.asked(f"{group}.")}
-        values.pop("_target_", None)
-        given = {key: value for key, value in values.items() if value is not None and not str(value).startswith("${")}
-        settings = [f"{key} {text(value)}" for key, value in given.items()]
-        return f" ({', '.join(settings)})" if settings else ""
-
-    def asked(self, prefix: str = "") -> list[str]:
+    def experiment_keys(self, prefix: str = "") -> list[str]:
+        """Returns the keys that belong to the experiment and begin with `prefix`."""
         return [key for key in self.settings if key.startswith(prefix) and is_factor(key)]
 
-    def variation(self) -> dict[str, Any]:
-        """The settings in which compared runs may differ."""
+    def varying_settings(self) -> dict[str, Any]:
+        """Returns the settings in which compared runs may differ."""
         return {key: self.settings[key] for key in self.settings if key != "steps" and not key.startswith("dataset.")}
 
+    def _settings_in(self, group: str) -> str:
+        """Returns ' (key value, …)'; '' where there is nothing to say."""
+        settings = []
+        for key in self.experiment_keys(f"{group}."):
+            name = key.removeprefix(f"{group}.")
+            value = resolve(self.settings, key)
+            is_reference = str(value).startswith("${")
+            # null leaves the setting to another one: model.depth to model.generator.hidden.
+            if name != "_target_" and value is not None and not is_reference:
+                settings.append(f"{name} {value_text(value)}")
+        return f" ({', '.join(settings)})" if settings else ""
 
-def find(folder: str | Path) -> list[Run]:
-    """All runs in and below a folder, in the order of their paths, numbers in them by size.
 
-    What has a config.yaml or a summary.json is a run, and a sweep's job that failed before it had them. Links are
-    followed, each folder is looked into once.
+def find_runs(folder: str | Path) -> list[Run]:
+    """Finds all runs in and below a folder, in the order of their paths, numbers in these by size.
+
+    A run is a folder with a config.yaml or a summary.json, or a sweep's job that failed before it had them. Links are
+    followed; each folder is searched once.
 
     Raises:
         LabError: if there is no such folder.
     """
     if not Path(folder).is_dir():
-        missing = printable(str(folder))
-        raise LabError(f"There is no folder {missing}.", "Name one with runs in it, outputs/<name>, say.")
-    found, seen = [], set()
+        raise LabError(
+            f"There is no folder {printable(str(folder))}.",
+            "Name a folder with runs in it, for example outputs/<name>.",
+            code="missing",
+            key="runs",
+        )
+    runs = []
+    searched = set()
     for path, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(path)
-        if real in seen:
+        real_path = os.path.realpath(path)
+        if real_path in searched:
             folders.clear()
             continue
-        seen.add(real)
-        run = Run(path)
+        searched.add(real_path)
+        # os.walk descends into what stays in this list.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        run = Run(path)
         if {run.config.name, run.summary.name, JOB} & set(files):
-            found.append(run)
-    return sorted(found, key=lambda run: _natural(str(run.folder)))
+            runs.append(run)
+    return sorted(runs, key=lambda run: _natural_order(str(run.folder)))
 
 
-def read(run: Run) -> Record:
-    """A run with its state and, where it isn't finished and judged, the reason why it doesn't count."""
-    record, job = Record(run), _job(run)
+def read_record(run: Run) -> Record:
+    """Reads a run with its status and, where it is not finished and evaluated, the reason why it is not compared."""
+    record = Record(run)
+    job = _read_job(run)
+    if job and not run.config.is_file():
+        record.status = "unfinished"
+        record.reason = UNFINISHED
+        if job.get("status") == "failed":
+            record.status = "failed"
+            record.reason = f"failed before it began: {_first_line(job.get('error'))}"
+        return record
     try:
-        if job and not run.config.is_file():
-            failed = job.get("status") == "failed"
-            record.status = "failed" if failed else "unfinished"
-            record.reason = f"failed before it began: {_line(job.get('error'))}" if failed else UNFINISHED
-            return record
         record.settings = read_settings(run.config)
-        record.summary = read_summary(run) or {key: job[key] for key in ("status", "error") if _ended(job)}
+        record.summary = read_summary(run)
     except (LabError, OSError) as error:
-        record.reason = f"damaged: {_line(str(error).replace(f'{run.folder}{os.sep}', ''))}"
+        message = _first_line(str(error).replace(f"{run.folder}{os.sep}", ""))
+        is_other_format = isinstance(error, LabError) and error.code == "format"
+        record.reason = f"{'other version' if is_other_format else 'damaged'}: {message}"
         if isinstance(error, ForeignError) and not run.summary.is_file():
             record.status = "foreign"
         return record
+    if not record.summary and job.get("status") == "failed" and "error" in job:
+        # The process could not write a summary, but the sweep knows what became of it.
+        record.summary = {"status": job["status"], "error": job["error"]}
     record.status = str(record.summary.get("status", "unfinished"))
-    record.reason = _unusable(record)
+    record.reason = _reason_against(record)
     return record
 
 
 def read_summary(run: Run) -> dict[str, Any]:
-    """A run's summary.json, as `Record` has it.
+    """Reads a run's summary.json, as `Record` has it.
 
     Raises:
-        LabError, OSError: if it can't be read.
+        LabError: if it is damaged.
+        OSError: if it cannot be read.
     """
-    return _told(run.read_summary())
+    return _sanitised(run.read_summary())
 
 
-def set_apart(records: Sequence[Record]) -> list[Record]:
-    """Those that count: the largest group of runs with equal data, steps, evaluator and sample size, each once.
+def select_comparable(records: Sequence[Record]) -> list[Record]:
+    """Selects the runs to compare: the largest group with equal data, steps, evaluator and sample size, each run once.
 
-    The others get their reasons; of groups equally large the first one counts.
+    The others get their reasons. Of groups of equal size the first one is taken.
     """
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in records:
@@ -157,101 +185,127 @@ def set_apart(records: Sequence[Record]) -> list[Record]:
             groups.setdefault(tuple(_conditions(record).values()), []).append(record)
     if not groups:
         return []
-    kept = max(groups.values(), key=len)
-    usual = _conditions(kept[0])
+    group = max(groups.values(), key=len)
+    group_conditions = _conditions(group[0])
     for record in records:
         if not record.reason:
-            own = _conditions(record)
-            other = [f"{key} {own[key]}, not {usual[key]}" for key in own if own[key] != usual[key]]
-            record.reason = f"{INCOMPARABLE}: {'; '.join(other)}" if other else ""
-    first: dict[tuple[Any, ...], Record] = {}
-    for record in kept:
-        same = tuple(sorted((key, text(resolved(record.settings, key))) for key in record.asked()))
-        members = [(seed, same) for seed in record.seeds]
-        if before := next((first[each] for each in members if each in first), None):
-            which = "settings and seed are" if record.seeds == before.seeds else "settings and some seed are"
-            record.reason = f"no independent repetition: {which} those of {printable(before.run.folder.name)}"
-        else:
-            first |= dict.fromkeys(members, record)
-    return [record for record in kept if not record.reason]
+            record.reason = _difference(_conditions(record), group_conditions)
+    _exclude_duplicates(group)
+    return [record for record in group if not record.reason]
 
 
-def number(value: Any) -> float:
-    """A number of a summary; NaN for whatever isn't one."""
-    try:
-        return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-    except OverflowError:
+def as_number(value: Any) -> float:
+    """Returns a number of a summary; NaN for everything that is not a finite number."""
+    if not isinstance(value, int | float):
         return math.nan
+    try:
+        number = float(value)
+    except OverflowError:
+        # JSON knows integers of any size.
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def _conditions(record: Record) -> dict[str, str]:
     """What has to be equal for runs to be comparable, in words."""
     conditions = {
         "dataset": record.part("dataset"),
-        "steps": text(record.steps),
-        "compared by": text(record.summary.get("features")),
+        "steps": value_text(record.steps),
+        "compared by": value_text(record.summary.get("features")),
     }
     for metric in shown_in("conditions"):
-        conditions[metric.label] = text(record.metrics.get(metric.name))
+        conditions[metric.label] = value_text(record.metrics.get(metric.name))
     return conditions
 
 
-def _unusable(record: Record) -> str:
-    summary, status = record.summary, record.status
-    if status == "unfinished":
+def _difference(conditions: dict[str, str], group_conditions: dict[str, str]) -> str:
+    """Returns in what a run differs from the compared ones; '' where it does not."""
+    differences = []
+    for name, value in conditions.items():
+        if value != group_conditions[name]:
+            differences.append(f"{name} {value}, not {group_conditions[name]}")
+    return f"{INCOMPARABLE}: {'; '.join(differences)}" if differences else ""
+
+
+def _exclude_duplicates(group: list[Record]) -> None:
+    """Gives their reason to runs whose settings and seed an earlier one has: they would count one result twice."""
+    first_with: dict[tuple[Any, ...], Record] = {}
+    for record in group:
+        settings = tuple(sorted((key, value_text(resolve(record.settings, key))) for key in record.experiment_keys()))
+        repetitions = [(seed, settings) for seed in record.seeds]
+        earlier = [first_with[repetition] for repetition in repetitions if repetition in first_with]
+        if earlier:
+            shared = "seed" if record.seeds == earlier[0].seeds else "some seed"
+            name = printable(earlier[0].run.folder.name)
+            record.reason = f"no independent repetition: settings and {shared} are those of {name}"
+        else:
+            first_with |= dict.fromkeys(repetitions, record)
+
+
+def _reason_against(record: Record) -> str:
+    """Returns why a run that could be read is not compared; '' if it is finished, evaluated and unchanged."""
+    summary = record.summary
+    if record.status == "unfinished":
         return UNFINISHED
-    if status == "failed":
-        return f"failed: {_line(summary.get('error'))}"
-    if status == "interrupted":
-        return f"interrupted at step {text(summary.get('steps'))} of {text(record.settings.get('steps'))}"
-    if status != "finished" or record.steps is None:
+    if record.status == "failed":
+        return f"failed: {_first_line(summary.get('error'))}"
+    if record.status == "interrupted":
+        steps = value_text(record.settings.get("steps"))
+        return f"interrupted at step {value_text(summary.get('steps'))} of {steps}"
+    if record.status != "finished" or record.steps is None:
+        status = _first_line(record.status)
         record.status = "damaged"
-        return f"damaged: summary.json says status {_line(status)}, steps {_line(summary.get('steps'))}"
-    if math.isnan(number(record.metrics.get("samples"))):
-        return "not judged: its summary has no metrics"
+        return f"damaged: summary.json says status {status}, steps {_first_line(summary.get('steps'))}"
+    if math.isnan(as_number(record.metrics.get("samples"))):
+        return "not evaluated: its summary has no metrics"
+    return _changed_on_the_way(record)
+
+
+def _changed_on_the_way(record: Record) -> str:
+    """Returns what a resumed run changed while it trained; '' where it was nothing that belongs to the experiment."""
     for path in sorted(record.run.folder.glob("config_until_step_*.yaml")):
         try:
-            before = read_settings(path)
+            earlier = read_settings(path)
         except LabError as error:
-            return f"damaged: {_line(error)}"
-        keys = [key for key in {**before, **record.settings} if is_factor(key) and key != "steps"]
-        if other := [key for key in keys if resolved(before, key) != resolved(record.settings, key)]:
+            return f"damaged: {_first_line(error)}"
+        changed = []
+        for key in earlier | record.settings:
+            if not is_factor(key) or key == "steps":
+                continue
+            if resolve(earlier, key) != resolve(record.settings, key):
+                changed.append(key)
+        if changed:
             step = path.stem.rpartition("_")[2]
-            return f"until step {step} trained with another {', '.join(other[:3])}"
+            return f"trained with another {', '.join(changed[:3])} until step {step}"
     return ""
 
 
-def _dict(node: dict[str, Any], key: str) -> dict[str, Any]:
-    value = node.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _job(run: Run) -> dict[str, Any]:
-    """What a sweep knows of the run; {} for one that wasn't in a sweep, or if that can't be read."""
+def _read_job(run: Run) -> dict[str, Any]:
+    """Reads what a sweep knows of the run; {} if it was not part of one, or the file cannot be read."""
     try:
         content = json.loads(read_text(run.folder / JOB))
     except (OSError, LabError, ValueError, RecursionError):
         return {}
-    return _told(content) if isinstance(content, dict) else {}
+    return _sanitised(content) if isinstance(content, dict) else {}
 
 
-def _ended(job: dict[str, Any]) -> bool:
-    return job.get("status") == "failed" and "error" in job
-
-
-def _told(content: dict[str, Any]) -> dict[str, Any]:
-    """What strangers wrote, printable; an error may be of several lines, of which the first one says what was wrong."""
-    found = escape_texts(content)
+def _sanitised(content: dict[str, Any]) -> dict[str, Any]:
+    """Makes texts that strangers wrote printable, and shortens an error to its first line, which says what is wrong."""
+    sanitised = escape_texts(content)
     if "error" in content:
-        found["error"] = _line(content["error"])
-    return found
+        sanitised["error"] = _first_line(content["error"])
+    return sanitised
 
 
-def _line(words: Any) -> str:
-    """The first line of what may be anything, printable."""
-    first = next((line for line in str(words).splitlines() if line.strip()), "")
-    return printable(first.strip()[:300])
+def _first_line(content: Any) -> str:
+    """Returns the first line that is not blank, printable."""
+    for line in str(content).splitlines():
+        if line.strip():
+            return printable(line.strip()[:300])
+    return ""
 
 
-def _natural(path: str) -> list[Any]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
+def _natural_order(path: str) -> list[Any]:
+    """Returns a key that sorts numbers in a path by size: run-2 before run-10."""
+    pieces = re.split(r"(\d+)", path)
+    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]

@@ -1,9 +1,9 @@
-"""Which remedy helped: summaries of variants, and comparisons between them.
+"""Which remedy helped: summaries of variants, and the answers to comparisons between them.
 
-A frame has a row per run, columns of short strings for the *factors* (what differs between the runs' configs), and a
-column per metric, of numbers, or of True and False for a share of runs. A *variant* is a combination of the factors'
-values; its runs repeat it with other seeds and count as independent. Numbers that are missing or not finite are left
-out and counted.
+A frame has a row per run, columns of short strings for the *factors* (what differs between the runs' configurations),
+and a column per metric, of numbers, or of True and False for a share of runs. A *variant* is a combination of the
+factors' values; its runs repeat it with other seeds and count as independent. Numbers that are missing or not finite
+are left out and counted.
 """
 
 import itertools
@@ -16,15 +16,25 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from gan_lab.compare import resampling
-from gan_lab.compare.questions import Comparison, Variant, comparisons, keys
+from gan_lab.compare.questions import Comparison, Variant, comparisons, variant_of_rows
 from gan_lab.compare.resampling import ALPHA, Sizes, Strata, sizes_of
-
-NO_RUN = np.empty(0), 0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A variant's values of a metric; `std` has n − 1 below; None is what so few or such equal values don't define."""
+    """A variant's values of a metric.
+
+    Attributes:
+        variant: the variant.
+        metric: the metric.
+        n: number of runs with a value.
+        missing: number of runs without one.
+        values: the values.
+        mean: None without a value.
+        std: sample standard deviation (n − 1); None with fewer than two values.
+        low: lower end of the 95 % interval of the mean or share; None where so few or such equal values define none.
+        high: its upper end.
+    """
 
     variant: Variant
     metric: str
@@ -41,23 +51,33 @@ class Summary:
 class Effect:
     """The answer to a comparison in one metric.
 
-    `difference` is after − before, [`low`, `high`] its 95 % bootstrap interval (None where a variant has one run, or
-    none has any spread). `n_before` and `n_after` are the runs on either side (of an interaction: those that count with
-    − and with +), `seeds` the fewest and the most runs of a variant, `missing` the runs without a number, `settings`
-    the strata with numbers everywhere. `parts` are an interaction's two effects, of its first change without the second
-    and with it: `difference` is the second less the first; None for what is no interaction.
+    Pitfalls: an interval is for one comparison, and with few runs it is too narrow (of 5 normal values: it covers the
+    truth in about 84 % of cases), so `p_holm` decides whether there is a difference. The correction is within a metric:
+    over ten metrics false alarms add up.
 
-    `p` is of this comparison alone, `p_holm` corrected for the `family`, all comparisons of the same metric; `shown`
-    says that p_holm ≤ 0.05. Both are None where every variant has one run: then nothing can be concluded, for what a
-    change does can't be told from luck with that seed. `seeds_needed` per variant: see `resampling.seeds_needed`, and
-    more than the fewest where nothing was shown; None where the spread is unknown or the difference 0.
-
-    Pitfalls: an interval is of one comparison and of few runs, where it is too short (5 normal values: it holds the
-    truth in about 84 % of cases), so whether there is a difference is for `p_holm` to say. The correction is within a
-    metric: over ten metrics false alarms add up.
+    Attributes:
+        comparison: the question.
+        metric: the metric.
+        difference: mean after − mean before, averaged over settings.
+        low: lower end of its 95 % bootstrap interval; None where a variant has one run or none has any spread.
+        high: its upper end.
+        n_before: number of runs before the change; of an interaction those that count with −.
+        n_after: number of runs after the change; of an interaction those that count with +.
+        seeds: the smallest and the largest number of runs of a variant.
+        missing: number of runs without a value.
+        settings: number of settings in which every variant has a value.
+        parts: an interaction's two effects, of its first change without the second and with it; `difference` is the
+            second minus the first. None for everything else.
+        p: of this comparison by itself. None where every variant has one run: then the effect of a change cannot be
+            distinguished from that of the seed, and nothing can be concluded.
+        p_holm: `p` corrected for `family`; None where `p` is.
+        family: number of tested comparisons in the same metric.
+        significant: whether p_holm ≤ 0.05.
+        seeds_needed: runs per variant that would show a difference of this size, see `resampling.seeds_needed`; more
+            than there were where nothing was shown. None where the spread is unknown or the difference is 0.
     """
 
-    compared: Comparison
+    comparison: Comparison
     metric: str
     difference: float
     low: float | None
@@ -71,126 +91,225 @@ class Effect:
     p: float | None
     p_holm: float | None
     family: int
-    shown: bool
+    significant: bool
     seeds_needed: int | None
 
 
-def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
-    """Every variant's values in every metric, variants as they appear.
+@dataclass(frozen=True)
+class Values:
+    """A variant's finite values of a metric, and how many of its runs have none."""
 
-    95 % intervals: of a mean by bootstrap (see `resampling.interval`), of a share Clopper and Pearson's exact one.
+    finite: np.ndarray
+    missing: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """A comparison in one metric, with the values of the strata in which every variant has some."""
+
+    comparison: Comparison
+    metric: str
+    strata: Strata
+    missing: int
+
+    @property
+    def sizes(self) -> Sizes:
+        return sizes_of(self.strata)
+
+    @property
+    def cell_sizes(self) -> list[int]:
+        return list(itertools.chain.from_iterable(self.sizes))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The numbers that answer a question; NaN where they are not defined."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    std: float
+
+
+def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
+    """Returns every variant's values in every metric, variants as they appear.
+
+    95 % intervals are by bootstrap for a mean (see `resampling.bootstrap_interval`), and Clopper and Pearson's exact
+    ones for a share.
     """
-    summaries, variants = [], keys(frame, factors)
+    summaries = []
+    variants = variant_of_rows(frame, factors)
     for metric in metrics:
-        share = all(isinstance(value, bool | np.bool_) for value in frame[metric].dropna())
-        for variant, (values, missing) in _runs(variants, frame[metric]).items():
-            n, low, high = len(values), np.nan, np.nan
-            if n and share:
-                low, high = binomtest(int(values.sum()), n).proportion_ci(0.95, method="exact")
-            elif n:
-                low, high = resampling.interval([[values[None]]])[:, 0]
-            mean, std = values.mean() if n else np.nan, values.std(ddof=1) if n > 1 else np.nan
-            numbers = [_defined(number) for number in (mean, std, low, high)]
-            summaries.append(Summary(variant, metric, n, missing, tuple(values.tolist()), *numbers))
+        is_share = all(isinstance(value, bool | np.bool_) for value in frame[metric].dropna())
+        for variant, values in _values_by_variant(variants, frame[metric]).items():
+            summaries.append(_summary(variant, metric, values, is_share))
     return summaries
 
 
 def compare(
     frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str], order: Sequence[Variant] | None = None
 ) -> list[Effect]:
-    """Every comparison of the design in every metric; in each metric interactions come last, the largest first.
+    """Answers every comparison of the design in every metric; within a metric interactions come last, largest first.
 
-    Left out are settings where a variant has no number at all, and comparisons without any other setting.
+    Settings in which a variant has no value at all are left out, and so are comparisons without any other setting.
     """
-    questions, variants = comparisons(frame, factors, order), keys(frame, factors)
-    asked: dict[str, list[tuple[Comparison, int, Strata]]] = {}
-    alike: dict[Sizes, list[Strata]] = {}  # equal sizes are answered together
+    design_comparisons = comparisons(frame, factors, order)
+    variants = variant_of_rows(frame, factors)
+    questions = []
     for metric in metrics:
-        runs = _runs(variants, frame[metric])
-        asked[metric] = []
-        for question in questions:
-            cells = [[runs.get(variant, NO_RUN) for variant in stratum] for stratum in question.strata]
-            strata = [[values for values, _ in stratum] for stratum in cells if all(len(each[0]) for each in stratum)]
-            missing = sum(without for stratum in cells for _, without in stratum)
-            if strata:
-                asked[metric].append((question, missing, strata))
-                alike.setdefault(sizes_of(strata), []).append(strata)
-    draws = max(resampling.DRAWS, math.ceil(len(questions) / ALPHA))  # else no p could pass Holm's correction
-    answers = {sizes: iter(_answers(members, draws)) for sizes, members in alike.items()}
-    return [
-        effect
-        for metric, family in asked.items()
-        for effect in _effects(metric, [(*question, next(answers[sizes_of(question[2])])) for question in family])
-    ]
-
-
-def _runs(keys: list[Variant], column: pd.Series) -> dict[Variant, tuple[np.ndarray, int]]:
-    """Every variant's finite numbers, and how many runs have none."""
-    rows: dict[Variant, list[float]] = {key: [] for key in keys}
-    for key, value in zip(keys, column.astype(float), strict=True):
-        rows[key].append(value)
-    finite = {key: np.array([value for value in values if math.isfinite(value)]) for key, values in rows.items()}
-    return {key: (finite[key], len(values) - len(finite[key])) for key, values in rows.items()}
-
-
-def _answers(members: list[Strata], draws: int) -> list[tuple[float, ...]]:
-    """Difference, interval, p and spread of comparisons with equally many runs in each cell."""
-    strata = [
-        [np.stack([member[i][j] for member in members]) for j in range(len(cells))]
-        for i, cells in enumerate(members[0])
-    ]
-    numbers = resampling.effect(strata), *resampling.interval(strata), resampling.permutation_p(strata, draws)
-    return list(zip(*numbers, resampling.spread(strata), strict=True))
-
-
-def _effects(metric: str, answered: list[tuple[Comparison, int, Strata, tuple[float, ...]]]) -> list[Effect]:
-    """One metric's effects, from questions, runs without a number, the others' numbers, and `_answers`."""
-    most = [max(itertools.chain(*sizes_of(strata))) for _, _, strata, _ in answered]
-    tested = [i for i, runs in enumerate(most) if runs > 1]
-    family = len(tested)
-    corrected = dict(zip(tested, resampling.holm(np.array([answered[i][3][3] for i in tested])), strict=True))
+        values = _values_by_variant(variants, frame[metric])
+        for comparison in design_comparisons:
+            question = _question(comparison, metric, values)
+            if question.strata:
+                questions.append(question)
+    # With fewer draws than this the smallest possible p could not pass Holm's correction.
+    draws = max(resampling.DRAWS, math.ceil(len(design_comparisons) / ALPHA))
+    answers = _answers(questions, draws)
     effects = []
-    for i, (compared, missing, strata, (difference, low, high, p, spread)) in enumerate(answered):
-        p_holm = corrected.get(i)
-        shown = p_holm is not None and bool(p_holm <= ALPHA)
-        sizes = list(itertools.chain(*sizes_of(strata)))
-        signs = np.tile(resampling.SIGNS[len(strata[0])], len(strata))
-        needed = None
-        if p_holm is not None and abs(difference) > 1e-12 * spread:
-            needed = resampling.seeds_needed(difference, spread, len(strata[0]), len(strata), family)
-            needed = needed if shown else max(needed, min(sizes) + 1)
-        effects.append(
-            Effect(
-                compared=compared,
-                metric=metric,
-                difference=float(difference),
-                low=_defined(low),
-                high=_defined(high),
-                n_before=sum(n for n, sign in zip(sizes, signs, strict=True) if sign < 0),
-                n_after=sum(n for n, sign in zip(sizes, signs, strict=True) if sign > 0),
-                seeds=(min(sizes), most[i]),
-                missing=missing,
-                settings=len(strata),
-                parts=_parts(strata),
-                p=None if p_holm is None else float(p),
-                p_holm=None if p_holm is None else float(p_holm),
-                family=family,
-                shown=shown,
-                seeds_needed=needed,
-            )
-        )
-    interactions = [effect for effect in effects if effect.compared.kind == "interaction"]
-    others = [effect for effect in effects if effect.compared.kind != "interaction"]
+    for metric in metrics:
+        rows = [i for i, question in enumerate(questions) if question.metric == metric]
+        effects += _effects([questions[i] for i in rows], [answers[i] for i in rows])
+    return effects
+
+
+def _values_by_variant(variants: list[Variant], column: pd.Series) -> dict[Variant, Values]:
+    """Returns every variant's values, variants as they appear; `variants` and `column` have an entry per run."""
+    numbers: dict[Variant, list[float]] = {variant: [] for variant in variants}
+    for variant, number in zip(variants, column.astype(float), strict=True):
+        numbers[variant].append(number)
+    values = {}
+    for variant, variant_numbers in numbers.items():
+        finite = np.array([number for number in variant_numbers if math.isfinite(number)])
+        values[variant] = Values(finite, missing=len(variant_numbers) - len(finite))
+    return values
+
+
+def _summary(variant: Variant, metric: str, values: Values, is_share: bool) -> Summary:
+    n = len(values.finite)
+    mean = values.finite.mean() if n else np.nan
+    std = values.finite.std(ddof=1) if n > 1 else np.nan
+    low = np.nan
+    high = np.nan
+    if n and is_share:
+        # The bootstrap gives no interval where all runs agree, which is the most frequent case of a share.
+        low, high = binomtest(int(values.finite.sum()), n).proportion_ci(0.95, method="exact")
+    elif n:
+        low, high = resampling.bootstrap_interval([[values.finite[None]]])[:, 0]
+    return Summary(
+        variant=variant,
+        metric=metric,
+        n=n,
+        missing=values.missing,
+        values=tuple(values.finite.tolist()),
+        mean=_none_if_nan(mean),
+        std=_none_if_nan(std),
+        low=_none_if_nan(low),
+        high=_none_if_nan(high),
+    )
+
+
+def _question(comparison: Comparison, metric: str, values: dict[Variant, Values]) -> Question:
+    """Gathers a comparison's values; strata in which a variant has none are left out."""
+    no_run = Values(np.empty(0), missing=0)
+    strata = []
+    missing = 0
+    for stratum in comparison.strata:
+        cells = [values.get(variant, no_run) for variant in stratum]
+        missing += sum(cell.missing for cell in cells)
+        if all(len(cell.finite) for cell in cells):
+            strata.append([cell.finite for cell in cells])
+    return Question(comparison, metric, strata, missing)
+
+
+def _answers(questions: list[Question], draws: int) -> list[Answer]:
+    """Returns the questions' answers in their order.
+
+    Questions with the same numbers of runs share their permutations and are computed together, which makes thousands of
+    comparisons affordable.
+    """
+    rows_by_sizes: dict[Sizes, list[int]] = {}
+    for i, question in enumerate(questions):
+        rows_by_sizes.setdefault(question.sizes, []).append(i)
+    answers: dict[int, Answer] = {}
+    for rows in rows_by_sizes.values():
+        strata = _stacked([questions[i].strata for i in rows])
+        difference = resampling.mean_difference(strata)
+        low, high = resampling.bootstrap_interval(strata)
+        p = resampling.permutation_p(strata, draws)
+        std = resampling.pooled_std(strata)
+        for i, *numbers in zip(rows, difference, low, high, p, std, strict=True):
+            answers[i] = Answer(*numbers)
+    return [answers[i] for i in range(len(questions))]
+
+
+def _stacked(strata_of_questions: list[Strata]) -> Strata:
+    """Returns the strata of C questions of equal sizes as strata of cells `(C, n)`."""
+    stacked = []
+    for strata in zip(*strata_of_questions, strict=True):
+        stacked.append([np.stack(cells) for cells in zip(*strata, strict=True)])
+    return stacked
+
+
+def _effects(questions: list[Question], answers: list[Answer]) -> list[Effect]:
+    """Returns one metric's effects: p-values are corrected for all of its tested comparisons."""
+    # Where every variant has one run there is no spread to compare with, so nothing is tested.
+    tested = [i for i, question in enumerate(questions) if max(question.cell_sizes) > 1]
+    corrected = resampling.holm(np.array([answers[i].p for i in tested]))
+    p_holm = dict(zip(tested, corrected, strict=True))
+    effects = []
+    for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        effects.append(_effect(question, answer, p_holm.get(i), family=len(tested)))
+    interactions = [effect for effect in effects if effect.comparison.kind == "interaction"]
+    others = [effect for effect in effects if effect.comparison.kind != "interaction"]
     return others + sorted(interactions, key=lambda effect: -abs(effect.difference))
 
 
+def _effect(question: Question, answer: Answer, p_holm: float | None, family: int) -> Effect:
+    sizes = question.cell_sizes
+    cells_per_stratum = len(question.strata[0])
+    signs = np.tile(resampling.SIGNS[cells_per_stratum], len(question.strata))
+    significant = p_holm is not None and bool(p_holm <= ALPHA)
+    seeds_needed = None
+    # A difference that is 0 but for rounding cannot be shown by any number of runs.
+    if p_holm is not None and abs(answer.difference) > 1e-12 * answer.std:
+        seeds_needed = resampling.seeds_needed(
+            answer.difference, answer.std, cells_per_stratum, len(question.strata), family
+        )
+        if not significant:
+            seeds_needed = max(seeds_needed, min(sizes) + 1)
+    return Effect(
+        comparison=question.comparison,
+        metric=question.metric,
+        difference=float(answer.difference),
+        low=_none_if_nan(answer.low),
+        high=_none_if_nan(answer.high),
+        n_before=sum(n for n, sign in zip(sizes, signs, strict=True) if sign < 0),
+        n_after=sum(n for n, sign in zip(sizes, signs, strict=True) if sign > 0),
+        seeds=(min(sizes), max(sizes)),
+        missing=question.missing,
+        settings=len(question.strata),
+        parts=_parts(question.strata),
+        p=None if p_holm is None else float(answer.p),
+        p_holm=None if p_holm is None else float(p_holm),
+        family=family,
+        significant=significant,
+        seeds_needed=seeds_needed,
+    )
+
+
 def _parts(strata: Strata) -> tuple[float, float] | None:
-    """Of squares: the first change's effect without the second change, and with it."""
+    """Returns an interaction's first effect without its second change and with it; None for everything else."""
     if len(strata[0]) < 4:
         return None
-    without, whole = ([[cells[i][None], cells[i + 2][None]] for cells in strata] for i in (0, 1))
-    return float(resampling.effect(without)[0]), float(resampling.effect(whole)[0])
+    # The cells are: neither change, the second, the first, both.
+    without_second = [[cells[0][None], cells[2][None]] for cells in strata]
+    with_second = [[cells[1][None], cells[3][None]] for cells in strata]
+    return (
+        float(resampling.mean_difference(without_second)[0]),
+        float(resampling.mean_difference(with_second)[0]),
+    )
 
 
-def _defined(number: float) -> float | None:
+def _none_if_nan(number: float) -> float | None:
     return None if math.isnan(number) else float(number)

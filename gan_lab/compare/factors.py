@@ -1,4 +1,8 @@
-"""What differs between configurations, the factors of a comparison: from flat settings, `{"optim.lr": 0.001, …}`."""
+"""What differs between configurations, the factors of a comparison: from flat settings, `{"optim.lr": 0.001, …}`.
+
+A *part* is what has a `_target_`: its class is chosen in a group (`optim=adam`), and it has settings of its own
+(`optim.lr`). A *column* is a key's value in each configuration, as text; None where the configuration has no such key.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,201 +12,290 @@ from typing import Any
 from gan_lab.config.schema import is_factor
 
 Settings = Mapping[str, Any]
+Column = list[str | None]
 
-DEFAULT = "default"  # of what a configuration doesn't set
-PLAIN = {"MSE", "Sigmoid", "SGD", "none"}  # what remedies take the place of: the first value of a factor
-REMEDY = "remedy"  # the setting that names a run's remedies, 'ema + r1'; their own settings stand below it
+# The word before a key in the value of a factor that a configuration does not set.
+DEFAULT = "default"
+# What remedies replace: a factor begins with these values.
+BASELINE_VALUES = {"MSE", "Sigmoid", "SGD", "none"}
+# The setting that names a run's remedies, 'ema + r1'; their own settings are below it, `remedy.r1.gamma`.
+REMEDY = "remedy"
 
 
 @dataclass
 class Factor:
-    """Something that differs: its value in each run, and for values that stand for more, what came with them."""
+    """Something that differs between configurations.
+
+    Attributes:
+        name: the key or keys that differ.
+        values: its value in each configuration.
+        comes_with: by value, settings that always change together with it; empty where there are none.
+        is_part: whether its values are classes.
+    """
 
     name: str
     values: list[str]
-    with_it: dict[str, str] = field(default_factory=dict)
-    part: bool = False
+    comes_with: dict[str, str] = field(default_factory=dict)
+    is_part: bool = False
+
+    @property
+    def partition(self) -> tuple[int, ...]:
+        """Which configurations share a value: factors that always change together have the same partition."""
+        return tuple(self.values.index(value) for value in self.values)
 
 
-def resolved(settings: Settings, key: str) -> Any:
-    """A setting's value, that of another one where it refers to it; None for those that are missing, too."""
+def resolve(settings: Settings, key: str) -> Any:
+    """Returns a setting's value, following references such as `${optim.lr}`; None for a missing one."""
     value = settings.get(key)
-    for _ in settings:  # references can go in a circle
-        named = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
-        if not named or named[1] not in settings:
+    # References could go in a circle: no chain is longer than the number of settings.
+    for _ in settings:
+        reference = re.fullmatch(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        if reference is None or reference[1] not in settings:
             break
-        value = settings[named[1]]
+        value = settings[reference[1]]
     return value
 
 
-def text(value: Any) -> str:
-    """A value as a configuration has it; equal numbers alike."""
+def value_text(value: Any) -> str:
+    """Returns a value as a configuration writes it; equal numbers give equal texts."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, list):
-        return f"[{', '.join(map(text, value))}]"
+        return f"[{', '.join(map(value_text, value))}]"
     return "null" if value is None else str(value)
 
 
 def part_name(target: str) -> str:
-    """A class in a word: torch.optim.Adam is Adam, NoNorm none, gan_lab.gan.networks.mlp.Generator mlp."""
+    """Returns a class in a word: torch.optim.Adam is Adam, NoNorm none, gan_lab.gan.networks.mlp.Generator mlp."""
     *modules, name = target.split(".")
     if name in ("Generator", "Discriminator") and modules:
         return modules[-1]
     return "none" if name == "NoNorm" else name
 
 
-def named(factor: str, value: str) -> str:
-    """A value that says what it is: behind its factor's name where alone it says too little (0.1, none, true)."""
-    bare = re.fullmatch(r"[\W\d]*|[\d.]+e[+-]?\d+|none|null|true|false", value, re.IGNORECASE)
-    return f"{factor} {value}" if bare else value
+def label_value(factor: str, value: str) -> str:
+    """Returns a value that explains itself: after its factor's name where it says too little (0.1, none, true)."""
+    says_too_little = re.fullmatch(r"[\W\d]*|[\d.]+e[+-]?\d+|none|null|true|false", value, re.IGNORECASE)
+    return f"{factor} {value}" if says_too_little else value
 
 
-def levels(values: Sequence[str]) -> list[str]:
-    """A factor's values in order: what remedies replace first, numbers by size, else as they come."""
+def ordered_levels(values: Sequence[str]) -> list[str]:
+    """Returns a factor's distinct values: numbers by size, else what remedies replace first, the rest as they come."""
     distinct = list(dict.fromkeys(values))
     try:
-        distinct.sort(key=float)
+        return sorted(distinct, key=float)
     except ValueError:
-        distinct.sort(key=lambda value: -len(PLAIN & set(re.split(r"[\s+]+", value))))
-    return distinct
+        return sorted(distinct, key=lambda value: -_baseline_words(value))
 
 
 def factors(configs: Sequence[Settings]) -> list[Factor]:
-    """What differs between configurations, in their order.
+    """Returns what differs between configurations, in their order.
 
-    A part (what has a `_target_`) is one factor, its class the value, with all of its settings that the class decides;
-    a setting that only one of the classes has stands behind it (LeakyReLU 0.2), one that several have is a factor of
-    its own. The remedies are one factor, see `_remedies`. What always changes together is one factor, which names all
-    of it.
+    A part is one factor: its class is the value, with all of its settings that the class decides. A setting that only
+    one of the classes has is written after that class (LeakyReLU 0.2), one that several have is a factor of its own.
+    The remedies are one factor, see `_remedy_factors`. What always changes together is one factor that names all of it.
     """
-    keys = dict.fromkeys(key for config in configs for key in config if is_factor(key))
-    # A reference that is the same everywhere changes nothing that isn't seen elsewhere.
-    keys = {key: None for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)}
-    columns = {
-        key: [text(resolved(config, key)) if key in config else None for config in configs]
-        for key in sorted(keys, key=list(configs[0] | dict.fromkeys(keys)).index)  # type: ignore[operator]
-    }
-    columns = {key: column for key, column in columns.items() if len(set(column)) > 1}
-    remedies, theirs = _remedies(columns, configs)
-    columns = {key: column for key, column in columns.items() if key not in theirs}
-    found: dict[str, Factor] = {}
-    taken: set[str] = set()
-    for key in columns:
-        part = key.removesuffix("._target_") if key.endswith("._target_") else key.rpartition(".")[0]
-        whole = f"{part}._target_" in columns or all(_lone(config, part) for config in configs)
-        if part and whole and part not in found:
-            found[part], more = _part(part, columns, configs)
-            taken |= more
-        if key not in taken and not (whole and key.endswith("._target_")):
-            found[key] = Factor(key, [f"{DEFAULT} {key}" if value is None else value for value in columns[key]])
-    together: dict[tuple[int, ...], list[Factor]] = {}
-    for factor in (*found.values(), *remedies):
+    columns = _differing_columns(configs)
+    remedies, remedy_keys = _remedy_factors(columns, configs)
+    columns = {key: column for key, column in columns.items() if key not in remedy_keys}
+    groups: dict[tuple[int, ...], list[Factor]] = {}
+    for factor in (*_setting_factors(columns, configs), *remedies):
         if len(set(factor.values)) > 1:
-            together.setdefault(tuple(map(factor.values.index, factor.values)), []).append(factor)
-    return [_merged(members) for members in together.values()]
+            groups.setdefault(factor.partition, []).append(factor)
+    return [_merge(members) for members in groups.values()]
 
 
-def _remedies(columns: Mapping[str, list[str | None]], configs: Sequence[Settings]) -> tuple[list[Factor], set[str]]:
-    """One factor for all of the remedies, 'none', 'ema + r1', and the keys that are in it or come with a remedy.
+def _baseline_words(value: str) -> int:
+    """Counts the words of a value that are names of what remedies replace."""
+    return len(BASELINE_VALUES & set(re.split(r"[\s+]+", value)))
 
-    A remedy's own setting tells runs apart where those that have the remedy differ in it: it stands behind the remedy's
-    name ('r1 gamma 10'), or, where all have the remedy, is a factor of its own.
-    """
-    chosen = [{name: name for name in text(config.get(REMEDY, "none")).split(" + ")} for config in configs]
-    own, keys = [], {REMEDY}
+
+def _differing_columns(configs: Sequence[Settings]) -> dict[str, Column]:
+    """Returns the columns of the keys that matter and differ, in the order of the first configuration."""
+    keys = dict.fromkeys(configs[0])
+    for config in configs:
+        keys |= dict.fromkeys(config)
+    columns = {}
+    for key in keys:
+        # A reference that is the same everywhere changes nothing that is not seen at the key that it refers to.
+        if not is_factor(key) or all(config.get(key) == configs[0].get(key) for config in configs):
+            continue
+        column = [value_text(resolve(config, key)) if key in config else None for config in configs]
+        if len(set(column)) > 1:
+            columns[key] = column
+    return columns
+
+
+def _setting_factors(columns: dict[str, Column], configs: Sequence[Settings]) -> list[Factor]:
+    """Returns a factor for each part that differs and for each setting that is not within one of these."""
+    factors_by_key: dict[str, Factor] = {}
+    keys_in_parts: set[str] = set()
     for key, column in columns.items():
-        if key.startswith(f"{REMEDY}."):
-            keys.add(key)
-            name, _, setting = key.removeprefix(f"{REMEDY}.").partition(".")
-            if len(set(column) - {None}) < 2:
-                continue
-            if None not in column:
-                own.append(Factor(key, [str(value) for value in column]))
-            for words, value in zip(chosen, column, strict=True):
-                if name in words and None in column and value is not None:
-                    words[name] += f" {setting} {value}"
-    return [Factor(REMEDY, [" + ".join(words.values()) for words in chosen], part=True), *own], keys
+        part = key.removesuffix("._target_") if key.endswith("._target_") else key.rpartition(".")[0]
+        # The only setting of a part needs no name of its own: LeakyReLU 0.2.
+        is_one_factor = f"{part}._target_" in columns or all(_has_one_setting(config, part) for config in configs)
+        if part and is_one_factor and part not in factors_by_key:
+            factor, keys = _part_factor(part, columns, configs)
+            factors_by_key[part] = factor
+            keys_in_parts |= keys
+        if key not in keys_in_parts and not (is_one_factor and key.endswith("._target_")):
+            values = [f"{DEFAULT} {key}" if value is None else value for value in column]
+            factors_by_key[key] = Factor(key, values)
+    return list(factors_by_key.values())
+
+
+def _remedy_factors(columns: Mapping[str, Column], configs: Sequence[Settings]) -> tuple[list[Factor], set[str]]:
+    """Returns one factor for all of the remedies, 'none', 'ema + r1', and the keys that belong to remedies.
+
+    A remedy's own setting matters where runs that have the remedy differ in it: it is written after the remedy's name
+    ('r1 gamma 10') or, where all runs have the remedy, is a factor of its own.
+    """
+    labels: list[dict[str, str]] = []
+    for config in configs:
+        names = value_text(config.get(REMEDY, "none")).split(" + ")
+        labels.append({name: name for name in names})
+    setting_factors = []
+    keys = {REMEDY}
+    for key, column in columns.items():
+        if not key.startswith(f"{REMEDY}."):
+            continue
+        keys.add(key)
+        if len(set(column) - {None}) < 2:
+            continue
+        if None not in column:
+            setting_factors.append(Factor(key, [str(value) for value in column]))
+            continue
+        name, _, setting = key.removeprefix(f"{REMEDY}.").partition(".")
+        for label, value in zip(labels, column, strict=True):
+            if name in label and value is not None:
+                label[name] += f" {setting} {value}"
+    values = [" + ".join(label.values()) for label in labels]
+    return [Factor(REMEDY, values, is_part=True), *setting_factors], keys
 
 
 def _settings_of(config: Settings, part: str) -> list[str]:
+    """Returns the keys of a part's settings."""
     private = ("_target_", "_partial_")
     return [key for key in config if key.startswith(f"{part}.") and key.rpartition(".")[2] not in private]
 
 
-def _lone(config: Settings, part: str) -> bool:
+def _has_one_setting(config: Settings, part: str) -> bool:
     """Whether a part has exactly one setting, which then needs no name."""
     return f"{part}._target_" in config and len(_settings_of(config, part)) == 1
 
 
-def _part(part: str, columns: dict[str, list[str | None]], configs: Sequence[Settings]) -> tuple[Factor, set[str]]:
-    """A part's factor, and the keys that are in it."""
+def _part_factor(part: str, columns: dict[str, Column], configs: Sequence[Settings]) -> tuple[Factor, set[str]]:
+    """Returns a part's factor, and the keys whose differences it tells."""
     targets = [config.get(f"{part}._target_") for config in configs]
-    absent = (
-        f"{DEFAULT} {part}"
-        if any(_settings_of(config, part) for config in configs if f"{part}._target_" not in config)
-        else "none"
-    )
-    short = {target: absent if target is None else part_name(str(target)) for target in targets}
-    if len(set(short.values())) < len(short):  # two classes of one name
-        short = {target: absent if target is None else str(target) for target in targets}
-    values, with_it, taken = [short[target] for target in targets], [""] * len(targets), {f"{part}._target_"}
+    names = _class_names(part, targets, configs)
+    values = [names[target] for target in targets]
+    comes_with = [""] * len(targets)
+    keys = {f"{part}._target_"}
     for key, column in columns.items():
-        name = key.removeprefix(f"{part}.")
-        if not key.startswith(f"{part}.") or "." in name or name == "_target_":
+        setting = key.removeprefix(f"{part}.")
+        if not key.startswith(f"{part}.") or "." in setting or setting == "_target_":
             continue
         pairs = set(zip(targets, column, strict=True))
-        having = {target for target, value in pairs if value is not None}
-        if len(pairs) == len(short):  # the class decides
+        class_decides_value = len(pairs) == len(names)
+        classes_with_setting = {target for target, value in pairs if value is not None}
+        if class_decides_value:
+            keys.add(key)
+            # A setting that only some classes have, always with the same value, says nothing more than the class.
             if len({value for _, value in pairs} - {None}) > 1:
-                with_it = [f"{old} {key} {value}".strip() for old, value in zip(with_it, column, strict=True)]
-        elif len(having) == 1:
+                comes_with = [f"{more} {key} {value}".strip() for more, value in zip(comes_with, column, strict=True)]
+        elif len(classes_with_setting) == 1:
+            keys.add(key)
             for i, value in enumerate(column):
-                if value is not None:
-                    values[i] += f" {value}" if _lone(configs[i], part) else f" {name} {value}"
-        else:
-            continue
-        taken.add(key)
-    told = {value: more for value, more in zip(values, with_it, strict=True) if more}
-    return Factor(part, values, told, part=True), taken
+                if value is None:
+                    continue
+                if not _has_one_setting(configs[i], part):
+                    values[i] += f" {setting}"
+                values[i] += f" {value}"
+    comes_with_value = {value: more for value, more in zip(values, comes_with, strict=True) if more}
+    return Factor(part, values, comes_with_value, is_part=True), keys
 
 
-def _unset(value: str) -> bool:
+def _class_names(part: str, targets: Sequence[Any], configs: Sequence[Settings]) -> dict[Any, str]:
+    """Returns a distinct name for each `_target_` of a part; None is a configuration that does not choose the part."""
+    absent = "none"
+    for config in configs:
+        if f"{part}._target_" not in config and _settings_of(config, part):
+            absent = f"{DEFAULT} {part}"
+    names = {}
+    for target in targets:
+        names[target] = absent if target is None else part_name(str(target))
+    if len(set(names.values())) == len(names):
+        return names
+    # Two classes of one name: their modules tell them apart.
+    return {target: absent if target is None else str(target) for target in targets}
+
+
+def _is_unset(value: str) -> bool:
     return value.startswith(f"{DEFAULT} ")
 
 
-def _merged(members: list[Factor]) -> Factor:
-    """One factor of those that always change together, parts first."""
+def _merge(members: list[Factor]) -> Factor:
+    """Returns one factor for those that always change together, parts first."""
     if len(members) == 1:
         return members[0]
-    members = sorted(members, key=lambda factor: not factor.part)
-    parts = tuple(f"{factor.name.partition('.')[0]}." for factor in members if factor.part)
-    members = [  # what only one of a group's parts has comes with it
-        m for m in members if m.part or not m.name.startswith(parts) or not any(map(_unset, m.values))
-    ]
+    members = _without_settings_of_parts(sorted(members, key=lambda factor: not factor.is_part))
     groups = {factor.name.partition(".")[0] for factor in members}
     prefix = f"{groups.pop()}." if len(groups) == 1 else ""
-    pieces = []
+    columns = [_labels_in_merged(factor, members, prefix) for factor in members]
+    values = []
+    for labels in zip(*columns, strict=True):
+        values.append(" + ".join(dict.fromkeys(labels)))
+    comes_with: dict[str, str] = {}
     for factor in members:
-        name = factor.name.removeprefix(prefix)
-        last = name.rpartition(".")[2] if prefix else name  # G's and D's widths: once where they are equal
-        same = all(other.values == factor.values and other.name.endswith(f".{last}") for other in members)
-        shown = last if same else name
-        pieces.append([named(shown, v) if factor.part or _unset(v) else f"{shown} {v}" for v in factor.values])
-    values = [" + ".join(dict.fromkeys(each)) for each in zip(*pieces, strict=True)]
-    with_it: dict[str, str] = {}
-    for factor in members:
-        for value, own in zip(values, factor.values, strict=True):
-            if own in factor.with_it and factor.with_it[own] not in with_it.get(value, ""):
-                with_it[value] = f"{with_it.get(value, '')} {factor.with_it[own]}".strip()
-    name = prefix.rstrip(".") or " + ".join(dict.fromkeys(_called(factor, members) for factor in members))
-    return Factor(name, values, with_it, members[0].part)
+        for value, factor_value in zip(values, factor.values, strict=True):
+            more = factor.comes_with.get(factor_value)
+            if more is not None and more not in comes_with.get(value, ""):
+                comes_with[value] = f"{comes_with.get(value, '')} {more}".strip()
+    name = prefix.rstrip(".")
+    if not name:
+        name = " + ".join(dict.fromkeys(_name_in_merged(factor, members) for factor in members))
+    return Factor(name, values, comes_with, members[0].is_part)
 
 
-def _called(factor: Factor, members: Sequence[Factor]) -> str:
-    """Its name; that of its group where all of the group says the same (G and D of one model)."""
+def _without_settings_of_parts(members: list[Factor]) -> list[Factor]:
+    """Leaves out settings that only one class of a group's parts has: they come with that class."""
+    part_groups = tuple(f"{factor.name.partition('.')[0]}." for factor in members if factor.is_part)
+    remaining = []
+    for factor in members:
+        is_unset_somewhere = any(map(_is_unset, factor.values))
+        if factor.is_part or not factor.name.startswith(part_groups) or not is_unset_somewhere:
+            remaining.append(factor)
+    return remaining
+
+
+def _labels_in_merged(factor: Factor, members: Sequence[Factor], prefix: str) -> list[str]:
+    """Returns a factor's values as parts of the merged factor's values.
+
+    Args:
+        factor: one of `members`.
+        members: the factors that are merged.
+        prefix: the group that they share with a dot, `model.`; empty where they share none.
+    """
+    name = factor.name.removeprefix(prefix)
+    # G's and D's widths are said once where they are equal: hidden [8].
+    last = name.rpartition(".")[2] if prefix else name
+    if all(other.values == factor.values and other.name.endswith(f".{last}") for other in members):
+        name = last
+    labels = []
+    for value in factor.values:
+        if factor.is_part or _is_unset(value):
+            labels.append(label_value(name, value))
+        else:
+            labels.append(f"{name} {value}")
+    return labels
+
+
+def _name_in_merged(factor: Factor, members: Sequence[Factor]) -> str:
+    """Returns a factor's name, or its group's where all members of the group have the same values (G and D)."""
     group = factor.name.partition(".")[0]
-    others = [member for member in members if member.name.startswith(f"{group}.")]
-    return group if len(others) > 1 and all(other.values == factor.values for other in others) else factor.name
+    in_group = [member for member in members if member.name.startswith(f"{group}.")]
+    if len(in_group) > 1 and all(member.values == factor.values for member in in_group):
+        return group
+    return factor.name

@@ -1,4 +1,4 @@
-"""What a comparison found: the one value that notes, tables and report are made from."""
+"""The result of a comparison: the one value that notes, tables and report are made from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,24 +16,24 @@ class Findings:
 
     Attributes:
         title: of a report.
-        folder: where the tables go; paths of runs are relative to it where they lie below it.
-        runs: a row per repetition, those that count only, variant by variant: `run` (path), `variant` (its name), a
-            column of strings per factor, `seed`, `member` (of its replicas, from 0), `status`, `steps`, `seconds`,
-            `collapse` (the word), `collapsed` (bool, None where no word is known), the verdict's other words, then all
+        folder: where the tables go; paths of runs below it are relative to it.
+        runs: a row per repetition of the compared runs, variant by variant: `run` (path), `variant` (its name), a
+            column of strings per factor, `seed`, `member` (replica, from 0), `status`, `steps`, `seconds`, `collapse`
+            (the verdict), `collapsed` (bool, None where there is no verdict), the other words of the verdict, then all
             metrics as floats, NaN where undefined.
         factors: what differs between the variants; ['variant'] where nothing does.
-        variants: combinations of the factors' values, in order.
-        names: the variants in words, and those of which no run finished.
+        variants: combinations of the factors' values that have runs, in order.
+        names: names of the variants, including those of which no run finished.
         design: factorial, ladder, control or pairs, see `questions.design`; 'one' where there is a single variant.
-        metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. Of
-            very many variants' pairs only the headline metrics are compared, or none; a note says so.
-        measures: how each metric reads.
+        metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. If
+            the variants make very many pairs, only the headline metrics are compared, or none; a note says so.
+        measures: how each metric is presented.
         summaries: every variant in every metric.
         effects: every comparison in every metric.
-        answers: the headline metrics' sentences, the ones to read first.
-        notes: what can't be concluded, and how the numbers came about.
-        apart: `run` and `reason` of those that don't count, then the columns of `runs` as far as known.
-        common: settings that all compared runs share, in words.
+        answers: the headline metrics' effects with their sentences, the ones to read first.
+        notes: what cannot be concluded, and how the numbers were obtained.
+        excluded: `run` and `reason` of the runs that are not compared, then the columns of `runs` as far as known.
+        common: settings that all compared runs share, by their names.
     """
 
     title: str
@@ -49,14 +49,22 @@ class Findings:
     effects: list[Effect]
     answers: list[tuple[Effect, str]]
     notes: list[str]
-    apart: pd.DataFrame
+    excluded: pd.DataFrame
     common: dict[str, str]
 
     def runs_of(self, variant: Variant) -> pd.DataFrame:
-        """A variant's rows of `runs`."""
+        """Returns a variant's rows of `runs`."""
         return self.runs[self.runs["variant"] == self.names[variant]]
+
+    def effects_in(self, metric: str) -> list[Effect]:
+        """Returns a metric's effects."""
+        return [effect for effect in self.effects if effect.metric == metric]
+
+    def summaries_by_cell(self) -> dict[tuple[Variant, str], Summary]:
+        """Returns the summaries by variant and metric."""
+        return {(summary.variant, summary.metric): summary for summary in self.summaries}
 
     @property
     def headline(self) -> list[str]:
-        """The metrics that the answer is about."""
+        """The metrics that the answers are about."""
         return list(dict.fromkeys(effect.metric for effect, _ in self.answers))

@@ -1,4 +1,4 @@
-"""What a reader of a comparison has to know beside its numbers."""
+"""What a reader has to know to understand a comparison's numbers."""
 
 import math
 from collections import Counter
@@ -8,168 +8,233 @@ from typing import Any
 from gan_lab.compare import resampling
 from gan_lab.compare.collect import LOST, Record
 from gan_lab.compare.effects import Effect
-from gan_lab.compare.factors import Factor, resolved, text
+from gan_lab.compare.factors import Factor, resolve, value_text
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
+from gan_lab.compare.sentences import topic
 from gan_lab.evaluation.metrics.registry import shown_in
 
+# Groups and keys whose values are listed where all runs share them.
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
+ENVIRONMENT = ("device", "threads", "torch")
+# Conditions that change how long a run takes.
+SPEED_CONDITIONS = ("device", "threads", "trainer.precision")
 
 
-def common(counted: Sequence[Record]) -> dict[str, str]:
-    """Settings and conditions that all of the runs share, in words."""
-    every = [_conditions(record) for record in counted]
-    return {name: words for name, words in every[0].items() if words and all(each[name] == words for each in every)}
+def common_conditions(records: Sequence[Record]) -> dict[str, str]:
+    """Returns the settings and conditions that all of the runs share, in words."""
+    conditions = [_conditions(record) for record in records]
+    common = {}
+    for name, value in conditions[0].items():
+        if value and all(other[name] == value for other in conditions):
+            common[name] = value
+    return common
+
+
+def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Record]) -> list[str]:
+    """Returns what cannot be concluded, then how the numbers were obtained.
+
+    Args:
+        findings: without its notes.
+        factors: what differs between the runs.
+        records: the compared runs.
+    """
+    sizes = Counter(findings.runs["variant"])
+    return [
+        *_too_few_runs(findings, sizes),
+        *_lost_runs(findings, sizes),
+        *_confounded(factors),
+        *_interacting(findings),
+        *_design(findings),
+        *_method(findings),
+        *_replicas(findings),
+        *_speed(records),
+    ]
 
 
 def _conditions(record: Record) -> dict[str, str]:
-    found = {group: record.part(group) for group in GROUPS} | {"remedy": record.remedies()}
-    found |= {"steps": _words(record.steps)}
-    found |= {key: _words(resolved(record.settings, key)) for key in KEYS}
-    found |= {metric.label: _words(record.metrics.get(metric.name)) for metric in shown_in("conditions")}
-    return found | {name: _words(environment(record).get(name)) for name in ("device", "threads", "torch")}
+    """Returns a run's settings and conditions by name; '' for what is unknown."""
+    conditions = {group: record.part(group) for group in GROUPS}
+    conditions["remedy"] = record.remedies()
+    conditions["steps"] = _text(record.steps)
+    for key in KEYS:
+        conditions[key] = _text(resolve(record.settings, key))
+    for metric in shown_in("conditions"):
+        conditions[metric.label] = _text(record.metrics.get(metric.name))
+    environment = record.summary.get("environment")
+    for name in ENVIRONMENT:
+        conditions[name] = _text(environment.get(name)) if isinstance(environment, dict) else ""
+    return conditions
 
 
-def environment(record: Record) -> dict[str, Any]:
-    found = record.summary.get("environment")
-    return found if isinstance(found, dict) else {}
-
-
-def notes(findings: Findings, found: Sequence[Factor], counted: Sequence[Record]) -> list[str]:
-    """What can't be concluded comes first, then what the numbers are of."""
-    sizes = Counter(findings.runs["variant"])
-    told = [*_too_little(findings, sizes), *_lost(findings, sizes), *_together(found), *_dependent(findings)]
-    if findings.design == "ladder":
-        rungs = " → ".join(findings.names[variant] for variant in findings.variants)
-        told.append(f"Read as a ladder, in the order of the run folders: {rungs}.")
-    elif findings.design == "control":
-        told.append("Each remedy is compared with none; between two remedies nothing was asked.")
-    elif findings.design == "factorial":
-        every = math.prod(len(set(values)) for values in zip(*findings.variants, strict=True))
-        have, where = f"All {every}", ""
-        if every > len(findings.variants):
-            have, where = f"{len(findings.variants)} of {every}", ", as far as these have runs before and after it"
-        told.append(
-            f"{have} combinations of {', '.join(findings.factors)} have runs: the effect of a change is its mean over"
-            f" the settings of the others{where}."
-        )
-    if findings.effects:
-        told += _about_the_numbers(findings)
-    elif findings.design == "pairs":
-        told.append(
-            f"{len(findings.variants):,} variants make {math.comb(len(findings.variants), 2):,} pairs, too many to be"
-            " compared: corrected for so many, nothing would show. Name fewer runs."
-        )
-    if (findings.runs["member"] > 0).any():
-        told.append("Replicas count as repetitions; seconds are of all replicas of a run together.")
-    for name in ("device", "threads", "trainer.precision"):
-        if len(several := dict.fromkeys(_conditions(record)[name] or "unknown" for record in counted)) > 1:
-            told.append(
-                f"The runs differ in {name} ({', '.join(several)}), which seconds depend on more than on variants."
-            )
-    return told
-
-
-def _too_little(findings: Findings, sizes: Counter[str]) -> list[str]:
-    """What so few runs can't answer."""
-    few, many = min(sizes.values()), max(sizes.values())
-    if findings.design == "one":
-        told = ["All runs have the same settings: there is nothing to compare. Vary one, as in loss=mse,bce."]
-        if many == 1:
-            told.append(
-                "It is one run only: how much runs differ from seed to seed isn't known. Repeat it with seed=1,2,3,4."
-            )
-        return told
-    if many == 1:
-        return [
-            "One run per variant: what a change did can't be told from luck with the seed, so nothing can be concluded."
-            " Repeat each with seed=0,1,2,3,4."
-        ]
-    told = []
-    if few != many:
-        told.append(
-            f"The variants have {few} to {many} runs. Where spreads differ, unequal numbers give more false alarms than"
-            " the p-values say."
-        )
-    tested = [effect for effect in findings.effects if effect.metric == findings.metrics[0] and effect.p is not None]
-    tested = [effect for effect in tested if effect.compared.kind != "interaction"]
-    counts = {variant: sizes[findings.names[variant]] for variant in findings.variants}
-    if tested and all(_least_p(effect, counts) * effect.family > resampling.ALPHA for effect in tested):
-        one = tested[0]
-        needed = resampling.seeds_needed(1, 0, 2, one.settings, one.family)
-        told.append(
-            f"With so few runs no difference can be shown, however large, in {one.family} comparisons: at least"
-            f" {needed} seeds per variant are needed for that."
-        )
-    return told
-
-
-def _least_p(effect: Effect, counts: dict[Variant, int]) -> float:
-    """The p of runs that the change separates fully."""
-    pairs = [[counts.get(variant, 0) for variant in stratum] for stratum in effect.compared.strata]
-    pairs = [pair for pair in pairs if all(pair)]
-    splits = math.prod(math.comb(sum(pair), pair[0]) for pair in pairs)
-    return max((2 if all(a == b for a, b in pairs) else 1) / splits, 1 / (resampling.DRAWS + 1))
-
-
-def _lost(findings: Findings, sizes: Counter[str]) -> list[str]:
-    """Variants that lost some runs: the rest may not be typical."""
-    ended = findings.apart[findings.apart["status"].isin(LOST)]
-    lost = Counter(variant for variant in ended["variant"] if variant) if len(ended) else Counter()
-    return [
-        f"{variant}: {n} of {n + sizes[variant]} runs don't count (failed, cut short or damaged)"
-        + ("; the numbers are of the others." if sizes[variant] else ".")
-        for variant, n in lost.items()
-    ]
-
-
-def _together(found: Sequence[Factor]) -> list[str]:
-    told = []
-    for factor in found:
-        if factor.with_it:
-            pieces = ", ".join(f"{value} with {more}" for value, more in factor.with_it.items())
-            told.append(f"{factor.name}: {pieces}; what each of these did can't be told apart.")
-        elif " + " in factor.name:
-            told.append(f"{factor.name} always change together: what each of them did can't be told apart.")
-    return told
-
-
-def _dependent(findings: Findings) -> list[str]:
-    """Factors of which each does something else where the other is another."""
-    shown = [effect for effect, _ in findings.answers if effect.shown and effect.compared.kind == "interaction"]
-    pairs = dict.fromkeys(tuple(change.factor for change in effect.compared.changes) for effect in shown)
-    if not pairs:
-        return []
-    told = ", ".join(f"{first} and {second}" for first, second in pairs)
-    return [
-        f"What these do depends on each other: {told}. The effect of one alone is then a mean of different effects."
-    ]
-
-
-def _about_the_numbers(findings: Findings) -> list[str]:
-    headline = findings.headline
-    words = " and the ".join(findings.measures[metric].label for metric in headline)
-    told = []
-    more = sum(effect.metric in headline for effect in findings.effects) - len(findings.answers)
-    if more:
-        told.append(f"{more:,} more comparisons of the {words} are in effects.csv.")
-    others = len({effect.metric for effect in findings.effects}) - len(headline)
-    if all(effect.p is None for effect in findings.effects):
-        return [*told, f"The answer is about the {words}; effects.csv has {others} more metrics."]
-    told.append(
-        f"The answer is about the {words}. p is of a permutation test of the runs, by Holm's correction for all"
-        f" comparisons of that metric; effects.csv has {others} more metrics, over which false alarms add up."
-    )
-    told.append(
-        f"[Brackets] are 95 % intervals: of means by bootstrap (BCa, {resampling.RESAMPLES:,} resamples of the runs),"
-        " of shares of runs Clopper and Pearson's. They are of one comparison each, and of few runs too short: whether"
-        " there is a difference is for p to say."
-    )
-    return told
-
-
-def _words(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else text(value)
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return f"{value:,}" if is_integer else value_text(value)
+
+
+def _too_few_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
+    """Returns what so few runs cannot answer."""
+    fewest = min(sizes.values())
+    most = max(sizes.values())
+    if findings.design == "one":
+        messages = ["All runs have the same settings: there is nothing to compare. Vary one, for example loss=mse,bce."]
+        if most == 1:
+            messages.append(
+                "There is only one run, so the variation between seeds is unknown. Repeat it with seed=1,2,3,4."
+            )
+        return messages
+    if most == 1:
+        return [
+            "There is one run per variant: the effect of a change can't be distinguished from that of the seed, so"
+            " nothing can be concluded. Repeat each variant with seed=0,1,2,3,4."
+        ]
+    messages = []
+    if fewest != most:
+        messages.append(
+            f"The variants have {fewest} to {most} runs. Where their spreads differ, unequal numbers of runs cause more"
+            " false alarms than the p-values suggest."
+        )
+    # A permutation test of n and n runs has a smallest possible p, which Holm's correction multiplies.
+    tested = [effect for effect in findings.effects_in(findings.metrics[0]) if effect.p is not None]
+    tested = [effect for effect in tested if effect.comparison.kind != "interaction"]
+    possible = [_smallest_p(effect, findings, sizes) * effect.family <= resampling.ALPHA for effect in tested]
+    if tested and not any(possible):
+        example = tested[0]
+        needed = resampling.seeds_needed(1, 0, 2, example.settings, example.family)
+        messages.append(
+            f"With so few runs no difference can be shown, however large it is, in {example.family} comparisons: that"
+            f" takes at least {needed} seeds per variant."
+        )
+    return messages
+
+
+def _smallest_p(effect: Effect, findings: Findings, sizes: Counter[str]) -> float:
+    """Returns the p of runs that the change separates completely."""
+    splits = 1
+    symmetric = True
+    for before, after in effect.comparison.strata:
+        n_before = _size(before, findings, sizes)
+        n_after = _size(after, findings, sizes)
+        if n_before and n_after:
+            splits *= math.comb(n_before + n_after, n_before)
+            symmetric = symmetric and n_before == n_after
+    # With equal numbers the split with all runs exchanged is as far apart, so it counts, too.
+    return max((2 if symmetric else 1) / splits, 1 / (resampling.DRAWS + 1))
+
+
+def _size(variant: Variant, findings: Findings, sizes: Counter[str]) -> int:
+    """Returns the number of a variant's runs; 0 for one that is not among the variants."""
+    return sizes[findings.names[variant]] if variant in findings.names else 0
+
+
+def _lost_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
+    """Names the variants that lost some runs: the others may not be typical."""
+    if findings.excluded.empty:
+        return []
+    lost_runs = findings.excluded[findings.excluded["status"].isin(LOST) & (findings.excluded["variant"] != "")]
+    messages = []
+    for variant, n in Counter(lost_runs["variant"]).items():
+        message = f"{variant}: {n} of {n + sizes[variant]} runs are not compared (failed, interrupted or damaged)"
+        messages.append(message + ("; the numbers are those of the others." if sizes[variant] else "."))
+    return messages
+
+
+def _confounded(factors: Sequence[Factor]) -> list[str]:
+    """Names what always changes together."""
+    messages = []
+    for factor in factors:
+        if factor.comes_with:
+            pieces = [f"{value} with {more}" for value, more in factor.comes_with.items()]
+            messages.append(f"{factor.name}: {', '.join(pieces)}; their effects can't be separated.")
+        elif " + " in factor.name:
+            messages.append(f"{factor.name} always change together: their effects can't be separated.")
+    return messages
+
+
+def _interacting(findings: Findings) -> list[str]:
+    """Names the factors whose effects depend on each other."""
+    pairs: dict[str, None] = {}
+    for effect, _ in findings.answers:
+        if effect.significant and effect.comparison.kind == "interaction":
+            first, second = effect.comparison.changes
+            pairs[f"{first.factor} and {second.factor}"] = None
+    if not pairs:
+        return []
+    return [
+        f"The effects of these factors depend on each other: {', '.join(pairs)}. The effect of a single one is a mean"
+        " of different effects."
+    ]
+
+
+def _design(findings: Findings) -> list[str]:
+    """Says what was compared with what."""
+    if findings.design == "ladder":
+        rungs = " → ".join(findings.names[variant] for variant in findings.variants)
+        return [f"The variants form a ladder, in the order of their folders: {rungs}."]
+    if findings.design == "control":
+        return ["Each remedy is compared with no remedy; remedies are not compared with each other."]
+    if findings.design != "factorial":
+        return []
+    combinations = math.prod(len(set(values)) for values in zip(*findings.variants, strict=True))
+    factors = ", ".join(findings.factors)
+    if len(findings.variants) == combinations:
+        return [
+            f"All {combinations} combinations of {factors} have runs. The effect of a change is averaged over all"
+            " settings of the other factors."
+        ]
+    return [
+        f"{len(findings.variants)} of {combinations} combinations of {factors} have runs. The effect of a change is"
+        " averaged over the settings of the other factors that have runs before and after the change."
+    ]
+
+
+def _method(findings: Findings) -> list[str]:
+    """Says how p-values and intervals were computed, and what else effects.csv has."""
+    if not findings.effects and findings.design == "pairs":
+        variants = len(findings.variants)
+        return [
+            f"{variants:,} variants make {math.comb(variants, 2):,} pairs, too many to compare: after a correction for"
+            " so many comparisons hardly any difference would be shown. Name fewer runs."
+        ]
+    if not findings.effects:
+        return []
+    topics = " and ".join(topic(findings.measures[metric]) for metric in findings.headline)
+    messages = []
+    headline_effects = sum(len(findings.effects_in(metric)) for metric in findings.headline)
+    omitted = headline_effects - len(findings.answers)
+    if omitted:
+        messages.append(f"{omitted:,} more comparisons of {topics} are in effects.csv.")
+    other_metrics = len({effect.metric for effect in findings.effects}) - len(findings.headline)
+    if all(effect.p is None for effect in findings.effects):
+        return [*messages, f"The sentences are about {topics}; effects.csv has {other_metrics} more metrics."]
+    messages.append(
+        f"The sentences are about {topics}. p comes from a permutation test of the runs, with Holm's correction for all"
+        f" comparisons of the same metric. effects.csv has {other_metrics} more metrics; false alarms add up over"
+        " metrics."
+    )
+    messages.append(
+        f"[Brackets] are 95 % intervals: by bootstrap (BCa, {resampling.BOOTSTRAP_RESAMPLES:,} resamples of the runs)"
+        " for means, Clopper and Pearson's for shares of runs. Each is for a single comparison, and too narrow with few"
+        " runs: to decide whether there is a difference, rely on p."
+    )
+    return messages
+
+
+def _replicas(findings: Findings) -> list[str]:
+    if not (findings.runs["member"] > 0).any():
+        return []
+    return ["Replicas count as repetitions; the seconds are those of all replicas of a run together."]
+
+
+def _speed(records: Sequence[Record]) -> list[str]:
+    """Names the conditions in which the runs differ and that make their times incomparable."""
+    conditions = [_conditions(record) for record in records]
+    messages = []
+    for name in SPEED_CONDITIONS:
+        values = list(dict.fromkeys(condition[name] or "unknown" for condition in conditions))
+        if len(values) > 1:
+            messages.append(f"The runs differ in {name} ({', '.join(values)}), so their seconds can't be compared.")
+    return messages

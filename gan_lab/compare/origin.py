@@ -1,6 +1,5 @@
 """Where runs come from: the command lines that made them, and what they ran on."""
 
-import itertools
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,52 +12,78 @@ from gan_lab.core.terminal import escape_texts
 
 
 def overrides(record: Record) -> list[str]:
-    """A run's command line, without what is of one machine; [] where it isn't known."""
-    kept = record.summary.get("overrides")
-    every = [str(each) for each in kept] if isinstance(kept, list) else escape_texts(record.run.overrides())
-    return [each for each in every if scope_of(each.partition("=")[0].lstrip("+~")) != "place"]
+    """Returns a run's command line without what concerns one machine; [] where it is unknown."""
+    recorded = record.summary.get("overrides")
+    if isinstance(recorded, list):
+        arguments = [str(argument) for argument in recorded]
+    else:
+        arguments = escape_texts(record.run.overrides())
+    return [argument for argument in arguments if scope_of(_key(argument)) != "place"]
 
 
 def experiment(record: Record) -> str | None:
-    """What the run was an experiment of (`experiment=…`), else its name; None where it has neither."""
-    asked = dict(each.split("=", 1) for each in overrides(record) if "=" in each)
-    name = asked.get("experiment") or record.settings.get("name")
+    """Returns the run's experiment (`experiment=…`), else its name; None where it has neither."""
+    for argument in reversed(overrides(record)):
+        if argument.startswith("experiment=") and argument != "experiment=":
+            return argument.removeprefix("experiment=")
+    name = record.settings.get("name")
     return str(name) if name else None
 
 
 def commands(records: Iterable[Record]) -> list[str]:
-    """The command line of the sweep that makes these runs; where no single one does, one for each."""
-    asked = [list(each) for each in dict.fromkeys(tuple(overrides(record)) for record in records) if each]
+    """Returns the command line of the sweep that makes these runs; where no single one does, one for each run."""
+    distinct = dict.fromkeys(tuple(overrides(record)) for record in records)
+    argument_lists = [list(arguments) for arguments in distinct if arguments]
     values: dict[str, dict[str, None]] = {}
-    for each in itertools.chain(*asked):
-        key, _, value = each.partition("=")
-        values.setdefault(key, {})[value] = None
-    crossed = math.prod(map(len, values.values())) == len(asked) and all(len(each) == len(values) for each in asked)
-    if len(asked) > 1 and crossed:
-        joined = [f"{key}={','.join(several)}" if several != {"": None} else key for key, several in values.items()]
-        return [_command(joined, "-m ")]
-    return [_command(each) for each in asked]
+    for arguments in argument_lists:
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            values.setdefault(key, {})[value] = None
+    # A sweep makes all combinations of values: there must be as many command lines, each with every key.
+    combinations = math.prod(len(values_of_key) for values_of_key in values.values())
+    each_has_all_keys = all(len(arguments) == len(values) for arguments in argument_lists)
+    if len(argument_lists) > 1 and combinations == len(argument_lists) and each_has_all_keys:
+        swept = []
+        for key, values_of_key in values.items():
+            # An argument without a value, such as '~callbacks.curves'.
+            swept.append(key if values_of_key == {"": None} else f"{key}={','.join(values_of_key)}")
+        return [_command(swept, "-m ")]
+    return [_command(arguments) for arguments in argument_lists]
 
 
 def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
-    """What the runs ran on and with, 'python 3.11.7; torch 2.14; …', all values where they differ."""
-    found: dict[str, dict[str, None]] = {}
+    """Returns what the runs ran on and with, 'python 3.11.7; torch 2.14; …', all values where they differ."""
+    values: dict[str, dict[str, None]] = {}
     for summary in summaries:
-        kept = summary.get("environment")
-        for name, value in kept.items() if isinstance(kept, dict) else ():
+        recorded = summary.get("environment")
+        if not isinstance(recorded, dict):
+            continue
+        for name, value in recorded.items():
             if value is not None:
-                found.setdefault(name, {})[str(value)] = None
-    return "; ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+                values.setdefault(name, {})[str(value)] = None
+    return "; ".join(f"{name} {' or '.join(values_of_name)}" for name, values_of_name in values.items())
 
 
-def ended(records: Iterable[Record]) -> str:
-    """On which day the runs ended, or from which to which (UTC, by their files' own times): 'ended 2026-01-31'."""
-    files = [record.run.summary for record in records]
-    times = [datetime.fromtimestamp(file.stat().st_mtime, timezone.utc) for file in files if file.is_file()]
-    days = sorted({f"{time:%Y-%m-%d}" for time in times})
-    return f"ended {' to '.join(days[:: max(1, len(days) - 1)])}" if days else ""
+def days_of_end(records: Iterable[Record]) -> str:
+    """Returns the day or days on which the runs ended, by their files' times in UTC: 'ended 2026-01-31'."""
+    days = set()
+    for record in records:
+        if record.run.summary.is_file():
+            time = datetime.fromtimestamp(record.run.summary.stat().st_mtime, timezone.utc)
+            days.add(f"{time:%Y-%m-%d}")
+    if not days:
+        return ""
+    first = min(days)
+    last = max(days)
+    return f"ended {first}" if first == last else f"ended {first} to {last}"
 
 
-def _command(asked: Sequence[str], many: str = "") -> str:
-    ordered = sorted(asked, key=lambda each: not each.startswith("experiment="))
-    return f"python train.py {many}{shlex.join(ordered)}"
+def _key(argument: str) -> str:
+    """Returns the key of an override, `optim.lr` of `+optim.lr=0.1`."""
+    return argument.partition("=")[0].lstrip("+~")
+
+
+def _command(arguments: Sequence[str], multirun: str = "") -> str:
+    """Returns a command line, the experiment first."""
+    ordered = sorted(arguments, key=lambda argument: not argument.startswith("experiment="))
+    return f"python train.py {multirun}{shlex.join(ordered)}"

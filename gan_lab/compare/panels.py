@@ -1,133 +1,266 @@
-"""The report's pictures: effects, samples, curves and labels, from what the compared runs kept in their folders."""
+"""The report's pictures: effects, samples, curves and labels, from the files in the compared runs' folders."""
 
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from gan_lab.compare import charts
+from gan_lab.compare.charts import ForestLine
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import amount, change, helped, instead
+from gan_lab.compare.sentences import describe_change, describe_changes, format_estimate, is_improvement
 from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation.metrics.registry import Metric
 
-MEMBER = re.compile(r"/[0-9]+$")  # behind the name of a column of one replica
-POINTS = 300  # of a curve, at most
-LINES = 30  # of a forest plot, at most
+# A column of one replica has its number behind its name, `loss/g/3`.
+MEMBER = re.compile(r"/[0-9]+$")
+MAX_CURVE_POINTS = 300
+MAX_FOREST_LINES = 30
 
+# Returns the link to a run's folder, None if that is gone.
 Link = Callable[[str], str | None]
 
 
 @dataclass
 class Card:
-    """A picture, and what it lacks."""
+    """A picture with its caption.
+
+    Attributes:
+        name: what it shows.
+        link: to the run's folder.
+        picture: a data: URI; None if there is none.
+        alt: what the picture says, in words.
+        caption: more than its name.
+        gaps: what is missing, and why.
+    """
 
     name: str
     link: str | None = None
-    picture: str | None = None  # a data: URI
+    picture: str | None = None
     alt: str = ""
     caption: str = ""
     gaps: list[str] = field(default_factory=list)
 
 
-class Kept(NamedTuple):
-    """What a variant's runs kept beside their results."""
+@dataclass
+class VariantFiles:
+    """What the files of a variant's runs hold besides their results.
 
-    tables: list[pd.DataFrame]
-    labels: list[np.ndarray]  # shares, which sum to 1
-    ideal: float | None  # of the losses
-    no_table: list[str]
-    no_labels: list[str]
+    Attributes:
+        tables: losses and modes by step, one table per repetition.
+        shares: each run's shares of classes, `(classes,)`, which sum to 1.
+        ideal: the loss when D can't tell real from fake; None if unknown.
+        table_gaps: why tables are missing.
+        share_gaps: why shares are missing.
+    """
+
+    tables: list[pd.DataFrame] = field(default_factory=list)
+    shares: list[np.ndarray] = field(default_factory=list)
+    ideal: float | None = None
+    table_gaps: list[str] = field(default_factory=list)
+    share_gaps: list[str] = field(default_factory=list)
 
 
-def forests(findings: Findings) -> list[Card]:
-    """The effects in every metric that has sentences."""
-    return [_forest(findings, metric) for metric in findings.headline]
-
-
-def _forest(findings: Findings, metric: str) -> Card:
-    measure = findings.measures[metric]
-    every = sum(effect.metric == metric for effect in findings.effects)
-    card = Card(measure.label)
-    if every > LINES:
-        card.gaps.append(f"The {LINES} largest of {every:,} comparisons, those with a shown difference first.")
-    drawn = lines(findings, metric)
-    axis = _axis(measure)
-    card.picture = _uri(charts.svg(charts.forest(drawn, axis, measure.higher_is_better)).encode(), "svg+xml")
-    card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in drawn)
-    return card
+def forest_cards(findings: Findings) -> list[Card]:
+    """Draws the effects in every headline metric."""
+    cards = []
+    for metric in findings.headline:
+        measure = findings.measures[metric]
+        lines = forest_lines(findings, metric)
+        axis = _axis(measure)
+        card = Card(measure.label)
+        effects = len(findings.effects_in(metric))
+        if effects > MAX_FOREST_LINES:
+            card.gaps.append(
+                f"The {MAX_FOREST_LINES} largest of {effects:,} comparisons, those with a shown difference first."
+            )
+        drawing = charts.svg(charts.forest(lines, axis, measure.higher_is_better))
+        card.picture = _uri(drawing.encode(), "svg+xml")
+        card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in lines)
+        cards.append(card)
+    return cards
 
 
 def forest_png(findings: Findings, metric: str) -> bytes:
-    """The effects in a metric as a picture for a document, of `snapshots.BYTES` at most."""
+    """Draws the effects in a metric for a document, in at most `snapshots.MAX_PICTURE_BYTES`."""
     measure = findings.measures[metric]
-    drawn = charts.png(charts.forest(lines(findings, metric), _axis(measure), measure.higher_is_better))
-    return small_png(Image.open(io.BytesIO(drawn)).convert("RGB"))
+    figure = charts.forest(forest_lines(findings, metric), _axis(measure), measure.higher_is_better)
+    return small_png(Image.open(io.BytesIO(charts.png(figure))).convert("RGB"))
+
+
+def forest_lines(findings: Findings, metric: str) -> list[ForestLine]:
+    """Returns a metric's effects for a forest plot; of very many, or of remedies, the significant ones first."""
+    measure = findings.measures[metric]
+    effects = findings.effects_in(metric)
+    if len(effects) > MAX_FOREST_LINES or findings.design == "control":
+        effects.sort(key=lambda effect: (not effect.significant, -abs(effect.difference)))
+    lines = []
+    for effect in effects[:MAX_FOREST_LINES]:
+        line = ForestLine(
+            label=_label(effect),
+            numbers=format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True),
+            difference=effect.difference,
+            low=effect.low,
+            high=effect.high,
+            significant=effect.significant,
+            better=is_improvement(effect, measure),
+        )
+        lines.append(line)
+    return lines
+
+
+def read_variant(findings: Findings, variant: Variant) -> VariantFiles:
+    """Reads the tables and summaries of a variant's runs, each once; what is missing or damaged is a gap."""
+    files = VariantFiles()
+    runs = findings.runs_of(variant).drop_duplicates("run")
+    for path, seed in zip(runs["run"], runs["seed"], strict=True):
+        run = Run(findings.folder / str(path))
+        try:
+            files.tables += read_curves(run.metrics)
+        except (OSError, ValueError, LookupError) as error:
+            # pandas' own errors are ValueErrors.
+            files.table_gaps.append(f"seed {seed}: metrics.csv {_reason(error)}")
+        try:
+            summary = run.read_summary()
+            ideal = summary["losses"]["equilibrium"]
+            if files.ideal is None and isinstance(ideal, int | float):
+                files.ideal = float(ideal)
+            files.shares.append(_shares(summary["labels"]))
+        except (OSError, LabError, ValueError, LookupError, TypeError) as error:
+            files.share_gaps.append(f"seed {seed}: summary.json {_reason(error)}")
+    return files
+
+
+def read_curves(path: Path) -> list[pd.DataFrame]:
+    """Reads the losses and modes of a metrics.csv by step.
+
+    Longer tables are thinned to `MAX_CURVE_POINTS` rows, means over equal stretches of steps.
+
+    Returns:
+        One table, or one for each replica.
+
+    Raises:
+        OSError, ValueError, LookupError: if the file is missing or damaged.
+    """
+    columns = {"step", *charts.LOSSES, charts.MODES}
+    content = io.BytesIO(read_bytes(path, MAX_TABLE))
+    table = pd.read_csv(content, usecols=lambda name: MEMBER.sub("", name) in columns, dtype=float)
+    table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
+    if len(table) > MAX_CURVE_POINTS:
+        stretch = table["step"].max() / MAX_CURVE_POINTS
+        table["step"] = np.ceil(table["step"] / stretch) * stretch
+    table = table.groupby("step").mean()
+    members: dict[str, None] = {}
+    for name in table:
+        suffix = MEMBER.search(str(name))
+        if suffix:
+            members[suffix[0]] = None
+    tables = [table.filter(regex=f"{member}$") for member in members] or [table]
+    return [member_table.rename(columns=lambda name: MEMBER.sub("", name)) for member_table in tables]
+
+
+def bands_over_repetitions(tables: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Returns mean, smallest and largest value over the repetitions at each step, by column of metrics.csv."""
+    bands = {}
+    for column in (*charts.LOSSES, charts.MODES):
+        curves = [table[column].dropna() for table in tables if column in table]
+        if not curves:
+            continue
+        wide = pd.concat(curves, axis=1).sort_index()
+        if wide.empty:
+            continue
+        # Runs may have logged at other steps: each counts with the value between its neighbours.
+        wide = wide.interpolate(method="index", limit_area="inside")
+        bands[column] = pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
+    return bands
+
+
+def curve_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[Card]:
+    """Draws losses and modes over the steps; variants with equal ideals have equal axes, so they can be compared."""
+    bands = {variant: bands_over_repetitions(variant_files.tables) for variant, variant_files in files.items()}
+    losses_by_ideal: dict[float | None, list[float]] = {}
+    most_modes = 1.0
+    for variant, variant_bands in bands.items():
+        losses = losses_by_ideal.setdefault(files[variant].ideal, [])
+        for column in charts.LOSSES:
+            if column in variant_bands:
+                losses.extend(variant_bands[column]["high"])
+        if charts.MODES in variant_bands:
+            most_modes = max(most_modes, variant_bands[charts.MODES]["high"].max())
+    cards = []
+    for variant, variant_bands in bands.items():
+        card = Card(findings.names[variant], gaps=files[variant].table_gaps)
+        if variant_bands:
+            ideal = files[variant].ideal
+            top = _top_of_losses(losses_by_ideal[ideal], ideal)
+            card.picture = _uri(charts.curves(variant_bands, ideal, top, most_modes).encode(), "svg+xml")
+            card.alt = f"Losses and modes over the steps, {card.name}"
+        elif not card.gaps:
+            card.gaps = ["No losses were recorded."]
+        cards.append(card)
+    return cards
+
+
+def label_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[Card]:
+    """Draws how often each class was generated, on equal axes; nothing where no run counted labels."""
+    largest = [float(shares.max()) for variant_files in files.values() for shares in variant_files.shares]
+    if not largest:
+        return []
+    cards = []
+    for variant, variant_files in files.items():
+        card = Card(findings.names[variant], gaps=variant_files.share_gaps)
+        # A damaged summary may have another number of classes.
+        shares = [run_shares for run_shares in variant_files.shares if len(run_shares) == len(variant_files.shares[0])]
+        if shares:
+            card.picture = _uri(charts.labels(np.stack(shares), 1.05 * max(largest)).encode(), "svg+xml")
+            means = np.mean(shares, axis=0)[: charts.MAX_NUMBERED_BARS]
+            card.alt = f"Share of each class, {card.name}: " + ", ".join(f"{share:.0%}" for share in means)
+        cards.append(card)
+    return cards
+
+
+def sample_cards(findings: Findings, link: Link) -> list[Card]:
+    """Shows the last samples of each variant's first run that has a picture, and real samples."""
+    shots, real = snapshots(findings)
+    cards = []
+    for shot in shots:
+        card = Card(shot.name, gaps=shot.gaps)
+        if shot.image is not None and shot.run is not None:
+            card.picture = _uri(small_png(shot.image), "png")
+            card.link = link(shot.run)
+            card.caption = f"seed {shot.seed}"
+            card.alt = f"Samples of {shot.name}, seed {shot.seed}"
+        cards.append(card)
+    if real:
+        picture = _uri(small_png(real), "png")
+        cards.append(Card("Real data", picture=picture, alt="Real samples", caption="what G should learn to generate"))
+    return cards
 
 
 def _axis(measure: Metric) -> str:
     return f"difference in {measure.label}" + (f" ({measure.unit})" if measure.unit else "")
 
 
-def lines(findings: Findings, metric: str) -> list[charts.Line]:
-    """A metric's effects, as a forest plot draws them; of very many, or of remedies, those shown first."""
-    measure = findings.measures[metric]
-    effects = [effect for effect in findings.effects if effect.metric == metric]
-    if len(effects) > LINES or findings.design == "control":
-        effects = sorted(effects, key=lambda effect: (not effect.shown, -abs(effect.difference)))[:LINES]
-    return [
-        charts.Line(
-            _label(effect),
-            amount(effect.difference, effect.low, effect.high, digits=2, signed=True),
-            effect.difference,
-            effect.low,
-            effect.high,
-            effect.shown,
-            helped(effect, measure),
-        )
-        for effect in effects
-    ]
-
-
 def _label(effect: Effect) -> str:
-    """'Adam instead of SGD', as its sentence says it."""
-    if effect.compared.kind == "interaction":
-        return " × ".join(map(instead, effect.compared.changes))
-    return change(effect)
-
-
-def look_into(findings: Findings, variant: Variant) -> Kept:
-    """Reads the tables and summaries of a variant's runs, each once."""
-    kept = Kept([], [], None, [], [])
-    ideals = []
-    for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
-        folder = Run(findings.folder / str(run.run))
-        try:
-            kept.tables.extend(_tables(folder.metrics))
-        except (OSError, ValueError, LookupError) as error:  # pandas' own errors are ValueErrors
-            kept.no_table.append(f"seed {run.seed}: metrics.csv {_reason(error)}")
-        try:
-            summary = folder.read_summary()
-            ideals.append(summary["losses"]["equilibrium"])
-            kept.labels.append(_shares(summary["labels"]))
-        except (OSError, LabError, ValueError, LookupError, TypeError) as error:
-            kept.no_labels.append(f"seed {run.seed}: summary.json {_reason(error)}")
-    return kept._replace(ideal=next((float(ideal) for ideal in ideals if isinstance(ideal, int | float)), None))
+    """Returns what was changed: 'Adam instead of SGD'; of an interaction both changes."""
+    if effect.comparison.kind == "interaction":
+        return " × ".join(describe_changes([change]) for change in effect.comparison.changes)
+    return describe_change(effect)
 
 
 def _reason(error: Exception) -> str:
+    """Returns what is wrong with a file, after its name."""
     if isinstance(error, FileNotFoundError):
         return "is missing"
     if isinstance(error, KeyError):
@@ -135,98 +268,22 @@ def _reason(error: Exception) -> str:
     return "can't be read" if isinstance(error, OSError) else "is damaged"
 
 
-def _tables(path: Path) -> list[pd.DataFrame]:
-    """The losses and modes of a metrics.csv by step, at most `POINTS` rows: means over equal stretches of steps.
-
-    One table, or with replicas one for each.
-    """
-    wanted = {"step", *charts.LOSSES, charts.MODES}
-    content = io.BytesIO(read_bytes(path, MAX_TABLE))
-    table = pd.read_csv(content, usecols=lambda name: MEMBER.sub("", name) in wanted, dtype=float)
-    table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
-    if len(table) > POINTS:
-        width = table["step"].max() / POINTS
-        table["step"] = np.ceil(table["step"] / width) * width
-    table = table.groupby("step").mean()
-    members = dict.fromkeys(found[0] for name in table if (found := MEMBER.search(str(name))))
-    of_each = [table.filter(regex=f"{member}$") for member in members] or [table]
-    return [own.rename(columns=lambda name: MEMBER.sub("", name)) for own in of_each]
-
-
 def _shares(counts: object) -> np.ndarray:
-    shares = np.asarray(counts, dtype=float)
-    if shares.ndim != 1 or not len(shares) or not np.isfinite(shares).all() or shares.sum() <= 0:
+    """Returns counts as shares.
+
+    Raises:
+        ValueError: if they aren't counts.
+    """
+    numbers = np.asarray(counts, dtype=float)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all() or numbers.sum() <= 0:
         raise ValueError("no counts")
-    return shares / shares.sum()
+    return numbers / numbers.sum()
 
 
-def curves(findings: Findings, kept: dict[Variant, Kept]) -> list[Card]:
-    """Losses and modes over the steps; equal axes for equal losses."""
-    bands = {variant: _bands(each.tables) for variant, each in kept.items()}
-    tops: dict[float | None, list[float]] = {}
-    most_modes = 1.0
-    for variant, drawn in bands.items():
-        highs = [drawn[column]["high"].to_numpy() for column in charts.LOSSES if column in drawn]
-        tops.setdefault(kept[variant].ideal, []).extend(np.concatenate(highs) if highs else [])
-        if charts.MODES in drawn:
-            most_modes = max(most_modes, drawn[charts.MODES]["high"].max())
-    cards = []
-    for variant, drawn in bands.items():
-        ideal, values = kept[variant].ideal, tops[kept[variant].ideal]
-        card = Card(findings.names[variant], gaps=kept[variant].no_table)
-        if drawn:
-            top = 1.1 * max(float(np.quantile(values, 0.995)) if values else 0, 1.5 * (ideal or 0), 1e-9)
-            card.picture = _uri(charts.curves(drawn, ideal, top, most_modes).encode(), "svg+xml")
-            card.alt = f"Losses and modes over the steps, {card.name}"
-        else:
-            card.gaps = card.gaps or ["No losses were recorded."]
-        cards.append(card)
-    return cards
-
-
-def _bands(tables: list[pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """Mean, smallest and largest over the runs, by column."""
-    bands = {}
-    for column in (*charts.LOSSES, charts.MODES):
-        lines = [table[column].dropna() for table in tables if column in table]
-        wide = pd.concat(lines, axis=1).sort_index() if lines else pd.DataFrame()
-        if not wide.empty:
-            wide = wide.interpolate(method="index", limit_area="inside")  # runs that logged at other steps
-            bands[column] = pd.DataFrame({"mean": wide.mean(axis=1), "low": wide.min(axis=1), "high": wide.max(axis=1)})
-    return bands
-
-
-def labels(findings: Findings, kept: dict[Variant, Kept]) -> list[Card]:
-    """How often each class was made; equal axes. Nothing where no run counted labels."""
-    if not any(each.labels for each in kept.values()):
-        return []
-    top = 1.05 * max(float(shares.max()) for each in kept.values() for shares in each.labels)
-    cards = []
-    for variant, each in kept.items():
-        card = Card(findings.names[variant], gaps=each.no_labels)
-        alike = [shares for shares in each.labels if len(shares) == len(each.labels[0])]
-        if alike:
-            card.picture = _uri(charts.labels(np.stack(alike), top).encode(), "svg+xml")
-            means = ", ".join(f"{share:.0%}" for share in np.mean(alike, axis=0)[: charts.NAMED_BARS])
-            card.alt = f"Share of each class, {card.name}: {means}"
-        cards.append(card)
-    return cards
-
-
-def samples(findings: Findings, link: Link) -> list[Card]:
-    """The last samples of each variant's first run that has a picture, and real samples."""
-    taken, real = snapshots(findings)
-    cards = []
-    for shot in taken:
-        card = Card(shot.name, gaps=shot.gaps)
-        if shot.image is not None and shot.run is not None:
-            card.picture, card.link = _uri(small_png(shot.image), "png"), link(shot.run)
-            card.caption, card.alt = f"seed {shot.seed}", f"Samples of {shot.name}, seed {shot.seed}"
-        cards.append(card)
-    if real:
-        picture, caption = _uri(small_png(real), "png"), "what G should learn to make"
-        cards.append(Card("Real data", picture=picture, alt="Real samples", caption=caption))
-    return cards
+def _top_of_losses(losses: Sequence[float], ideal: float | None) -> float:
+    """Returns the upper end of an axis that shows all losses but rare peaks, and the ideal."""
+    usual = float(np.quantile(losses, 0.995)) if losses else 0
+    return 1.1 * max(usual, 1.5 * (ideal or 0), 1e-9)
 
 
 def _uri(content: bytes, kind: str) -> str:

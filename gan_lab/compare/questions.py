@@ -1,7 +1,7 @@
-"""What a set of variants can answer: a ladder's rungs, a crossing's effects, what each remedy does, or all pairs.
+"""What a set of variants can answer: what a ladder's rungs add, effects in a crossing, what remedies do, or all pairs.
 
 A frame has a row per run and columns of short strings for the *factors*, what differs between the runs'
-configurations. A *variant* is a combination of their values.
+configurations. A *variant* is a combination of their values. A factor's *levels* are its values in order.
 """
 
 import itertools
@@ -14,7 +14,11 @@ import pandas as pd
 
 Variant = tuple[str, ...]
 Design = Literal["factorial", "ladder", "control", "pairs"]
-CONTROL = ("remedy", "none")  # the factor that is asked against one of its values, and that value
+Kind = Literal["rung", "remedy", "pair", "main", "interaction"]
+
+# The factor whose values are compared with one of them, the control, and that value.
+CONTROL_FACTOR = "remedy"
+CONTROL_VALUE = "none"
 
 
 class Change(NamedTuple):
@@ -29,121 +33,182 @@ class Change(NamedTuple):
 class Comparison:
     """A question to the runs.
 
-    A 'rung', 'remedy' or 'pair' is of two variants: `changes` are all that differs, `held` the settings of the other
-    factors; before a 'remedy' there is none. A 'main' effect is that of one change; an 'interaction' what its second
-    change does to the effect of the first; both are means over `strata`, one for each setting of the other factors,
-    with or without runs. A stratum names its two variants, before and after, or its four: neither change, the second,
-    the first, both.
+    Attributes:
+        kind: 'rung', 'remedy' and 'pair' compare two variants (of a 'remedy' the one before has none); 'main' is the
+            effect of one change over all settings of the other factors, 'interaction' what the second of two changes
+            does to the effect of the first.
+        changes: all that differs between before and after.
+        held: of a comparison of two variants, the values of the factors that do not change.
+        strata: one for each setting of the other factors, with or without runs. A stratum names its two variants,
+            before and after, or its four: neither change, the second, the first, both.
     """
 
-    kind: Literal["rung", "remedy", "pair", "main", "interaction"]
+    kind: Kind
     changes: tuple[Change, ...]
     held: tuple[tuple[str, str], ...]
     strata: tuple[tuple[Variant, ...], ...]
 
 
-def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
-    """What the variants can answer; factors that always change together must come as one.
+def variant_of_rows(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
+    """Returns the variant of every row."""
+    return list(frame[list(factors)].astype(str).itertuples(index=False, name=None))
 
-    'control': nothing but the remedy differs, and one variant, the control, has none. 'factorial': two factors or more
-    differ, and the combinations of their values are there, or so many that each change can be seen in more than half of
-    the settings of the others. 'ladder': else, in the given order of variants (those without a run included), every
-    rung changes one factor, none goes back to a value that it left, and more than one changes on the way. 'pairs': all
-    else.
+
+def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
+    """Recognises what the variants can answer.
+
+    - 'control': nothing but the remedy differs, and one variant, the control, has none.
+    - 'factorial': two factors or more differ, and there are runs of all combinations of their values, or of so many
+      that each change can be seen in more than half of the settings of the other factors.
+    - 'ladder': otherwise, if in the given order every rung changes one factor, none goes back to a value that it left,
+      and more than one factor changes on the way.
+    - 'pairs': everything else.
+
+    Args:
+        frame: a row per run.
+        factors: columns of `frame`; factors that always change together must come as one.
+        order: the variants in order, those without a run included; without it nothing is a ladder.
+
+    Raises:
+        ValueError: if a variant with runs is not in `order`.
     """
-    variants = _variants(frame, factors, order)
+    variants = _variants_with_runs(frame, factors, order)
     levels = _levels(variants, order or variants)
-    varied = {factor: values for factor, values in zip(factors, levels, strict=True) if len(values) > 1}
-    if varied.keys() == {CONTROL[0]} and CONTROL[1] in varied[CONTROL[0]]:
+    if _is_control(factors, levels):
         return "control"
-    if len(varied) > 1 and math.prod(map(len, levels)) < 2 * len(variants):
-        there = set(variants)
-        seen = [[there.issuperset(stratum) for stratum in main.strata] for main in _mains(factors, levels)]
-        if all(2 * sum(strata) > len(strata) for strata in seen):
-            return "factorial"
-    rungs = list(order or [])
-    steps = [[a != b for a, b in zip(*two, strict=True)] for two in itertools.pairwise(rungs)]
-    single = all(sum(step) == 1 for step in steps)
-    onward = all(len(list(itertools.groupby(values))) == len(set(values)) for values in zip(*rungs, strict=True))
-    return "ladder" if single and onward and len({step.index(True) for step in steps}) > 1 else "pairs"
+    if _is_factorial(variants, factors, levels):
+        return "factorial"
+    if order and _is_ladder(order):
+        return "ladder"
+    return "pairs"
 
 
 def comparisons(
     frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None
 ) -> list[Comparison]:
-    """The design's questions: each rung against the one before; each remedy against none; main effects, of each value
-    of a factor against its first, then interactions of two factors; or all pairs. First is what is so in `order`, else
-    in the frame.
+    """Returns the questions that the design asks.
+
+    A ladder compares each rung with the one before, a control design each remedy with none. A crossing asks for main
+    effects, of each value of a factor against its first one, then for interactions of two factors. Otherwise all pairs
+    of variants are compared. The first value is the first one in `order`, or else in the frame. For the arguments see
+    `design`.
     """
-    variants, kind = _variants(frame, factors, order), design(frame, factors, order)
+    kind = design(frame, factors, order)
+    variants = _variants_with_runs(frame, factors, order)
     levels = _levels(variants, order or variants)
     if kind == "ladder":
-        return [_against("rung", factors, levels, *two) for two in itertools.pairwise(variants)]
+        return [_compare_two("rung", factors, levels, *pair) for pair in itertools.pairwise(variants)]
     if kind == "control":
-        control = next(variant for variant in variants if CONTROL in zip(factors, variant, strict=True))
-        return [_against("remedy", factors, levels, control, each) for each in variants if each != control]
+        position = list(factors).index(CONTROL_FACTOR)
+        control = next(variant for variant in variants if variant[position] == CONTROL_VALUE)
+        others = [variant for variant in variants if variant != control]
+        return [_compare_two("remedy", factors, levels, control, other) for other in others]
     if kind == "pairs":
-        return [_against("pair", factors, levels, *two) for two in itertools.combinations(variants, 2)]
-    squares = [two for two in itertools.combinations(_steps(factors, levels), 2) if two[0][0] != two[1][0]]
-    return _mains(factors, levels) + [_crossed("interaction", levels, *two) for two in squares]
+        return [_compare_two("pair", factors, levels, *pair) for pair in itertools.combinations(variants, 2)]
+    questions = _main_effects(factors, levels)
+    for first, second in itertools.combinations(_changes_from_first(factors, levels), 2):
+        if first.factor != second.factor:
+            questions.append(_compare_crossed("interaction", factors, levels, (first, second)))
+    return questions
 
 
-def _variants(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
-    """The variants that have runs."""
-    variants = list(dict.fromkeys(keys(frame, factors)))
+def _is_control(factors: Sequence[str], levels: list[Variant]) -> bool:
+    """Whether only the remedy differs, and one of its values is none."""
+    varied = {factor: values for factor, values in zip(factors, levels, strict=True) if len(values) > 1}
+    return list(varied) == [CONTROL_FACTOR] and CONTROL_VALUE in varied[CONTROL_FACTOR]
+
+
+def _is_factorial(variants: list[Variant], factors: Sequence[str], levels: list[Variant]) -> bool:
+    """Whether two factors or more are crossed, and each change is seen in more than half of its strata."""
+    varied = sum(len(values) > 1 for values in levels)
+    combinations = math.prod(len(values) for values in levels)
+    # With half of the combinations or fewer, no change can be seen in more than half of its strata.
+    if varied < 2 or combinations >= 2 * len(variants):
+        return False
+    with_runs = set(variants)
+    for comparison in _main_effects(factors, levels):
+        complete = sum(with_runs.issuperset(stratum) for stratum in comparison.strata)
+        if 2 * complete <= len(comparison.strata):
+            return False
+    return True
+
+
+def _is_ladder(rungs: Sequence[Variant]) -> bool:
+    """Whether each rung changes one factor, none returns to a value that it left, and several factors change."""
+    climbed = set()
+    for before, after in itertools.pairwise(rungs):
+        changed = [i for i, (value, next_value) in enumerate(zip(before, after, strict=True)) if value != next_value]
+        if len(changed) != 1:
+            return False
+        climbed.add(changed[0])
+    for values in zip(*rungs, strict=True):
+        stretches = [value for value, _ in itertools.groupby(values)]
+        if len(stretches) > len(set(stretches)):
+            return False
+    return len(climbed) > 1
+
+
+def _variants_with_runs(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
+    """Returns the variants that have runs, in the given order or else as they appear."""
+    variants = list(dict.fromkeys(variant_of_rows(frame, factors)))
     if order is None:
         return variants
-    if unknown := set(variants) - set(order):
+    unknown = set(variants) - set(order)
+    if unknown:
         raise ValueError(f"variants that the order lacks: {sorted(unknown)}")
     return [variant for variant in order if variant in variants]
 
 
 def _levels(variants: list[Variant], order: Sequence[Variant]) -> list[Variant]:
-    """Each factor's values that have runs, in order."""
-    there = [set(values) for values in zip(*variants, strict=True)]
-    return [
-        tuple(value for value in dict.fromkeys(values) if value in present)
-        for values, present in zip(zip(*order, strict=True), there, strict=True)
-    ]
+    """Returns each factor's values that have runs, in order."""
+    levels = []
+    for ordered, with_runs in zip(zip(*order, strict=True), zip(*variants, strict=True), strict=True):
+        levels.append(tuple(value for value in dict.fromkeys(ordered) if value in with_runs))
+    return levels
 
 
-def _steps(factors: Sequence[str], levels: list[Variant]) -> list[tuple[int, Change]]:
-    """Each factor's number, and its change from its first value to each other one."""
-    return [
-        (i, Change(factor, values[0], after))
-        for i, (factor, values) in enumerate(zip(factors, levels, strict=True))
-        for after in values[1:]
-    ]
+def _changes_from_first(factors: Sequence[str], levels: list[Variant]) -> list[Change]:
+    """Returns each factor's changes from its first value to each other one."""
+    changes = []
+    for factor, values in zip(factors, levels, strict=True):
+        for after in values[1:]:
+            changes.append(Change(factor, values[0], after))
+    return changes
 
 
-def _mains(factors: Sequence[str], levels: list[Variant]) -> list[Comparison]:
-    return [_crossed("main", levels, step) for step in _steps(factors, levels)]
+def _main_effects(factors: Sequence[str], levels: list[Variant]) -> list[Comparison]:
+    changes = _changes_from_first(factors, levels)
+    return [_compare_crossed("main", factors, levels, (change,)) for change in changes]
 
 
-def keys(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
-    """Every row's variant."""
-    return list(frame[list(factors)].astype(str).itertuples(index=False, name=None))
-
-
-def _against(
-    kind: Literal["rung", "remedy", "pair"],
-    factors: Sequence[str],
-    levels: list[Variant],
-    before: Variant,
-    after: Variant,
+def _compare_two(
+    kind: Kind, factors: Sequence[str], levels: list[Variant], before: Variant, after: Variant
 ) -> Comparison:
-    steps = [Change(*step) for step in zip(factors, before, after, strict=True)]
-    varied = [step for step, values in zip(steps, levels, strict=True) if len(values) > 1]
-    changes = tuple(step for step in varied if step.before != step.after)
-    held = tuple((step.factor, step.after) for step in varied if step.before == step.after)
-    return Comparison(kind, changes, held, ((before, after),))
+    """Returns the comparison of two variants."""
+    changes = []
+    held = []
+    for factor, values, value_before, value_after in zip(factors, levels, before, after, strict=True):
+        if value_before != value_after:
+            changes.append(Change(factor, value_before, value_after))
+        elif len(values) > 1:
+            held.append((factor, value_after))
+    return Comparison(kind, tuple(changes), tuple(held), ((before, after),))
 
 
-def _crossed(kind: Literal["main", "interaction"], levels: list[Variant], *steps: tuple[int, Change]) -> Comparison:
-    """A comparison over all settings of the factors that don't change; steps are a factor's number and its change."""
-    moving = dict(steps)
+def _compare_crossed(
+    kind: Kind, factors: Sequence[str], levels: list[Variant], changes: tuple[Change, ...]
+) -> Comparison:
+    """Returns the comparison of one change, or of two, over all settings of the factors that do not change."""
+    changes_by_factor = {change.factor: change for change in changes}
+    # A changing factor adds nothing to the settings, and both of its values to each stratum.
+    values_of_setting = []
+    for factor, values in zip(factors, levels, strict=True):
+        values_of_setting.append(("",) if factor in changes_by_factor else values)
     strata = []
-    for setting in itertools.product(*(("",) if i in moving else values for i, values in enumerate(levels))):
-        choices = [(moving[i].before, moving[i].after) if i in moving else (value,) for i, value in enumerate(setting)]
+    for setting in itertools.product(*values_of_setting):
+        choices: list[tuple[str, ...]] = []
+        for factor, value in zip(factors, setting, strict=True):
+            change = changes_by_factor.get(factor)
+            choices.append((change.before, change.after) if change else (value,))
         strata.append(tuple(itertools.product(*choices)))
-    return Comparison(kind, tuple(moving.values()), (), tuple(strata))
+    return Comparison(kind, changes, (), tuple(strata))

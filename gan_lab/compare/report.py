@@ -5,8 +5,9 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import jinja2
@@ -15,39 +16,114 @@ from gan_lab.compare import panels
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.panels import Link
-from gan_lab.compare.sentences import amount, helped, mean, share
-from gan_lab.compare.snapshots import PANELS
+from gan_lab.compare.questions import Variant
+from gan_lab.compare.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
+from gan_lab.compare.snapshots import MAX_PANELS
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
-SENTENCES = 12  # more of a metric are folded
+# More sentences of a metric are folded away.
+MAX_SENTENCES = 12
+# Higher stacks of equal dots are drawn over each other.
+MAX_STACK = 6
+# Width of a dot in a strip of 100, and distance of the dots in a stack.
+DOT_WIDTH = 4
+DOT_DISTANCE = 2.6
 DESIGNS = {
-    "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one thing.",
-    "factorial": "The settings are crossed: the effect of one is the mean over all settings of the others.",
-    "control": "Each remedy is compared with none, not with the others.",
-    "pairs": "Every variant is compared with every other.",
-    "one": "There is one variant: nothing to compare it with.",
+    "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one setting.",
+    "factorial": "The factors are crossed: the effect of a change is averaged over all settings of the other factors.",
+    "control": "Each remedy is compared with no remedy, not with the other remedies.",
+    "pairs": "Every variant is compared with every other one.",
+    "one": "There is only one variant: nothing to compare it with.",
 }
 
 
+class Mark(NamedTuple):
+    """What a sentence says at a glance: a class of the style sheet, a sign, and a word."""
+
+    style: str
+    sign: str
+    word: str
+
+
+INCONCLUSIVE = Mark("unknown", "?", "inconclusive")
+NO_DIFFERENCE = Mark("none", "○", "no difference shown")
+DEPENDS = Mark("changed", "◆", "effects depend on each other")
+CHANGED = Mark("changed", "◆", "changed")
+HELPED = Mark("helped", "▲", "helped")
+HARMED = Mark("harmed", "▼", "harmed")
+
+
+class Answer(NamedTuple):
+    """A sentence with its mark."""
+
+    mark: Mark
+    sentence: str
+
+
+class Topic(NamedTuple):
+    """A headline metric with its answers."""
+
+    name: str
+    answers: list[Answer]
+
+
 class Cell(NamedTuple):
+    """A cell of the table: its text, and the number to sort by; None sorts last."""
+
     text: str
-    value: float | None  # to sort by
+    value: float | None
 
 
 class Column(NamedTuple):
+    """A column of the table: its head, an explanation, and the direction in which the first click sorts."""
+
     head: str
     title: str
-    first: str  # the direction in which the first click sorts
+    first: str
+
+
+class RunValue(NamedTuple):
+    """A repetition's value of the headline metric, with a link to its run."""
+
+    label: str
+    value: str
+    link: str | None
+
+
+@dataclass
+class Strip:
+    """Every value of a variant as a dot on a scale from 0 to 100.
+
+    Attributes:
+        dots: x and y of each; near values are stacked, above and below the middle in turns.
+        mean: x of the mean.
+        bounds: x of the ends of its interval; None if it has none.
+    """
+
+    dots: list[tuple[float, float]]
+    mean: float
+    bounds: tuple[float, float] | None
+
+
+@dataclass
+class Row:
+    """A variant's row of the table: its cells, and the values of the headline metric one by one."""
+
+    name: str
+    cells: list[Cell]
+    strip: Strip | None
+    runs: list[RunValue]
 
 
 def write_report(findings: Findings, path: Path | None = None) -> Path:
-    """Writes the report; its links to run folders are relative. What a run lacks is a gap that is said.
+    """Writes the report. Its links to run folders are relative, and it says what a run lacks.
 
     Args:
-        path: None: report.html beside the tables.
+        findings: what was found.
+        path: None: report.html in the folder of the tables.
 
     Returns:
         The path.
@@ -56,154 +132,202 @@ def write_report(findings: Findings, path: Path | None = None) -> Path:
         OSError: if it can't be written.
     """
     path = path or findings.folder / "report.html"
-    page = _page(findings, path.absolute().parent)
-    with atomic(path) as half:  # backslashreplace: a folder's name may be no UTF-8
-        half.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    page = _render(findings, path.absolute().parent)
+    # A folder's name need not be UTF-8.
+    with atomic(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path
 
 
-def _page(findings: Findings, home: Path) -> str:
+def _render(findings: Findings, home: Path) -> str:
     def link(run: str) -> str | None:
         return _link(findings.folder, run, home)
 
-    kept = {variant: panels.look_into(findings, variant) for variant in findings.variants[:PANELS]}
-    headline, others = _metrics(findings)
+    files = {variant: panels.read_variant(findings, variant) for variant in findings.variants[:MAX_PANELS]}
+    headline = findings.metrics[:1]
+    others = _other_metrics(findings)
+    omitted = [name for name in findings.metrics if name not in (*headline, *others, COLLAPSED.name)]
     span = _span([summary for summary in findings.summaries if summary.metric in headline])
-    columns, rows = _table(findings, headline, others, span, link)
+    excluded = []
+    for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+        excluded.append((printable(str(run)), link(str(run)), reason))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["sha256"] = lambda text: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    environment.filters["sha256"] = _sha256
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
         findings=findings,
         design=DESIGNS.get(findings.design, ""),
         runs=findings.runs["run"].nunique(),
-        answers=_answers(findings),
-        folded=SENTENCES,
-        columns=columns,
-        rows=rows,
-        span=" to ".join(map(amount, span)) if span[0] < span[1] else None,
-        others=[m for m in findings.metrics if m not in (*headline, *others, "collapsed")],
-        crossed=any(effect.compared.kind == "interaction" for effect in findings.effects),
-        forests=panels.forests(findings),
-        samples=panels.samples(findings, link),
-        curves=panels.curves(findings, kept),
-        labels=panels.labels(findings, kept),
-        panels=PANELS,
-        apart=[
-            (printable(str(run)), link(str(run)), why)
-            for run, why in findings.apart[["run", "reason"]].itertuples(index=False)
-        ],
+        topics=_topics(findings),
+        max_sentences=MAX_SENTENCES,
+        columns=_columns(findings, headline, others),
+        rows=[_row(findings, variant, headline, others, span, link) for variant in findings.variants],
+        span=f"{format_estimate(span[0])} to {format_estimate(span[1])}" if span[0] < span[1] else None,
+        omitted=omitted,
+        crossed=any(effect.comparison.kind == "interaction" for effect in findings.effects),
+        forests=panels.forest_cards(findings),
+        samples=panels.sample_cards(findings, link),
+        curves=panels.curve_cards(findings, files),
+        labels=panels.label_cards(findings, files),
+        max_panels=MAX_PANELS,
+        excluded=excluded,
     )
 
 
+def _sha256(text: str) -> str:
+    """Returns the digest by which the page's security policy allows its own script and no other."""
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
 def _link(folder: Path, run: str, home: Path) -> str | None:
-    """A run folder relative to the report; None if it isn't there."""
-    there = folder.absolute() / run
+    """Returns the link from the report to a run folder; None if that does not exist."""
+    run_folder = folder.absolute() / run
     try:
-        relative = os.path.relpath(there, home) if there.is_dir() else None
-    except (OSError, ValueError):  # another drive, an impossible name
+        if not run_folder.is_dir():
+            return None
+        relative = os.path.relpath(run_folder, home)
+    except (OSError, ValueError):
+        # Another drive, or an impossible name.
         return None
-    return relative and quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
+    return quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
 
 
-def _answers(findings: Findings) -> list[tuple[str, list[tuple[tuple[str, str, str], str]]]]:
-    """By metric: each sentence behind its mark."""
-    answers: dict[str, list[tuple[tuple[str, str, str], str]]] = {}
-    for effect, text in findings.answers:
-        answers.setdefault(effect.metric, []).append((_mark(effect, findings.measures[effect.metric]), text))
-    for told in answers.values():
-        if len(told) > SENTENCES:  # what is shown must not be folded away
-            told.sort(key=lambda answer: answer[0][0] in ("none", "unknown"))
-    return [(findings.measures[metric].label, told) for metric, told in answers.items()]
+def _topics(findings: Findings) -> list[Topic]:
+    """Returns the sentences with their marks, by metric."""
+    topics = []
+    for metric in findings.headline:
+        measure = findings.measures[metric]
+        answers = []
+        for effect, sentence in findings.answers:
+            if effect.metric == metric:
+                answers.append(Answer(_mark(effect, measure), sentence))
+        if len(answers) > MAX_SENTENCES:
+            # Differences that were shown must not be folded away.
+            answers.sort(key=lambda answer: answer.mark in (NO_DIFFERENCE, INCONCLUSIVE))
+        topics.append(Topic(measure.label, answers))
+    return topics
 
 
-def _mark(effect: Effect, metric: Metric) -> tuple[str, str, str]:
-    """A class of the style sheet, a sign, a word."""
+def _mark(effect: Effect, metric: Metric) -> Mark:
     if effect.p_holm is None:
-        return "unknown", "?", "can't be told"
-    if not effect.shown:
-        return "none", "○", "no difference shown"
-    better = helped(effect, metric)
+        return INCONCLUSIVE
+    if not effect.significant:
+        return NO_DIFFERENCE
+    if effect.parts:
+        return DEPENDS
+    better = is_improvement(effect, metric)
     if better is None:
-        return "changed", "◆", "it depends" if effect.parts else "changed"
-    return ("helped", "▲", "helped") if better else ("harmed", "▼", "harmed")
+        return CHANGED
+    return HELPED if better else HARMED
 
 
-def _metrics(findings: Findings) -> tuple[list[str], list[str]]:
-    """The headline metric (none, where nothing was measured), and the others of the table: all would be too many."""
-    first, others = findings.metrics[:1], [metric for metric in findings.metrics[1:] if metric != "collapsed"]
-    return first, [metric for metric in others if metric in findings.headline or "report" in metric_of(metric).shown]
+def _other_metrics(findings: Findings) -> list[str]:
+    """Returns the metrics in the table besides the first one and the share of collapsed runs: all would be too many."""
+    metrics = []
+    for name in findings.metrics[1:]:
+        if name != COLLAPSED.name and (name in findings.headline or "report" in metric_of(name).shown):
+            metrics.append(name)
+    return metrics
 
 
-def _table(
-    findings: Findings, headline: list[str], others: list[str], span: tuple[float, float], link: Link
-) -> tuple[list[Column], list[dict[str, Any]]]:
-    """Columns, and a row per variant: cells, dots for the headline metric, its value with a link for each run."""
-    found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
-    replicas = findings.runs["member"].nunique() > 1
-    columns = [
+def _columns(findings: Findings, headline: list[str], others: list[str]) -> list[Column]:
+    return [
         Column("variant", "in their order", "ascending"),
-        Column("runs", "how many count", "descending"),
-        *(_column(findings.measures[metric]) for metric in headline),
+        Column("runs", "number of compared runs", "descending"),
+        *(_metric_column(findings.measures[metric]) for metric in headline),
         Column("collapsed runs", "with the exact 95 % interval of their share", "ascending"),
-        *(_column(findings.measures[metric]) for metric in others),
+        *(_metric_column(findings.measures[metric]) for metric in others),
         Column("seconds per run", "of training; mean", "ascending"),
     ]
-    rows = []
-    for variant in findings.variants:
-        runs = findings.runs_of(variant)
-        seconds = runs.drop_duplicates("run")["seconds"].astype(float).mean()
-        values = runs[headline[0]] if headline else [math.nan] * len(runs)
-        rows.append(
-            {
-                "name": findings.names[variant],
-                "strip": _strip(found.get((variant, headline[0])), span) if headline else None,
-                "cells": [
-                    Cell(f"{len(runs)}", len(runs)),
-                    *(_cell(found.get((variant, metric))) for metric in headline),
-                    _cell(found.get((variant, "collapsed")), share),
-                    *(_cell(found.get((variant, metric))) for metric in others),
-                    Cell(amount(seconds), seconds if math.isfinite(seconds) else None),
-                ],
-                "runs": [
-                    (f"seed {run.seed}" + f", replica {run.member}" * replicas, amount(value), link(str(run.run)))
-                    for run, value in zip(runs.itertuples(), values, strict=True)
-                ],
-            }
-        )
-    return columns, rows
 
 
-def _column(metric: Metric) -> Column:
-    better = {True: "; more is better", False: "; less is better", None: ""}[metric.higher_is_better]
+def _metric_column(metric: Metric) -> Column:
+    direction = ""
+    if metric.higher_is_better is not None:
+        direction = "; more is better" if metric.higher_is_better else "; less is better"
     unit = f" ({metric.unit})" if metric.unit else ""
     first = "ascending" if metric.higher_is_better is False else "descending"
-    return Column(f"{metric.label}{unit}", f"{metric.name}: mean and its 95 % interval{better}", first)
+    return Column(f"{metric.label}{unit}", f"{metric.name}: mean and its 95 % interval{direction}", first)
 
 
-def _cell(summary: Summary | None, words: Callable[[Summary | None], str] = mean) -> Cell:
-    return Cell(words(summary), summary.mean if summary else None)
+def _row(
+    findings: Findings,
+    variant: Variant,
+    headline: list[str],
+    others: list[str],
+    span: tuple[float, float],
+    link: Link,
+) -> Row:
+    """Returns a variant's row.
+
+    Args:
+        findings: what was found.
+        variant: the variant.
+        headline: the first metric, or none if nothing was measured.
+        others: the other metrics.
+        span: the ends of the strips' scale.
+        link: makes links to run folders.
+    """
+    summaries = {summary.metric: summary for summary in findings.summaries if summary.variant == variant}
+    runs = findings.runs_of(variant)
+    # Replicas of a run share its seconds, which must count once.
+    seconds = runs.drop_duplicates("run")["seconds"].astype(float).mean()
+    cells = [Cell(f"{len(runs)}", len(runs))]
+    cells += [_cell(summaries.get(metric), format_mean) for metric in headline]
+    cells.append(_cell(summaries.get(COLLAPSED.name), format_share))
+    cells += [_cell(summaries.get(metric), format_mean) for metric in others]
+    cells.append(Cell(format_estimate(seconds), seconds if math.isfinite(seconds) else None))
+    strip = _strip(summaries.get(headline[0]), span) if headline else None
+    return Row(findings.names[variant], cells, strip, _run_values(findings, variant, headline, link))
+
+
+def _cell(summary: Summary | None, format_summary: Callable[[Summary | None], str]) -> Cell:
+    return Cell(format_summary(summary), summary.mean if summary else None)
+
+
+def _run_values(findings: Findings, variant: Variant, headline: list[str], link: Link) -> list[RunValue]:
+    """Returns the values of the headline metric of a variant's repetitions."""
+    runs = findings.runs_of(variant)
+    values = runs[headline[0]] if headline else [math.nan] * len(runs)
+    has_replicas = findings.runs["member"].nunique() > 1
+    run_values = []
+    for path, seed, member, value in zip(runs["run"], runs["seed"], runs["member"], values, strict=True):
+        label = f"seed {seed}, replica {member}" if has_replicas else f"seed {seed}"
+        run_values.append(RunValue(label, format_estimate(value), link(str(path))))
+    return run_values
 
 
 def _span(summaries: Sequence[Summary]) -> tuple[float, float]:
-    ends = [end for each in summaries for end in (*each.values, each.low, each.high) if end is not None]
+    """Returns the smallest and the largest of all values and ends of intervals."""
+    ends: list[float] = []
+    for summary in summaries:
+        ends += summary.values
+        ends += [end for end in (summary.low, summary.high) if end is not None]
     return (min(ends), max(ends)) if ends else (0.0, 0.0)
 
 
-def _strip(summary: Summary | None, span: tuple[float, float]) -> dict[str, Any] | None:
-    """Every value as a dot, the mean and its interval, from 0 to 100 along the span; equal values beside each other."""
+def _strip(summary: Summary | None, span: tuple[float, float]) -> Strip | None:
+    """Returns a variant's values as dots on the scale of `span`; None if it has no value."""
     if summary is None or summary.mean is None:
         return None
 
     def place(value: float) -> float:
-        return round(100 * (value - span[0]) / (span[1] - span[0]), 1) if span[1] > span[0] else 50.0
+        if span[0] == span[1]:
+            return 50.0
+        return round(100 * (value - span[0]) / (span[1] - span[0]), 1)
 
-    stacks: dict[int, int] = {}
+    heights: dict[int, int] = {}
     dots = []
     for value in summary.values:
-        near = round(place(value) / 4)
-        stacks[near] = height = stacks.get(near, -1) + 1
-        dots.append((place(value), (min(height, 6) + 1) // 2 * 2.6 * (-1) ** height))
-    bounds = None if summary.low is None or summary.high is None else (place(summary.low), place(summary.high))
-    return {"dots": dots, "mean": place(summary.mean), "bounds": bounds}
+        stack = round(place(value) / DOT_WIDTH)
+        height = heights.get(stack, 0)
+        heights[stack] = height + 1
+        # 0, then one below, one above, two below, …
+        steps = (min(height, MAX_STACK) + 1) // 2
+        dots.append((place(value), steps * DOT_DISTANCE * (-1) ** height))
+    bounds = None
+    if summary.low is not None and summary.high is not None:
+        bounds = (place(summary.low), place(summary.high))
+    return Strip(dots, place(summary.mean), bounds)

@@ -1,9 +1,16 @@
 """Differences of means: bootstrap intervals, permutation tests, and how many runs they need.
 
-Everything here is of `Strata`: a stratum is a list of cells, a cell an array `(C, n)` for C questions at once, of n ≥ 1
-runs each. A stratum has one cell, for a mean; two, before and after; or the four of a square (00, 01, 10, 11). Its
-difference is the sum of its cells' means by `SIGNS` (of a square: a difference of differences), and that of several
-strata is the mean of theirs, whatever their sizes. Every draw starts from the same seed: equal runs give equal numbers.
+Everything here works on `Strata`. A *stratum* is one setting of the factors that do not change; it is a list of cells.
+A *cell* holds the runs of one variant as an array `(C, n)`: C questions that are answered at once, n ≥ 1 runs each.
+A stratum has
+
+- one cell for a mean,
+- two cells, before and after, for the effect of a change,
+- four cells for an interaction: neither change, the second, the first, both.
+
+The difference within a stratum is the sum of its cells' means with the signs of `SIGNS` (with four cells: a difference
+of differences). The difference over several strata is the unweighted mean of theirs, whatever their sizes. Every random
+draw starts from the same seed, so that equal runs give equal numbers.
 """
 
 import itertools
@@ -16,152 +23,243 @@ from scipy.stats import bootstrap
 Strata = list[list[np.ndarray]]
 Sizes = tuple[tuple[int, ...], ...]
 
-ALPHA, POWER = 0.05, 0.8
-SPLITS = 20_000  # as many are enumerated, of more some are drawn:
+ALPHA = 0.05
+POWER = 0.8
+# A permutation test enumerates up to so many arrangements, which makes it exact; of more it draws some.
+MOST_SPLITS = 20_000
 DRAWS = 9_999
-RESAMPLES = 1_999  # of the bootstrap
-BATCH = 4_000_000  # numbers held at once
-NO_SPREAD = 1e-6  # within cells, as a part of all: less could be rounding
+BOOTSTRAP_RESAMPLES = 1_999
+# Numbers that are held in memory at once.
+BATCH_NUMBERS = 4_000_000
+# Least part of the sum of squares that may be left within permuted cells: less could be rounding.
+LEAST_RESIDUAL = 1e-6
 
+# By the number of cells in a stratum: the sign of each cell's mean in the difference, …
 SIGNS = {1: np.array([1]), 2: np.array([-1, 1]), 4: np.array([1, -1, -1, 1])}
-NUISANCE = {2: np.ones((2, 1)), 4: np.array([[1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]])}  # cells by what isn't tested
+# … and the design matrix (a row per cell) of what is not tested: the mean, and of four cells both main effects.
+NUISANCE = {
+    2: np.ones((2, 1)),
+    4: np.array([[1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]]),
+}
 
 
 def sizes_of(strata: Strata) -> Sizes:
-    """Every cell's n."""
-    return tuple(tuple(cell.shape[-1] for cell in cells) for cells in strata)
+    """Returns the number of runs in every cell, stratum by stratum."""
+    sizes = []
+    for cells in strata:
+        sizes.append(tuple(cell.shape[-1] for cell in cells))
+    return tuple(sizes)
 
 
-def effect(strata: Strata) -> np.ndarray:
-    """The difference, after − before, `(C,)`."""
-    means = [sum(sign * cell.mean(-1) for sign, cell in zip(SIGNS[len(cells)], cells, strict=True)) for cells in strata]
-    return np.mean(means, axis=0)
+def mean_difference(strata: Strata) -> np.ndarray:
+    """Returns the difference of means, after − before, averaged over strata: `(C,)`."""
+    differences = []
+    for cells in strata:
+        signs = SIGNS[len(cells)]
+        differences.append(sum(sign * cell.mean(-1) for sign, cell in zip(signs, cells, strict=True)))
+    return np.mean(differences, axis=0)
 
 
-def spread(strata: Strata) -> np.ndarray:
-    """The runs' standard deviation within their cells, pooled, `(C,)`; NaN where every cell has one run."""
-    cells = list(itertools.chain(*strata))
-    squares = sum(cell.var(-1) * cell.shape[-1] for cell in cells)
-    freedom = sum(cell.shape[-1] - 1 for cell in cells)
-    return np.sqrt(squares / freedom) if freedom else np.full(len(cells[0]), np.nan)
+def pooled_std(strata: Strata) -> np.ndarray:
+    """Returns the runs' standard deviation within their cells, pooled over cells: `(C,)`.
 
-
-def interval(strata: Strata) -> np.ndarray:
-    """95 % bounds of the difference, `(2, C)`: bootstrap, bias-corrected and accelerated (Efron 1987), cell by cell.
-
-    NaN where a cell has one run, or no cell has any spread. Pitfall: short at few runs. See `Effect`.
+    NaN where every cell has one run, because nothing is known of the spread then.
     """
-    cells = list(itertools.chain(*strata))
+    cells = _all_cells(strata)
+    sum_of_squares = sum(cell.var(-1) * cell.shape[-1] for cell in cells)
+    degrees_of_freedom = sum(cell.shape[-1] - 1 for cell in cells)
+    if degrees_of_freedom == 0:
+        return np.full(len(cells[0]), np.nan)
+    return np.sqrt(sum_of_squares / degrees_of_freedom)
+
+
+def bootstrap_interval(strata: Strata) -> np.ndarray:
+    """Returns the bounds of the 95 % interval of the difference: `(2, C)`.
+
+    The bootstrap is bias-corrected and accelerated (BCa, Efron 1987) and resamples runs within each cell. The bounds
+    are NaN where a cell has one run, or where no cell has any spread.
+
+    Pitfall: with few runs the interval is too narrow. See `Effect`.
+    """
+    cells = _all_cells(strata)
     bounds = np.full((2, len(cells[0])), np.nan)
     if min(cell.shape[-1] for cell in cells) == 1:
         return bounds
 
-    def statistic(*resampled: np.ndarray, axis: int) -> np.ndarray:
-        numbers = iter(resampled)
-        return effect([[next(numbers) for _ in stratum] for stratum in strata])
+    def statistic(*resampled_cells: np.ndarray, axis: int) -> np.ndarray:
+        remaining = iter(resampled_cells)
+        resampled = []
+        for stratum in strata:
+            resampled.append(list(itertools.islice(remaining, len(stratum))))
+        return mean_difference(resampled)
 
-    varied = np.flatnonzero(np.any([np.ptp(cell, axis=-1) > 0 for cell in cells], axis=0))
-    for some in _batches(len(varied), RESAMPLES * max(cell.shape[-1] for cell in cells)):
-        found = bootstrap(
-            [cell[varied[some]] for cell in cells],
+    # scipy warns and returns NaN where all values are equal, so these questions are left out.
+    has_spread = np.any([np.ptp(cell, axis=-1) > 0 for cell in cells], axis=0)
+    questions = np.flatnonzero(has_spread)
+    largest_cell = max(cell.shape[-1] for cell in cells)
+    for batch in _batches(len(questions), BOOTSTRAP_RESAMPLES * largest_cell):
+        result = bootstrap(
+            [cell[questions[batch]] for cell in cells],
             statistic,
-            n_resamples=RESAMPLES,
+            n_resamples=BOOTSTRAP_RESAMPLES,
             axis=-1,
             method="BCa",
             random_state=np.random.default_rng(0),
         )
-        bounds[:, varied[some]] = found.confidence_interval
+        bounds[:, questions[batch]] = result.confidence_interval
     return bounds
 
 
 def permutation_p(strata: Strata, draws: int = DRAWS) -> np.ndarray:
-    """Two-sided p of the difference, permuting runs within each stratum: `(C,)` in (0, 1].
+    """Returns the two-sided p of the difference, permuting runs within each stratum: `(C,)` in (0, 1].
 
-    The statistic is |t|: the difference over the root of what spread is left within the permuted cells. So effects that
-    differ from stratum to stratum neither hide that of their mean nor pass for one, as they would undivided (Janssen
-    1997, Chung and Romano 2013).
+    The statistic is |t|: the difference divided by the root of the sum of squares that is left within the permuted
+    cells. Effects that differ from stratum to stratum therefore neither hide the effect of their mean nor are taken for
+    one, as they would be without the division (Janssen 1997, Chung and Romano 2013).
 
-    Two cells: if the change does nothing in any stratum, each split of its runs is as likely, and p is the share of
-    splits with a |t| at least as large. Up to 20,000 are enumerated, the test is exact; of more, `draws` are drawn, b
-    as large, and p = (b + 1) / (draws + 1) (Phipson and Smyth 2010).
+    Two cells: if the change has no effect in any stratum, every split of a stratum's runs is equally likely, and p is
+    the share of splits with a |t| that is at least as large. Up to 20,000 splits are enumerated and the test is exact;
+    of more, `draws` are drawn. If b of them are as large, p = (b + 1) / (draws + 1) (Phipson and Smyth 2010).
 
-    Four cells: either change may have an effect of its own, so that runs can't be exchanged. Residuals of the model
-    without interaction, fitted to each stratum, nearly can: they are what is permuted, always by draws (Freedman and
-    Lane 1983, Anderson and Robinson 2001). The fit needn't be added again, a difference of differences doesn't see it.
+    Four cells: each change may have a main effect, so the runs themselves are not exchangeable. The residuals of the
+    model without interaction, fitted to each stratum, nearly are; they are permuted, always by draws (Freedman and Lane
+    1983, Anderson and Robinson 2001). The fit need not be added again because a difference of differences ignores it.
 
-    Pitfall: the test is of 'nothing changes', spread included. Where means are equal and spreads are not, p ≤ 0.05 is
-    found more often: 5 runs all alike against 5 normal ones in 12 %, against 3 in 25 %. Keep n equal.
+    Pitfall: the null hypothesis is that nothing changes, spread included. Where means are equal and spreads differ,
+    p ≤ 0.05 is found more often: in 12 % of cases for 5 equal runs against 5 normal ones, in 25 % against 3 normal
+    ones. Keep the numbers of runs equal.
+
+    Args:
+        strata: two or four cells per stratum.
+        draws: number of random permutations where not all splits are enumerated.
     """
-    fits = [np.linalg.qr(NUISANCE[len(n)].repeat(n, 0))[0] for n in sizes_of(strata)]  # (n, k), constant in a cell
-    values = [np.concatenate(cells, axis=1).T for cells in strata]  # (n, C)
-    residuals = [value - fit @ (fit.T @ value) for value, fit in zip(values, fits, strict=True)]
-    length = np.sqrt(sum((residual**2).sum(0) for residual in residuals))
-    rounding = 1e-12 * np.max([np.abs(value).max(0) for value in values], axis=0)
-    length[length <= rounding] = np.inf  # nothing but rounding: all alike
-    residuals = [residual / length for residual in residuals]
+    sizes = sizes_of(strata)
+    bases = [_nuisance_basis(stratum_sizes) for stratum_sizes in sizes]
+    residuals = _standardised_residuals(strata, bases)
+    # The statistic of an arrangement needs only linear forms of the residuals, which are the same for all questions.
+    forms = []
+    for basis, stratum_sizes, arrangements in zip(bases, sizes, _arrangements(sizes, draws), strict=True):
+        weights = (SIGNS[len(stratum_sizes)] / stratum_sizes)[arrangements]
+        first_run_of_cell = np.cumsum([0, *stratum_sizes[:-1]])
+        # The first column is constant: a permutation does not change its product with residuals that sum to 0.
+        columns = basis[first_run_of_cell, 1:].T
+        forms.append((weights, [column[arrangements] for column in columns]))
 
-    shuffled = []  # of a stratum, in every arrangement: what a run counts in the difference, and in the fit
-    for fit, n, put in zip(fits, sizes_of(strata), _arrangements(sizes_of(strata), draws), strict=True):
-        columns = fit[np.cumsum([0, *n[:-1]]), 1:].T  # the constant one sees no permutation
-        shuffled.append(((SIGNS[len(n)] / n)[put], [column[put] for column in columns]))
-    p = np.empty(len(length))
-    for some in _batches(len(p), len(shuffled[0][0])):
-        found, left = np.zeros(1), np.ones(1)
-        for (weights, fitted), residual in zip(shuffled, residuals, strict=True):
-            difference = weights @ residual[:, some]
-            found = found + difference
-            left = left - difference**2 / (weights[0] ** 2).sum()
-            for column in fitted:
-                left = left - (column @ residual[:, some]) ** 2
-        statistic = np.abs(found) / np.sqrt(np.maximum(left, NO_SPREAD))
-        p[some] = (statistic >= statistic[0] * (1 - 1e-7) - 1e-9).mean(0)
+    questions = residuals[0].shape[1]
+    p = np.empty(questions)
+    for batch in _batches(questions, len(forms[0][0])):
+        difference = np.zeros(1)
+        left_within = np.ones(1)
+        for (weights, nuisance_columns), residual in zip(forms, residuals, strict=True):
+            stratum_difference = weights @ residual[:, batch]
+            difference = difference + stratum_difference
+            left_within = left_within - stratum_difference**2 / (weights[0] ** 2).sum()
+            for column in nuisance_columns:
+                left_within = left_within - (column @ residual[:, batch]) ** 2
+        statistic = np.abs(difference) / np.sqrt(np.maximum(left_within, LEAST_RESIDUAL))
+        # Arrangement 0 is the observed one. Ties count as at least as large, whatever rounding makes of them.
+        at_least_as_large = statistic >= statistic[0] * (1 - 1e-7) - 1e-9
+        p[batch] = at_least_as_large.mean(0)
     return p
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values `(m,)` corrected for their number (Holm 1979): the i-th smallest of m times m − i + 1, never falling."""
+    """Returns p-values `(m,)` corrected for the number of comparisons (Holm 1979).
+
+    The i-th smallest of m values is multiplied by m − i + 1; the results never fall and never exceed 1. The correction
+    keeps the probability of any false alarm below 5 % without assuming that the comparisons are independent.
+    """
     order = np.argsort(p)
+    factors = np.arange(len(p), 0, -1)
     corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
     return corrected
 
 
-def seeds_needed(difference: float, spread: float, cells: int = 2, strata: int = 1, family: int = 1) -> int:
-    """About how many runs a cell needs for a test to show a difference in 80 % of cases, at Holm's first level.
+def seeds_needed(difference: float, std: float, cells: int = 2, strata: int = 1, family: int = 1) -> int:
+    """Estimates how many runs a cell needs for a test to show a difference in 80 % of cases.
 
-    n = (c/s) (z₁ + z₂)² (spread / difference)² + z₁² / 2cs, rounded up, with c cells in each of s strata, z₁ the
-    normal quantile of 1 − 0.05 / (2 family) and z₂ that of 0.8: the z-test's n with Guenther's correction for t (1981).
-    And at least so many that full separation, 2 of binom(cn, cn/2)^s splits, is not above 0.05 / family. Pitfall: a
-    difference and a spread estimated from few runs make for a rough guess.
+    n = (c/s) (z₁ + z₂)² (std / difference)² + z₁² / 2cs, rounded up, with c cells in each of s strata, z₁ the normal
+    quantile of 1 − 0.05 / (2 family) and z₂ that of 0.8: the n of the z-test with Guenther's correction for t (1981).
+    And at least so many that the p of full separation, 2 of binom(cn, cn/2)^s splits, is not above 0.05 / family.
+
+    Pitfall: a difference and a standard deviation that are estimated from few runs make for a rough guess.
 
     Args:
         difference: not 0.
-        spread: standard deviation within cells.
-        family: the number of comparisons that Holm's correction is for.
+        std: standard deviation within cells.
+        cells: number of cells per stratum, 2 or 4.
+        strata: number of strata.
+        family: number of comparisons that Holm's correction is for; the test is at Holm's first, strictest level.
     """
     level = ALPHA / family
-    z, z_power = -NormalDist().inv_cdf(level / 2), NormalDist().inv_cdf(POWER)
-    by_spread = math.ceil(cells / strata * ((z + z_power) * spread / difference) ** 2 + z**2 / (2 * cells * strata))
-    by_splits = next(n for n in itertools.count(2) if level * math.comb(cells * n, cells * n // 2) ** strata >= 2)
-    return max(by_spread, by_splits)
+    z_level = -NormalDist().inv_cdf(level / 2)
+    z_power = NormalDist().inv_cdf(POWER)
+    by_std = math.ceil(
+        cells / strata * ((z_level + z_power) * std / difference) ** 2 + z_level**2 / (2 * cells * strata)
+    )
+    by_splits = 2
+    while level * math.comb(cells * by_splits, cells * by_splits // 2) ** strata < 2:
+        by_splits += 1
+    return max(by_std, by_splits)
+
+
+def _all_cells(strata: Strata) -> list[np.ndarray]:
+    return list(itertools.chain.from_iterable(strata))
+
+
+def _nuisance_basis(stratum_sizes: tuple[int, ...]) -> np.ndarray:
+    """Returns an orthonormal basis `(n, k)` of what is not tested in a stratum; its rows are constant in a cell."""
+    design = NUISANCE[len(stratum_sizes)].repeat(stratum_sizes, 0)
+    return np.linalg.qr(design)[0]
+
+
+def _standardised_residuals(strata: Strata, bases: list[np.ndarray]) -> list[np.ndarray]:
+    """Returns each stratum's values `(n, C)` without what is not tested, divided by their length over all strata."""
+    residuals = []
+    magnitudes = []
+    for cells, basis in zip(strata, bases, strict=True):
+        values = np.concatenate(cells, axis=1).T
+        magnitudes.append(np.abs(values).max(0))
+        residuals.append(values - basis @ (basis.T @ values))
+    length = np.sqrt(sum((residual**2).sum(0) for residual in residuals))
+    # Equal values leave residuals of nothing but rounding, which must not count as a difference.
+    rounding = 1e-12 * np.max(magnitudes, axis=0)
+    length[length <= rounding] = np.inf
+    return [residual / length for residual in residuals]
 
 
 def _arrangements(sizes: Sizes, draws: int) -> list[np.ndarray]:
-    """Which cell each run of each stratum is put into, `(arrangements, n)`, the true one first."""
-    own = [np.repeat(np.arange(len(n), dtype=np.int8), n) for n in sizes]
-    if len(sizes[0]) == 2 and math.prod(math.comb(sum(n), n[0]) for n in sizes) <= SPLITS:
-        splits = []
-        for n in sizes:
-            first = np.array(list(itertools.combinations(range(sum(n)), n[0])))
-            splits.append(np.ones((len(first), sum(n)), dtype=np.int8))
-            np.put_along_axis(splits[-1], first, 0, axis=1)
-        rows = np.indices([len(split) for split in splits]).reshape(len(splits), -1)
-        return [split[row] for split, row in zip(splits, rows, strict=True)]
+    """Returns, for each stratum, the cell that each run is put into: `(arrangements, n)`, the observed one first.
+
+    All strata have the same number of arrangements. Of two cells, arrangements that are few enough are enumerated:
+    every combination of the strata's splits.
+    """
+    two_cells = len(sizes[0]) == 2
+    if two_cells and math.prod(math.comb(sum(n), n[0]) for n in sizes) <= MOST_SPLITS:
+        splits = [_all_splits(*stratum_sizes) for stratum_sizes in sizes]
+        combinations = np.indices([len(split) for split in splits]).reshape(len(splits), -1)
+        return [split[rows] for split, rows in zip(splits, combinations, strict=True)]
     generator = np.random.default_rng(0)
-    return [np.concatenate([cells[None], generator.permuted(np.tile(cells, (draws, 1)), axis=1)]) for cells in own]
+    arrangements = []
+    for stratum_sizes in sizes:
+        observed = np.repeat(np.arange(len(stratum_sizes), dtype=np.int8), stratum_sizes)
+        permuted = generator.permuted(np.tile(observed, (draws, 1)), axis=1)
+        arrangements.append(np.concatenate([observed[None], permuted]))
+    return arrangements
 
 
-def _batches(number: int, width: int) -> list[slice]:
-    """Slices of `number` questions, as many at a time as memory should hold, `width` numbers each."""
-    step = max(1, BATCH // width)
-    return [slice(start, start + step) for start in range(0, number, step)]
+def _all_splits(n_before: int, n_after: int) -> np.ndarray:
+    """Returns every way to put runs into two cells of these sizes, `(splits, n)` of 0 and 1, the observed one first."""
+    n = n_before + n_after
+    # itertools yields the first n_before runs first, which is how they are ordered.
+    runs_before = np.array(list(itertools.combinations(range(n), n_before)))
+    splits = np.ones((len(runs_before), n), dtype=np.int8)
+    np.put_along_axis(splits, runs_before, 0, axis=1)
+    return splits
+
+
+def _batches(questions: int, numbers_per_question: int) -> list[slice]:
+    """Returns slices of the questions, each of as many as fit into `BATCH_NUMBERS`."""
+    step = max(1, BATCH_NUMBERS // numbers_per_question)
+    return [slice(start, start + step) for start in range(0, questions, step)]

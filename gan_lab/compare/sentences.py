@@ -1,128 +1,206 @@
-"""What was found, in words that are no surer than the numbers."""
+"""Effects in words that never say more than their test allows."""
 
 import math
+from collections.abc import Sequence
 
 from gan_lab.compare.effects import Effect, Summary
-from gan_lab.compare.factors import named
+from gan_lab.compare.factors import label_value
 from gan_lab.compare.questions import Change
 from gan_lab.evaluation.metrics.registry import Metric
 
-ONE_SEED = "nothing can be concluded from one seed"
-
-
 COLLAPSED = Metric("collapsed", label="share of collapsed runs", higher_is_better=False)
 
+# What stands for a number that does not exist.
+NO_NUMBER = "–"
+# A larger estimate of the seeds needed is too rough to be written as a number.
+MAX_SEEDS_NEEDED = 1_000
 
-def helped(effect: Effect, metric: Metric) -> bool | None:
-    """Whether a shown difference is for the better; None where none is shown, or more is neither better nor worse.
 
-    Nor is it better or worse if two changes add up to more than each alone: None for an interaction.
+def is_improvement(effect: Effect, metric: Metric) -> bool | None:
+    """Returns whether a significant difference is for the better.
+
+    None if the difference is not significant, if more of the metric is neither better nor worse, and for an
+    interaction: two effects that differ from each other are neither.
     """
-    if not effect.shown or metric.higher_is_better is None or effect.compared.kind == "interaction":
+    if not effect.significant or metric.higher_is_better is None or effect.comparison.kind == "interaction":
         return None
     return (effect.difference > 0) == metric.higher_is_better
 
 
 def sentence(effect: Effect, metric: Metric) -> str:
-    """The effect in words: 'r1 raised the modes captured by 2.4 of 10 …'.
+    """Returns the effect as a sentence without its full stop.
 
-    Its p is `p_holm`, with 'corrected for m comparisons' where there are more than one.
-
-    Values stand as they are, behind their factor's name where they alone say too little (0.1, none, true).
+    For example 'r1 added 2.4 captured modes out of 10 on average [1.1, 3.6] (…, p = 0.008)'. The p is `p_holm`, with
+    'corrected for m comparisons' where there are several. Only a significant difference gets a verb.
     """
-    topic = f"the {metric.label}"
-    what = _two_effects(effect, topic) if effect.parts else change(effect)
-    if not effect.shown:
-        told, preposition = ("no difference shown", "in") if effect.p_holm is not None else (ONE_SEED, "on")
-        told += "" if effect.parts else f" {preposition} {topic}"
-        size = amount(effect.difference, effect.low, effect.high, digits=2, signed=True)
-        return f"{what}: {told} ({', '.join([size, *_context(effect)])})"
-    up = effect.difference > 0
-    sign = 1 if up else -1
-    low, high = (None if end is None else sign * end for end in (effect.low, effect.high)[::sign])
-    more = f"{metric.unit} {'more' if up else 'less'}" if effect.parts else metric.unit
-    size = amount(abs(effect.difference), low, high, digits=2, unit=more.strip())
-    did = ": " if effect.parts else f" {'raised' if up else 'lowered'} {topic} by "
-    return f"{what}{did}{size} ({', '.join(_context(effect))})"
+    if effect.parts:
+        return _interaction_sentence(effect, metric)
+    subject = describe_change(effect)
+    context = _context(effect)
+    if effect.significant:
+        return f"{subject} {_change_of_mean(effect, metric)} ({', '.join(context)})"
+    size = format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True)
+    message = f"no difference shown in {topic(metric)}"
+    if effect.p_holm is None:
+        message = f"nothing can be concluded from one seed about {topic(metric)}"
+    return f"{subject}: {message} ({', '.join([size, *context])})"
 
 
-def change(effect: Effect) -> str:
-    """What was changed: 'Adam instead of SGD'; of a remedy, which takes no other's place, its name."""
-    changes = effect.compared.changes
-    return changes[0].after if effect.compared.kind == "remedy" else instead(*changes)
+def topic(metric: Metric) -> str:
+    """Returns what a sentence is about: 'the number of captured modes', 'the coverage'."""
+    return f"the number of {metric.label}" if is_count(metric) else f"the {metric.label}"
 
 
-def instead(*changes: Change) -> str:
-    """'Adam instead of SGD and BCE instead of MSE'."""
-    return " and ".join(f"{named(factor, after)} instead of {before}" for factor, before, after in changes)
+def is_count(metric: Metric) -> bool:
+    """Whether the metric counts things, so many out of a total."""
+    return metric.unit.startswith("out of")
 
 
-def amount(
+def describe_change(effect: Effect) -> str:
+    """Returns what was changed: 'Adam instead of SGD'; of a remedy, which replaces no other one, its name."""
+    changes = effect.comparison.changes
+    return changes[0].after if effect.comparison.kind == "remedy" else describe_changes(changes)
+
+
+def describe_changes(changes: Sequence[Change]) -> str:
+    """Returns 'Adam instead of SGD and BCE instead of MSE'."""
+    return " and ".join(f"{label_value(factor, after)} instead of {before}" for factor, before, after in changes)
+
+
+def format_estimate(
     number: float | None,
     low: float | None = None,
     high: float | None = None,
     digits: int = 3,
     signed: bool = False,
-    unit: str = "",
+    words: str = "",
 ) -> str:
-    """'9.6 [8.4, 10.0]': so many digits of the largest, the others as fine; whole numbers as they are; '–' for none."""
+    """Returns a number with its interval, '9.6 [8.4, 10.0]'.
+
+    The largest of the numbers has so many significant digits and the others as many decimal places. If all are whole
+    numbers, none has any.
+
+    Args:
+        number: '–' is returned for None and for what is not finite.
+        low: lower end of the interval; without one there are no brackets.
+        high: upper end.
+        digits: significant digits of the largest number.
+        signed: whether a positive number has a sign.
+        words: written between the number and its interval.
+    """
     if number is None or not math.isfinite(number):
-        return "–"
+        return NO_NUMBER
     numbers = [number] if low is None or high is None else [number, low, high]
-    largest = max(map(abs, numbers))
-    whole = all(each == round(each) for each in numbers)
-    places = 0 if whole else min(12, max(0, digits - 1 - math.floor(math.log10(largest))))
-    size, *ends = (round(each, places) + 0.0 for each in numbers)  # + 0.0: no '-0'
-    bounds = f" [{', '.join(f'{end:,.{places}f}' for end in ends)}]" if ends else ""
-    return f"{size:{'+' * signed},.{places}f}{unit and ' ' + unit}{bounds}"
+    places = 0
+    if any(value != round(value) for value in numbers):
+        largest = max(map(abs, numbers))
+        places = min(12, max(0, digits - 1 - math.floor(math.log10(largest))))
+    # Adding 0.0 turns the −0.0 of a rounded negative number into 0.0.
+    size, *ends = [round(value, places) + 0.0 for value in numbers]
+    text = f"{size:{'+' * signed},.{places}f}"
+    if words:
+        text += f" {words}"
+    if ends:
+        text += f" [{', '.join(f'{end:,.{places}f}' for end in ends)}]"
+    return text
 
 
-def mean(summary: Summary | None) -> str:
-    """'9.6 [8.4, 10.0]', and of how many runs where some have no number."""
+def format_mean(summary: Summary | None) -> str:
+    """Returns a mean with its interval, '9.6 [8.4, 10.0]', and of how many runs it is where some have no value."""
     if summary is None or not summary.n:
-        return "–"
-    of = f" ({summary.n} of {summary.n + summary.missing} runs)" if summary.missing else ""
-    return amount(summary.mean, summary.low, summary.high) + of
+        return NO_NUMBER
+    mean = format_estimate(summary.mean, summary.low, summary.high)
+    if summary.missing:
+        mean += f" ({summary.n} of {summary.n + summary.missing} runs)"
+    return mean
 
 
-def share(summary: Summary | None) -> str:
-    """'3 of 5 [15%, 95%]': the runs of which it is true."""
+def format_share(summary: Summary | None) -> str:
+    """Returns the number of runs of which something is true, with the interval of their share: '3 of 5 [15%, 95%]'."""
     if summary is None or summary.low is None or summary.high is None:
-        return "–"
+        return NO_NUMBER
     return f"{sum(summary.values):.0f} of {summary.n} [{summary.low:.0%}, {summary.high:.0%}]"
 
 
-def _two_effects(effect: Effect, topic: str) -> str:
-    """What an interaction is of: the first change's effect before the second change, and after it."""
+def _change_of_mean(effect: Effect, metric: Metric) -> str:
+    """Returns 'added 6.2 captured modes out of 10 on average [5.1, 7.4]' or 'raised the coverage by 0.1 on average'."""
+    rises = effect.difference > 0
+    if is_count(metric):
+        verb = "added" if rises else "cost"
+        return f"{verb} {_format_size(effect, f'{metric.label} {metric.unit} on average')}"
+    verb = "raised" if rises else "lowered"
+    return f"{verb} {topic(metric)} by {_format_size(effect, f'{metric.unit} on average'.strip())}"
+
+
+def _format_size(effect: Effect, words: str) -> str:
+    """Returns the size of a difference, whatever its sign, with its interval."""
+    low = effect.low
+    high = effect.high
+    if effect.difference < 0 and low is not None and high is not None:
+        low, high = -high, -low
+    return format_estimate(abs(effect.difference), low, high, digits=2, words=words)
+
+
+def _interaction_sentence(effect: Effect, metric: Metric) -> str:
+    """Returns both effects of an interaction's first change, and whether they differ."""
     assert effect.parts
-    first, second = effect.compared.changes
-    before, after = (amount(part, digits=2, signed=True) for part in effect.parts)
-    return (
-        f"{instead(first)} changed {topic} by {before} with {named(second.factor, second.before)}"
-        f" and by {after} with {named(second.factor, second.after)}"
+    first, second = effect.comparison.changes
+    without_second, with_second = (format_estimate(part, digits=2, signed=True) for part in effect.parts)
+    effects = (
+        f"{describe_changes([first])} changed {topic(metric)} by {without_second}"
+        f" with {label_value(second.factor, second.before)} and by {with_second}"
+        f" with {label_value(second.factor, second.after)}"
     )
+    context = _context(effect)
+    if effect.significant:
+        unit = f"{metric.label} {metric.unit}" if is_count(metric) else metric.unit
+        return f"{effects}: these two effects differ by {_format_size(effect, unit)} ({', '.join(context)})"
+    message = "no difference between these two effects shown"
+    if effect.p_holm is None:
+        message = "nothing can be concluded from one seed"
+    size = format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True)
+    return f"{effects}: {message} ({', '.join([size, *context])})"
 
 
 def _context(effect: Effect) -> list[str]:
-    """Where the comparison was made, what it lacks, of how many runs it is, and how sure that makes it."""
+    """Returns where the comparison was made, what it lacks, of how many runs it is, and how sure that makes it."""
     context = []
-    if effect.compared.kind == "remedy":
-        context.append("against none")
-    if effect.compared.held:
-        context.append("with " + " and ".join(named(*setting) for setting in effect.compared.held))
-    if (settings := len(effect.compared.strata)) > 1:
-        had = f"{settings}" if effect.settings == settings else f"{effect.settings} of {settings}"
-        context.append(f"mean over {had} settings")
+    if effect.comparison.kind == "remedy":
+        context.append("compared with no remedy")
+    if effect.comparison.held:
+        held = [label_value(factor, value) for factor, value in effect.comparison.held]
+        context.append(f"with {_enumerate(held)}")
+    settings = len(effect.comparison.strata)
+    if settings > 1:
+        with_runs = f"{settings}" if effect.settings == settings else f"{effect.settings} of {settings}"
+        context.append(f"mean over {with_runs} settings")
     if effect.missing:
-        context.append(f"{effect.missing} run{'s'[: effect.missing > 1]} without a number")
+        context.append("1 run without a value" if effect.missing == 1 else f"{effect.missing} runs without a value")
     if effect.p_holm is None:
         return context
-    few, many = effect.seeds
-    seeds = (f"{few} seeds" if few == many else f"{few} to {many} seeds") + " each" * (effect.settings > 1)
-    if effect.shown:
-        p = "p < 0.001" if effect.p_holm < 0.001 else f"p = {effect.p_holm:.3f}"
-        return [*context, seeds, p + (f" corrected for {effect.family} comparisons" if effect.family > 1 else "")]
-    if effect.seeds_needed:
-        needed = f"about {effect.seeds_needed:,}" if effect.seeds_needed <= 1000 else "more than 1,000"
-        seeds += f"; {needed} seeds would be needed at this spread"
-    return [*context, seeds]
+    context.append(_seeds(effect))
+    if effect.significant:
+        context.append(_p(effect.p_holm, effect.family))
+    elif effect.seeds_needed:
+        needed = f"about {effect.seeds_needed:,}"
+        if effect.seeds_needed > MAX_SEEDS_NEEDED:
+            needed = f"more than {MAX_SEEDS_NEEDED:,}"
+        context[-1] += f"; showing a difference of this size would take {needed} seeds per variant"
+    return context
+
+
+def _enumerate(words: Sequence[str]) -> str:
+    """Returns 'a, b and c'."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _seeds(effect: Effect) -> str:
+    fewest, most = effect.seeds
+    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
+    return f"{seeds} each" if effect.settings > 1 else seeds
+
+
+def _p(p: float, family: int) -> str:
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{text} corrected for {family} comparisons" if family > 1 else text

@@ -7,94 +7,123 @@ from typing import Any
 
 import yaml
 
-from gan_lab.compare.factors import REMEDY, Settings, resolved, text
+from gan_lab.compare.factors import REMEDY, Settings, resolve, value_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.run_folder import refuse_other_format
 from gan_lab.core.terminal import escape_texts
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-DEPTH = 50  # no configuration is nested deeper
+LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+# No configuration is nested deeper.
+MAX_DEPTH = 50
 
 
 class ForeignError(LabError):
-    """A config.yaml that isn't of a training."""
+    """A config.yaml that is not the configuration of a training."""
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A config.yaml's values by dotted key, what is to be made included; references such as `${optim.lr}` unresolved,
-    but for what `norm=auto` stands for. Texts are `printable`: they become names and sentences.
+    """Reads a config.yaml as values by dotted key.
+
+    What is to be instantiated is included, as `_target_`. References such as `${optim.lr}` stay unresolved, except for
+    what `norm=auto` stands for. Texts are printable: they become names and sentences. Nothing is instantiated or looked
+    up.
 
     `remedy` names the remedies, 'ema + r1', or 'none'.
 
-    Nothing is instantiated or looked up.
-
     Raises:
-        LabError: if it is no configuration of a training, or one of another version of gan_lab.
+        LabError: if the file is missing, cannot be read, or is not the configuration of a training, or that of
+            another version of gan_lab.
     """
-    try:
-        content = read_text(path, MAX_YAML)
-        depth = 0
-        for event in yaml.parse(content, LOADER):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH or isinstance(event, yaml.AliasEvent):  # could unfold without end
-                raise LabError(f"{path.name} is nested or refers to itself as no configuration does")
-        node = yaml.load(content, LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        why = "is missing" if isinstance(error, FileNotFoundError) else f"can't be read: {error}"
-        raise LabError(f"{path.name} {why}") from error
+    node = _load(path)
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
-        raise ForeignError(f"{path.name} is no configuration of a training")
+        raise ForeignError(f"{path.name} is not the configuration of a training", code="damaged", key=path.name)
     refuse_other_format(path, node)
-    settings = escape_texts(dict(_flat(node)))
-    settings["norm._target_"] = resolved(settings, "norm._target_")  # norm=auto says what the model says,
-    settings.pop("model.auto_norm", None)  # which is no question of its own
-    remedies = node.get(REMEDY) or "none"
-    names = sorted(map(str, remedies)) if isinstance(remedies, dict) else [text(remedies)]
-    return settings | {REMEDY: " + ".join(escape_texts(names))}
+    settings: dict[str, Any] = escape_texts(dict(_flatten(node)))
+    # norm=auto is what the model says, which is not a question by itself.
+    settings["norm._target_"] = resolve(settings, "norm._target_")
+    settings.pop("model.auto_norm", None)
+    settings[REMEDY] = " + ".join(escape_texts(_remedy_names(node.get(REMEDY))))
+    return settings
 
 
 def name_presets(configs: Sequence[Settings]) -> list[Settings]:
-    """Names what a preset of the group `remedy` sets (n_critic, ttur) as a remedy, where it tells configurations apart.
+    """Names what a preset of the group `remedy` sets (n_critic, ttur) as a remedy, where runs differ by the preset.
 
-    A preset only sets keys of other groups, which the configurations then differ in. It is named where some of them
-    have its values and all others have one and the same; their factor would otherwise be `n_critic`, or two rates.
+    A preset only sets keys of other groups, in which the configurations then differ. It is named where some of them
+    have its values and all others share one and the same; else their factors would be `n_critic`, or two rates.
 
     Args:
         configs: flat settings, as `read_settings` returns them.
 
     Returns:
-        The configurations in their order; those with a preset have its name in `remedy`, and not its values.
+        The configurations in their order. Those with a preset have its name in `remedy` and the others' values.
     """
-    named = [dict(config) for config in configs]
+    settings = [dict(config) for config in configs]
     for preset, values in sorted(_presets().items()):
-        others: list[dict[str, Any]] = []
-        with_preset: list[dict[str, Any]] = []
-        for config in named:
-            if all(config.get(key) == value for key, value in values.items()):
-                with_preset.append(config)
-            else:
-                others.append(config)
-        usual = {tuple(text(config.get(key)) for key in values) for config in others}
-        if len(usual) != 1:
+        with_preset = []
+        others = []
+        for config in settings:
+            has_values = all(config.get(key) == value for key, value in values.items())
+            (with_preset if has_values else others).append(config)
+        distinct = {tuple(value_text(config.get(key)) for key in values) for config in others}
+        if len(distinct) != 1:
             continue
         for config in with_preset:
-            names = [name for name in text(config.get(REMEDY, "none")).split(" + ") if name != "none"]
-            config[REMEDY] = " + ".join(sorted([*names, preset]))
-            config.update({key: others[0].get(key) for key in values})
-    return list(named)
+            remedies = set(value_text(config.get(REMEDY, "none")).split(" + ")) - {"none"}
+            config[REMEDY] = " + ".join(sorted(remedies | {preset}))
+            for key in values:
+                config[key] = others[0].get(key)
+    return list(settings)
 
 
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its dotted key; lists are values unless something in them is to be made."""
-    if isinstance(node, list) and any(isinstance(each, dict) for each in node):
+def _load(path: Path) -> Any:
+    """Reads a YAML file that a stranger may have written.
+
+    Raises:
+        LabError: if it is missing, cannot be read, is nested too deeply, or uses aliases.
+    """
+    try:
+        content = read_text(path, MAX_YAML)
+        _refuse_unusual_nesting(content, path.name)
+        return yaml.load(content, LOADER)
+    except FileNotFoundError as error:
+        raise LabError(f"{path.name} is missing", code="missing", key=path.name) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise LabError(f"{path.name} can't be read: {error}", code="damaged", key=path.name) from error
+
+
+def _refuse_unusual_nesting(content: str, name: str) -> None:
+    """Refuses what no configuration has: deep nesting, and aliases, which can unfold to any size."""
+    depth = 0
+    for event in yaml.parse(content, LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise LabError(f"{name} is nested or refers to itself as no configuration does", code="damaged", key=name)
+
+
+def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each value with its dotted key; a list is a value unless something in it is to be instantiated."""
+    if isinstance(node, list) and any(isinstance(entry, dict) for entry in node):
         node = dict(enumerate(node))
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
+    if not isinstance(node, dict):
         yield prefix, node
+        return
+    for key, value in node.items():
+        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _remedy_names(node: Any) -> list[str]:
+    """Returns the sorted names of a configuration's remedies; ['none'] for an empty node."""
+    if not node:
+        return ["none"]
+    if isinstance(node, dict):
+        return sorted(map(str, node))
+    return [value_text(node)]
 
 
 @functools.cache
@@ -104,5 +133,5 @@ def _presets() -> dict[str, dict[str, Any]]:
     for path in (CONF / REMEDY).glob("*.yaml"):
         content = path.read_text(encoding="utf-8")
         if content.startswith("# @package _global_"):
-            presets[path.stem] = dict(_flat(yaml.load(content, LOADER)))
+            presets[path.stem] = dict(_flatten(yaml.load(content, LOADER)))
     return presets

@@ -1,105 +1,147 @@
-"""What compared runs made last: the pictures of samples that they kept, each alone or all in one picture."""
+"""The last samples of compared runs: the pictures in their folders, one by one or all in one picture."""
 
 import io
 import math
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from PIL import Image
 
 from gan_lab.compare import charts
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.questions import Variant
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_bytes
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 
-PANELS = 24  # so many variants have pictures
-PIXELS = 20_000_000  # of a picture that is read, at most
-MOST_BYTES = 4 * PIXELS  # of such a file
-BYTES = 200_000  # of a picture that is kept, at most: 25 of them and all else of a report stay below 9 MB
-SHEET = 500_000  # of one with all variants
+# So many variants have pictures in a report.
+MAX_PANELS = 24
+# Of a picture that is read, and bytes of its file.
+MAX_PIXELS = 20_000_000
+MAX_FILE_BYTES = 4 * MAX_PIXELS
+# Of a picture in a report: with 25 of them and everything else it stays below 9 MB.
+MAX_PICTURE_BYTES = 200_000
+# Of a picture with all variants.
+MAX_SHEET_BYTES = 500_000
 
 
-class Snapshot(NamedTuple):
-    """A variant's last samples, of the first of its runs that has a picture; `run` and `seed` are that one's."""
+@dataclass
+class Snapshot:
+    """A variant's last samples.
+
+    Attributes:
+        name: the variant's.
+        image: of the first of its runs that has a picture; None if none has.
+        run: this run's path, as `Findings.runs` has it.
+        seed: this run's seed.
+        gaps: why the runs before it have no picture.
+    """
 
     name: str
-    image: Image.Image | None
-    run: str | None
-    seed: str | None
-    gaps: list[str]
+    image: Image.Image | None = None
+    run: str | None = None
+    seed: str | None = None
+    gaps: list[str] = field(default_factory=list)
+
+
+@dataclass
+class LastPicture:
+    """The last picture of samples in a run folder.
+
+    Attributes:
+        generated: generated samples; None if there is no picture.
+        real: real samples, where the picture has some.
+        gap: why there is no picture; '' if there is one.
+    """
+
+    generated: Image.Image | None
+    real: Image.Image | None = None
+    gap: str = ""
 
 
 def snapshots(findings: Findings) -> tuple[list[Snapshot], Image.Image | None]:
-    """Each variant's, at most `PANELS`; and real samples, where a run has drawn some beside."""
-    taken, real = [], None
-    for variant in findings.variants[:PANELS]:
-        shot = Snapshot(findings.names[variant], None, None, None, [])
-        for run in findings.runs_of(variant).drop_duplicates("run").itertuples():
-            folder = Run(findings.folder / str(run.run))
-            image, beside, gap = _halves(folder, _replicated(folder))
-            if image is not None:
-                shot = shot._replace(image=image, run=str(run.run), seed=str(run.seed))
-                real = real or beside
-                break
-            shot.gaps.append(f"seed {run.seed}: {gap}")
-        taken.append(shot)
-    return taken, real
+    """Returns the snapshots of at most `MAX_PANELS` variants, and real samples where a run has drawn some."""
+    shots = []
+    real = None
+    for variant in findings.variants[:MAX_PANELS]:
+        shot, real_samples = _snapshot(findings, variant)
+        shots.append(shot)
+        real = real or real_samples
+    return shots, real
 
 
 def sheet_png(findings: Findings) -> bytes | None:
-    """All of them and real samples in one picture, with their names, of `SHEET` bytes at most; None without any."""
-    taken, real = snapshots(findings)
-    pictures = [(shot.name, shot.image) for shot in taken if shot.image is not None]
+    """Returns all snapshots and real samples in one PNG of at most `MAX_SHEET_BYTES`; None if there is no picture."""
+    shots, real = snapshots(findings)
+    pictures = [(shot.name, shot.image) for shot in shots if shot.image is not None]
     if not pictures:
         return None
-    pictures += [("real data", real)] if real is not None else []
-    return small_png(Image.open(io.BytesIO(charts.png(charts.sheet(pictures)))).convert("RGB"), SHEET)
-
-
-def _replicated(run: Run) -> bool:
-    with suppress(LabError, OSError):
-        return run.read_summary().get("replicas", 1) != 1
-    return False
-
-
-def _halves(run: Run, whole_only: bool) -> tuple[Image.Image | None, Image.Image | None, str]:
-    """The two halves of a run's last picture, generated and real, as `gan_lab.plotting.samples.compare_samples` draws
-    them; or why there are none.
-
-    Args:
-        whole_only: leave it whole, as `compare_members` draws it.
-    """
-    whole, gap = last_samples(run)
-    if whole is None or whole_only or whole.width < 1.5 * whole.height:
-        return whole, None, gap
-    middle = whole.width // 2
-    return whole.crop((0, 0, middle, whole.height)), whole.crop((middle, 0, whole.width, whole.height)), ""
+    if real is not None:
+        pictures.append(("real data", real))
+    sheet = Image.open(io.BytesIO(charts.png(charts.sheet(pictures))))
+    return small_png(sheet.convert("RGB"), MAX_SHEET_BYTES)
 
 
 def last_samples(run: Run) -> tuple[Image.Image | None, str]:
-    """The last picture of samples that a run kept, or why there is none."""
+    """Returns the last picture of samples in a run folder, or why there is none."""
     paths = sorted(run.images.glob("samples_*.png"))
     if not paths:
         return None, "no picture of samples"
     name = printable(paths[-1].name)
     try:
-        content = io.BytesIO(read_bytes(paths[-1], MOST_BYTES))
-        with Image.open(content, formats=("PNG",)) as image:  # for others PIL starts other programs
-            if image.width * image.height > PIXELS:
+        content = io.BytesIO(read_bytes(paths[-1], MAX_FILE_BYTES))
+        # For other formats PIL may start other programs.
+        with Image.open(content, formats=("PNG",)) as image:
+            if image.width * image.height > MAX_PIXELS:
                 return None, f"{name} is too large"
             return image.convert("RGB"), ""
-    except Exception:  # PIL tells damage by errors of many types
+    except Exception:
+        # PIL raises errors of many types for damaged files.
         return None, f"{name} is damaged"
 
 
-def small_png(image: Image.Image, most: int = BYTES) -> bytes:
-    """With 256 colours, and as large as so many bytes allow."""
+def small_png(image: Image.Image, max_bytes: int = MAX_PICTURE_BYTES) -> bytes:
+    """Returns a PNG with 256 colours, shrunk until it has at most so many bytes."""
     while True:
         content = io.BytesIO()
         image.quantize(256).save(content, "PNG")
-        if content.tell() <= most or min(image.size) < 64:
+        if content.tell() <= max_bytes or min(image.size) < 64:
             return content.getvalue()
-        shrink = 0.9 * math.sqrt(most / content.tell())
+        shrink = 0.9 * math.sqrt(max_bytes / content.tell())
         image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
+
+
+def _snapshot(findings: Findings, variant: Variant) -> tuple[Snapshot, Image.Image | None]:
+    """Returns the picture of the first of a variant's runs that has one, and the real samples in it."""
+    shot = Snapshot(findings.names[variant])
+    runs = findings.runs_of(variant).drop_duplicates("run")
+    for path, seed in zip(runs["run"], runs["seed"], strict=True):
+        picture = last_picture(Run(findings.folder / str(path)))
+        if picture.generated is not None:
+            shot.image = picture.generated
+            shot.run = str(path)
+            shot.seed = str(seed)
+            return shot, picture.real
+        shot.gaps.append(f"seed {seed}: {picture.gap}")
+    return shot, None
+
+
+def last_picture(run: Run) -> LastPicture:
+    """Returns a run's last picture, cut where it has generated samples on the left and real ones on the right."""
+    whole, gap = last_samples(run)
+    if whole is None:
+        return LastPicture(None, gap=gap)
+    # A picture of several replicas has no real samples, see `plotting.samples.compare_members`.
+    if _has_replicas(run) or whole.width < 1.5 * whole.height:
+        return LastPicture(whole)
+    middle = whole.width // 2
+    left = whole.crop((0, 0, middle, whole.height))
+    right = whole.crop((middle, 0, whole.width, whole.height))
+    return LastPicture(left, right)
+
+
+def _has_replicas(run: Run) -> bool:
+    with suppress(LabError, OSError):
+        return run.read_summary().get("replicas", 1) != 1
+    return False

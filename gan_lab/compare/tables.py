@@ -1,7 +1,6 @@
 """A comparison as tables: comparison.csv, effects.csv, and the terminal's."""
 
 import textwrap
-from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -11,39 +10,18 @@ import pandas as pd
 from gan_lab.compare.collect import INCOMPARABLE
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
-from gan_lab.compare.sentences import amount, mean, sentence, share
+from gan_lab.compare.sentences import format_estimate, format_mean, format_share, sentence, topic
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import join_lines, printable
 
+# Characters in a line of the terminal.
 WIDTH = 100
-ROWS = 100  # variants in the terminal's table
-LISTED = 10  # runs that are named for one reason; comparison.csv has all
-
-
-def write(findings: Findings) -> list[Path]:
-    """Writes comparison.csv, a row per repetition with the runs set apart at its end, and effects.csv.
-
-    Returns:
-        Their paths.
-
-    Raises:
-        OSError: if the folder can't be written to.
-    """
-    every = findings.runs.assign(compared=True, reason="")
-    if len(findings.apart):
-        every = pd.concat([every, findings.apart.assign(compared=False)])
-    first = ["run", "variant", *findings.factors, "seed", "member", "status", "compared", "reason"]
-    every = every[list(dict.fromkeys([*first, *every.columns]))].astype({"steps": "Int64"})
-    effects = pd.DataFrame(_effect_rows(findings), columns=EFFECT_COLUMNS).astype({"seeds_needed": "Int64"})
-    tables = {"comparison.csv": every, "effects.csv": effects}
-    paths = []
-    for name, table in tables.items():
-        with atomic(findings.folder / name) as path:
-            write_csv(table, path)
-        paths.append(findings.folder / name)
-    return paths
-
+LEAST_NAME_WIDTH = 16
+# Rows of the terminal's table.
+MAX_VARIANTS = 100
+# Runs that are named for one reason, and sentences on remedies of which nothing was shown; the files have all of them.
+MAX_LISTED = 10
 
 EFFECT_COLUMNS = (
     *("kind", "factor", "before", "after", "held", "metric", "difference", "low", "high", "n_before", "n_after"),
@@ -51,98 +29,159 @@ EFFECT_COLUMNS = (
 )
 
 
-def _effect_rows(findings: Findings) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": effect.compared.kind,
-            "factor": "; ".join(change.factor for change in effect.compared.changes),
-            "before": "; ".join(change.before for change in effect.compared.changes),
-            "after": "; ".join(change.after for change in effect.compared.changes),
-            "held": "; ".join(f"{factor}={value}" for factor, value in effect.compared.held),
-            "seeds_min": effect.seeds[0],
-            "seeds_max": effect.seeds[1],
-            "sentence": sentence(effect, findings.measures[effect.metric]),
-            **{column: getattr(effect, column) for column in EFFECT_COLUMNS if column in Effect.__dataclass_fields__},
-        }
-        for effect in findings.effects
-    ]
+def write_tables(findings: Findings) -> list[Path]:
+    """Writes comparison.csv, a row per repetition with the excluded runs at its end, and effects.csv.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        OSError: if the folder can't be written to.
+    """
+    runs = findings.runs.assign(compared=True, reason="")
+    if len(findings.excluded):
+        runs = pd.concat([runs, findings.excluded.assign(compared=False)])
+    first_columns = ["run", "variant", *findings.factors, "seed", "member", "status", "compared", "reason"]
+    runs = runs[list(dict.fromkeys([*first_columns, *runs.columns]))].astype({"steps": "Int64"})
+    effect_rows = [_effect_row(effect, findings) for effect in findings.effects]
+    effects = pd.DataFrame(effect_rows, columns=EFFECT_COLUMNS).astype({"seeds_needed": "Int64"})
+    paths = []
+    for name, table in (("comparison.csv", runs), ("effects.csv", effects)):
+        with atomic(findings.folder / name) as path:
+            write_csv(table, path)
+        paths.append(findings.folder / name)
+    return paths
 
 
 def describe(findings: Findings) -> str:
-    """The answer, the variants' numbers, what can't be concluded, and what was set apart, in lines of 100 at most."""
-    runs, variants = len(findings.runs), len(findings.variants)
-    head = f"{findings.title}: {runs:,} run{'s'[: runs > 1]} of {variants:,} variant{'s'[: variants > 1]}"
-    lines = [*_wrapped(head, ""), ""]
-    lines += _answers(findings)
-    lines += [""] * bool(findings.answers) + _variants_table(findings) + [""]
-    lines += _wrapped("; ".join(f"{name} {value}" for name, value in findings.common.items()), "all runs: ")
+    """Returns the answers, the variants' numbers, what can't be concluded, and what was excluded, for a terminal."""
+    runs = _plural(len(findings.runs), "run")
+    variants = _plural(len(findings.variants), "variant")
+    lines = [*_wrap(f"{findings.title}: {runs} of {variants}", ""), ""]
+    if findings.answers:
+        lines += [*_answers(findings), ""]
+    lines += [*_variants_table(findings), ""]
+    lines += _wrap("; ".join(f"{name} {value}" for name, value in findings.common.items()), "all runs: ")
     for note in findings.notes:
-        lines += _wrapped(note, "note: ")
-    lines += _apart(findings)
+        lines += _wrap(note, "note: ")
+    lines += _excluded_runs(findings)
     return join_lines(lines)
 
 
+def _effect_row(effect: Effect, findings: Findings) -> dict[str, Any]:
+    """Returns a row of effects.csv."""
+    comparison = effect.comparison
+    return {
+        "kind": comparison.kind,
+        "factor": "; ".join(change.factor for change in comparison.changes),
+        "before": "; ".join(change.before for change in comparison.changes),
+        "after": "; ".join(change.after for change in comparison.changes),
+        "held": "; ".join(f"{factor}={value}" for factor, value in comparison.held),
+        "metric": effect.metric,
+        "difference": effect.difference,
+        "low": effect.low,
+        "high": effect.high,
+        "n_before": effect.n_before,
+        "n_after": effect.n_after,
+        "seeds_min": effect.seeds[0],
+        "seeds_max": effect.seeds[1],
+        "missing": effect.missing,
+        "settings": effect.settings,
+        "p": effect.p,
+        "p_holm": effect.p_holm,
+        "family": effect.family,
+        "shown": effect.significant,
+        "seeds_needed": effect.seeds_needed,
+        "sentence": sentence(effect, findings.measures[effect.metric]),
+    }
+
+
 def _answers(findings: Findings) -> list[str]:
-    """The sentences; of many remedies not all those that show nothing."""
+    """Returns the sentences; of many remedies without a shown difference only some."""
     lines = []
     for metric in findings.headline:
-        told = [answer for answer in findings.answers if answer[0].metric == metric]
-        silent = [answer for answer in told[LISTED:] if answer[0].compared.kind == "remedy" and not answer[0].shown]
-        for answer in told[: len(told) - len(silent)]:  # those shown come first
-            lines += _wrapped(answer[1], "- ")
-        if silent:
-            words = findings.measures[metric].label
-            lines += _wrapped(f"… and {len(silent)} more: no difference shown in the {words}, see report.html", "- ")
+        answers = [(effect, text) for effect, text in findings.answers if effect.metric == metric]
+        omitted = 0
+        for position, (effect, text) in enumerate(answers):
+            # Remedies are sorted: those with a shown difference come first.
+            if position >= MAX_LISTED and effect.comparison.kind == "remedy" and not effect.significant:
+                omitted += 1
+            else:
+                lines += _wrap(text, "- ")
+        if omitted:
+            message = f"… and {omitted} more: no difference shown in {topic(findings.measures[metric])}"
+            lines += _wrap(f"{message}, see report.html", "- ")
     return lines
 
 
 def _variants_table(findings: Findings) -> list[str]:
-    """Means over the runs, with their intervals for what the verdict is made of."""
-    found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
-    seconds = findings.runs.groupby("variant")["seconds"].mean()
+    """Returns a table of means over the runs, with intervals for the first metric and the share of collapsed runs."""
+    summaries = findings.summaries_by_cell()
+    mean_seconds = findings.runs.groupby("variant")["seconds"].mean()
     first, *others = findings.metrics or [""]
-    plain = [name for name in others if name in findings.headline or "terminal" in findings.measures[name].shown]
-    table = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *plain, "s/run"]]
-    for variant in findings.variants[:ROWS]:
+    others = [name for name in others if name in findings.headline or "terminal" in findings.measures[name].shown]
+    rows = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *others, "s/run"]]
+    for variant in findings.variants[:MAX_VARIANTS]:
         name = findings.names[variant]
-        cells = [str(len(findings.runs_of(variant))), mean(found.get((variant, first)))]
-        cells += [share(found.get((variant, "collapsed"))), *(amount(found[variant, metric].mean) for metric in plain)]
-        table.append([name, *cells, amount(seconds[name])])
-    widths = [max(map(len, column)) + 2 for column in list(zip(*table, strict=True))[1:]]
-    label = max(16, WIDTH - sum(widths))
+        row = [name, str(len(findings.runs_of(variant)))]
+        row.append(format_mean(summaries.get((variant, first))))
+        row.append(format_share(summaries.get((variant, "collapsed"))))
+        row += [format_estimate(summaries[variant, metric].mean) for metric in others]
+        row.append(format_estimate(mean_seconds[name]))
+        rows.append(row)
+    lines = _align(rows)
+    if len(findings.variants) > MAX_VARIANTS:
+        lines.append(f"… and {len(findings.variants) - MAX_VARIANTS:,} more variants: see comparison.csv")
+    return lines
+
+
+def _align(rows: list[list[str]]) -> list[str]:
+    """Returns a table's lines: first cells to the left, wrapped where they are long, the others to the right."""
+    widths = []
+    for column in list(zip(*rows, strict=True))[1:]:
+        widths.append(max(map(len, column)) + 2)
+    name_width = max(LEAST_NAME_WIDTH, WIDTH - sum(widths))
     lines = []
-    for name, *cells in table:
-        wrapped = textwrap.wrap(name, label - 1) or [""]
-        row = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        lines += [f"{wrapped[0]:<{label}}{row}", *(f"  {more}" for more in wrapped[1:])]
-    if len(findings.variants) > ROWS:
-        lines.append(f"… and {len(findings.variants) - ROWS:,} more variants: see comparison.csv")
+    for name, *cells in rows:
+        name_lines = textwrap.wrap(name, name_width - 1) or [""]
+        numbers = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        lines.append(f"{name_lines[0]:<{name_width}}{numbers}")
+        lines += [f"  {line}" for line in name_lines[1:]]
     return lines
 
 
-def _apart(findings: Findings) -> list[str]:
-    """What was set apart, by reason."""
-    if findings.apart.empty:
+def _excluded_runs(findings: Findings) -> list[str]:
+    """Returns the runs that are not compared, by reason."""
+    if findings.excluded.empty:
         return []
-    every = len(findings.apart) + findings.runs["run"].nunique()
-    lines = ["", f"Set apart, {len(findings.apart):,} of {every:,} runs:"]
-    pairs: Sequence[tuple[str, str]] = sorted(
-        zip(findings.apart["reason"], findings.apart["run"], strict=True), key=lambda pair: pair[0].partition(":")[0]
-    )
-    for _, group in groupby(pairs, key=lambda pair: pair[0].partition(":")[0]):
+    compared = findings.runs["run"].nunique()
+    total = len(findings.excluded) + compared
+    lines = ["", f"Not compared, {len(findings.excluded):,} of {total:,} runs:"]
+    pairs = list(zip(findings.excluded["reason"], findings.excluded["run"], strict=True))
+    pairs.sort(key=_kind_of_reason)
+    for _, group in groupby(pairs, key=_kind_of_reason):
         members = list(group)
-        for reason, run in members[:LISTED]:
-            lines += _wrapped(f"{printable(run)}: {reason}", "  ")
-        if len(members) > LISTED:
-            lines.append(f"  … and {len(members) - LISTED:,} more for such a reason: see comparison.csv")
-    if findings.apart["reason"].str.startswith(INCOMPARABLE).any():
-        counted = findings.runs["run"].nunique()
-        text = (
-            f"What counts is the largest group of comparable runs ({counted:,}); for others, name their folders: runs=…"
+        for reason, run in members[:MAX_LISTED]:
+            lines += _wrap(f"{printable(run)}: {reason}", "  ")
+        if len(members) > MAX_LISTED:
+            lines.append(f"  … and {len(members) - MAX_LISTED:,} more for such a reason: see comparison.csv")
+    if findings.excluded["reason"].str.startswith(INCOMPARABLE).any():
+        lines += _wrap(
+            f"The largest group of comparable runs ({compared:,}) is compared; to compare others, name their folders:"
+            " runs=…",
+            "",
         )
-        lines += _wrapped(text, "")
     return lines
 
 
-def _wrapped(text: str, bullet: str) -> list[str]:
+def _kind_of_reason(pair: tuple[str, str]) -> str:
+    """Returns 'failed' of the reason 'failed: The loss is NaN.'."""
+    return pair[0].partition(":")[0]
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _wrap(text: str, bullet: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent="  ") or [bullet.rstrip()]

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, command
+from conftest import ROOT, command, refused
 from PIL import Image
 from test_compare import ADAM, SGD, made_up
 
 from gan_lab.commands.published import BENCHMARKS
 from gan_lab.commands.results import write_results
 from gan_lab.compare import origin
-from gan_lab.compare.collect import find, read
-from gan_lab.compare.snapshots import BYTES
-from gan_lab.core.errors import LabError
+from gan_lab.compare.collect import find_runs, read_record
+from gan_lab.compare.snapshots import MAX_PICTURE_BYTES
 
 RING = "dataset=ring"
 ENVIRONMENT = dict(python="3.11.7", torch="2.14.1", device="cpu", threads=1, git="0123abc")
@@ -49,8 +48,8 @@ def sweep(folder: Path) -> Path:
     """Three remedies and none, five seeds each; r1 and ema are better by 6.4 modes."""
     for remedy, modes in {"": SGD, "r1": ADAM, "ema": ADAM, "r2": SGD}.items():
         for seed, number in enumerate(modes):
-            asked = ["experiment=sweep/remedies", f"remedy=[{remedy}]", f"seed={seed}"]
-            results = dict(modes=number, precision=0.5, recall=0.25, _overrides=asked, _dataset="digits")
+            overrides = ["experiment=sweep/remedies", f"remedy=[{remedy}]", f"seed={seed}"]
+            results = dict(modes=number, precision=0.5, recall=0.25, _overrides=overrides, _dataset="digits")
             results |= dict(_real_data=dict(precision=0.86, coverage=0.97), _environment=ENVIRONMENT)
             made_up(folder / f"{remedy}_{seed}", f"remedy=[{remedy}]", seed, **results)
     return folder
@@ -70,7 +69,7 @@ def written(folder: Path, *runs: Path) -> str:
     return (folder / "docs" / "results.md").read_text()
 
 
-def test_a_recipe_stands_seed_by_seed_beside_what_is_published(tmp_path):
+def test_a_benchmark_lists_each_seed_and_what_is_published(tmp_path):
     text = written(tmp_path, best(tmp_path / "ring"))
     assert "### best/ring" in text
     assert "3 seeds on ring: 3 covered, 1 copying." in text
@@ -107,7 +106,7 @@ def test_published_numbers_are_those_of_the_papers():
         assert all(score.kl is None or score.kl > limit.kl for score in benchmark.scores), "none beats the data"
 
 
-def test_a_sample_size_of_ones_own_has_the_limit_of_that_size(tmp_path):
+def test_another_sample_size_has_its_own_limit(tmp_path):
     members = [dict(seed=0, samples=5_000, modes=8, modes_total=8)]
     text = written(tmp_path, best(tmp_path / "ring", samples=5_000, _replica_metrics=members))
     assert table(text, "*sampling limit*")["KL from uniform"] == "0.00070"  # 7 / 10,000
@@ -115,9 +114,9 @@ def test_a_sample_size_of_ones_own_has_the_limit_of_that_size(tmp_path):
 
 def test_a_sweep_has_its_sentences_and_a_row_for_each_variant(tmp_path):
     text = written(tmp_path, sweep(tmp_path / "sweep"))
-    assert "### sweep/remedies\n\n20 runs of 4 variants on digits. Each remedy is compared with none" in text
-    assert "- ema raised the modes captured by 6.4 of 10 \\[" in text
-    assert "against none, 5 seeds, p = 0.024 corrected for 3 comparisons).\n" in text
+    assert "### sweep/remedies\n\n20 runs of 4 variants on digits. Each remedy is compared with no remedy" in text
+    assert "- ema added 6.4 captured modes out of 10 on average \\[" in text
+    assert "compared with no remedy, 5 seeds, p = 0.024 corrected for 3 comparisons).\n" in text
     none, r1 = table(text, "remedy none"), table(text, "r1")
     assert (none["modes"], none["seeds"]) == ("2 ± 1.2", "5"), "of 1, 1, 2, 2 and 4: variance 6 / 4"
     assert r1["modes"] == "8.40 ± 1.1", "of 7, 8, 8, 9 and 10: variance 5.2 / 4"
@@ -127,20 +126,20 @@ def test_a_sweep_has_its_sentences_and_a_row_for_each_variant(tmp_path):
     assert table(text, "*fresh real data*")["coverage"] == "0.970"
     assert table(text, "*sampling limit*")["KL from the data"] == "0.00045"  # 9 / 20,000
     assert "python train.py -m experiment=sweep/remedies 'remedy=[],[ema],[r1],[r2]' seed=0,1,2,3,4\n" in text
-    assert "- Each remedy is compared with none; between two remedies nothing was asked." in text
+    assert "- Each remedy is compared with no remedy; remedies are not compared with each other." in text
     assert "Published numbers" in text
 
 
-def test_pictures_lie_beside_the_document_and_are_small(tmp_path):
+def test_pictures_are_next_to_the_document_and_small(tmp_path):
     text = written(tmp_path, sweep(tmp_path / "sweep"), best(tmp_path / "ring"))
-    shown = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
-    assert shown == ["pictures/results_best_ring_samples.png", "pictures/results_sweep_remedies_modes.png"]
-    for path in shown:
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", text)
+    assert pictures == ["pictures/results_best_ring_samples.png", "pictures/results_sweep_remedies_modes.png"]
+    for path in pictures:
         picture = tmp_path / "docs" / path
-        assert picture.stat().st_size <= BYTES
+        assert picture.stat().st_size <= MAX_PICTURE_BYTES
         with Image.open(picture) as image:
             assert min(image.size) > 100
-    assert text.index("## Benchmarks") < text.index("## Comparisons") < text.index("## How the numbers came about")
+    assert text.index("## Benchmarks") < text.index("## Comparisons") < text.index("## How the numbers were obtained")
 
 
 def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_ones(tmp_path):
@@ -158,7 +157,7 @@ def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_o
     assert all(len(place) > 0.1 * pixels[..., 0].size / 3 for place in places)
 
 
-def test_the_days_on_which_runs_ended_are_told(tmp_path):
+def test_the_days_on_which_runs_ended(tmp_path):
     folder = sweep(tmp_path / "sweep")
     for time, file in enumerate(sorted(folder.rglob("summary.json"))):
         os.utime(file, (0, 86_400 * 365 + 3_600 * time))  # 20 runs from midnight on, an hour apart
@@ -187,42 +186,52 @@ def test_runs_of_one_experiment_belong_together_wherever_they_lie(tmp_path):
     assert text.count("No picture: no picture of samples.") == 3
 
 
-def test_what_failed_is_told_and_names_are_text(tmp_path):
+def test_failed_runs_are_named_and_names_are_text(tmp_path):
     folder = sweep(tmp_path / "sweep")
     (folder / "gone").mkdir()
     (folder / "gone" / "job.json").write_text(json.dumps(dict(status="failed", error="<b>|_x_ [a](b)")))
     text = written(tmp_path, folder)
-    assert "Not counted:\n\n- gone: failed before it began: \\<b\\>\\|\\_x\\_ \\[a](b)\n" in text
+    assert "Not compared:\n\n- gone: failed before it began: \\<b\\>\\|\\_x\\_ \\[a](b)\n" in text
 
 
 @pytest.mark.parametrize("name", ["summary.json", "config.yaml"])
-def test_damaged_runs_are_refused_with_the_way_out(tmp_path, name):
+def test_damaged_runs_are_refused(tmp_path, name):
     folder = sweep(tmp_path / "sweep")
     (folder / "r1_0" / name).write_text("{")
-    with pytest.raises(LabError, match=f"r1_0: damaged: {name}.*\n.*leave it out"):
+    with refused("damaged", "runs") as error:
         written(tmp_path, folder)
+    assert f"r1_0: damaged: {name}" in str(error.value)
     assert not (tmp_path / "docs").exists()
 
 
 def test_folders_without_results_are_refused(tmp_path):
-    with pytest.raises(LabError, match="There is no folder"):
+    with refused("missing", "runs"):
         written(tmp_path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(LabError, match="There is no run in"):
+    with refused("missing", "runs"):
         written(tmp_path, tmp_path / "empty")
     made_up(tmp_path / "a" / "b", _status="interrupted", _steps=5)
-    with pytest.raises(LabError, match="No run in .* has finished: 1 interrupted"):
+    with refused("missing", "runs") as error:
         written(tmp_path, tmp_path / "a")
-    with pytest.raises(LabError, match="have to be named"):
+    assert "1 interrupted" in str(error.value)
+    with refused("missing", "target"):
         write_results([tmp_path], None)
+    with refused("missing", "runs"):
+        write_results([], tmp_path / "results.md")
 
 
-def test_command_lines_of_runs_that_are_no_crossing_stand_one_by_one(tmp_path):
-    asked = [["optim=sgd", "seed=0"], ["optim=sgd", "seed=1"], ["optim=adam", "seed=0"], ["~callbacks.curves"], []]
-    for i, overrides in enumerate(asked):
+def test_command_lines_of_runs_that_are_no_crossing_are_listed_one_by_one(tmp_path):
+    command_lines = [
+        ["optim=sgd", "seed=0"],
+        ["optim=sgd", "seed=1"],
+        ["optim=adam", "seed=0"],
+        ["~callbacks.curves"],
+        [],
+    ]
+    for i, overrides in enumerate(command_lines):
         made_up(tmp_path / str(i), "", i, _overrides=overrides)
-    records = [read(run) for run in find(tmp_path)]
-    assert origin.commands(records) == [f"python train.py {' '.join(each)}" for each in asked[:3]] + [
+    records = [read_record(run) for run in find_runs(tmp_path)]
+    assert origin.commands(records) == [f"python train.py {' '.join(overrides)}" for overrides in command_lines[:3]] + [
         "python train.py '~callbacks.curves'"
     ]
     assert origin.commands(records[:2]) == ["python train.py -m optim=sgd seed=0,1"]
@@ -234,7 +243,7 @@ def test_the_command(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Written: docs/results.md, docs/pictures/results_best_ring_samples.png\n"
     (tmp_path / "taken.md").mkdir()
-    with pytest.raises(LabError, match=r"taken.md: Is a directory.\nMend that"):
+    with refused("storage", "target"):
         write_results([tmp_path / "ring"], tmp_path / "taken.md")
 
 

@@ -99,7 +99,7 @@ def test_the_design_is_seen_from_the_variants(variants, order, expected):
         (["loss", "remedy"], [("MSE", "none"), ("BCE", "r1"), ("BCE", "r2")], "pairs"),
     ],
 )
-def test_remedies_are_asked_against_none_where_nothing_else_differs(factors, variants, expected):
+def test_remedies_are_compared_with_none_where_nothing_else_differs(factors, variants, expected):
     frame = pd.DataFrame(variants, columns=factors)
     assert design(frame, factors) == expected
     if expected == "control":
@@ -119,7 +119,7 @@ def test_an_order_that_lacks_a_variant_is_refused():
         design(frame_of(SQUARE), "fg", SQUARE[:3])
 
 
-def test_a_ladder_asks_of_each_rung_what_it_adds_to_the_one_before():
+def test_a_ladder_compares_each_rung_with_the_one_before():
     frame = frame_of([LADDER[3], *LADDER[:3], LADDER[4]])
     questions = comparisons(frame, list("fghi"), LADDER)
     assert [question.kind for question in questions] == ["rung"] * 4
@@ -188,17 +188,17 @@ def test_a_third_factor_is_averaged_over():
     values = {
         v: [10 * (v[2] == "b") + (v[:2] == ("b", "b")) * (4 + 2 * (v[2] == "b")) + e for e in (-1, 0, 1)] for v in CUBE
     }
-    found = {
-        tuple(change.factor for change in effect.compared.changes): effect
+    effects_by_factors = {
+        tuple(change.factor for change in effect.comparison.changes): effect
         for effect in compare(runs(values, "fgh"), list("fgh"), ["m"])
     }
-    differences = {names: pytest.approx(effect.difference) for names, effect in found.items()}
+    differences = {names: pytest.approx(effect.difference) for names, effect in effects_by_factors.items()}
     assert differences == {("f",): 2.5, ("g",): 2.5, ("h",): 10.5, ("f", "g"): 5, ("f", "h"): 1, ("g", "h"): 1}
-    assert list(found)[3] == ("f", "g"), "the largest interaction first"
-    assert found["f",].settings == 4
-    assert found["f", "g"].settings == 2
-    assert (found["f",].n_before, found["f", "g"].n_after) == (12, 12)
-    assert {effect.family for effect in found.values()} == {6}
+    assert list(effects_by_factors)[3] == ("f", "g"), "the largest interaction first"
+    assert effects_by_factors["f",].settings == 4
+    assert effects_by_factors["f", "g"].settings == 2
+    assert (effects_by_factors["f",].n_before, effects_by_factors["f", "g"].n_after) == (12, 12)
+    assert {effect.family for effect in effects_by_factors.values()} == {6}
 
 
 def test_a_crossing_that_lacks_a_corner_asks_where_both_are_there():
@@ -206,8 +206,8 @@ def test_a_crossing_that_lacks_a_corner_asks_where_both_are_there():
     values = {v: [4 * (v[0] == "b") + (v[1] == "b") * (v[2] == "b") + e for e in (-1, 0, 1)] for v in CUBE[1:]}
     effects = compare(runs(values, "fgh"), list("fgh"), ["m"], CUBE)
     f, g, h = effects[:3]
-    assert f.compared.changes == (Change("f", "a", "b"),), "in order, although b came before a"
-    assert (f.difference, f.settings, len(f.compared.strata)) == (pytest.approx(4), 3, 4)
+    assert f.comparison.changes == (Change("f", "a", "b"),), "in order, although b came before a"
+    assert (f.difference, f.settings, len(f.comparison.strata)) == (pytest.approx(4), 3, 4)
     assert g.difference == pytest.approx((1 + 0 + 1) / 3)  # with h: 1, alone: only where f is b
     assert h.difference == pytest.approx((1 + 0 + 1) / 3)
     assert {effect.settings for effect in effects[3:]} == {1}
@@ -217,7 +217,7 @@ def test_a_crossing_that_lacks_a_corner_asks_where_both_are_there():
 def test_interactions_come_ranked_and_main_effects_do_not():
     values = {v: [(v[0] == "b") + 3 * (v[1] == "b") - 8 * (v[1:] == ("b", "b")) + e for e in (-1, 0, 1)] for v in CUBE}
     effects = compare(runs(values, "fgh"), list("fgh"), ["m"])
-    assert ["".join(c.factor for c in e.compared.changes) for e in effects[:4]] == ["f", "g", "h", "gh"]
+    assert ["".join(c.factor for c in e.comparison.changes) for e in effects[:4]] == ["f", "g", "h", "gh"]
     assert effects[3].difference == pytest.approx(-8)
 
 
@@ -228,7 +228,7 @@ def test_holm_is_within_a_metric():
     first, second, third, *others = compare(frame, ["f"], ["m", "other"])
     assert [effect.p for effect in (first, second, third)] == pytest.approx([2 / 252, 2 / 252, 1])
     assert [effect.p_holm for effect in (first, second, third)] == pytest.approx([6 / 252, 6 / 252, 1])
-    assert [effect.shown for effect in (first, second, third)] == [True, True, False]
+    assert [effect.significant for effect in (first, second, third)] == [True, True, False]
     assert (first.difference, third.difference) == (5, 0)
     assert third.seeds_needed is None
     assert [(e.metric, e.difference, e.p, e.p_holm, e.low, e.seeds_needed) for e in others] == [
@@ -243,12 +243,12 @@ def test_remedies_against_none_worked_by_hand():
     assert (b.difference, b.p, b.p_holm) == (0, 1, 1)
     assert (c.difference, c.p, c.p_holm) == (4, pytest.approx(2 / 70), pytest.approx(4 / 70))
     assert (b.family, c.family) == (2, 2), "not the three of all pairs"
-    assert not c.shown
+    assert not c.significant
 
 
 def test_seeds_needed_of_what_was_not_shown():
     (effect,) = compare(runs({("a",): [-1, 0, 1], ("b",): [0, 1, 2]}, "f"), ["f"], ["m"])
-    assert not effect.shown
+    assert not effect.significant
     assert effect.seeds_needed == 17  # one spread: Cohen's table
     (effect,) = compare(runs({("a",): [0, 0, 0], ("b",): [9, 9, 9]}, "f"), ["f"], ["m"])
     assert effect.p == pytest.approx(2 / 20)
@@ -263,10 +263,15 @@ def test_seeds_needed_of_what_was_not_shown():
 def test_missing_numbers_are_left_out_and_counted():
     values = {("a",): [1, 2, None, 4, math.nan], ("b",): [5, 6, 7, math.inf, 9]}
     (effect,) = compare(runs(values, "f"), ["f"], ["m"])
-    (alone,) = compare(runs({("a",): [1, 2, 4], ("b",): [5, 6, 7, 9]}, "f"), ["f"], ["m"])
+    (reference,) = compare(runs({("a",): [1, 2, 4], ("b",): [5, 6, 7, 9]}, "f"), ["f"], ["m"])
     assert (effect.n_before, effect.n_after, effect.missing) == (3, 4, 3)
-    assert (alone.n_before, alone.n_after, alone.missing) == (3, 4, 0)
-    assert (effect.difference, effect.low, effect.high, effect.p) == (alone.difference, alone.low, alone.high, alone.p)
+    assert (reference.n_before, reference.n_after, reference.missing) == (3, 4, 0)
+    assert (effect.difference, effect.low, effect.high, effect.p) == (
+        reference.difference,
+        reference.low,
+        reference.high,
+        reference.p,
+    )
 
 
 def test_settings_without_numbers_are_left_out():
@@ -285,7 +290,7 @@ def test_one_seed_concludes_nothing():
     assert effects[0].difference == pytest.approx(108)
     for effect in effects:
         assert (effect.p, effect.p_holm, effect.low, effect.high, effect.seeds_needed) == (None,) * 5
-        assert (effect.shown, effect.family) == (False, 0)
+        assert (effect.significant, effect.family) == (False, 0)
 
 
 def test_one_variant_has_nothing_to_be_compared_with():
@@ -304,20 +309,21 @@ def test_summaries():
     frame = runs({("b",): [1, 2, None, 6], ("a",): [5]}, "f")
     frame["empty"], frame["same"] = None, 0.1
     frame["collapsed"] = [True, True, False, None, True]
-    found = {
+    summaries = {
         (summary.variant[0], summary.metric): summary for summary in summarise(frame, ["f"], list(frame.columns[1:]))
     }
-    several, single = found["b", "m"], found["a", "m"]
-    assert next(iter(found)) == ("b", "m"), "in order of appearance"
+    several = summaries["b", "m"]
+    single = summaries["a", "m"]
+    assert next(iter(summaries)) == ("b", "m"), "in order of appearance"
     assert (several.n, several.missing, several.mean, several.values) == (3, 1, 3, (1, 2, 6))
     assert several.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
     assert 1 <= several.low < 3 < several.high <= 6
     assert (single.n, single.mean, single.std, single.low, single.high) == (1, 5, None, None, None)
-    nothing = found["b", "empty"]
+    nothing = summaries["b", "empty"]
     assert (nothing.n, nothing.missing, nothing.mean, nothing.low, nothing.values) == (0, 4, None, None, ())
-    assert (found["b", "same"].low, found["b", "same"].high) == (None, None)
-    assert found["b", "collapsed"].mean == pytest.approx(2 / 3)
-    assert found["b", "collapsed"].missing == 1
+    assert (summaries["b", "same"].low, summaries["b", "same"].high) == (None, None)
+    assert summaries["b", "collapsed"].mean == pytest.approx(2 / 3)
+    assert summaries["b", "collapsed"].missing == 1
 
 
 def test_shares_have_clopper_and_pearsons_interval():
@@ -336,11 +342,11 @@ def test_shares_have_clopper_and_pearsons_interval():
 # Sweeps without any truth to find, and with one.
 
 
-def shares(effects, found) -> float:
-    """The share of sweeps in which an effect is shown that `found` accepts."""
+def share_of_sweeps(effects, counts) -> float:
+    """The share of sweeps in which an effect is significant that `counts` accepts."""
     hits: dict[str, bool] = {}
     for effect in effects:
-        hits[effect.metric] = hits.get(effect.metric, False) or (effect.shown and found(effect))
+        hits[effect.metric] = hits.get(effect.metric, False) or (effect.significant and counts(effect))
     return sum(hits.values()) / len(hits)
 
 
@@ -354,20 +360,22 @@ def test_false_alarms_in_a_thousand_sweeps(values, variants, factors, seeds, fam
     frame, metrics = sweeps(variants, factors, seeds, values)
     effects = compare(frame, list(factors), metrics, variants)
     assert len(effects) == family * 1_000
-    alarms = round(1_000 * shares(effects, lambda effect: True))
+    alarms = round(1_000 * share_of_sweeps(effects, lambda effect: True))
     print(f"false alarms: {values.__name__}, {family} comparisons: {alarms} of 1,000 sweeps")
     assert binomtest(alarms, 1_000).proportion_ci(method="exact").low <= 0.05
     if values is normal:  # p itself must be neither too small nor too large
         assert np.mean([effect.p <= 0.05 for effect in effects]) == pytest.approx(0.048, abs=0.012)
 
 
-def test_false_alarms_beside_a_true_effect():
+def test_false_alarms_next_to_a_true_effect():
     """The other comparisons' alarms, where one factor of three does much."""
     frame, metrics = sweeps(CUBE, "fgh", 3, modes)
     frame.loc[frame["f"] == "b", metrics] += 20
     effects = compare(frame, list("fgh"), metrics)
-    assert shares(effects, lambda effect: effect.compared.changes == (Change("f", "a", "b"),)) == 1
-    alarms = round(1_000 * shares(effects, lambda effect: effect.compared.changes != (Change("f", "a", "b"),)))
+    assert share_of_sweeps(effects, lambda effect: effect.comparison.changes == (Change("f", "a", "b"),)) == 1
+    alarms = round(
+        1_000 * share_of_sweeps(effects, lambda effect: effect.comparison.changes != (Change("f", "a", "b"),))
+    )
     assert binomtest(alarms, 1_000).proportion_ci(method="exact").low <= 0.05
 
 
@@ -395,7 +403,7 @@ def test_an_effect_is_found_as_often_as_its_seeds_promise(variants, factors, cel
     effects = compare(frame, list(factors), metrics, variants)
     assert {effect.family for effect in effects} == {family}
     changed = [(name, "b") for name in names]
-    power = shares(effects, lambda effect: [(c.factor, c.after) for c in effect.compared.changes] == changed)
+    power = share_of_sweeps(effects, lambda effect: [(c.factor, c.after) for c in effect.comparison.changes] == changed)
     print(f"power: {seeds} seeds, {power:.1%}")
     assert 0.72 < power < 0.9
 
@@ -409,5 +417,5 @@ def test_a_thousand_runs_of_sixty_variants_take_seconds():
     assert len(summarise(frame, ["f"], metrics)) == 600
     assert time.perf_counter() - start < 40
     assert len(effects) == 10 * 60 * 59 // 2
-    seventh = [effect for effect in effects if "v7" in effect.compared.changes[0]]
-    assert all(effect.shown for effect in seventh), "Holm's correction for 1,770 is within the draws' reach"
+    seventh = [effect for effect in effects if "v7" in effect.comparison.changes[0]]
+    assert all(effect.significant for effect in seventh), "Holm's correction for 1,770 is within the draws' reach"

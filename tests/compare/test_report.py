@@ -24,7 +24,7 @@ from gan_lab.compare import Findings, panels, snapshots
 from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
-from gan_lab.compare.sentences import COLLAPSED, amount, sentence
+from gan_lab.compare.sentences import COLLAPSED, format_estimate, sentence
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation.metrics.registry import metric_of
 
@@ -64,9 +64,11 @@ def make_findings(home: Path, levels=None, seeds: int = 3, bare: bool = False, *
         rows.append(row | {"frechet_distance": 30.25 - 8 * good + seed**2, "pairwise_ratio": 0.5 + seed / 10})
     runs = pd.DataFrame(rows)
     measures = {name: metric_of(name) for name in METRICS} | {"collapsed": COLLAPSED}
-    measures["modes"] = dataclasses.replace(measures["modes"], unit="of 10")
+    measures["modes"] = dataclasses.replace(measures["modes"], unit="out of 10")
     effects = compare(runs, factors, METRICS, variants) if len(variants) > 1 else []
-    told = [(effect, sentence(effect, measures[effect.metric])) for effect in effects if effect.metric in METRICS[:2]]
+    answers = [
+        (effect, sentence(effect, measures[effect.metric])) for effect in effects if effect.metric in METRICS[:2]
+    ]
     usual = dict(
         title="Which remedy?",
         folder=home,
@@ -79,9 +81,9 @@ def make_findings(home: Path, levels=None, seeds: int = 3, bare: bool = False, *
         measures=measures,
         summaries=summarise(runs, factors, METRICS),
         effects=effects,
-        answers=told,
+        answers=answers,
         notes=["Intervals are of one comparison each.", "10,000 samples each."],
-        apart=pd.DataFrame(
+        excluded=pd.DataFrame(
             [("gone_1", "failed: loss is NaN"), ("gone_2", "5 steps, not 100")], columns=["run", "reason"]
         ),
         common={"dataset": "digits", "steps": "100"},
@@ -101,17 +103,19 @@ class Page(HTMLParser):
         self.close()
         assert not self._open, "all that was opened is closed"
         self.text = _plain(
-            "".join(element["own"] for element in self.elements if element["tag"] not in ("style", "script"))
+            "".join(element["direct_text"] for element in self.elements if element["tag"] not in ("style", "script"))
         )
 
     def handle_starttag(self, tag, attributes):
-        element = {"tag": tag, "own": "", "text": "", "parents": list(self._open), **dict(attributes)}
+        element = {"tag": tag, "direct_text": "", "text": "", "parents": list(self._open), **dict(attributes)}
         self.elements.append(element)
         if tag not in VOID:
             self._open.append(element)
 
     def handle_startendtag(self, tag, attributes):
-        self.elements.append({"tag": tag, "own": "", "text": "", "parents": list(self._open), **dict(attributes)})
+        self.elements.append(
+            {"tag": tag, "direct_text": "", "text": "", "parents": list(self._open), **dict(attributes)}
+        )
 
     def handle_endtag(self, tag):
         if tag not in VOID:
@@ -119,7 +123,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         if self._open:
-            self._open[-1]["own"] += data
+            self._open[-1]["direct_text"] += data
         for element in self._open:
             element["text"] += data
 
@@ -147,7 +151,7 @@ def decoded(uri: str) -> tuple[str, bytes]:
     return kind, base64.b64decode(content, validate=True)
 
 
-def check_alone(page: Page, home: Path) -> None:
+def check_self_contained(page: Page, home: Path) -> None:
     """Nothing is fetched, links lead to folders that are there, one script runs, and every picture can be drawn."""
     assert "://" not in re.sub(r"data:image/[^\"]*", "", page.source)
     ids = {element["id"] for element in page.elements if "id" in element}
@@ -173,9 +177,9 @@ def check_alone(page: Page, home: Path) -> None:
     assert f"script-src 'sha256-{digest}';" in policy
 
 
-def test_stands_alone(tmp_path):
+def test_the_report_is_self_contained(tmp_path):
     page = report(make_findings(tmp_path))
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert any(meta.get("name") == "viewport" for meta in page.all("meta"))
     assert len(page.all("img", "effects")) == 2
     assert len(page.all("img", "samples")) == 4 + 1, "and real data"
@@ -187,7 +191,7 @@ def test_stands_alone(tmp_path):
         assert all(f"<!-- {words} -->" in drawing for words in ("D on real", "D on fakes", "G", "ideal 0.25", "modes"))
 
 
-def test_says_all_that_was_found(tmp_path):
+def test_the_report_has_all_findings(tmp_path):
     findings = make_findings(tmp_path)
     page = report(findings)
     assert page.all("h1")[0]["text"] == "Which remedy?"
@@ -197,8 +201,8 @@ def test_says_all_that_was_found(tmp_path):
     for said, (_, expected) in zip(answers, findings.answers, strict=True):
         assert said.endswith(f" {expected}.")
     assert "dataset digits · steps 100" in page.text
-    for run, reason in findings.apart.itertuples(index=False):
-        assert f"{run}{reason}" in [_plain(row["text"]) for row in page.all("tr", "apart")]
+    for run, reason in findings.excluded.itertuples(index=False):
+        assert f"{run}{reason}" in [_plain(row["text"]) for row in page.all("tr", "excluded")]
     assert [_plain(head["text"]) for head in page.all("th", "table") if head.get("scope") == "row"] == list(
         findings.names.values()
     )
@@ -210,11 +214,11 @@ def test_marks_say_what_helped(tmp_path):
     effects = {
         "▲ helped": one,
         "▼ harmed": dataclasses.replace(one, difference=-5.0),
-        "○ no difference shown": dataclasses.replace(one, shown=False, p_holm=0.3),
-        "? can't be told": dataclasses.replace(one, shown=False, p=None, p_holm=None),
+        "○ no difference shown": dataclasses.replace(one, significant=False, p_holm=0.3),
+        "? inconclusive": dataclasses.replace(one, significant=False, p=None, p_holm=None),
         "◆ changed": dataclasses.replace(one, metric="pairwise_ratio"),
     }
-    assert one.shown
+    assert one.significant
     page = report(dataclasses.replace(findings, answers=[(effect, "X") for effect in effects.values()]))
     assert [_plain(item["text"]) for item in page.all("li", "answer")][:5] == [f"{mark} X." for mark in effects]
 
@@ -222,25 +226,25 @@ def test_marks_say_what_helped(tmp_path):
 def test_table_has_the_summaries_numbers(tmp_path):
     findings = make_findings(tmp_path)
     page = report(findings)
-    found = {(summary.variant, summary.metric): summary for summary in findings.summaries}
+    summaries = findings.summaries_by_cell()
     heads = [_plain(head["text"]) for head in page.all("th", "table") if head.get("scope") == "col"]
-    assert heads[:5] == ["variant", "runs", "modes captured (of 10)", "each run", "collapsed runs"]
+    assert heads[:5] == ["variant", "runs", "captured modes (out of 10)", "each run", "collapsed runs"]
     assert heads[5:] == ["Fréchet distance", "variety relative to the data's", "seconds per run"]
     rows = [row for row in page.all("tr", "table") if any(parent["tag"] == "tbody" for parent in row["parents"])]
     for row, variant in zip(rows, findings.variants, strict=True):
         cells = [cell for cell in page.all("td", "table") if row in cell["parents"]]
-        runs, modes, each, collapsed, distance, variety, seconds = cells
+        runs, modes, each_run, collapsed, distance, variety, seconds = cells
         for cell, metric in ((modes, "modes"), (distance, "frechet_distance"), (variety, "pairwise_ratio")):
-            summary = found[variant, metric]
+            summary = summaries[variant, metric]
             assert float(cell["data-value"]) == summary.mean
-            assert _plain(cell["text"]) == amount(summary.mean, summary.low, summary.high)
-        share = found[variant, "collapsed"]
+            assert _plain(cell["text"]) == format_estimate(summary.mean, summary.low, summary.high)
+        share = summaries[variant, "collapsed"]
         assert float(collapsed["data-value"]) == share.mean
         bounds = f"[{share.low:.0%}, {share.high:.0%}]"
         assert _plain(collapsed["text"]) == f"{3 * (variant[0] == 'SGD')} of 3 {bounds}"
         assert (runs["data-value"], seconds["data-value"]) == ("3", "3.0")
-        links = [link for link in page.all("a", "table") if each in link["parents"]]
-        values = found[variant, "modes"].values
+        links = [link for link in page.all("a", "table") if each_run in link["parents"]]
+        values = summaries[variant, "modes"].values
         assert [_plain(link["text"]) for link in links] == [f"seed {i}{value:.0f}" for i, value in enumerate(values)]
         assert [link["href"] for link in links] == [f"{'_'.join(variant)}_{i}/" for i in range(3)]
         assert len([dot for dot in page.all("circle", "table") if row in dot["parents"]]) == 3
@@ -257,7 +261,7 @@ def test_table_has_the_summaries_numbers(tmp_path):
     ],
 )
 def test_amounts(numbers, text):
-    assert amount(*numbers) == text
+    assert format_estimate(*numbers) == text
 
 
 def test_runs_without_a_number(tmp_path):
@@ -280,17 +284,17 @@ def test_names_and_reasons_are_text(tmp_path):
     levels = {"optim": ["SGD", f'"><img src=x onerror=alert(1)>{EVIL}'], "loss": ["MSE", "{{ 7 * 7 }}$x"]}
     findings = make_findings(tmp_path, levels)
     (tmp_path / "javascript:alert(1)").mkdir()
-    apart = pd.DataFrame(
+    excluded = pd.DataFrame(
         [(EVIL, f"failed: {EVIL}"), ("javascript:alert(1)", "\x00&lt;b&gt;\x1b[0m")], columns=["run", "reason"]
     )
-    evil = dict(title=EVIL, apart=apart, notes=[EVIL], common={EVIL: EVIL})
+    evil = dict(title=EVIL, excluded=excluded, notes=[EVIL], common={EVIL: EVIL})
     page = report(dataclasses.replace(findings, **evil))
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert page.all("h1")[0]["text"] == page.all("title")[0]["text"] == EVIL
     assert f"failed: {EVIL}" in page.text
     assert "{{ 7 * 7 }}" in page.text
     assert not any(link["href"].startswith("javascript:") for link in page.all("a"))
-    assert "javascript%3Aalert%281%29/" in [link["href"] for link in page.all("a", "apart")]
+    assert "javascript%3Aalert%281%29/" in [link["href"] for link in page.all("a", "excluded")]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows' names are always Unicode")
@@ -300,25 +304,25 @@ def test_names_that_are_no_unicode(tmp_path):
         (tmp_path / name).mkdir()
     except OSError:
         pytest.skip("this file system wants Unicode")
-    apart = pd.DataFrame([(name, "failed")], columns=["run", "reason"])
-    page = report(make_findings(tmp_path, bare=True, apart=apart))
-    assert page.all("a", "apart")[0]["href"] == "run_%FF/"
+    excluded = pd.DataFrame([(name, "failed")], columns=["run", "reason"])
+    page = report(make_findings(tmp_path, bare=True, excluded=excluded))
+    assert page.all("a", "excluded")[0]["href"] == "run_%FF/"
 
 
 def test_links_are_relative_to_the_report(tmp_path):
     findings = make_findings(tmp_path / "runs")
     page = report(findings, tmp_path / "elsewhere" / "report.html")
-    check_alone(page, tmp_path / "elsewhere")
+    check_self_contained(page, tmp_path / "elsewhere")
     assert page.all("a", "samples")[0]["href"] == "../runs/SGD_MSE_0/"
     shutil.rmtree(tmp_path / "runs" / "SGD_MSE_0")
     page = report(findings, tmp_path / "elsewhere" / "report.html")
-    check_alone(page, tmp_path / "elsewhere")
+    check_self_contained(page, tmp_path / "elsewhere")
     assert page.all("a", "samples")[0]["href"] == "../runs/SGD_MSE_1/"
 
 
-def test_gaps_are_said(tmp_path, monkeypatch):
+def test_gaps_are_named(tmp_path, monkeypatch):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
-    monkeypatch.setattr(snapshots, "PIXELS", 5_000)
+    monkeypatch.setattr(snapshots, "MAX_PIXELS", 5_000)
     broken = [Run(tmp_path / f"SGD_{seed}") for seed in range(5)]
     broken[0].metrics.unlink()
     broken[1].metrics.write_text("step,loss/d_real\n1,2\n3,x")
@@ -334,7 +338,7 @@ def test_gaps_are_said(tmp_path, monkeypatch):
     (broken[2].images / "samples_0000100.png").write_text("no picture")
     Image.new("L", (100, 100)).save(broken[3].images / "samples_0000100.png")
     page = report(findings)
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     gaps = {
         section: "; ".join(
             _plain(gap["text"]) for gap in page.elements if gap.get("class") == "gap" and gap in _in(page, section)
@@ -353,7 +357,7 @@ def test_gaps_are_said(tmp_path, monkeypatch):
     for run in broken:
         shutil.rmtree(run.folder)
     page = report(findings)
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert len(page.all("img", "curves")) == 1
 
 
@@ -362,16 +366,16 @@ def _in(page: Page, section: str) -> list[dict]:
 
 
 def test_nothing_but_numbers(tmp_path):
-    """Runs whose folders are gone, one variant, nothing measured, nothing set apart."""
-    apart = pd.DataFrame(columns=["run", "reason"])
-    one = make_findings(tmp_path, {"optim": ["SGD"]}, bare=True, apart=apart, notes=[], common={})
+    """Runs whose folders are gone, one variant, nothing measured, nothing excluded."""
+    excluded = pd.DataFrame(columns=["run", "reason"])
+    one = make_findings(tmp_path, {"optim": ["SGD"]}, bare=True, excluded=excluded, notes=[], common={})
     page = report(one)
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert "No comparison could be made." in page.text
     assert not page.all("img")
-    assert not page.all("section", "apart")
+    assert not page.all("section", "excluded")
     page = report(dataclasses.replace(one, metrics=[], summaries=[]))
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert "SGD" in page.text
     none = dataclasses.replace(one, runs=one.runs[:0], variants=[], summaries=[])
     assert "0 runs of 0 variants" in report(none).text
@@ -384,7 +388,7 @@ def test_many_variants(tmp_path):
     for image in tmp_path.glob("1[05]e*_0/images/samples_0000100.png"):
         Image.fromarray(rng.integers(256, size=(560, 1100, 3), dtype=np.uint8)).save(image)
     page = report(findings)
-    check_alone(page, tmp_path)
+    check_self_contained(page, tmp_path)
     assert len(page.all("tr", "table")) == 1 + 26
     assert len(page.all("img", "curves")) == 24
     assert len(page.all("img", "samples")) == 25
@@ -392,13 +396,13 @@ def test_many_variants(tmp_path):
     assert "The 30 largest of 325 comparisons" in page.text
     assert "313 more" in page.text
     assert len(page.source) < 8e6
-    assert all(len(decoded(image["src"])[1]) <= snapshots.BYTES for image in page.all("img", "samples"))
+    assert all(len(decoded(image["src"])[1]) <= snapshots.MAX_PICTURE_BYTES for image in page.all("img", "samples"))
 
 
 def test_shown_differences_are_not_folded_away(tmp_path):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
     shown = findings.effects[0]
-    nothing = dataclasses.replace(shown, shown=False)
+    nothing = dataclasses.replace(shown, significant=False)
     page = report(dataclasses.replace(findings, answers=[(nothing, "N")] * 15 + [(shown, "S")]))
     assert _plain(page.all("li", "answer")[0]["text"]) == "▲ helped S."
 
@@ -416,7 +420,7 @@ def test_bands_over_seeds():
         pd.DataFrame({"loss/g": [1.0, 2.0, 6.0]}, index=steps),
         pd.DataFrame({"loss/g": [3.0, 4.0]}, index=steps[::2]),
     ]
-    band = panels._bands(tables)["loss/g"]
+    band = panels.bands_over_repetitions(tables)["loss/g"]
     assert band.index.tolist() == [10, 20, 30]
     assert band["mean"].tolist() == [2.0, 2.75, 5.0]
     assert band["low"].tolist() == [1.0, 2.0, 4.0]
@@ -428,8 +432,8 @@ def test_long_tables_are_thinned(tmp_path):
     loss = np.arange(3000.0)
     loss[5] = np.inf
     pd.DataFrame({"step": np.arange(1, 3001), "loss/g": loss, "other": "x"}).to_csv(tmp_path / "metrics.csv")
-    (table,) = panels._tables(tmp_path / "metrics.csv")
-    assert len(table) == panels.POINTS
+    (table,) = panels.read_curves(tmp_path / "metrics.csv")
+    assert len(table) == panels.MAX_CURVE_POINTS
     assert table.index[:2].tolist() == [10, 20]
     assert table["loss/g"].tolist()[:2] == [pytest.approx((45 - 5) / 9), 14.5]
 
@@ -472,8 +476,8 @@ def test_sorts_in_a_browser(tmp_path):
             [browser, *flags, "--dump-dom", (tmp_path / "clicked.html").as_uri()], capture_output=True, timeout=120
         )
         (tmp_path / "sorted.html").write_bytes(done.stdout)
-        shown = Page(tmp_path / "sorted.html")
-        assert [cell["data-value"] for cell in shown.all("td", "table")[6::7]] == order
-        assert [head["aria-sort"] for head in shown.all("th") if "aria-sort" in head] == [
+        sorted_page = Page(tmp_path / "sorted.html")
+        assert [cell["data-value"] for cell in sorted_page.all("td", "table")[6::7]] == order
+        assert [head["aria-sort"] for head in sorted_page.all("th") if "aria-sort" in head] == [
             "ascending" if len(clicks) == 1 else "descending"
         ]

@@ -8,19 +8,26 @@ import pytest
 from scipy.stats import bootstrap, permutation_test
 from scipy.stats import f as f_distribution
 
-from gan_lab.compare.resampling import effect, holm, interval, permutation_p, seeds_needed, spread
+from gan_lab.compare.resampling import (
+    bootstrap_interval,
+    holm,
+    mean_difference,
+    permutation_p,
+    pooled_std,
+    seeds_needed,
+)
 
 
-def one(*strata):
-    """Strata of lists of numbers, of one question."""
+def strata_of(*strata):
+    """Strata of lists of numbers, for one question."""
     return [[np.array([cell], dtype=float) for cell in stratum] for stratum in strata]
 
 
-def drawn(seed: int, *shape: int) -> np.ndarray:
+def normal_values(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def counted(seed: int, *shape: int) -> np.ndarray:
+def mode_counts(seed: int, *shape: int) -> np.ndarray:
     """Modes captured, as GANs have them: few values, one or all."""
     return np.random.default_rng(seed).choice([1.0, 2.0, 10.0], p=[0.5, 0.2, 0.3], size=shape)
 
@@ -41,11 +48,11 @@ def counted(seed: int, *shape: int) -> np.ndarray:
     ],
 )
 def test_p_worked_by_hand(before, after, p):
-    assert permutation_p(one([before, after])) == pytest.approx(p)
-    assert permutation_p(one([after, before])) == pytest.approx(p)
+    assert permutation_p(strata_of([before, after])) == pytest.approx(p)
+    assert permutation_p(strata_of([after, before])) == pytest.approx(p)
 
 
-@pytest.mark.parametrize("make", [drawn, counted])
+@pytest.mark.parametrize("make", [normal_values, mode_counts])
 @pytest.mark.parametrize(("m", "n"), [(5, 5), (3, 6), (8, 2)])
 def test_p_of_many_questions_is_scipys_exact_one(make, m, n):
     before, after = make(1, 6, m), make(2, 6, n) + 1
@@ -57,26 +64,27 @@ def test_p_of_many_questions_is_scipys_exact_one(make, m, n):
 
 
 def test_drawn_p_is_the_exact_one_but_for_chance():
-    before, after = drawn(3, 3, 10), drawn(4, 3, 10) + np.array([[0], [0.5], [1]])
+    before, after = normal_values(3, 3, 10), normal_values(4, 3, 10) + np.array([[0], [0.5], [1]])
     pooled = np.concatenate([before, after], axis=1)
     splits = np.array(list(itertools.combinations(range(20), 10)))  # 184,756: too many to be enumerated
     sums = pooled[:, splits].sum(2)
     exact = (
-        np.abs(2 * sums - pooled.sum(1, keepdims=True)) / 10 >= np.abs(effect([[before, after]]))[:, None] - 1e-9
+        np.abs(2 * sums - pooled.sum(1, keepdims=True)) / 10
+        >= np.abs(mean_difference([[before, after]]))[:, None] - 1e-9
     ).mean(1)
     error = np.sqrt(exact * (1 - exact) / 9_999)
     assert (np.abs(permutation_p([[before, after]]) - exact) < 4 * error + 1e-4).all()
 
 
 def test_drawn_p_is_never_0_nor_below_what_draws_can_tell():
-    apart = one([range(20), range(100, 120)])
+    apart = strata_of([range(20), range(100, 120)])
     assert permutation_p(apart) == pytest.approx(1 / 10_000)
     assert permutation_p(apart, draws=99) == pytest.approx(1 / 100)
 
 
 def test_stratified_p_is_brute_force_over_splits_within_strata():
     """By |t|: the mean of the differences over the root of the sum of squares within all cells."""
-    for make, seed in itertools.product((drawn, counted), range(4)):
+    for make, seed in itertools.product((normal_values, mode_counts), range(4)):
         strata = [[make(seed, 1, 2), make(seed + 10, 1, 3) + 1], [make(seed + 20, 1, 3) + 5, make(seed + 30, 1, 1) + 6]]
         splits = []
         for cells in strata:
@@ -91,7 +99,7 @@ def test_stratified_p_is_brute_force_over_splits_within_strata():
         within = sum(cell.var() * cell.size for cells in strata for cell in cells)
         observed = abs(np.mean([cells[1].mean() - cells[0].mean() for cells in strata])) / np.sqrt(max(within, 1e-9))
         reference = [abs(a + b) / 2 / np.sqrt(max(p + q, 1e-9)) for (a, p), (b, q) in itertools.product(*splits)]
-        assert effect(strata) == pytest.approx(np.mean([c[1].mean() - c[0].mean() for c in strata]))
+        assert mean_difference(strata) == pytest.approx(np.mean([c[1].mean() - c[0].mean() for c in strata]))
         assert permutation_p(strata) == pytest.approx(np.mean([value >= observed * (1 - 1e-6) for value in reference]))
         assert len(reference) == math.comb(5, 2) * math.comb(4, 1)
 
@@ -99,27 +107,29 @@ def test_stratified_p_is_brute_force_over_splits_within_strata():
 def test_effects_that_differ_between_strata_neither_hide_their_mean_nor_pass_for_one():
     """By −4 and 8 spreads, 5 runs a cell: t of 20 runs, shift 2 · √5 = 4.5, has a power of 0.98; by −4 and 4, none."""
 
-    def found(*shifts: float) -> float:
-        strata = [[drawn(i, 1_000, 5), drawn(i + 9, 1_000, 5) + shift] for i, shift in enumerate(shifts)]
+    def share_significant(*shifts: float) -> float:
+        strata = [
+            [normal_values(i, 1_000, 5), normal_values(i + 9, 1_000, 5) + shift] for i, shift in enumerate(shifts)
+        ]
         return float(np.mean(permutation_p(strata, draws=1_999) <= 0.05))
 
-    assert found(-4, 8) > 0.95
-    assert found(-4, 4) < 0.07
+    assert share_significant(-4, 8) > 0.95
+    assert share_significant(-4, 4) < 0.07
 
 
 def test_what_strata_differ_in_makes_no_difference():
     near, far = (
-        one([[1, 2, 4], [3, 5, 6]], [[1, 3, 2], [2, 4, 7]]),
-        one([[1, 2, 4], [3, 5, 6]], [[901, 903, 902], [902, 904, 907]]),
+        strata_of([[1, 2, 4], [3, 5, 6]], [[1, 3, 2], [2, 4, 7]]),
+        strata_of([[1, 2, 4], [3, 5, 6]], [[901, 903, 902], [902, 904, 907]]),
     )
     assert permutation_p(near) == pytest.approx(permutation_p(far))
-    assert effect(near) == pytest.approx(effect(far))
+    assert mean_difference(near) == pytest.approx(mean_difference(far))
 
 
 def test_unequal_spread_gives_as_many_false_alarms_as_its_pitfall_says():
     """Worked out for 3: all of one sign in 1 / 4 of cases, and then p = 1 / 56, else p is above 0.05."""
     for n, share in ((5, 0.12), (3, 0.25)):
-        p = permutation_p([[np.zeros((20_000, 5)), drawn(n, 20_000, n)]])
+        p = permutation_p([[np.zeros((20_000, 5)), normal_values(n, 20_000, n)]])
         assert np.mean(p <= 0.05) == pytest.approx(share, abs=0.01)
 
 
@@ -144,7 +154,7 @@ def t_squared(y: np.ndarray, n: tuple[int, ...]) -> np.ndarray:
 def test_p_of_an_interaction_is_freedman_and_lanes(n):
     """With the fit added to permuted residuals, refitted by least squares, and t² of it."""
     rng = np.random.default_rng(5)
-    for make, shift in itertools.product((drawn, counted), (0, 2)):
+    for make, shift in itertools.product((normal_values, mode_counts), (0, 2)):
         y = make(7, sum(n)) + shift * np.repeat([0, 0, 0, 1], n)
         fit = additive(n) @ np.linalg.lstsq(additive(n), y, rcond=None)[0]
         permuted = fit[:, None] + rng.permuted(np.tile(y - fit, (4_000, 1)), axis=1).T
@@ -154,7 +164,7 @@ def test_p_of_an_interaction_is_freedman_and_lanes(n):
 
 
 def test_p_of_an_interaction_is_near_that_of_f_for_normal_values():
-    cells = [drawn(seed, 50, 8) + 0.5 * (seed == 3) for seed in range(4)]
+    cells = [normal_values(seed, 50, 8) + 0.5 * (seed == 3) for seed in range(4)]
     n = (8, 8, 8, 8)
     expected = f_distribution.sf(t_squared(np.concatenate(cells, axis=1).T, n), 1, 28)
     assert np.abs(permutation_p([cells]) - expected).max() < 0.04
@@ -162,14 +172,14 @@ def test_p_of_an_interaction_is_near_that_of_f_for_normal_values():
 
 
 def test_an_interaction_does_not_see_main_effects():
-    cells = [drawn(seed, 5, 4) for seed in range(4)]
+    cells = [normal_values(seed, 5, 4) for seed in range(4)]
     shifted = [cells[0], cells[1] + 3, cells[2] - 7, cells[3] - 4]
-    assert effect([cells]) == pytest.approx(effect([shifted]))
-    assert effect([cells]) == pytest.approx(
+    assert mean_difference([cells]) == pytest.approx(mean_difference([shifted]))
+    assert mean_difference([cells]) == pytest.approx(
         (cells[3].mean(1) - cells[2].mean(1)) - (cells[1].mean(1) - cells[0].mean(1))
     )
     assert permutation_p([cells]) == pytest.approx(permutation_p([shifted]))
-    assert permutation_p(one([[5, 5], [5, 5], [9, 9], [9, 9]])) == 1, "nothing is left that could be permuted"
+    assert permutation_p(strata_of([[5, 5], [5, 5], [9, 9], [9, 9]])) == 1, "nothing is left that could be permuted"
 
 
 # Holm.
@@ -187,58 +197,60 @@ def test_holm_worked_by_hand():
 
 
 def test_intervals_of_many_runs_are_the_normal_ones():
-    cells = [drawn(seed, 2, 400) for seed in range(4)]
+    cells = [normal_values(seed, 2, 400) for seed in range(4)]
     for strata, variance in (
         ([cells[:1]], 1 / 400),
         ([cells[:2]], 2 / 400),
         ([cells], 4 / 400),
         ([cells[:2], cells[2:]], 4 / 400 / 4),
     ):
-        low, high = interval(strata)
+        low, high = bootstrap_interval(strata)
         assert (high - low) / 2 == pytest.approx([1.96 * math.sqrt(variance)] * 2, rel=0.12)
-        assert (high + low) / 2 == pytest.approx(effect(strata), abs=0.2 * math.sqrt(variance))
+        assert (high + low) / 2 == pytest.approx(mean_difference(strata), abs=0.2 * math.sqrt(variance))
 
 
 def test_intervals_lean_as_bca_does():
     """Of skewed values: scipy's own on each question alone, with many draws; percentiles would be 0.1 off."""
     values = np.random.default_rng(8).exponential(size=(2, 12)) ** 2
-    found = interval([[values]])
+    bounds = bootstrap_interval([[values]])
     for i, row in enumerate(values):
-        wanted, plain = (
+        bca, percentile = (
             bootstrap((row,), np.mean, n_resamples=40_000, method=method, random_state=1).confidence_interval
             for method in ("BCa", "percentile")
         )
-        assert abs(plain.high - wanted.high) > 0.2
-        assert found[:, i] == pytest.approx(wanted, abs=0.1)
+        assert abs(percentile.high - bca.high) > 0.2
+        assert bounds[:, i] == pytest.approx(bca, abs=0.1)
 
 
 def test_intervals_of_five_runs_are_as_short_as_their_pitfall_says():
-    low, high = interval([[drawn(9, 3_000, 5)]])
+    low, high = bootstrap_interval([[normal_values(9, 3_000, 5)]])
     assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.84, abs=0.03)
 
 
 def test_no_interval_where_there_is_no_spread_to_tell_it_from():
-    assert np.isnan(interval(one([[3]]))).all()
-    assert np.isnan(interval(one([[3, 3, 3], [5, 5]]))).all()
-    assert np.isnan(interval(one([[1, 2, 3], [5]]))).all()
-    bounds = interval([[np.array([[1.0, 2, 3], [2, 2, 2]]), np.full((2, 3), 7.0)]])
+    assert np.isnan(bootstrap_interval(strata_of([[3]]))).all()
+    assert np.isnan(bootstrap_interval(strata_of([[3, 3, 3], [5, 5]]))).all()
+    assert np.isnan(bootstrap_interval(strata_of([[1, 2, 3], [5]]))).all()
+    bounds = bootstrap_interval([[np.array([[1.0, 2, 3], [2, 2, 2]]), np.full((2, 3), 7.0)]])
     assert np.isfinite(bounds[:, 0]).all(), "one cell with spread is enough"
     assert np.isnan(bounds[:, 1]).all()
 
 
 def test_every_tie_ridden_interval_is_finite_and_holds_the_difference():
     for n in (2, 3, 5):
-        before, after = counted(n, 300, n), counted(n + 50, 300, n)
+        before, after = mode_counts(n, 300, n), mode_counts(n + 50, 300, n)
         varied = (np.ptp(before, axis=1) > 0) | (np.ptp(after, axis=1) > 0)
-        low, high = interval([[before, after]])
+        low, high = bootstrap_interval([[before, after]])
         assert np.isfinite(low[varied]).all()
-        assert ((low <= effect([[before, after]])) & (effect([[before, after]]) <= high))[varied].all()
+        assert ((low <= mean_difference([[before, after]])) & (mean_difference([[before, after]]) <= high))[
+            varied
+        ].all()
 
 
 def test_spread_is_pooled_within_cells():
-    assert spread(one([[1, 3], [10, 10, 16]])) == pytest.approx(math.sqrt((2 + 24) / 3))
-    assert spread(one([[1, 3], [4]], [[7], [8]])) == pytest.approx(math.sqrt(2))
-    assert np.isnan(spread(one([[1], [2]]))).all()
+    assert pooled_std(strata_of([[1, 3], [10, 10, 16]])) == pytest.approx(math.sqrt((2 + 24) / 3))
+    assert pooled_std(strata_of([[1, 3], [4]], [[7], [8]])) == pytest.approx(math.sqrt(2))
+    assert np.isnan(pooled_std(strata_of([[1], [2]]))).all()
 
 
 # Seeds.
@@ -265,4 +277,4 @@ def test_no_effect_is_so_large_that_too_few_splits_could_show_it():
     assert seeds_needed(99, 1, family=1_770) == 10  # 2 of 184,756 are below 0.00003
     assert seeds_needed(99, 1, strata=4, family=6) == 2  # 2 of 6⁴ are below 0.0083
     for n, shows in ((3, False), (4, True)):
-        assert (permutation_p(one([range(n), range(50, 50 + n)]))[0] <= 0.05) == shows
+        assert (permutation_p(strata_of([range(n), range(50, 50 + n)]))[0] <= 0.05) == shows

@@ -23,7 +23,7 @@ from gan_lab import __version__
 from gan_lab.assembly.build import Training, build, build_data_and_gan
 from gan_lab.assembly.instantiate import check_targets
 from gan_lab.commands.train import fit
-from gan_lab.compare.collect import read
+from gan_lab.compare.collect import read_record
 from gan_lab.compare.snapshots import last_samples
 from gan_lab.config import sweep
 from gan_lab.config.references import refuse_odd
@@ -557,7 +557,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, alarm):
         load_config(Run(run))
     with pytest.raises(LabError, match="pipe or device"):
         read_table(run / "metrics.csv")
-    assert read(Run(run)).status == "damaged"
+    assert read_record(Run(run)).status == "damaged"
 
 
 @pytest.mark.parametrize("name", [*RUN_SUBFOLDERS, *APPENDED_FILES])

@@ -321,7 +321,7 @@ def test_a_picture_in_markdown_keeps_its_text(strangers):
     from gan_lab.commands.results import Section
 
     section = Section("x", [], None, {})
-    line = section.picture("samples", b"", "of a](http://evil/x.png)![b")[0]
+    line = section.add_picture("samples", b"", "of a](http://evil/x.png)![b")[0]
     assert re.fullmatch(r"!\[[^\]]*\\\]\(http://evil/x.png\)!\[b\]\(pictures/results_x_samples.png\)", line)
 
 

@@ -442,12 +442,13 @@ def test_pictures_show_each_member_with_the_latent_vectors_that_it_would_have_al
 
 
 def test_a_report_shows_members_as_runs(evaluated):
-    tables = panels._tables(evaluated.metrics)
+    tables = panels.read_curves(evaluated.metrics)
     assert len(tables) == 3
     row = pd.read_csv(evaluated.metrics).set_index("step").loc[20]
     assert tables[2].loc[20, "loss/g"] == row["loss/g/2"]
-    picture, real, _ = snapshots._halves(evaluated, snapshots._replicated(evaluated))
-    assert (picture.width > 1.5 * picture.height) is (real is None) is True, "a wide one, not cut into halves"
+    picture = snapshots.last_picture(evaluated)
+    assert picture.real is None
+    assert picture.generated.width > 1.5 * picture.generated.height, "a wide one, not cut into halves"
 
 
 @pytest.mark.parametrize("model", [MLP, (*CONV, "norm=batch")])
@@ -501,7 +502,7 @@ def test_a_comparison_counts_members_as_runs_of_their_seeds(evaluated, tmp_path)
     findings = compare([folder])
     rows = findings.runs[["run", "seed", "member"]].to_numpy().tolist()
     assert rows == [["a", "5", 0], ["a", "6", 1], ["a", "7", 2], ["c", "8", 0], ["c", "10", 2]]
-    reasons = dict(findings.apart[["seed", "reason"]].to_numpy().tolist())
+    reasons = dict(findings.excluded[["seed", "reason"]].to_numpy().tolist())
     assert "no independent repetition: settings and some seed are those of a" in reasons["7"]
     assert reasons["9"] == "failed: member 1: The numbers blew up at step 3: loss/g is nan."
     assert findings.runs["coverage"][0] == evaluated.read_summary()["replica_metrics"][0]["coverage"]

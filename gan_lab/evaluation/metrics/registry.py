@@ -81,7 +81,7 @@ class Metric:
 
     Attributes:
         name: the key in summary.json, and the column in metrics.csv and comparison.csv.
-        label: what sentences and charts call it: 'raised the <label> by 0.2 <unit>'.
+        label: what sentences and charts call it: 'raised the <label> by 0.2 <unit>', or 'added 2 <label> out of 10'.
         function: dotted name of the function, imported when it is called.
         inputs: the fields of `MetricInputs` that the function takes, in the order of its parameters.
         output: which of several returned values this metric is; None if the function returns one. Metrics with equal
@@ -148,10 +148,10 @@ METRICS = _by_name(
     ),
     Metric(
         "modes",
-        label="modes captured",
+        label="captured modes",
         function="gan_lab.evaluation.metrics.modes.captured",
         inputs=("counts",),
-        unit="of {modes_total}",
+        unit="out of {modes_total}",
         higher_is_better=True,
         shown=frozenset({"report", "results", "hparams"}),
         heading="modes",
@@ -170,7 +170,7 @@ METRICS = _by_name(
         label="modes with at least half of their expected count",
         function="gan_lab.evaluation.metrics.modes.captured_robustly",
         inputs=("counts", "shares"),
-        unit="of {modes_total}",
+        unit="out of {modes_total}",
         higher_is_better=True,
         shown=frozenset({"report", "results", "hparams"}),
         rank=2,
