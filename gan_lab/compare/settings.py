@@ -62,11 +62,13 @@ def name_presets(configs: Sequence[Settings]) -> list[Settings]:
     """
     settings = [dict(config) for config in configs]
     for preset, values in sorted(_presets().items()):
-        with_preset = []
-        others = []
+        with_preset: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
         for config in settings:
-            has_values = all(config.get(key) == value for key, value in values.items())
-            (with_preset if has_values else others).append(config)
+            if all(config.get(key) == value for key, value in values.items()):
+                with_preset.append(config)
+            else:
+                others.append(config)
         distinct = {tuple(value_text(config.get(key)) for key in values) for config in others}
         if len(distinct) != 1:
             continue
