@@ -248,6 +248,50 @@ def test_every_option_comes_up_once():
     assert sum(each.count(",") + 1 for each in said) == len(OPTIONS)
 
 
+def test_every_option_begins_with_a_line_that_says_what_it_is():
+    """--help shows that line, so it has to be a short one."""
+    for group, option in OPTIONS:
+        lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+        comments = [line for line in lines[:2] if line.startswith("# ") and not line.startswith("# @package")]
+        assert comments, f"{group}={option}"
+        assert len(comments[0]) <= 120, f"{group}={option}"
+
+
+def test_callbacks_none_leaves_out_what_others_set_of_them():
+    assert compose("callbacks=none").callbacks == {}
+    assert compose("callbacks=none", "experiment=book/mnist_first").callbacks == {}
+    assert compose("callbacks=none", "debug=fast").callbacks == {}
+    with refused("invalid", "callbacks.pictures"):
+        compose("callbacks=none", "experiment=book/mnist_first", "callbacks.pictures.every=3")
+
+
+@pytest.mark.parametrize("choice", ["dataset=digits", "experiment=book/conditional", "experiment=sweep/remedies"])
+def test_debug_fast_shortens_any_experiment(choice):
+    cfg = compose(choice, "debug=fast")
+    assert (cfg.steps, cfg.name, list(cfg.logger)) == (20, "debug", ["table"])
+    assert {cfg.callbacks[name].every for name in ("pictures", "verdict", "checkpoint")} == {20}
+    assert compose(choice, "debug=fast", "steps=7").steps == 7
+
+
+@pytest.mark.parametrize(
+    ("overrides", "widths_g", "widths_d"),
+    [
+        ([], [256, 256], [256]),
+        (["model.depth=3", "model.width=128"], [128] * 3, [128] * 3),
+        (["model.width=8"], [8, 8], [8]),
+        (["model.depth=0"], [], []),
+        (["model.discriminator.depth=2", "model.generator.width=7"], [7, 7], [256, 256]),
+        (["model.depth=3", "model.generator.hidden=[4,5]"], [4, 5], [256] * 3),
+        (["model=mlp_faces"], [300], [100]),
+    ],
+)
+def test_sizes_of_fully_connected_networks_are_keys(overrides, widths_g, widths_d):
+    module = build_module(compose("dataset=ring", *overrides), synthetic.ring(samples=10))
+    for network, widths in ((module.generator, widths_g), (module.discriminator, widths_d)):
+        linear = [layer for layer in network.layers if isinstance(layer, torch.nn.Linear)]
+        assert [layer.out_features for layer in linear[:-1]] == widths
+
+
 @pytest.mark.parametrize(
     ("rule", "good", "bad"),
     [
