@@ -151,8 +151,9 @@ def read_record(run: Run) -> Record:
         record.summary = read_summary(run)
     except (LabError, OSError) as error:
         message = _first_line(str(error).replace(f"{run.folder}{os.sep}", ""))
-        is_other_format = isinstance(error, LabError) and error.code == "format"
-        record.reason = f"{'other version' if is_other_format else 'damaged'}: {message}"
+        record.reason = f"damaged: {message}"
+        if isinstance(error, LabError) and error.code == "format":
+            record.reason = f"written by another version: {message}"
         if isinstance(error, ForeignError) and not run.summary.is_file():
             record.status = "foreign"
         return record
