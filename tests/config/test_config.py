@@ -418,4 +418,4 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_a_trainer_that_names_no_devices_is_one_process(tmp_path):
     made, _ = training(tmp_path / "run", *small("loss", "bce"), "~trainer.devices")
-    assert (made.trainer.num_devices, made.team.size) == (1, 1)
+    assert (made.trainer.num_devices, made.process_group.size) == (1, 1)
