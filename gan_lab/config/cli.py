@@ -144,7 +144,7 @@ def _end_quietly() -> NoReturn:
 def _end_interrupted() -> NoReturn:
     if sweep.current:
         sweep.current.watch.end()
-        say(f"Continue by the same command with hydra.sweep.dir={sweep.current.folder}", stderr=True)
+        sweep.current.say_how_to_continue()
     say("Interrupted.", stderr=True)
     sys.exit(130)
 

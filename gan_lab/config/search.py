@@ -1,4 +1,4 @@
-"""A search: a sweeper that tries values of its own (hydra/sweeper=optuna) to make one metric best."""
+"""A search: a sweeper that tries values of its own (hydra/sweeper=optuna) to optimise one metric."""
 
 import math
 import sys
@@ -9,38 +9,67 @@ from omegaconf import DictConfig
 from gan_lab.core.errors import LabError
 
 
-def asked(config: DictConfig, again: bool) -> list[str]:
-    """What a sweeper that searches was told, as overrides; [] for one that doesn't.
+def settings_of_search(config: DictConfig, continues: bool) -> list[str]:
+    """Returns the settings of a sweeper that searches, as overrides; [] for one that doesn't search.
+
+    Args:
+        config: composed, with Hydra's own part.
+        continues: whether the sweep was interrupted and continues.
 
     Raises:
-        LabError: if it can't search for one metric; if it is to go on (`again`), but would try other values.
+        LabError: if the search can't work for one metric; if it continues, but would try other values.
     """
     sweeper = config.hydra.sweeper
     if "n_trials" not in sweeper:
         return []
     if sweeper.direction not in ("maximize", "minimize"):
-        raise LabError(f"hydra.sweeper.direction={sweeper.direction} won't do: it has to be maximize or minimize.")
-    if again and sweeper.storage:
-        raise LabError("A search in a hydra.sweeper.storage goes on in a new folder.", "Leave hydra.sweep.dir=… out.")
-    if again and sweeper.sampler.get("seed") is None:
-        raise LabError("A search without a seed can't be gone on with: it would try other values.", "Start a new one.")
+        raise LabError(
+            f"hydra.sweeper.direction={sweeper.direction} is not allowed: it has to be maximize or minimize.",
+            key="hydra.sweeper.direction",
+        )
+    if continues and sweeper.storage:
+        raise LabError(
+            "A search in a hydra.sweeper.storage continues in a new folder.",
+            "Leave hydra.sweep.dir=… out.",
+            code="conflict",
+            key="hydra.sweeper.storage",
+        )
+    if continues and sweeper.sampler.get("seed") is None:
+        raise LabError(
+            "A search without a seed can't be continued: it would try other values.",
+            "Start a new one.",
+            code="unsupported",
+            key="hydra.sweeper.sampler.seed",
+        )
     if not isinstance(sweeper.n_trials, int) or sweeper.n_trials < 1:
-        raise LabError(f"hydra.sweeper.n_trials={sweeper.n_trials} won't do: it has to be a whole number ≥ 1.")
-    told = {"direction": sweeper.direction, "n_jobs": sweeper.n_jobs}
-    told |= {f"sampler.{key}": value for key, value in sweeper.sampler.items() if value is not None}
-    return [f"hydra.sweeper.{key}={value}" for key, value in told.items()]
+        raise LabError(
+            f"hydra.sweeper.n_trials={sweeper.n_trials} is not allowed: it has to be a whole number ≥ 1.",
+            key="hydra.sweeper.n_trials",
+        )
+    settings = {"direction": sweeper.direction, "n_jobs": sweeper.n_jobs}
+    for key, value in sweeper.sampler.items():
+        if value is not None:
+            settings[f"sampler.{key}"] = value
+    return [f"hydra.sweeper.{key}={value}" for key, value in settings.items()]
 
 
 def objective(name: str, direction: str, summary: dict[str, Any], error: Any = None) -> tuple[float, str | None]:
-    """What a search gets for a job, and if that isn't the metric, why: the worst finite number, for NaN ends a search.
+    """Returns what a search gets for a job: the metric, or the worst finite number, because NaN would end the search.
 
     Args:
+        name: of the metric.
         direction: maximize or minimize.
+        summary: the job's summary.json.
         error: what made the job fail.
+
+    Returns:
+        The number, and why it isn't the metric; None if it is.
     """
-    value = summary.get("metrics", {}).get(name)
+    value = (summary.get("metrics") or {}).get(name)
     if error is None and isinstance(value, (int, float)) and math.isfinite(value):
         return float(value), None
-    undefined = summary.get("undefined", {}).get(name, "the run has no such metric")
-    worst = sys.float_info.max
-    return -worst if direction == "maximize" else worst, str(error or f"{name} isn't known: {undefined}")
+    worst = -sys.float_info.max if direction == "maximize" else sys.float_info.max
+    if error:
+        return worst, str(error)
+    reason = (summary.get("undefined") or {}).get(name, "the run has no such metric")
+    return worst, f"{name} isn't known: {reason}"

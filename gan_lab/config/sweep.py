@@ -1,6 +1,6 @@
-"""A sweep: many runs from one command line, each with a folder and a fate of its own, and what they say together.
+"""A sweep: many runs from one command line, with one folder and one status per job, and a comparison of them.
 
-<sweep>/sweep.json           what was asked for
+<sweep>/sweep.json           the overrides
 <sweep>/<job>/               a run folder per job, named by what varies
 <sweep>/<job>/job.json       status (running, finished, interrupted, failed) and, where it failed, the reason
 <sweep>/<job>/log.txt        what the job printed
@@ -13,158 +13,213 @@ import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
-from gan_lab.core.run_folder import OUTPUTS, Run, refuse_links
+from gan_lab.core.run_folder import Run, refuse_links, remove_empty
 from gan_lab.core.terminal import format_traceback, printable, say
 
 NAME_LENGTH = 80  # of a job's folder, at most
-LOOK_EVERY = 0.5  # seconds between two looks at the jobs' fates
+LOOK_EVERY = 0.5  # seconds between two looks at the jobs
 
 
 class Sweep(Callback):
-    """Prepares a sweep when Hydra starts one: its folder, the jobs' names, the line of progress.
+    """Prepares a sweep when Hydra starts one: its folder, the names of its jobs, the line of progress.
 
-    Where the folder holds another sweep it ends the process: Hydra turns a callback's errors into warnings.
+    If the folder holds another sweep, it ends the process: Hydra would turn an error of a callback into a warning.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         global current
         try:
             current = Current(config)
-        except (LabError, OSError) as error:
+        except LabError as error:
             say(error, stderr=True)
-            sys.exit(getattr(error, "status", 2))
+            sys.exit(error.status)
+        except OSError as error:
+            say(error, stderr=True)
+            sys.exit(LabError.status)
         launchers.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
-            config.hydra.overrides.hydra.extend(current.for_every_job())
+            config.hydra.overrides.hydra.extend(current.overrides_of_jobs())
 
 
 class Current:
     """The sweep that this process runs.
 
+    Args:
+        config: composed, with Hydra's own part.
+
     Raises:
-        LabError: if the folder holds another sweep, or another process runs this one.
+        LabError: if the folder holds another sweep or a run, or if another process runs this sweep.
     """
 
     def __init__(self, config: DictConfig):
         self.folder = Path(config.hydra.sweep.dir)
-        self.about = self.folder / "sweep.json"
-        asked = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-        asked += list(config.hydra.overrides.task)
-        parsed = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(asked)}
-        self.constant = [each.key_or_group for each in parsed.values() if not each.is_sweep_override()]
-        self.search, self.objective = search.asked(config, self.about.exists()), str(config.get("objective"))
-        self.jobs = config.hydra.sweeper.n_trials if self.search else 1
-        for each in parsed.values():
-            if each.is_discrete_sweep() and not self.search:
-                self.jobs *= sum(1 for _ in each.sweep_iterator())
-        wanted = {"overrides": sorted([*(each.input_line or "" for each in parsed.values()), *self.search])}
+        self.record = self.folder / "sweep.json"
+        params = config.hydra.sweeper.get("params") or {}
+        texts = [f"{key}={value}" for key, value in params.items()]
+        texts += list(config.hydra.overrides.task)
+        overrides = {}
+        for override in OverridesParser.create().parse_overrides(texts):
+            overrides[override.get_key_element()] = override  # the last one of a key counts
+        self.constant = [override.key_or_group for override in overrides.values() if not override.is_sweep_override()]
+        self.search = search.settings_of_search(config, self.record.exists())
+        self.objective = str(config.get("objective"))
+        number = config.hydra.sweeper.n_trials if self.search else _number_of_jobs(overrides.values())
+        lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
+        self.lock = self._claim(lines)
+        with atomic(self.record) as path:
+            path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
+        self.watch = Watch(self.folder, number)
+
+    def _claim(self, lines: list[str]) -> FileLock:
+        """Takes the folder for this process; refuses one that holds anything but the sweep of these overrides."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.lock = FileLock(self.folder / ".lock", timeout=0)
+        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            self.lock.acquire()
+            lock.acquire()
         except Timeout:
-            raise LabError(f"{self.folder} is being swept by another process.", "Wait for it, or stop it.") from None
+            raise LabError(
+                f"Another process runs the sweep in {self.folder}.",
+                "Wait for it, or stop it.",
+                code="busy",
+                key="hydra.sweep.dir",
+            ) from None
         for folder in (self.folder, *sorted(self.folder.glob("*/"))):
             refuse_links(folder)
-        if self.about.exists() and (found := _swept(self.about)) != wanted["overrides"]:
+        before = _overrides_of_sweep(self.record) if self.record.exists() else lines
+        if before != lines:
             raise LabError(
-                printable(f"{self.folder} holds another sweep: {' '.join(found)}"),
-                "Go on with it by the very same command, or name another folder with hydra.sweep.dir=…",
+                printable(f"{self.folder} holds another sweep: {' '.join(before)}"),
+                "Continue it by the very same command, or name another folder with hydra.sweep.dir=…",
+                code="exists",
+                key="hydra.sweep.dir",
             )
         if Run(self.folder).config.exists():
-            raise LabError(f"{self.folder} holds a run, not a sweep.", "Name another folder with hydra.sweep.dir=…")
-        with atomic(self.about) as path:
-            path.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
-        self.watch = Watch(self.folder, self.jobs)
+            raise LabError(
+                f"{self.folder} holds a run, not a sweep.",
+                "Name another folder with hydra.sweep.dir=…",
+                code="exists",
+                key="hydra.sweep.dir",
+            )
+        return lock
 
-    def for_every_job(self) -> list[str]:
-        """Overrides that each job gets: this folder, whatever the clock says there; names without what doesn't vary."""
-        trial = ["hydra.sweep.subdir='${job_folder:trial-${hydra.job.num},${hydra.job.override_dirname}}'"]
-        return [
-            "hydra.sweep.dir='{}'".format(str(self.folder).replace("'", "\\'")),
+    def overrides_of_jobs(self) -> list[str]:
+        """Returns overrides for every job: this folder, whatever the time is then; names of what varies only."""
+        folder = str(self.folder).replace("'", "\\'")
+        overrides = [
+            f"hydra.sweep.dir='{folder}'",
             f"hydra.job.config.override_dirname.exclude_keys={self.constant}",
-            *(trial if self.search else []),  # a search may try the same values twice
         ]
+        if self.search:  # it may try the same values twice
+            overrides.append("hydra.sweep.subdir='${job_folder:trial-${hydra.job.num},${hydra.job.override_dirname}}'")
+        return overrides
 
     def finish(self, compare: Callable[[Path], None]) -> int:
-        """Lets `compare` look at the sweep's folder, says what failed, and gives the exit status."""
+        """Compares the jobs, reports what failed, and returns the exit status.
+
+        Args:
+            compare: gets the folder of the sweep.
+        """
         self.watch.end()
-        jobs = {path.parent: _read(path) for path in _jobs(self.folder)}
-        failed = {folder: job for folder, job in jobs.items() if job.get("status") == "failed"}
-        stopped = [folder.name for folder, job in jobs.items() if job.get("status") == "interrupted"]
-        vain = False
+        records = {path.parent: read_record(path) for path in _records(self.folder)}
+        failed = {folder: record for folder, record in records.items() if record.get("status") == "failed"}
+        interrupted = [folder.name for folder, record in records.items() if record.get("status") == "interrupted"]
+        is_complete = not failed and not interrupted
         try:
             compare(self.folder)
         except LabError as error:
-            vain = True
+            is_complete = False
             say(error, stderr=True)
-        for folder, job in failed.items():
-            first = str(job.get("error")).partition("\n")[0]
-            say(printable(f"failed: {folder.name}: {first} ({folder / 'log.txt'})"), stderr=True)
-        if stopped:
-            say(printable(f"interrupted: {', '.join(stopped)}"), stderr=True)
-            say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
-        vain |= bool(self.search) and not self._say_what_was_found()
+        for folder, record in failed.items():
+            first_line = str(record.get("error")).partition("\n")[0]
+            say(printable(f"failed: {folder.name}: {first_line} ({folder / 'log.txt'})"), stderr=True)
+        if interrupted:
+            say(printable(f"interrupted: {', '.join(interrupted)}"), stderr=True)
+            self.say_how_to_continue()
+        if self.search and not self._report_best():
+            is_complete = False
         self.lock.release()
-        return 1 if failed or stopped or vain else 0
+        return 0 if is_complete else 1
 
-    def _say_what_was_found(self) -> bool:
-        """Names a search's best job; where no job has the objective, the reason or the names there are."""
-        values = {path.parent.name: _read(path).get("objective", {}) for path in _jobs(self.folder)}
-        found = {name: each["value"] for name, each in values.items() if each and each["instead_of"] is None}
-        if found:
-            best = (max if "hydra.sweeper.direction=maximize" in self.search else min)(found, key=found.__getitem__)
-            say(printable(f"best {self.objective}: {found[best]:.6g} ({best})"))
+    def say_how_to_continue(self) -> None:
+        say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
+
+    def _report_best(self) -> bool:
+        """Names the best job of a search, or the metrics that there are if no job has the objective."""
+        values = {}
+        for path in _records(self.folder):
+            objective = read_record(path).get("objective")
+            if objective and objective["instead_of"] is None:
+                values[path.parent.name] = objective["value"]
+        if values:
+            choose = max if "hydra.sweeper.direction=maximize" in self.search else min
+            best = choose(values, key=values.__getitem__)
+            say(printable(f"best {self.objective}: {values[best]:.6g} ({best})"))
             return True
         say(f"No job has the metric {self.objective}, so this search is worth nothing.", stderr=True)
-        summaries = [_read(path.parent / "summary.json") for path in _jobs(self.folder)]
-        names = sorted({name for each in summaries for name in each.get("metrics", {})})
+        names: set[str] = set()
+        for path in _records(self.folder):
+            names |= (read_record(path.parent / "summary.json").get("metrics") or {}).keys()
         if names and self.objective not in names:
-            near = difflib.get_close_matches(self.objective, names, cutoff=0.5)
-            told = f"Did you mean objective={' or '.join(near)}?" if near else f"There are {', '.join(names)}."
-            say(printable(told), stderr=True)
+            matches = difflib.get_close_matches(self.objective, sorted(names), cutoff=0.5)
+            hint = f"There are {', '.join(sorted(names))}."
+            if matches:
+                hint = f"Did you mean objective={' or '.join(matches)}?"
+            say(printable(hint), stderr=True)
         return False
 
     def abandon(self) -> None:
-        """Ends a sweep that a problem of its own has stopped; if it never began, nothing of it is left."""
+        """Ends a sweep that an error has stopped; if no job began, nothing of it is left."""
         self.watch.end()
         self.lock.release()
-        if _jobs(self.folder):
-            say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
+        if _records(self.folder):
+            self.say_how_to_continue()
             return
         for name in (".lock", "sweep.json", "multirun.yaml"):
             (self.folder / name).unlink(missing_ok=True)
-        with suppress(OSError, ValueError):  # whatever else lies there isn't ours
-            self.folder.rmdir()
-            for parent in self.folder.absolute().relative_to(Path.cwd() / OUTPUTS).parents:
-                (Path.cwd() / OUTPUTS / parent).rmdir()
+        remove_empty(self.folder)
+
+
+def _number_of_jobs(overrides: Iterable[Override]) -> int:
+    """Returns how many combinations of values the overrides have."""
+    number = 1
+    for override in overrides:
+        if override.is_discrete_sweep():
+            number *= len(list(override.sweep_iterator()))
+    return number
 
 
 current: Current | None = None
 
 
 class Watch:
-    """One line on how far the sweep is, whatever launches its jobs: it looks at their folders."""
+    """One line on how far a sweep is, whatever launches its jobs: it looks at their folders.
+
+    Args:
+        folder: of the sweep.
+        jobs: how many there will be.
+    """
 
     def __init__(self, folder: Path, jobs: int):
         from tqdm import tqdm
 
-        self.folder, self.screen = folder, sys.stderr  # a job's output is led elsewhere
-        self.told: set[Path] = set()
+        self.folder = folder
+        self.screen = sys.stderr  # the output of a job goes elsewhere
+        self.reported: set[Path] = set()
         self.bar = tqdm(total=jobs, desc="sweep", unit=" jobs", disable=None, file=self.screen)
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -175,19 +230,20 @@ class Watch:
             self._look()
 
     def _look(self) -> None:
-        fates: Counter[str] = Counter()
-        for path in _jobs(self.folder):
-            status = _read(path).get("status", "running")
-            fates[status] += 1
-            if status in ("finished", "failed") and path not in self.told:
-                self.told.add(path)
-                told = printable(f"{status:<9} {path.parent.name}{_outcome(path.parent)}")
-                self.bar.write(told, file=self.screen)
-        self.bar.set_postfix_str(f"{fates['running']} running, {fates['failed']} failed", refresh=False)
-        self.bar.update(fates["finished"] + fates["failed"] - self.bar.n)
+        counts: Counter[str] = Counter()
+        for path in _records(self.folder):
+            status = read_record(path).get("status", "running")
+            counts[status] += 1
+            if status in ("finished", "failed") and path not in self.reported:
+                self.reported.add(path)
+                line = printable(f"{status:<9} {path.parent.name}{_outcome(path.parent)}")
+                self.bar.write(line, file=self.screen)
+        self.bar.set_postfix_str(f"{counts['running']} running, {counts['failed']} failed", refresh=False)
+        self.bar.update(counts["finished"] + counts["failed"] - self.bar.n)
         self.bar.refresh()
 
     def end(self) -> None:
+        """Looks a last time and removes the line; harmless when it has ended already."""
         if not self.over.is_set():
             self.over.set()
             self.thread.join()
@@ -198,18 +254,20 @@ class Watch:
 def run_job(
     main: Callable[[DictConfig], Any], cfg: DictConfig, explain: Callable[[Exception], str | None]
 ) -> float | None:
-    """Plays one job: what it prints goes to its log.txt; how it ends, to its job.json, so that the others go on.
+    """Runs one job of a sweep. Its output goes to its log.txt and its status to its job.json, so the others go on.
 
-    A job that is finished is left alone, one that was interrupted goes on from its checkpoint (see `config.starting`).
+    A job that is finished is left alone; one that was interrupted is resumed (see `gan_lab.config.resume.open_run`).
 
     Args:
-        explain: gives the message for a user's mistake, None for a bug.
+        main: the command.
+        cfg: composed for this job.
+        explain: returns the message for a user's mistake, None for a bug.
 
     Returns:
-        The objective, for a sweeper that searches: the metric of that name, or the worst number where it isn't known.
+        The objective, for a sweeper that searches: the metric of that name, or the worst number if there is none.
 
     Raises:
-        KeyboardInterrupt: if a signal stopped the job in the process that runs the sweep, which then is to stop.
+        KeyboardInterrupt: if a signal stopped the job in the process that runs the sweep, which then has to stop, too.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -218,71 +276,101 @@ def run_job(
     if not Run(folder).finished(cfg.steps):
         _write(folder, {**record, "status": "running"})
         try:
-            trial = re.match(r"trial-\d+_", folder.name)
-            for other in folder.parent.glob(f"{trial[0]}*") if trial else ():
-                if other.name != folder.name:  # what failed before does so no longer, say, which changes the course
-                    raise LabError(f"This trial was {other.name} before.", "Start the search again, in a new folder.")
+            _refuse_renamed_trial(folder)
             with open(folder / "log.txt", "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
                 launchers.heed_time_limit()
                 main(cfg)
-        except (SystemExit, KeyboardInterrupt) as stopped:
+        except (SystemExit, KeyboardInterrupt) as stop:
             _write(folder, {**record, "status": "interrupted"})
-            if current is None:  # in a process of its own: it alone was stopped
+            if current is None:  # in a worker process: only this job was stopped
                 return None
-            raise KeyboardInterrupt from stopped
+            raise KeyboardInterrupt from stop
         except Exception as error:
-            record |= {"status": "failed", "error": explain(error) or f"{type(error).__name__}: {error}"}
+            record["status"] = "failed"
+            record["error"] = explain(error) or f"{type(error).__name__}: {error}"
             with open(folder / "log.txt", "a", encoding="utf-8") as log:
                 log.write(format_traceback(error))
+    direction = HydraConfig.get().sweeper.get("direction")
     value = None
-    if direction := HydraConfig.get().sweeper.get("direction"):
-        value, reason = search.objective(str(cfg.objective), direction, _read(folder / "summary.json"), record["error"])
+    if direction:
+        summary = read_record(folder / "summary.json")
+        value, reason = search.objective(str(cfg.objective), direction, summary, record["error"])
         record["objective"] = {"metric": cfg.objective, "value": value, "instead_of": reason}
     _write(folder, record)
     return value
 
 
-def job_folder(*parts: str) -> str:
-    """A job's folder name from Hydra's `override_dirname`: 'loss=mse,seed=0' → 'loss-mse_seed-0'.
+def _refuse_renamed_trial(folder: Path) -> None:
+    """Refuses a trial of a search that had other values before: a job that fails no longer, say, changes the course."""
+    trial = re.match(r"trial-\d+_", folder.name)
+    if trial is None:
+        return
+    for other in folder.parent.glob(f"{trial[0]}*"):
+        if other.name != folder.name:
+            raise LabError(
+                f"This trial was {other.name} before.",
+                "Start the search again, in a new folder.",
+                code="conflict",
+                key="hydra.sweep.dir",
+            )
 
-    What a name can't hold is left out, and a hash tells it apart: 'remedy=[r1],seed=0' → 'remedy-r1_seed-0_ea4f86'.
+
+def job_folder(*parts: str) -> str:
+    """Returns the name of a job's folder: 'loss=mse,seed=0' → 'loss-mse_seed-0'.
+
+    What a name can't have is left out, and a hash tells it apart: 'remedy=[r1],seed=0' → 'remedy-r1_seed-0_ea4f86'.
+
+    Args:
+        parts: Hydra's `override_dirname`, split at its commas.
     """
     dirname = ",".join(parts)
     name = re.sub(r"[^\w.-]+", "-", dirname.replace(",", "_").replace("=", "-")).strip("-")
     if len(name) <= NAME_LENGTH and not re.search(r"[^\w.,=/-]", dirname):
         return name or "job"
     name = re.sub(r"-+(?=[_-]|$)", "", name)
-    return f"{name[: NAME_LENGTH - 7]}_{hashlib.sha256(dirname.encode()).hexdigest()[:6]}"
+    digest = hashlib.sha256(dirname.encode()).hexdigest()[:6]
+    return f"{name[: NAME_LENGTH - 7]}_{digest}"
 
 
-def _jobs(folder: Path) -> list[Path]:
+def _records(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/job.json"))
 
 
-def _swept(about: Path) -> list[str]:
+def _overrides_of_sweep(path: Path) -> list[str]:
     """Returns the overrides of the sweep that a folder holds.
 
+    Args:
+        path: of its sweep.json.
+
     Raises:
-        LabError: if its sweep.json doesn't say.
+        LabError: if the file doesn't say.
     """
-    found = _read(about).get("overrides")
-    if not isinstance(found, list) or not all(isinstance(line, str) for line in found):
-        raise LabError(f"{about} can't be read, so what was swept there isn't known.", "Name another folder.")
-    return found
+    overrides = read_record(path).get("overrides")
+    if not isinstance(overrides, list) or not all(isinstance(line, str) for line in overrides):
+        raise LabError(
+            f"{path} can't be read, so what was swept there isn't known.",
+            "Name another folder.",
+            code="damaged",
+            key=path.name,
+        )
+    return overrides
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Returns what a JSON file holds; {} where it can't be read or holds something else than we write there."""
+def read_record(path: Path) -> dict[str, Any]:
+    """Returns what a JSON file of a sweep holds; {} if it can't be read or holds anything that is not written there."""
     try:
         content = json.loads(read_text(path))
     except (OSError, LabError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
         return {}
-    texts = all(isinstance(content.get(key, ""), str | None) for key in ("status", "error"))
-    dicts = all(isinstance(content.get(key, {}), dict | None) for key in ("verdict", "metrics", "objective"))
-    seconds = isinstance(content.get("seconds", 0), int | float)
-    return content if texts and dicts and seconds else {}
+    types = {
+        **dict.fromkeys(("status", "error"), str | None),
+        **dict.fromkeys(("verdict", "metrics", "objective"), dict | None),
+        "seconds": int | float,
+    }
+    is_ours = all(isinstance(content[key], kind) for key, kind in types.items() if key in content)
+    return content if is_ours else {}
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
@@ -291,10 +379,13 @@ def _write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def _outcome(folder: Path) -> str:
-    """The verdict's first words, or why it failed."""
-    if error := _read(folder / "job.json").get("error"):
+    """Returns the first words of a job's verdict, or why it failed."""
+    error = read_record(folder / "job.json").get("error")
+    if error:
         return ": " + str(error).partition("\n")[0]
-    summary = _read(folder / "summary.json")
-    sentence = str(summary.get("verdict", {}).get("sentence", ""))
-    sentence = sentence.partition(". ")[0].partition(";")[0].partition(" (")[0]
+    summary = read_record(folder / "summary.json")
+    verdict = summary.get("verdict") or {}
+    sentence = str(verdict.get("sentence", ""))
+    for end in (". ", ";", " ("):
+        sentence = sentence.partition(end)[0]
     return f": {sentence} ({summary.get('seconds', 0):.0f} s)" if sentence else ""

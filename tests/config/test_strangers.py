@@ -603,7 +603,7 @@ def test_a_sweep_waits_for_no_pipe(tmp_path, alarm):
 @pytest.mark.parametrize("content", ['{"status": ["x"]}', "[" * 100_000, '{"verdict": [1]}', '{"metrics": 3}', "3"])
 def test_odd_records_of_jobs_count_as_none(tmp_path, content):
     (tmp_path / "job.json").write_text(content, encoding="utf-8")
-    assert sweep._read(tmp_path / "job.json") == {}
+    assert sweep.read_record(tmp_path / "job.json") == {}
 
 
 ODD_SETTINGS = {
