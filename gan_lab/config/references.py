@@ -41,7 +41,7 @@ def refuse_unresolved(values: dict[str, Any]) -> None:
     """
     for key, text in strings(values):
         if "${" in text:
-            raise LabError(f"{key} holds ${{, which no value may.", "Write the value itself.")
+            raise LabError(f"{key} holds ${{, which no value may.", "Write the value itself.", code="foreign", key=key)
 
 
 def refuse_odd(raw: dict[str, Any]) -> None:
@@ -55,9 +55,9 @@ def refuse_odd(raw: dict[str, Any]) -> None:
     """
     for key, text in strings(raw):
         if not is_plain(text):
-            raise LabError(f"{key} refers to something other than one key of the same file.")
+            raise LabError(f"{key} refers to something other than one key of the same file.", code="foreign", key=key)
         if key.rpartition(".")[2] == "_target_" and "${" in text:
-            raise LabError(f"{key} is a reference; gan_lab writes the name itself.")
+            raise LabError(f"{key} is a reference; gan_lab writes the name itself.", code="foreign", key=key)
     _Size(raw).check()
 
 
@@ -72,7 +72,7 @@ class _Size:
     def check(self) -> None:
         values, characters = self._of(self.raw)
         if values > MOST_VALUES or characters > MOST_CHARACTERS:
-            raise LabError("With its references resolved it is larger than any configuration.")
+            raise LabError("With its references resolved it is larger than any configuration.", code="damaged")
 
     def _of(self, node: Any) -> tuple[int, int]:
         """Returns how many values and how many characters a node has."""
@@ -88,7 +88,7 @@ class _Size:
 
     def _of_key(self, key: str) -> tuple[int, int]:
         if key in self.open:
-            raise LabError(f"{key} refers to itself.")
+            raise LabError(f"{key} refers to itself.", code="damaged", key=key)
         if key not in self.known:
             self.open.add(key)
             self.known[key] = self._of(self._at(key))
