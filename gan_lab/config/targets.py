@@ -107,8 +107,6 @@ def refuse_foreign(key: str, target: Any, trust: Sequence[str]) -> None:
         ours if root == "gan_lab" else f"If you know it and trust it, say so: trust=[{root}]",
         code="foreign",
         key=key,
-        code="foreign",
-        key=key,
     )
 
 
@@ -130,8 +128,6 @@ def refuse_foreign_object(key: str, target: str, found: Any, trust: Sequence[str
         raise LabError(
             f"{key} would run {target}, that is {name}, which is no layer and no optimiser of torch's.",
             f"If you know it and trust it, say so: trust=[{target.partition('.')[0]}]",
-            code="foreign",
-            key=key,
             code="foreign",
             key=key,
         )
