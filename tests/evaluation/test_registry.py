@@ -14,7 +14,7 @@ from conftest import ROOT, classifier_cache, training
 from gan_lab.commands.results import write_results
 from gan_lab.commands.train import fit
 from gan_lab.compare import compare
-from gan_lab.compare.tables import write
+from gan_lab.compare.tables import write_tables
 from gan_lab.config.compatibility import check_metrics
 from gan_lab.core.errors import LabError
 from gan_lab.data import synthetic
@@ -68,7 +68,7 @@ def test_one_declaration_adds_a_metric_everywhere(monkeypatch, tmp_path):
     assert b"metric/radius" in events, "a column of HPARAMS"
 
     findings = compare([tmp_path / "runs"])
-    write(findings)
+    write_tables(findings)
     rows = pd.read_csv(tmp_path / "runs" / "comparison.csv").set_index("run")
     assert rows["radius"].to_dict() == pytest.approx(radii)
     effects = pd.read_csv(tmp_path / "runs" / "effects.csv").set_index("metric")
