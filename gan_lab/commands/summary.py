@@ -181,9 +181,12 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         *_loss_table(summary["losses"]),
         *_verdict_lines(summary),
         f"  run folder:  {folder}",
-        f"  pictures:    {folder / run.images.name}, {folder / run.plots.name}",
-        f"  TensorBoard: {python} -m tensorboard.main --logdir {quoted_folder}",
     ]
+    pictures = ", ".join(str(_relative(path)) for path in run.picture_folders())
+    if pictures:
+        lines.append(f"  pictures:    {pictures}")
+    if run.has_event_files():
+        lines.append(f"  TensorBoard: {python} -m tensorboard.main --logdir {quoted_folder}")
     if summary["status"] == "interrupted" and run.checkpoint.is_file():
         lines.append(f"  resume with: {python} train.py resume={quoted_folder}")
     return join_lines(lines)

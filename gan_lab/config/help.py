@@ -257,8 +257,7 @@ def _settings(options: Sequence[Option], default: str) -> Iterator[Setting]:
             by_key.setdefault(key, {})[option.name] = value
     specs, helps = _declared(options)
     for key, values in sorted(by_key.items()):
-        # A setting that always refers to another key is set by that one.
-        if all(str(value).startswith("${") for value in values.values()):
+        if all(_refers_outside(value, key) for value in values.values()):
             continue
         declaration = key_of(key)
         spec = declaration.spec if declaration else specs.get(key)
@@ -269,6 +268,17 @@ def _settings(options: Sequence[Option], default: str) -> Iterator[Setting]:
         distinct = {_yaml(value) for value in values.values()}
         shown = _yaml(usual) if default in values or len(distinct) == 1 else "by option"
         yield Setting(key, shown, text, spec.brief())
+
+
+def _refers_outside(value: Any, key: str) -> bool:
+    """Tells whether a value refers to a key outside of this key's group.
+
+    Such a setting is set by the other key: `dataset.data_dir` is `${data_dir}`. One that refers to a key of its group
+    is worth a line of its own: `model.generator.depth` is `${model.depth}` unless it is set for G only.
+    """
+    group = key.partition(".")[0]
+    text = str(value)
+    return text.startswith("${") and not text.startswith(f"${{{group}.")
 
 
 def _declared(options: Sequence[Option]) -> tuple[dict[str, ValueSpec], dict[str, str]]:

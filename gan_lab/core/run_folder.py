@@ -142,6 +142,14 @@ class Run:
         """Unlocks the folder."""
         self._lock.release()
 
+    def picture_folders(self) -> list[Path]:
+        """Returns those of the folders `images` and `plots` that hold pictures."""
+        return [folder for folder in (self.images, self.plots) if any(folder.glob("*.png"))]
+
+    def has_event_files(self) -> bool:
+        """Returns whether TensorBoard's event files of the training are in the folder."""
+        return any(self.folder.glob("events.out.tfevents.*"))
+
     def write_config(self, config: str, keep: bool = False) -> None:
         """Writes config.yaml.
 

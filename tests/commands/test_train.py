@@ -14,6 +14,8 @@ import pytest
 import yaml
 from conftest import OPTIONS, ROOT, classifier_cache, command, command_here
 
+from gan_lab.commands.summary import describe
+from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.evaluation.classifier import label_classifier
 
@@ -92,6 +94,24 @@ def test_what_is_printed(finished):
     assert (cwd / opened[-1]).samefile(folder)
     version = subprocess.run([*opened[:3], "--version"], cwd=cwd, capture_output=True, text=True, timeout=60)
     assert version.returncode == 0, version.stderr
+
+
+def test_only_what_was_written_is_announced(finished, tmp_path):
+    done, folder, cwd = finished
+    summary = json.loads((folder / "summary.json").read_text())
+    assert f"pictures:    {(folder / 'images').relative_to(cwd)}, {(folder / 'plots').relative_to(cwd)}" in done.stdout
+    # Without event files and pictures, as after logger=table callbacks=none.
+    run = Run(tmp_path)
+    message = describe(summary, run)
+    assert "run folder:" in message
+    assert "pictures:" not in message
+    assert "TensorBoard:" not in message
+    run.plots.mkdir()
+    run.images.mkdir()
+    (run.plots / "losses.png").touch()
+    (picture_line,) = [line for line in describe(summary, run).splitlines() if "pictures:" in line]
+    assert picture_line.endswith("plots")
+    assert "images" not in picture_line.replace(str(tmp_path), "")
 
 
 def test_config_is_the_composed_one(finished):

@@ -143,3 +143,12 @@ def test_a_remedy_that_declares_nothing_is_unrestricted_but_for_several_processe
     error = refusal(*drift, "trainer=ddp", "devices=2")
     assert (error.code, error.key) == ("conflict", "remedy.drift")
     assert "declares per_sample=True" in str(error)
+
+
+def test_help_lists_the_settings_of_one_network_that_follow_those_of_both():
+    """Nothing that only repeats a key of the top: `dataset.data_dir` is `data_dir`."""
+    text = help_text("train")
+    for setting in ("model.generator.depth", "model.discriminator.depth", "model.generator.width"):
+        assert f"      {setting}=${{model." in text, setting
+    assert "dataset.data_dir" not in text
+    assert "remedy.decay.steps" not in text

@@ -440,6 +440,26 @@ def test_replicas_have_a_class_a_column(tmp_path, little_images):
     assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == list("0123456789")
 
 
+@pytest.mark.parametrize(("images", "columns"), [(1, 1), (9, 9), (25, 10)])
+def test_replicas_with_fewer_images_than_classes_show_the_first_classes(tmp_path, little_images, images, columns):
+    pictures, (figure, _), _ = _drawn_pictures(tmp_path, "replicas=2", f"callbacks.pictures.images={images}")
+    assert torch.equal(pictures.z[..., 3:].argmax(-1), torch.arange(columns).expand(2, columns))
+    assert pictures.real_labels.tolist() == list(range(columns))
+    assert [text.get_text() for text in figure.axes[-1].get_xticklabels()] == list("0123456789")[:columns]
+
+
+def test_replicas_on_many_classes_show_the_first_ones(tmp_path):
+    settings = ("dataset=stacked_digits", "dataset.samples=3000", "replicas=2", "callbacks.pictures.images=4")
+    pictures, _, _ = _drawn_pictures(tmp_path, *settings)
+    assert torch.equal(pictures.z[..., 3:].argmax(-1), torch.arange(4).expand(2, 4))
+
+
+@pytest.mark.parametrize("images", [1, 9])
+def test_a_grid_of_fewer_images_than_classes_has_one_of_each(tmp_path, images):
+    pictures, _, _ = _drawn_pictures(tmp_path, f"callbacks.pictures.images={images}")
+    assert pictures.z[:, 3:].argmax(-1).tolist() == list(range(10))
+
+
 def test_a_class_of_few_samples_leaves_places_empty(tmp_path):
     part = Part(torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.tensor([0, 1, 1, 1]))
     samples = samples_of_classes(part, torch.tensor([0, 0, 1, 1]), make_generator(0, "test"))

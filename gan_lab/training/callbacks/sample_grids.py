@@ -85,11 +85,13 @@ class SampleGrids(GANCallback):
             self._draw(trainer, module)
 
     def _arrange_by_class(self, module: GANModule) -> None:
-        """Replaces the drawn labels so that rows, or with replicas columns, have a class each; real samples as well."""
+        """Replaces the drawn labels and real samples so that each row, or with replicas each column, has one class."""
         classes = torch.tensor(shown_classes(module))
         if module.replica_dims:
-            self.real_labels = classes[:ROW_IMAGES]
-            self.z = self.z[:, : len(self.real_labels)]
+            # A row has at most ROW_IMAGES images, and fewer if `images` says so: the first classes then.
+            columns = min(len(classes), self.z.shape[1])
+            self.real_labels = classes[:columns]
+            self.z = self.z[:, :columns]
             labels = self.real_labels.expand(self.z.shape[:-1])
         else:
             columns = max(1, self.images // len(classes))
