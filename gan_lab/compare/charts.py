@@ -95,6 +95,7 @@ def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None
         higher_is_better: which side is marked as better; None: neither.
     """
     labels = [textwrap.wrap(printable(line.label), LABEL_WIDTH) or [""] for line in lines]
+    # In inches: each line of the label, and below it the dot with its interval.
     heights = np.array([0.32 + 0.13 * len(label) for label in labels])
     total_height = heights.sum()
     figure = Figure(figsize=(3.9, 0.75 + total_height))
@@ -102,9 +103,12 @@ def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None
     bottoms = total_height - heights.cumsum()
     for line, label, bottom, height in zip(lines, labels, bottoms, heights, strict=True):
         _draw_forest_line(axes, line, "\n".join(label), bottom, height)
+    # The axis shows 0, no difference, whatever the effects are.
     ends = [0.0]
     for line in lines:
-        ends += [end for end in (line.difference, line.low, line.high) if end is not None]
+        ends.append(line.difference)
+        if line.low is not None and line.high is not None:
+            ends += [line.low, line.high]
     low = min(ends)
     high = max(ends)
     margin = 0.06 * (high - low) or 1
@@ -119,25 +123,31 @@ def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None
 
 def _draw_forest_line(axes: Axes, line: ForestLine, label: str, bottom: float, height: float) -> None:
     """Draws an effect between `bottom` and `bottom + height`: label and numbers above, dot and interval below."""
-    colour = GREY
-    if line.better is not None:
-        colour = BLUE if line.better else RED
+    colours = {None: GREY, True: BLUE, False: RED}
+    colour = colours[line.better]
+    linewidth = 1.2
+    weight = "normal"
+    face = "white"
+    if line.significant:
+        linewidth = 2
+        weight = "bold"
+        face = colour
     y = bottom + 0.17
     if line.low is not None and line.high is not None:
-        axes.plot([line.low, line.high], [y, y], color=colour, linewidth=2 if line.significant else 1.2)
-    face = None if line.significant else "white"
+        axes.plot([line.low, line.high], [y, y], color=colour, linewidth=linewidth)
     axes.plot(line.difference, y, "o", color=colour, markersize=6, markerfacecolor=face)
     # The white box keeps the grid out of the words.
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "top"}
     place["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
     top = bottom + height - 0.04
-    axes.text(0, top, label, ha="left", weight="bold" if line.significant else "normal", **place)
+    axes.text(0, top, label, ha="left", weight=weight, **place)
     axes.text(1, top, line.numbers, ha="right", weight="normal", **place)
     # The line at 0 does not cross the label.
     axes.plot([0, 0], [bottom, bottom + 0.31], color="black", linewidth=0.8, zorder=1)
 
 
 def _mark_better_side(axes: Axes, higher_is_better: bool) -> None:
+    """Writes at the end of the axis where an effect is for the better."""
     place: dict[str, Any] = {"transform": axes.transAxes, "va": "bottom", "style": "italic"}
     if higher_is_better:
         axes.text(1, 1, "better →", ha="right", **place)
@@ -146,14 +156,14 @@ def _mark_better_side(axes: Axes, higher_is_better: bool) -> None:
 
 
 @_style
-def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, most_modes: float) -> str:
+def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, max_modes: float) -> str:
     """Draws losses, and below them the modes, over the steps; returns SVG.
 
     Args:
         bands: by column of metrics.csv: index step, columns mean, low, high.
         ideal: the loss when D can't tell real from fake; None if unknown.
         top: upper end of the losses' axis.
-        most_modes: largest number of modes.
+        max_modes: largest number of modes.
     """
     heights = {}
     if any(column in bands for column in LOSSES):
@@ -167,7 +177,7 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
         _draw_losses(panels["loss"], bands, ideal, top)
     if "modes" in panels:
         _draw_band(panels["modes"], bands[MODES], "modes", color="black", marker=".", linewidth=1.2)
-        panels["modes"].set(ylim=(0, most_modes * 1.05), ylabel="modes")
+        panels["modes"].set(ylim=(0, max_modes * 1.05), ylabel="modes")
         panels["modes"].yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     lowest = list(panels.values())[-1]
     lowest.set(xlabel="step", xlim=(0, None))
@@ -179,12 +189,14 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
 
 
 def _draw_losses(axes: Axes, bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float) -> None:
+    """Draws D's losses on real and on generated samples and G's loss, with the ideal as a dotted line."""
     for column, style in LOSSES.items():
         if column in bands:
             _draw_band(axes, bands[column], style.name, color=style.colour, linestyle=style.dashes, linewidth=1.2)
     if ideal is not None:
         axes.axhline(ideal, color="black", linestyle=":", linewidth=1, label=f"ideal {ideal:.3g}")
     axes.set(ylim=(0, top), ylabel="loss")
+    # Above the panel, so that it never covers a curve.
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
 
 
@@ -229,12 +241,13 @@ def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
     Wide pictures are four in a row; others three, or six where there are more than nine.
     """
     form = max(image.height / image.width for _, image in pictures)
+    columns = 3
+    width = 2.0
     if form < 0.8:
         columns = 4
         width = 3.0
-    else:
-        columns = 3 if len(pictures) <= 9 else 6
-        width = 2.0
+    elif len(pictures) > 9:
+        columns = 6
     columns = min(len(pictures), columns)
     rows = -(-len(pictures) // columns)
     figure = Figure(figsize=(width * columns, rows * (width * form + 0.45)), layout="constrained")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.compare.factors import REMEDY, part_name, resolve, value_text
+from gan_lab.compare.factors import REMEDY, class_name, resolve, value_text
 from gan_lab.compare.settings import ForeignError, read_settings
 from gan_lab.config.schema import is_factor
 from gan_lab.core.errors import LabError
@@ -51,16 +51,23 @@ class Record:
 
     @property
     def metrics(self) -> dict[str, Any]:
+        """The metrics of its summary; {} where that has none."""
         metrics = self.summary.get("metrics")
-        return metrics if isinstance(metrics, dict) else {}
+        if not isinstance(metrics, dict):
+            return {}
+        return metrics
 
     @property
     def steps(self) -> int | None:
+        """The number of steps that it trained; None where that is unknown."""
         steps = as_number(self.summary.get("steps"))
-        return int(steps) if math.isfinite(steps) else None
+        if math.isnan(steps):
+            return None
+        return int(steps)
 
     @property
     def seed(self) -> str:
+        """Its seed as a configuration writes it; 'null' where that is unknown."""
         return value_text(self.settings.get("seed", self.summary.get("seed")))
 
     @property
@@ -72,10 +79,12 @@ class Record:
             return [self.seed]
         return [str(int(self.seed) + i) for i in range(int(replicas))]
 
-    def part(self, group: str) -> str:
-        """Returns what was chosen in a group, with its settings: 'Adam (lr 0.001, …)'; '' where nothing was."""
+    def component(self, group: str) -> str:
+        """Returns the class chosen in a group, with its settings: 'Adam (lr 0.001, …)'; '' where none was."""
         target = self.settings.get(f"{group}._target_")
-        return "" if target is None else part_name(str(target)) + self._settings_in(group)
+        if target is None:
+            return ""
+        return class_name(str(target)) + self._settings_in(group)
 
     def remedies(self) -> str:
         """Returns all remedies with their settings: 'ema (decay 0.999) + r1 (gamma 1)'; 'none'."""
@@ -88,7 +97,12 @@ class Record:
 
     def varying_settings(self) -> dict[str, Any]:
         """Returns the settings in which compared runs may differ."""
-        return {key: self.settings[key] for key in self.settings if key != "steps" and not key.startswith("dataset.")}
+        settings = {}
+        for key, value in self.settings.items():
+            # Compared runs have the same data and the same number of steps, see `select_comparable`.
+            if key != "steps" and not key.startswith("dataset."):
+                settings[key] = value
+        return settings
 
     def _settings_in(self, group: str) -> str:
         """Returns ' (key value, …)'; '' where there is nothing to say."""
@@ -100,7 +114,9 @@ class Record:
             # null leaves the setting to another one: model.depth to model.generator.hidden.
             if name != "_target_" and value is not None and not is_reference:
                 settings.append(f"{name} {value_text(value)}")
-        return f" ({', '.join(settings)})" if settings else ""
+        if not settings:
+            return ""
+        return f" ({', '.join(settings)})"
 
 
 def find_runs(folder: str | Path) -> list[Run]:
@@ -204,13 +220,15 @@ def as_number(value: Any) -> float:
     except OverflowError:
         # JSON knows integers of any size.
         return math.nan
-    return number if math.isfinite(number) else math.nan
+    if not math.isfinite(number):
+        return math.nan
+    return number
 
 
 def _conditions(record: Record) -> dict[str, str]:
     """What has to be equal for runs to be comparable, in words."""
     conditions = {
-        "dataset": record.part("dataset"),
+        "dataset": record.component("dataset"),
         "steps": value_text(record.steps),
         "compared by": value_text(record.summary.get("features")),
     }
@@ -225,22 +243,35 @@ def _difference(conditions: dict[str, str], group_conditions: dict[str, str]) ->
     for name, value in conditions.items():
         if value != group_conditions[name]:
             differences.append(f"{name} {value}, not {group_conditions[name]}")
-    return f"{INCOMPARABLE}: {'; '.join(differences)}" if differences else ""
+    if not differences:
+        return ""
+    return f"{INCOMPARABLE}: {'; '.join(differences)}"
 
 
 def _exclude_duplicates(group: list[Record]) -> None:
     """Gives their reason to runs whose settings and seed an earlier one has: they would count one result twice."""
     first_with: dict[tuple[Any, ...], Record] = {}
     for record in group:
-        settings = tuple(sorted((key, value_text(resolve(record.settings, key))) for key in record.experiment_keys()))
+        settings = _resolved_settings(record)
+        # A run with replicas is several repetitions at once, and may share only one of them with an earlier run.
         repetitions = [(seed, settings) for seed in record.seeds]
-        earlier = [first_with[repetition] for repetition in repetitions if repetition in first_with]
-        if earlier:
-            shared = "seed" if record.seeds == earlier[0].seeds else "some seed"
-            name = printable(earlier[0].run.folder.name)
-            record.reason = f"no independent repetition: settings and {shared} are those of {name}"
-        else:
+        duplicates = [first_with[repetition] for repetition in repetitions if repetition in first_with]
+        if not duplicates:
             first_with |= dict.fromkeys(repetitions, record)
+            continue
+        earlier = duplicates[0]
+        shared = "seed" if record.seeds == earlier.seeds else "some seed"
+        name = printable(earlier.run.folder.name)
+        record.reason = f"no independent repetition: settings and {shared} are those of {name}"
+
+
+def _resolved_settings(record: Record) -> tuple[tuple[str, str], ...]:
+    """Returns the experiment's settings, references resolved, in an order that does not depend on the file's."""
+    settings = []
+    for key in record.experiment_keys():
+        value = resolve(record.settings, key)
+        settings.append((key, value_text(value)))
+    return tuple(sorted(settings))
 
 
 def _reason_against(record: Record) -> str:
@@ -287,7 +318,9 @@ def _read_job(run: Run) -> dict[str, Any]:
         content = json.loads(read_text(run.folder / JOB))
     except (OSError, LabError, ValueError, RecursionError):
         return {}
-    return _sanitised(content) if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return _sanitised(content)
 
 
 def _sanitised(content: dict[str, Any]) -> dict[str, Any]:
@@ -308,5 +341,11 @@ def _first_line(content: Any) -> str:
 
 def _natural_order(path: str) -> list[Any]:
     """Returns a key that sorts numbers in a path by size: run-2 before run-10."""
-    pieces = re.split(r"(\d+)", path)
-    return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in pieces]
+    order: list[Any] = []
+    for piece in re.split(r"(\d+)", path):
+        # Pairs can always be compared; the -1 puts text before numbers.
+        if piece.isdecimal():
+            order.append((int(piece), ""))
+        else:
+            order.append((-1, piece))
+    return order

@@ -1,4 +1,4 @@
-"""From folders to findings: which runs are compared, what varies between them, and what they are asked."""
+"""From folders to findings: selects the runs to compare, finds what varies between them, and compares them."""
 
 import itertools
 import math
@@ -35,8 +35,8 @@ MAX_INTERACTION_SENTENCES = 4
 MAX_PAIRS = 5_000
 MAX_EFFECTS = 35_000
 VERDICT_WORDS = ("collapse", "copies", "likeness", "balance")
-# A single variant is named after these parts.
-PARTS_IN_NAME = ("loss", "activation", "norm", "optim")
+# A single variant is named after what these groups choose.
+GROUPS_IN_NAME = ("loss", "activation", "norm", "optim")
 
 
 def conclude(folders: Sequence[str | Path], target: str | Path | None = None) -> str:
@@ -84,7 +84,9 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     varying = _assign_variants(records, compared)
     factor_names = [factor.name for factor in varying]
     order = _order_of_folders(records)
-    names = {variant: ", ".join(map(label_value, factor_names, variant)) for variant in order}
+    names = {}
+    for variant in order:
+        names[variant] = ", ".join(map(label_value, factor_names, variant))
     table = _table(records, home, factor_names, names)
     runs = table[table["reason"] == ""].drop(columns="reason").infer_objects().astype({"steps": int})
     excluded = table[table["reason"] != ""]
@@ -101,16 +103,21 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
 
     headline, metrics = _metrics(runs)
     measures = _measures(metrics, compared)
-    pairs = math.comb(runs["variant"].nunique(), 2) if design_name == "pairs" else 0
+    # Only among pairs does the number of comparisons grow with the square of the variants.
+    pairs = 0
+    if design_name == "pairs":
+        pairs = math.comb(runs["variant"].nunique(), 2)
     tested_metrics = _tested_metrics(headline, metrics, pairs)
-    # In a crossing the first level of each factor is the one before a change, although no run may have all of these.
-    order_of_comparisons = list(itertools.product(*levels)) if design_name == "factorial" else order
-    answered: list[Effect] = []
+    order_of_comparisons = order
+    if design_name == "factorial":
+        # The first level of each factor is the one before a change, although no run may have all of these.
+        order_of_comparisons = list(itertools.product(*levels))
+    tested_effects: list[Effect] = []
     if tested_metrics:
-        answered = effects.compare(runs, factor_names, tested_metrics, order_of_comparisons)
+        tested_effects = effects.compare(runs, factor_names, tested_metrics, order_of_comparisons)
     answers = []
     for metric in headline:
-        for effect in _worth_reading(answered, metric):
+        for effect in _worth_reading(tested_effects, metric):
             answers.append((effect, sentence(effect, measures[metric])))
     with_runs = set(runs["variant"])
     findings = Findings(
@@ -124,7 +131,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
         metrics=metrics,
         measures=measures,
         summaries=effects.summarise(runs, factor_names, metrics),
-        effects=answered,
+        effects=tested_effects,
         answers=answers,
         notes=[],
         excluded=excluded[["run", "reason", *excluded.columns.drop(["run", "reason"])]],
@@ -164,7 +171,11 @@ def _nothing_to_compare(records: list[Record], folders: Sequence[str | Path]) ->
             code="missing",
             key="runs",
         )
-    states = Counter(record.reason.partition(":")[0].partition(" at step")[0] for record in records)
+    states: Counter[str] = Counter()
+    for record in records:
+        # 'interrupted' of 'interrupted at step 12 of 40', 'failed' of 'failed: The loss is NaN.'.
+        state = record.reason.partition(":")[0].partition(" at step")[0]
+        states[state] += 1
     counts = ", ".join(f"{n} {state}" for state, n in states.items())
     return LabError(
         f"No run in {where} has finished: {counts}.",
@@ -189,21 +200,35 @@ def _assign_variants(records: list[Record], compared: list[Record]) -> list[Fact
     varying = []
     settings = name_presets([record.varying_settings() for record in planned])
     for factor in factors(settings):
-        compared_values = {value for record, value in zip(planned, factor.values, strict=True) if not record.reason}
+        compared_values = set()
+        for record, value in zip(planned, factor.values, strict=True):
+            if not record.reason:
+                compared_values.add(value)
+        # What differs only in runs that failed has no effect that could be seen.
         if len(compared_values) > 1:
             varying.append(factor)
     if not varying:
         planned = compared
-        parts = [compared[0].part(group).partition(" (")[0] for group in PARTS_IN_NAME]
-        varying = [Factor("variant", [", ".join(filter(None, parts))] * len(compared))]
+        name = _name_of_single_variant(compared[0])
+        varying = [Factor("variant", [name] * len(compared))]
     for i, record in enumerate(planned):
         record.variant = tuple(factor.values[i] for factor in varying)
     return varying
 
 
+def _name_of_single_variant(record: Record) -> str:
+    """Returns the classes that a run is made of, without their settings: 'MSE, Sigmoid, SGD'."""
+    class_names = []
+    for group in GROUPS_IN_NAME:
+        component = record.component(group)
+        if component:
+            class_names.append(component.partition(" (")[0])
+    return ", ".join(class_names)
+
+
 def _was_planned(record: Record, compared: Record) -> bool:
     """Whether a run that did not finish was to be compared with those that did."""
-    same_data = record.part("dataset") == compared.part("dataset")
+    same_data = record.component("dataset") == compared.component("dataset")
     same_steps = record.settings.get("steps") == compared.settings.get("steps")
     return record.status in LOST and bool(record.settings) and same_data and same_steps
 
@@ -267,8 +292,11 @@ def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Varia
         row["collapsed"] = None
         if isinstance(verdict.get("collapse"), str):
             row["collapsed"] = verdict["collapse"] == "collapsed"
-        # A metric that is called as another column is would overwrite it.
-        row |= {metric: as_number(value) for metric, value in metrics.items() if metric not in (*row, "error")}
+        # A metric with the name of another column would overwrite that.
+        taken_names = {*row, "error"}
+        for metric, value in metrics.items():
+            if metric not in taken_names:
+                row[metric] = as_number(value)
         rows.append(row)
     return rows
 
@@ -286,8 +314,11 @@ def _members(record: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
     """Returns a list of mappings; [] for everything else that a summary may hold."""
-    is_valid = isinstance(value, list) and all(isinstance(entry, dict) for entry in value)
-    return value if is_valid else []
+    if not isinstance(value, list):
+        return []
+    if not all(isinstance(entry, dict) for entry in value):
+        return []
+    return value
 
 
 def _entry(values: Any, position: int) -> dict[str, Any]:
@@ -300,7 +331,9 @@ def _entry(values: Any, position: int) -> dict[str, Any]:
 def _path_from(home: Path, run: Run) -> str:
     """Returns a run's folder, relative to `home` if it lies below that."""
     folder = os.path.abspath(run.folder)
-    return os.path.relpath(folder, home) if Path(folder).is_relative_to(os.path.abspath(home)) else folder
+    if Path(folder).is_relative_to(os.path.abspath(home)):
+        return os.path.relpath(folder, home)
+    return folder
 
 
 def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
@@ -329,7 +362,7 @@ def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
         headline = measured[:1]
     if runs["collapsed"].notna().any():
         measured.append(COLLAPSED.name)
-    return headline, [*headline, *(name for name in measured if name not in headline)]
+    return headline, list(dict.fromkeys([*headline, *measured]))
 
 
 def _tested_metrics(headline: list[str], metrics: list[str], pairs: int) -> list[str]:
@@ -348,29 +381,39 @@ def _measures(metrics: list[str], compared: list[Record]) -> dict[str, Metric]:
     for name in metrics:
         metric = COLLAPSED if name == COLLAPSED.name else metric_of(name)
         unit = metric.unit
-        if "{modes_total}" in unit:
-            unit = "" if math.isnan(modes_total) else unit.format(modes_total=f"{modes_total:.0f}")
+        if "{modes_total}" in unit and math.isnan(modes_total):
+            unit = ""
+        elif "{modes_total}" in unit:
+            unit = unit.format(modes_total=f"{modes_total:.0f}")
         measures[name] = replace(metric, unit=unit)
     return measures
 
 
-def _worth_reading(answered: list[Effect], metric: str) -> list[Effect]:
+def _worth_reading(tested_effects: list[Effect], metric: str) -> list[Effect]:
     """Returns a metric's effects that get a sentence.
 
     These are all rungs, main effects and remedies, the strongest interactions, and the strongest pairs. Of
     interactions, remedies and pairs the significant ones come first, then the largest.
     """
-    of_metric = [effect for effect in answered if effect.metric == metric]
-    strongest_first = sorted(of_metric, key=lambda effect: (not effect.significant, -abs(effect.difference)))
-    interactions = [effect for effect in strongest_first if effect.comparison.kind == "interaction"]
-    remedies = [effect for effect in strongest_first if effect.comparison.kind == "remedy"]
-    pairs = [effect for effect in strongest_first if effect.comparison.kind == "pair"]
-    in_order = [effect for effect in of_metric if effect.comparison.kind in ("rung", "main")]
-    return [*in_order, *interactions[:MAX_INTERACTION_SENTENCES], *remedies, *pairs[:MAX_PAIR_SENTENCES]]
+    by_kind: dict[str, list[Effect]] = {"rung": [], "main": [], "interaction": [], "remedy": [], "pair": []}
+    for effect in tested_effects:
+        if effect.metric == metric:
+            by_kind[effect.comparison.kind].append(effect)
+    # Rungs and main effects keep the order of the variants.
+    for kind in ("interaction", "remedy", "pair"):
+        by_kind[kind].sort(key=lambda effect: (not effect.significant, -abs(effect.difference)))
+    return [
+        *by_kind["rung"],
+        *by_kind["main"],
+        *by_kind["interaction"][:MAX_INTERACTION_SENTENCES],
+        *by_kind["remedy"],
+        *by_kind["pair"][:MAX_PAIR_SENTENCES],
+    ]
 
 
 def _title(factor_names: list[str], design_name: str, record: Record) -> str:
-    dataset = record.part("dataset").partition(" (")[0]
+    """Returns a report's title, 'loss × optim on Digits'."""
+    dataset = record.component("dataset").partition(" (")[0]
     if design_name == "one":
         return dataset
     separator = " × " if design_name == "factorial" else ", "

@@ -1,4 +1,4 @@
-"""Which remedy helped: summaries of variants, and the answers to comparisons between them.
+"""Summaries of variants, and the effects of the changes between them with intervals and p-values.
 
 A frame has a row per run, columns of short strings for the *factors* (what differs between the runs' configurations),
 and a column per metric, of numbers, or of True and False for a share of runs. A *variant* is a combination of the
@@ -66,8 +66,8 @@ class Effect:
         seeds: the smallest and the largest number of runs of a variant.
         missing: number of runs without a value.
         settings: number of settings in which every variant has a value.
-        parts: an interaction's two effects, of its first change without the second and with it; `difference` is the
-            second minus the first. None for everything else.
+        simple_effects: an interaction's two effects, of its first change without the second and with it; `difference`
+            is the second minus the first. None for everything else.
         p: of this comparison by itself. None where every variant has one run: then the effect of a change cannot be
             distinguished from that of the seed, and nothing can be concluded.
         p_holm: `p` corrected for `family`; None where `p` is.
@@ -87,7 +87,7 @@ class Effect:
     seeds: tuple[int, int]
     missing: int
     settings: int
-    parts: tuple[float, float] | None
+    simple_effects: tuple[float, float] | None
     p: float | None
     p_holm: float | None
     family: int
@@ -166,10 +166,12 @@ def compare(
     # With fewer draws than this the smallest possible p could not pass Holm's correction.
     draws = max(resampling.DRAWS, math.ceil(len(design_comparisons) / ALPHA))
     answers = _answers(questions, draws)
+    pairs_by_metric: dict[str, list[tuple[Question, Answer]]] = {metric: [] for metric in metrics}
+    for question, answer in zip(questions, answers, strict=True):
+        pairs_by_metric[question.metric].append((question, answer))
     effects = []
-    for metric in metrics:
-        rows = [i for i, question in enumerate(questions) if question.metric == metric]
-        effects += _effects([questions[i] for i in rows], [answers[i] for i in rows])
+    for pairs in pairs_by_metric.values():
+        effects += _effects(pairs)
     return effects
 
 
@@ -186,11 +188,16 @@ def _values_by_variant(variants: list[Variant], column: pd.Series) -> dict[Varia
 
 
 def _summary(variant: Variant, metric: str, values: Values, is_share: bool) -> Summary:
+    """Returns a variant's summary in a metric; `is_share` says that its values are 0 and 1."""
     n = len(values.finite)
-    mean = values.finite.mean() if n else np.nan
-    std = values.finite.std(ddof=1) if n > 1 else np.nan
+    mean = np.nan
+    std = np.nan
     low = np.nan
     high = np.nan
+    if n:
+        mean = values.finite.mean()
+    if n > 1:
+        std = values.finite.std(ddof=1)
     if n and is_share:
         # The bootstrap gives no interval where all runs agree, which is the most frequent case of a share.
         low, high = binomtest(int(values.finite.sum()), n).proportion_ci(0.95, method="exact")
@@ -233,6 +240,7 @@ def _answers(questions: list[Question], draws: int) -> list[Answer]:
         rows_by_sizes.setdefault(question.sizes, []).append(i)
     answers: dict[int, Answer] = {}
     for rows in rows_by_sizes.values():
+        # All of these are arrays with an entry per question: `(C,)`.
         strata = _stacked([questions[i].strata for i in rows])
         difference = resampling.mean_difference(strata)
         low, high = resampling.bootstrap_interval(strata)
@@ -251,21 +259,40 @@ def _stacked(strata_of_questions: list[Strata]) -> Strata:
     return stacked
 
 
-def _effects(questions: list[Question], answers: list[Answer]) -> list[Effect]:
+def _effects(pairs: list[tuple[Question, Answer]]) -> list[Effect]:
     """Returns one metric's effects: p-values are corrected for all of its tested comparisons."""
-    # Where every variant has one run there is no spread to compare with, so nothing is tested.
-    tested = [i for i, question in enumerate(questions) if max(question.cell_sizes) > 1]
-    corrected = resampling.holm(np.array([answers[i].p for i in tested]))
-    p_holm = dict(zip(tested, corrected, strict=True))
+    p_values = []
+    for question, answer in pairs:
+        if _is_tested(question):
+            p_values.append(answer.p)
+    corrected = iter(resampling.holm(np.array(p_values)))
     effects = []
-    for i, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        effects.append(_effect(question, answer, p_holm.get(i), family=len(tested)))
-    interactions = [effect for effect in effects if effect.comparison.kind == "interaction"]
-    others = [effect for effect in effects if effect.comparison.kind != "interaction"]
-    return others + sorted(interactions, key=lambda effect: -abs(effect.difference))
+    interactions = []
+    for question, answer in pairs:
+        p_holm = next(corrected) if _is_tested(question) else None
+        effect = _effect(question, answer, p_holm, family=len(p_values))
+        if effect.comparison.kind == "interaction":
+            interactions.append(effect)
+        else:
+            effects.append(effect)
+    interactions.sort(key=lambda effect: -abs(effect.difference))
+    return effects + interactions
+
+
+def _is_tested(question: Question) -> bool:
+    """Whether there is a test: where every variant has one run, there is no spread to compare a difference with."""
+    return max(question.cell_sizes) > 1
 
 
 def _effect(question: Question, answer: Answer, p_holm: float | None, family: int) -> Effect:
+    """Returns the effect in a question's metric.
+
+    Args:
+        question: the comparison with its values.
+        answer: its numbers.
+        p_holm: the corrected p; None where nothing was tested.
+        family: number of p-values that the correction was for.
+    """
     sizes = question.cell_sizes
     cells_per_stratum = len(question.strata[0])
     signs = np.tile(resampling.SIGNS[cells_per_stratum], len(question.strata))
@@ -276,8 +303,14 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         seeds_needed = resampling.seeds_needed(
             answer.difference, answer.std, cells_per_stratum, len(question.strata), family
         )
+        # An estimate must not say that as few seeds as there were would have been enough.
         if not significant:
             seeds_needed = max(seeds_needed, min(sizes) + 1)
+    # What is not tested has no p, although the permutations give one.
+    p = None
+    if p_holm is not None:
+        p = float(answer.p)
+        p_holm = float(p_holm)
     return Effect(
         comparison=question.comparison,
         metric=question.metric,
@@ -289,16 +322,16 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         seeds=(min(sizes), max(sizes)),
         missing=question.missing,
         settings=len(question.strata),
-        parts=_parts(question.strata),
-        p=None if p_holm is None else float(answer.p),
-        p_holm=None if p_holm is None else float(p_holm),
+        simple_effects=_simple_effects(question.strata),
+        p=p,
+        p_holm=p_holm,
         family=family,
         significant=significant,
         seeds_needed=seeds_needed,
     )
 
 
-def _parts(strata: Strata) -> tuple[float, float] | None:
+def _simple_effects(strata: Strata) -> tuple[float, float] | None:
     """Returns an interaction's first effect without its second change and with it; None for everything else."""
     if len(strata[0]) < 4:
         return None
@@ -312,4 +345,6 @@ def _parts(strata: Strata) -> tuple[float, float] | None:
 
 
 def _none_if_nan(number: float) -> float | None:
-    return None if math.isnan(number) else float(number)
+    if math.isnan(number):
+        return None
+    return float(number)

@@ -27,7 +27,8 @@ def common_conditions(records: Sequence[Record]) -> dict[str, str]:
     conditions = [_conditions(record) for record in records]
     common = {}
     for name, value in conditions[0].items():
-        if value and all(other[name] == value for other in conditions):
+        values = {run_conditions[name] for run_conditions in conditions}
+        if value and len(values) == 1:
             common[name] = value
     return common
 
@@ -55,7 +56,7 @@ def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Recor
 
 def _conditions(record: Record) -> dict[str, str]:
     """Returns a run's settings and conditions by name; '' for what is unknown."""
-    conditions = {group: record.part(group) for group in GROUPS}
+    conditions = {group: record.component(group) for group in GROUPS}
     conditions["remedy"] = record.remedies()
     conditions["steps"] = _text(record.steps)
     for key in KEYS:
@@ -63,45 +64,55 @@ def _conditions(record: Record) -> dict[str, str]:
     for metric in shown_in("conditions"):
         conditions[metric.label] = _text(record.metrics.get(metric.name))
     environment = record.summary.get("environment")
+    if not isinstance(environment, dict):
+        environment = {}
     for name in ENVIRONMENT:
-        conditions[name] = _text(environment.get(name)) if isinstance(environment, dict) else ""
+        conditions[name] = _text(environment.get(name))
     return conditions
 
 
 def _text(value: Any) -> str:
+    """Returns a value in words: integers with thousands separators, '' for None."""
     if value is None:
         return ""
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
-    return f"{value:,}" if is_integer else value_text(value)
+    # In Python a bool is an int.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return value_text(value)
 
 
 def _too_few_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
     """Returns what so few runs cannot answer."""
-    fewest = min(sizes.values())
-    most = max(sizes.values())
+    smallest = min(sizes.values())
+    largest = max(sizes.values())
     if findings.design == "one":
         messages = ["All runs have the same settings: there is nothing to compare. Vary one, for example loss=mse,bce."]
-        if most == 1:
+        if largest == 1:
             messages.append(
                 "There is only one run, so the variation between seeds is unknown. Repeat it with seed=1,2,3,4."
             )
         return messages
-    if most == 1:
+    if largest == 1:
         return [
             "There is one run per variant: the effect of a change can't be distinguished from that of the seed, so"
             " nothing can be concluded. Repeat each variant with seed=0,1,2,3,4."
         ]
     messages = []
-    if fewest != most:
+    if smallest != largest:
         messages.append(
-            f"The variants have {fewest} to {most} runs. Where their spreads differ, unequal numbers of runs cause more"
-            " false alarms than the p-values suggest."
+            f"The variants have {smallest} to {largest} runs. Where their spreads differ, unequal numbers of runs cause"
+            " more false alarms than the p-values suggest."
         )
-    # A permutation test of n and n runs has a smallest possible p, which Holm's correction multiplies.
-    tested = [effect for effect in findings.effects_in(findings.metrics[0]) if effect.p is not None]
-    tested = [effect for effect in tested if effect.comparison.kind != "interaction"]
-    possible = [_smallest_p(effect, findings, sizes) * effect.family <= resampling.ALPHA for effect in tested]
-    if tested and not any(possible):
+    tested = []
+    can_show_difference = False
+    for effect in findings.effects_in(findings.metrics[0]):
+        if effect.p is None or effect.comparison.kind == "interaction":
+            continue
+        tested.append(effect)
+        # A permutation test of n and n runs has a smallest possible p, which Holm's correction multiplies.
+        if _smallest_p(effect, findings, sizes) * effect.family <= resampling.ALPHA:
+            can_show_difference = True
+    if tested and not can_show_difference:
         example = tested[0]
         needed = resampling.seeds_needed(1, 0, 2, example.settings, example.family)
         messages.append(
@@ -122,12 +133,16 @@ def _smallest_p(effect: Effect, findings: Findings, sizes: Counter[str]) -> floa
             splits *= math.comb(n_before + n_after, n_before)
             symmetric = symmetric and n_before == n_after
     # With equal numbers the split with all runs exchanged is as far apart, so it counts, too.
-    return max((2 if symmetric else 1) / splits, 1 / (resampling.DRAWS + 1))
+    extreme_splits = 2 if symmetric else 1
+    # Where splits are drawn, the observed one is one of DRAWS + 1.
+    return max(extreme_splits / splits, 1 / (resampling.DRAWS + 1))
 
 
 def _size(variant: Variant, findings: Findings, sizes: Counter[str]) -> int:
     """Returns the number of a variant's runs; 0 for one that is not among the variants."""
-    return sizes[findings.names[variant]] if variant in findings.names else 0
+    if variant not in findings.names:
+        return 0
+    return sizes[findings.names[variant]]
 
 
 def _lost_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
@@ -138,7 +153,9 @@ def _lost_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
     messages = []
     for variant, n in Counter(lost_runs["variant"]).items():
         message = f"{variant}: {n} of {n + sizes[variant]} runs are not compared (failed, interrupted or damaged)"
-        messages.append(message + ("; the numbers are those of the others." if sizes[variant] else "."))
+        if sizes[variant]:
+            message += "; the numbers are those of the others"
+        messages.append(f"{message}.")
     return messages
 
 
@@ -147,7 +164,7 @@ def _confounded(factors: Sequence[Factor]) -> list[str]:
     messages = []
     for factor in factors:
         if factor.comes_with:
-            pieces = [f"{value} with {more}" for value, more in factor.comes_with.items()]
+            pieces = [f"{value} with {settings}" for value, settings in factor.comes_with.items()]
             messages.append(f"{factor.name}: {', '.join(pieces)}; their effects can't be separated.")
         elif " + " in factor.name:
             messages.append(f"{factor.name} always change together: their effects can't be separated.")
@@ -178,7 +195,8 @@ def _design(findings: Findings) -> list[str]:
         return ["Each remedy is compared with no remedy; remedies are not compared with each other."]
     if findings.design != "factorial":
         return []
-    combinations = math.prod(len(set(values)) for values in zip(*findings.variants, strict=True))
+    levels = [set(values) for values in zip(*findings.variants, strict=True)]
+    combinations = math.prod(map(len, levels))
     factors = ", ".join(findings.factors)
     if len(findings.variants) == combinations:
         return [
@@ -203,8 +221,9 @@ def _method(findings: Findings) -> list[str]:
         return []
     topics = " and ".join(topic(findings.measures[metric]) for metric in findings.headline)
     messages = []
-    headline_effects = sum(len(findings.effects_in(metric)) for metric in findings.headline)
-    omitted = headline_effects - len(findings.answers)
+    # Not every effect gets a sentence, see `comparison.MAX_PAIR_SENTENCES`.
+    headline_effects = [effect for effect in findings.effects if effect.metric in findings.headline]
+    omitted = len(headline_effects) - len(findings.answers)
     if omitted:
         messages.append(f"{omitted:,} more comparisons of {topics} are in effects.csv.")
     other_metrics = len({effect.metric for effect in findings.effects}) - len(findings.headline)

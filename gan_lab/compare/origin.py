@@ -17,6 +17,7 @@ def overrides(record: Record) -> list[str]:
     if isinstance(recorded, list):
         arguments = [str(argument) for argument in recorded]
     else:
+        # A run without a summary still has the file that Hydra wrote.
         arguments = escape_texts(record.run.overrides())
     return [argument for argument in arguments if scope_of(_key(argument)) != "place"]
 
@@ -27,41 +28,53 @@ def experiment(record: Record) -> str | None:
         if argument.startswith("experiment=") and argument != "experiment=":
             return argument.removeprefix("experiment=")
     name = record.settings.get("name")
-    return str(name) if name else None
+    if not name:
+        return None
+    return str(name)
 
 
 def commands(records: Iterable[Record]) -> list[str]:
     """Returns the command line of the sweep that makes these runs; where no single one does, one for each run."""
-    distinct = dict.fromkeys(tuple(overrides(record)) for record in records)
-    argument_lists = [list(arguments) for arguments in distinct if arguments]
-    values: dict[str, dict[str, None]] = {}
+    argument_lists: list[list[str]] = []
+    for record in records:
+        arguments = overrides(record)
+        if arguments and arguments not in argument_lists:
+            argument_lists.append(arguments)
+    # By key: its values in the order in which they appear. Dictionaries are sets that keep their order.
+    values_by_key: dict[str, dict[str, None]] = {}
     for arguments in argument_lists:
         for argument in arguments:
             key, _, value = argument.partition("=")
-            values.setdefault(key, {})[value] = None
+            values_by_key.setdefault(key, {})[value] = None
     # A sweep makes all combinations of values: there must be as many command lines, each with every key.
-    combinations = math.prod(len(values_of_key) for values_of_key in values.values())
-    each_has_all_keys = all(len(arguments) == len(values) for arguments in argument_lists)
-    if len(argument_lists) > 1 and combinations == len(argument_lists) and each_has_all_keys:
-        swept = []
-        for key, values_of_key in values.items():
+    combinations = math.prod(map(len, values_by_key.values()))
+    is_complete = all(len(arguments) == len(values_by_key) for arguments in argument_lists)
+    if len(argument_lists) < 2 or combinations != len(argument_lists) or not is_complete:
+        return [_command(arguments) for arguments in argument_lists]
+    swept_arguments = []
+    for key, values in values_by_key.items():
+        if list(values) == [""]:
             # An argument without a value, such as '~callbacks.curves'.
-            swept.append(key if values_of_key == {"": None} else f"{key}={','.join(values_of_key)}")
-        return [_command(swept, "-m ")]
-    return [_command(arguments) for arguments in argument_lists]
+            swept_arguments.append(key)
+        else:
+            swept_arguments.append(f"{key}={','.join(values)}")
+    return [_command(swept_arguments, "-m ")]
 
 
 def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
     """Returns what the runs ran on and with, 'python 3.11.7; torch 2.14; …', all values where they differ."""
-    values: dict[str, dict[str, None]] = {}
+    values_by_name: dict[str, dict[str, None]] = {}
     for summary in summaries:
         recorded = summary.get("environment")
         if not isinstance(recorded, dict):
             continue
         for name, value in recorded.items():
             if value is not None:
-                values.setdefault(name, {})[str(value)] = None
-    return "; ".join(f"{name} {' or '.join(values_of_name)}" for name, values_of_name in values.items())
+                values_by_name.setdefault(name, {})[str(value)] = None
+    entries = []
+    for name, values in values_by_name.items():
+        entries.append(f"{name} {' or '.join(values)}")
+    return "; ".join(entries)
 
 
 def days_of_end(records: Iterable[Record]) -> str:
@@ -73,9 +86,10 @@ def days_of_end(records: Iterable[Record]) -> str:
             days.add(f"{time:%Y-%m-%d}")
     if not days:
         return ""
-    first = min(days)
-    last = max(days)
-    return f"ended {first}" if first == last else f"ended {first} to {last}"
+    # ISO dates sort as text.
+    if len(days) == 1:
+        return f"ended {days.pop()}"
+    return f"ended {min(days)} to {max(days)}"
 
 
 def _key(argument: str) -> str:

@@ -87,7 +87,8 @@ def forest_cards(findings: Findings) -> list[Card]:
             )
         drawing = charts.svg(charts.forest(lines, axis, measure.higher_is_better))
         card.picture = _uri(drawing.encode(), "svg+xml")
-        card.alt = f"{axis}: " + "; ".join(f"{line.label} {line.numbers}" for line in lines)
+        numbers = "; ".join(f"{line.label} {line.numbers}" for line in lines)
+        card.alt = f"{axis}: {numbers}"
         cards.append(card)
     return cards
 
@@ -161,13 +162,19 @@ def read_curves(path: Path) -> list[pd.DataFrame]:
         stretch = table["step"].max() / MAX_CURVE_POINTS
         table["step"] = np.ceil(table["step"] / stretch) * stretch
     table = table.groupby("step").mean()
-    members: dict[str, None] = {}
+    # A run of one GAN has columns without a suffix.
+    columns_by_member: dict[str, list[str]] = {}
     for name in table:
         suffix = MEMBER.search(str(name))
         if suffix:
-            members[suffix[0]] = None
-    tables = [table.filter(regex=f"{member}$") for member in members] or [table]
-    return [member_table.rename(columns=lambda name: MEMBER.sub("", name)) for member_table in tables]
+            columns_by_member.setdefault(suffix[0], []).append(str(name))
+    if not columns_by_member:
+        return [table]
+    tables = []
+    for member, member_columns in columns_by_member.items():
+        names = {name: name.removesuffix(member) for name in member_columns}
+        tables.append(table[member_columns].rename(columns=names))
+    return tables
 
 
 def bands_over_repetitions(tables: Sequence[pd.DataFrame]) -> dict[str, pd.DataFrame]:
@@ -175,6 +182,7 @@ def bands_over_repetitions(tables: Sequence[pd.DataFrame]) -> dict[str, pd.DataF
     bands = {}
     for column in (*charts.LOSSES, charts.MODES):
         curves = [table[column].dropna() for table in tables if column in table]
+        # pandas cannot concatenate nothing.
         if not curves:
             continue
         wide = pd.concat(curves, axis=1).sort_index()
@@ -188,23 +196,27 @@ def bands_over_repetitions(tables: Sequence[pd.DataFrame]) -> dict[str, pd.DataF
 
 def curve_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[Card]:
     """Draws losses and modes over the steps; variants with equal ideals have equal axes, so they can be compared."""
-    bands = {variant: bands_over_repetitions(variant_files.tables) for variant, variant_files in files.items()}
+    bands = {}
     losses_by_ideal: dict[float | None, list[float]] = {}
-    most_modes = 1.0
-    for variant, variant_bands in bands.items():
-        losses = losses_by_ideal.setdefault(files[variant].ideal, [])
+    # At least 1, so that the axis has a length where no mode was captured.
+    max_modes = 1.0
+    for variant, variant_files in files.items():
+        variant_bands = bands_over_repetitions(variant_files.tables)
+        bands[variant] = variant_bands
+        losses = losses_by_ideal.setdefault(variant_files.ideal, [])
         for column in charts.LOSSES:
             if column in variant_bands:
                 losses.extend(variant_bands[column]["high"])
         if charts.MODES in variant_bands:
-            most_modes = max(most_modes, variant_bands[charts.MODES]["high"].max())
+            max_modes = max(max_modes, variant_bands[charts.MODES]["high"].max())
     cards = []
     for variant, variant_bands in bands.items():
         card = Card(findings.names[variant], gaps=files[variant].table_gaps)
         if variant_bands:
             ideal = files[variant].ideal
             top = _top_of_losses(losses_by_ideal[ideal], ideal)
-            card.picture = _uri(charts.curves(variant_bands, ideal, top, most_modes).encode(), "svg+xml")
+            drawing = charts.curves(variant_bands, ideal, top, max_modes)
+            card.picture = _uri(drawing.encode(), "svg+xml")
             card.alt = f"Losses and modes over the steps, {card.name}"
         elif not card.gaps:
             card.gaps = ["No losses were recorded."]
@@ -214,18 +226,24 @@ def curve_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[
 
 def label_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[Card]:
     """Draws how often each class was generated, on equal axes; nothing where no run counted labels."""
-    largest = [float(shares.max()) for variant_files in files.values() for shares in variant_files.shares]
-    if not largest:
+    max_share = 0.0
+    for variant_files in files.values():
+        for shares in variant_files.shares:
+            max_share = max(max_share, float(shares.max()))
+    # Shares sum to 1, so the largest one is 0 only where there are none.
+    if max_share == 0:
         return []
     cards = []
     for variant, variant_files in files.items():
         card = Card(findings.names[variant], gaps=variant_files.share_gaps)
-        # A damaged summary may have another number of classes.
-        shares = [run_shares for run_shares in variant_files.shares if len(run_shares) == len(variant_files.shares[0])]
-        if shares:
-            card.picture = _uri(charts.labels(np.stack(shares), 1.05 * max(largest)).encode(), "svg+xml")
-            means = np.mean(shares, axis=0)[: charts.MAX_NUMBERED_BARS]
-            card.alt = f"Share of each class, {card.name}: " + ", ".join(f"{share:.0%}" for share in means)
+        if variant_files.shares:
+            # A damaged summary may have another number of classes.
+            classes = len(variant_files.shares[0])
+            shares = np.stack([run_shares for run_shares in variant_files.shares if len(run_shares) == classes])
+            card.picture = _uri(charts.labels(shares, top=1.05 * max_share).encode(), "svg+xml")
+            means = shares.mean(axis=0)[: charts.MAX_NUMBERED_BARS]
+            percentages = ", ".join(f"{share:.0%}" for share in means)
+            card.alt = f"Share of each class, {card.name}: {percentages}"
         cards.append(card)
     return cards
 
@@ -249,7 +267,11 @@ def sample_cards(findings: Findings, link: Link) -> list[Card]:
 
 
 def _axis(measure: Metric) -> str:
-    return f"difference in {measure.label}" + (f" ({measure.unit})" if measure.unit else "")
+    """Returns the label of a forest plot's axis."""
+    label = f"difference in {measure.label}"
+    if measure.unit:
+        label += f" ({measure.unit})"
+    return label
 
 
 def _label(effect: Effect) -> str:
@@ -265,7 +287,9 @@ def _reason(error: Exception) -> str:
         return "is missing"
     if isinstance(error, KeyError):
         return f"has no {error.args[0]}"
-    return "can't be read" if isinstance(error, OSError) else "is damaged"
+    if isinstance(error, OSError):
+        return "can't be read"
+    return "is damaged"
 
 
 def _shares(counts: object) -> np.ndarray:
@@ -282,9 +306,13 @@ def _shares(counts: object) -> np.ndarray:
 
 def _top_of_losses(losses: Sequence[float], ideal: float | None) -> float:
     """Returns the upper end of an axis that shows all losses but rare peaks, and the ideal."""
-    usual = float(np.quantile(losses, 0.995)) if losses else 0
-    return 1.1 * max(usual, 1.5 * (ideal or 0), 1e-9)
+    highest = 0.0
+    if losses:
+        highest = float(np.quantile(losses, 0.995))
+    # The last number gives the axis a length where all losses are 0.
+    return 1.1 * max(highest, 1.5 * (ideal or 0), 1e-9)
 
 
 def _uri(content: bytes, kind: str) -> str:
+    """Returns a picture as a data: URI, which needs no other file; `kind` is 'png' or 'svg+xml'."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

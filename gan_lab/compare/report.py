@@ -215,7 +215,7 @@ def _mark(effect: Effect, metric: Metric) -> Mark:
         return INCONCLUSIVE
     if not effect.significant:
         return NO_DIFFERENCE
-    if effect.parts:
+    if effect.simple_effects:
         return DEPENDS
     better = is_improvement(effect, metric)
     if better is None:

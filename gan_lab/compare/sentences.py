@@ -33,7 +33,7 @@ def sentence(effect: Effect, metric: Metric) -> str:
     For example 'r1 added 2.4 captured modes out of 10 on average [1.1, 3.6] (…, p = 0.008)'. The p is `p_holm`, with
     'corrected for m comparisons' where there are several. Only a significant difference gets a verb.
     """
-    if effect.parts:
+    if effect.simple_effects:
         return _interaction_sentence(effect, metric)
     subject = describe_change(effect)
     context = _context(effect)
@@ -143,9 +143,9 @@ def _format_size(effect: Effect, words: str) -> str:
 
 def _interaction_sentence(effect: Effect, metric: Metric) -> str:
     """Returns both effects of an interaction's first change, and whether they differ."""
-    assert effect.parts
+    assert effect.simple_effects
     first, second = effect.comparison.changes
-    without_second, with_second = (format_estimate(part, digits=2, signed=True) for part in effect.parts)
+    without_second, with_second = (format_estimate(part, digits=2, signed=True) for part in effect.simple_effects)
     effects = (
         f"{describe_changes([first])} changed {topic(metric)} by {without_second}"
         f" with {label_value(second.factor, second.before)} and by {with_second}"

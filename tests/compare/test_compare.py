@@ -328,8 +328,8 @@ def test_an_interaction_worked_by_hand(tmp_path):
         repeated(tmp_path, f"loss={loss} optim={optim}", [modes, modes, modes + 1], f"{loss}_{optim}")
     findings = compare([tmp_path])
     # means 1.33, 9.33, 9.33, 2.33
-    (interaction,) = [effect for effect, _ in findings.answers if effect.parts]
-    assert interaction.parts == pytest.approx((8, -7))
+    (interaction,) = [effect for effect, _ in findings.answers if effect.simple_effects]
+    assert interaction.simple_effects == pytest.approx((8, -7))
     assert (interaction.difference, interaction.significant) == (pytest.approx(-15), True)
 
 

@@ -169,8 +169,8 @@ def test_factorial_effects_worked_by_hand_with_unequal_cells():
     assert f.difference == pytest.approx(((6 - 2) + (8 - 5)) / 2)  # 3.5; the plain means of the runs differ by 3.8
     assert g.difference == pytest.approx(((5 - 2) + (8 - 6)) / 2)
     assert both.difference == pytest.approx((8 - 6) - (5 - 2))
-    assert both.parts == pytest.approx((6 - 2, 8 - 5)), "f's effect where g is x, and where it is y"
-    assert f.parts is None
+    assert both.simple_effects == pytest.approx((6 - 2, 8 - 5)), "f's effect where g is x, and where it is y"
+    assert f.simple_effects is None
     assert (f.n_before, f.n_after) == (3, 5)
     assert (g.n_before, g.n_after) == (5, 3)
     assert (both.n_before, both.n_after) == (4, 4)

@@ -69,7 +69,7 @@ def make_findings(home: Path, levels=None, seeds: int = 3, bare: bool = False, *
     answers = [
         (effect, sentence(effect, measures[effect.metric])) for effect in effects if effect.metric in METRICS[:2]
     ]
-    usual = dict(
+    defaults = dict(
         title="Which remedy?",
         folder=home,
         runs=runs,
@@ -88,7 +88,7 @@ def make_findings(home: Path, levels=None, seeds: int = 3, bare: bool = False, *
         ),
         common={"dataset": "digits", "steps": "100"},
     )
-    return Findings(**usual | changes)
+    return Findings(**defaults | changes)
 
 
 class Page(HTMLParser):
