@@ -84,7 +84,12 @@ class MinibatchStddev(nn.Module):
         "conv_book.Discriminator": ("the book's D has no place for one more layer", "Take model=conv or model=mlp."),
     },
     settings={
-        "kernels": {"type": "int", "low": 1, "high": 10_000, "help": "number of kernels"},
+        "kernels": {
+            "type": "int",
+            "low": 1,
+            "high": 10_000,
+            "help": "number of kernels, each a feature added to D's last layer",
+        },
         "dims": {"type": "int", "low": 1, "high": 10_000, "help": "dimensions of a kernel"},
     },
 )

@@ -14,7 +14,10 @@ from gan_lab.core.declare import declares
 CALIBRATION_BATCHES = 16
 
 
-@declares(per_sample=True, settings={"decay": {"type": "float", "low": 0, "below": 1, "help": "decay of the average"}})
+@declares(
+    per_sample=True,
+    settings={"decay": {"type": "float", "low": 0, "below": 1, "help": "share of the old average kept at each step"}},
+)
 class EMA:
     """Makes samples with an exponential moving average of G's weights.
 

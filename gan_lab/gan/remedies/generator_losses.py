@@ -170,7 +170,7 @@ class GDPP(GeneratorLoss):
 
 @declares(
     settings={
-        "fraction": {"type": "float", "low": 1e-6, "high": 1, "help": "share of the batch that is left in the end"},
+        "fraction": {"type": "float", "low": 1e-6, "high": 1, "help": "share of the batch that is used in the end"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until then"},
     },
 )

@@ -48,7 +48,7 @@ class InputTransform:
 
 @declares(
     settings={
-        "std": {"type": "float", "low": 0, "help": "standard deviation in the beginning"},
+        "std": {"type": "float", "low": 0, "help": "standard deviation at the first step"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until there is no noise"},
     },
 )

@@ -123,7 +123,12 @@ class DRAGAN(Penalty):
     settings={
         "weight": {"type": "float", "low": 0, "help": "weight in the loss"},
         "decay": {"type": "float", "low": 0, "below": 1, "help": "decay of the averages of D's output"},
-        "warmup_steps": {"type": "int", "low": 0, "high": 1_000_000_000, "help": "updates of D before it counts"},
+        "warmup_steps": {
+            "type": "int",
+            "low": 0,
+            "high": 1_000_000_000,
+            "help": "updates of D before the penalty applies",
+        },
     },
 )
 class LeCam(nn.Module, Penalty):

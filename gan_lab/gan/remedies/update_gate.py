@@ -12,7 +12,14 @@ from gan_lab.core.declare import declares
             "Train seeds one by one instead: -m seed=0,1,2",
         ),
     },
-    settings={"max_auc": {"type": "float", "low": 0.5, "high": 1, "help": "AUC above which D isn't updated"}},
+    settings={
+        "max_auc": {
+            "type": "float",
+            "low": 0.5,
+            "high": 1,
+            "help": "share of pairs ranked correctly (AUC) above which D isn't updated",
+        }
+    },
 )
 class UpdateGate:
     """Updates D only in steps in which its AUC is at most `max_auc`, so that D and G stay at a similar level.
