@@ -220,7 +220,7 @@ _TRAINING = (
     Key(
         "trust",
         ValueSpec(list, entries=str),
-        "packages besides gan_lab, torch and Lightning whose code the configuration may name",
+        "packages besides gan_lab and torch whose code the configuration may name",
         "place",
     ),
 )
