@@ -102,7 +102,9 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
             key="target" if folders else "runs",
         )
     target = Path(target)
-    sections = [_section(name, records) for name, records in _records_by_experiment(folders).items()]
+    sections = []
+    for name, records in _records_by_experiment(folders).items():
+        sections.append(_section(name, records))
     # The document comes first: it adds the sections' pictures.
     document = _document(sections)
     paths = [target]
@@ -132,7 +134,8 @@ def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Reco
         LabError: if a folder is missing or has no run, or a run is damaged.
     """
     groups: dict[str, list[Record]] = {}
-    seen: set[Path] = set()
+    # The same run may lie below two of the folders, or be linked to.
+    places: set[Path] = set()
     for folder in folders:
         records = [read_record(run) for run in find_runs(folder)]
         records = [record for record in records if record.status != "foreign"]
@@ -145,13 +148,15 @@ def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Reco
             )
         # A job that failed before it was a run has no experiment: it belongs to that of its neighbours.
         experiments = {origin.experiment(record) for record in records} - {None, ""}
-        default = experiments.pop() if len(experiments) == 1 else Path(folder).resolve().name
+        default = Path(folder).resolve().name
+        if len(experiments) == 1:
+            default = str(experiments.pop())
         for record in records:
             _refuse_damaged(record)
             place = record.run.folder.resolve()
-            if place not in seen:
-                seen.add(place)
-                groups.setdefault(origin.experiment(record) or str(default), []).append(record)
+            if place not in places:
+                places.add(place)
+                groups.setdefault(origin.experiment(record) or default, []).append(record)
     return groups
 
 
@@ -166,15 +171,23 @@ def _refuse_damaged(record: Record) -> None:
 
 
 def _section(name: str, records: list[Record]) -> Section:
+    """Compares the runs of an experiment, and reads their summaries once more for what a comparison leaves out."""
     findings = compare([record.run.folder for record in records])
-    summaries = {path: read_summary(Run(findings.folder / path)) for path in findings.runs["run"].unique()}
+    summaries = {}
+    for path in findings.runs["run"].unique():
+        summaries[path] = read_summary(Run(findings.folder / path))
     return Section(name, records, findings, summaries)
 
 
 def _document(sections: Sequence[Section]) -> str:
     """Returns the document; runs with equal settings are benchmarks, the others comparisons."""
-    benchmarks = [section for section in sections if section.findings.design == "one"]
-    comparisons = [section for section in sections if section.findings.design != "one"]
+    benchmarks = []
+    comparisons = []
+    for section in sections:
+        if section.findings.design == "one":
+            benchmarks.append(section)
+        else:
+            comparisons.append(section)
     lines = ["# Results", "", "Written by `scripts/results.py` from the runs' own files: do not edit it by hand.", ""]
     if benchmarks:
         lines += ["## Benchmarks", ""]
@@ -195,12 +208,15 @@ def _benchmark(section: Section) -> list[str]:
     findings = section.findings
     runs = _rows(findings.runs)
     benchmark = BENCHMARKS.get(section.dataset)
-    table = [{"": f"seed {_escape(run['seed'])}", **_scores(section, [run])} for run in runs]
+    table = []
+    for run in runs:
+        table.append({"": f"seed {_escape(run['seed'])}", **_scores(section, [run])})
     if len(runs) > 1:
         table.append({"": f"**mean of {len(runs)}**", **_scores(section, runs)})
     table += [_real_data_row(section), _sampling_limit_row(section)]
-    for score in benchmark.scores if benchmark else ():
-        table.append({"": f"*published:* {_escape(score.method)}", **_published(score)})
+    if benchmark:
+        for score in benchmark.scores:
+            table.append({"": f"*published:* {_escape(score.method)}", **_published(score)})
     seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
     verdicts = _verdicts(findings.runs) or "no verdict"
     lines = [f"{seeds} on {_escape(section.dataset)}: {verdicts}.", "", *_markdown_table(table)]
@@ -215,7 +231,10 @@ def _benchmark(section: Section) -> list[str]:
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Returns the rows of a frame by the names of its columns."""
-    return [{str(name): value for name, value in row.items()} for row in runs.to_dict("records")]
+    rows = []
+    for row in runs.to_dict("records"):
+        rows.append({str(name): value for name, value in row.items()})
+    return rows
 
 
 def _metric_by_head() -> dict[str, str]:
@@ -225,11 +244,12 @@ def _metric_by_head() -> dict[str, str]:
 
 def _verdicts(runs: pd.DataFrame) -> str:
     """Returns how often each verdict was given: '4 covered, 1 partial, 1 copying'."""
-    counts = Counter(_escape(word) for word in runs["collapse"].dropna())
+    counts = Counter(runs["collapse"].dropna().map(_escape))
     verdicts = [f"{n} {word}" for word, n in sorted(counts.items())]
-    copying = sum(copies is True for copies in runs["copies"].tolist())
+    # Other values than True and False are unknown: a run without a verdict, or a damaged one.
+    copying = [copies for copies in runs["copies"].tolist() if copies is True]
     if copying:
-        verdicts.append(f"{copying} copying")
+        verdicts.append(f"{len(copying)} copying")
     return ", ".join(verdicts)
 
 
@@ -245,6 +265,7 @@ def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
         cells[head] = _format_mean(head, [run.get(head) for run in runs])
     seconds = []
     for run in runs:
+        # The replicas of a run are trained together, so each one took a share of its time.
         replicas = as_number(section.summaries[run["run"]].get("replicas", 1))
         seconds.append(run["seconds"] / max(1, replicas))
     cells["seconds per seed"] = _format_mean("seconds", seconds)
@@ -252,36 +273,50 @@ def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
 
 
 def _format_copies(copies: Sequence[bool], several: bool) -> str:
+    """Returns whether a run copies training data; of several runs how many do."""
     if several:
         return f"{sum(copies)} of {len(copies)}"
-    return "yes" if copies[0] else "no"
+    if copies[0]:
+        return "yes"
+    return "no"
 
 
 def _format_mean(metric: str, values: Iterable[Any]) -> str:
     """Returns the mean of those that are numbers; high quality is a percentage, as in the papers."""
-    finite = [number for number in map(as_number, values) if math.isfinite(number)]
+    numbers = [as_number(value) for value in values]
+    finite = [number for number in numbers if math.isfinite(number)]
     if not finite:
         return NO_NUMBER
     mean = sum(finite) / len(finite)
     if metric == "high_quality":
         return f"{mean:.1%}"
-    return format_estimate(mean, digits=2 if metric == "seconds" else 3)
+    # Seconds vary with the load of the machine: a third digit would say nothing.
+    digits = 2 if metric == "seconds" else 3
+    return format_estimate(mean, digits=digits)
 
 
 def _published(score: Score) -> TableRow:
     """Returns a published score as its paper has it."""
-    return {
+    row = {
         "modes": f"{score.modes:g}",
-        "high quality": NO_NUMBER if score.high_quality is None else f"{100 * score.high_quality:g}%",
-        "KL from uniform": NO_NUMBER if score.kl is None else f"{score.kl:g}",
+        "high quality": NO_NUMBER,
+        "KL from uniform": NO_NUMBER,
         "source": _escape(score.source),
     }
+    if score.high_quality is not None:
+        row["high quality"] = f"{100 * score.high_quality:g}%"
+    if score.kl is not None:
+        row["KL from uniform"] = f"{score.kl:g}"
+    return row
 
 
 def _real_data_row(section: Section) -> TableRow:
     """Returns what fresh real data scored when the runs were evaluated."""
-    real_data = [summary.get("real_data") for summary in section.summaries.values()]
-    scores = [metrics for metrics in real_data if isinstance(metrics, dict)]
+    scores = []
+    for summary in section.summaries.values():
+        real_data = summary.get("real_data")
+        if isinstance(real_data, dict):
+            scores.append(real_data)
     row = {"": "*fresh real data*"}
     for head, metric in _metric_by_head().items():
         row[head] = _format_mean(metric, [metrics.get(metric) for metrics in scores])
@@ -297,6 +332,7 @@ def _sampling_limit_row(section: Section) -> TableRow:
     benchmark = BENCHMARKS.get(section.dataset)
     if benchmark and benchmark.samples == samples:
         return {"": "*sampling limit*", **_published(benchmark.limit)}
+    # Written so that NaN, an unknown number, gives no row either.
     if not modes > 1 or not samples > 0:
         return {}
     kl = format_estimate((modes - 1) / (2 * samples), digits=2)
@@ -324,7 +360,8 @@ def _comparison(section: Section) -> list[str]:
         lines += section.add_picture("samples", sheet, alt)
     summaries = findings.summaries_by_cell()
     table = [_variant_row(findings, variant, summaries) for variant in findings.variants]
-    lines += _markdown_table([*table, _real_data_row(section), _sampling_limit_row(section)])
+    table += [_real_data_row(section), _sampling_limit_row(section)]
+    lines += _markdown_table(table)
     return [*lines, *(f"- {_escape(note)}" for note in findings.notes), ""]
 
 
@@ -345,10 +382,21 @@ def _variant_row(findings: Findings, variant: Variant, summaries: dict[tuple[Var
 
 def _sentences(findings: Findings, metric: str) -> list[str]:
     """Returns a metric's answers; of many those without a shown difference are folded away."""
-    answers = [(effect, sentence) for effect, sentence in findings.answers if effect.metric == metric]
-    if len(answers) > MAX_SENTENCES:
-        answers.sort(key=lambda answer: not answer[0].significant)
-    items = [f"- {_escape(sentence)}." for _, sentence in answers]
+    significant = []
+    inconclusive = []
+    items = []
+    for effect, sentence in findings.answers:
+        if effect.metric != metric:
+            continue
+        item = f"- {_escape(sentence)}."
+        items.append(item)
+        if effect.significant:
+            significant.append(item)
+        else:
+            inconclusive.append(item)
+    if len(items) > MAX_SENTENCES:
+        # A difference that was shown must not be folded away.
+        items = significant + inconclusive
     folded = items[MAX_SENTENCES:]
     lines = [f"Effects on {_escape(topic(findings.measures[metric]))}:", "", *items[:MAX_SENTENCES]]
     if folded:
@@ -370,7 +418,11 @@ def _markdown_table(rows: Iterable[TableRow]) -> list[str]:
     columns = [head for head, has_content in heads.items() if has_content]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for row in rows:
-        cells = [row.get(head, "" if head == "source" else NO_NUMBER) for head in columns]
+        cells = []
+        for head in columns:
+            # A dash is for a missing number; a source is text.
+            missing = "" if head == "source" else NO_NUMBER
+            cells.append(row.get(head, missing))
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -379,7 +431,10 @@ def _conditions(section: Section) -> list[str]:
     """Returns what all runs share, which ones are not compared, what they ran on, and the commands that made them."""
     findings = section.findings
     conditions = dict(findings.common)
-    features = {str(summary["features"]) for summary in section.summaries.values() if summary.get("features")}
+    features = set()
+    for summary in section.summaries.values():
+        if summary.get("features"):
+            features.add(str(summary["features"]))
     if features:
         conditions["compared by"] = ", ".join(sorted(features))
     shared = "; ".join(f"{name} {value}" for name, value in conditions.items())

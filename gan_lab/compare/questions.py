@@ -96,15 +96,23 @@ def comparisons(
     kind = design(frame, factors, order)
     variants = _variants_with_runs(frame, factors, order)
     levels = _levels(variants, order or variants)
+    questions = []
     if kind == "ladder":
-        return [_compare_two("rung", factors, levels, *pair) for pair in itertools.pairwise(variants)]
+        for before, after in itertools.pairwise(variants):
+            questions.append(_compare_two("rung", factors, levels, before, after))
+        return questions
     if kind == "control":
         position = list(factors).index(CONTROL_FACTOR)
+        # Only the remedy differs, so exactly one variant has none.
         control = next(variant for variant in variants if variant[position] == CONTROL_VALUE)
-        others = [variant for variant in variants if variant != control]
-        return [_compare_two("remedy", factors, levels, control, other) for other in others]
+        for variant in variants:
+            if variant != control:
+                questions.append(_compare_two("remedy", factors, levels, control, variant))
+        return questions
     if kind == "pairs":
-        return [_compare_two("pair", factors, levels, *pair) for pair in itertools.combinations(variants, 2)]
+        for before, after in itertools.combinations(variants, 2):
+            questions.append(_compare_two("pair", factors, levels, before, after))
+        return questions
     questions = _main_effects(factors, levels)
     for first, second in itertools.combinations(_changes_from_first(factors, levels), 2):
         if first.factor != second.factor:
@@ -114,14 +122,18 @@ def comparisons(
 
 def _is_control(factors: Sequence[str], levels: list[Variant]) -> bool:
     """Whether only the remedy differs, and one of its values is none."""
-    varied = {factor: values for factor, values in zip(factors, levels, strict=True) if len(values) > 1}
+    varied = {}
+    for factor, values in zip(factors, levels, strict=True):
+        if len(values) > 1:
+            varied[factor] = values
     return list(varied) == [CONTROL_FACTOR] and CONTROL_VALUE in varied[CONTROL_FACTOR]
 
 
 def _is_factorial(variants: list[Variant], factors: Sequence[str], levels: list[Variant]) -> bool:
     """Whether two factors or more are crossed, and each change is seen in more than half of its strata."""
-    varied = sum(len(values) > 1 for values in levels)
-    combinations = math.prod(len(values) for values in levels)
+    sizes = [len(values) for values in levels]
+    varied = sum(size > 1 for size in sizes)
+    combinations = math.prod(sizes)
     # With half of the combinations or fewer, no change can be seen in more than half of its strata.
     if varied < 2 or combinations >= 2 * len(variants):
         return False
@@ -135,17 +147,22 @@ def _is_factorial(variants: list[Variant], factors: Sequence[str], levels: list[
 
 def _is_ladder(rungs: Sequence[Variant]) -> bool:
     """Whether each rung changes one factor, none returns to a value that it left, and several factors change."""
-    climbed = set()
+    changed_factors = set()
     for before, after in itertools.pairwise(rungs):
-        changed = [i for i, (value, next_value) in enumerate(zip(before, after, strict=True)) if value != next_value]
+        changed = []
+        for factor, (value_before, value_after) in enumerate(zip(before, after, strict=True)):
+            if value_before != value_after:
+                changed.append(factor)
         if len(changed) != 1:
             return False
-        climbed.add(changed[0])
+        changed_factors.add(changed[0])
     for values in zip(*rungs, strict=True):
+        # A value that comes back begins a second stretch.
         stretches = [value for value, _ in itertools.groupby(values)]
         if len(stretches) > len(set(stretches)):
             return False
-    return len(climbed) > 1
+    # A ladder of a single factor is a comparison of its values: all pairs say more.
+    return len(changed_factors) > 1
 
 
 def _variants_with_runs(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
@@ -162,8 +179,11 @@ def _variants_with_runs(frame: pd.DataFrame, factors: Sequence[str], order: Sequ
 def _levels(variants: list[Variant], order: Sequence[Variant]) -> list[Variant]:
     """Returns each factor's values that have runs, in order."""
     levels = []
-    for ordered, with_runs in zip(zip(*order, strict=True), zip(*variants, strict=True), strict=True):
-        levels.append(tuple(value for value in dict.fromkeys(ordered) if value in with_runs))
+    ordered_columns = zip(*order, strict=True)
+    columns_with_runs = zip(*variants, strict=True)
+    for ordered_values, values_with_runs in zip(ordered_columns, columns_with_runs, strict=True):
+        distinct = dict.fromkeys(ordered_values)
+        levels.append(tuple(value for value in distinct if value in values_with_runs))
     return levels
 
 
@@ -177,6 +197,7 @@ def _changes_from_first(factors: Sequence[str], levels: list[Variant]) -> list[C
 
 
 def _main_effects(factors: Sequence[str], levels: list[Variant]) -> list[Comparison]:
+    """Returns the comparison of each factor's first value with each other one."""
     changes = _changes_from_first(factors, levels)
     return [_compare_crossed("main", factors, levels, (change,)) for change in changes]
 
@@ -201,14 +222,21 @@ def _compare_crossed(
     """Returns the comparison of one change, or of two, over all settings of the factors that do not change."""
     changes_by_factor = {change.factor: change for change in changes}
     # A changing factor adds nothing to the settings, and both of its values to each stratum.
-    values_of_setting = []
+    values_of_setting: list[tuple[str, ...]] = []
     for factor, values in zip(factors, levels, strict=True):
-        values_of_setting.append(("",) if factor in changes_by_factor else values)
+        if factor in changes_by_factor:
+            values_of_setting.append(("",))
+        else:
+            values_of_setting.append(values)
     strata = []
     for setting in itertools.product(*values_of_setting):
         choices: list[tuple[str, ...]] = []
         for factor, value in zip(factors, setting, strict=True):
-            change = changes_by_factor.get(factor)
-            choices.append((change.before, change.after) if change else (value,))
+            if factor in changes_by_factor:
+                change = changes_by_factor[factor]
+                choices.append((change.before, change.after))
+            else:
+                choices.append((value,))
+        # The last factor changes fastest: of two changes this gives neither, the second, the first, both.
         strata.append(tuple(itertools.product(*choices)))
     return Comparison(kind, changes, (), tuple(strata))

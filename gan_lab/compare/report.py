@@ -140,14 +140,21 @@ def write_report(findings: Findings, path: Path | None = None) -> Path:
 
 
 def _render(findings: Findings, home: Path) -> str:
+    """Returns the page, with links relative to `home`."""
+
     def link(run: str) -> str | None:
         return _link(findings.folder, run, home)
 
     files = {variant: panels.read_variant(findings, variant) for variant in findings.variants[:MAX_PANELS]}
     headline = findings.metrics[:1]
-    others = _other_metrics(findings)
-    omitted = [name for name in findings.metrics if name not in (*headline, *others, COLLAPSED.name)]
+    further_metrics = _further_metrics(findings)
+    in_table = (*headline, *further_metrics, COLLAPSED.name)
+    omitted = [name for name in findings.metrics if name not in in_table]
     span = _span([summary for summary in findings.summaries if summary.metric in headline])
+    # There is no scale where nothing was measured or all values are equal.
+    scale = None
+    if span[0] < span[1]:
+        scale = f"{format_estimate(span[0])} to {format_estimate(span[1])}"
     excluded = []
     for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
         excluded.append((printable(str(run)), link(str(run)), reason))
@@ -162,9 +169,9 @@ def _render(findings: Findings, home: Path) -> str:
         runs=findings.runs["run"].nunique(),
         topics=_topics(findings),
         max_sentences=MAX_SENTENCES,
-        columns=_columns(findings, headline, others),
-        rows=[_row(findings, variant, headline, others, span, link) for variant in findings.variants],
-        span=f"{format_estimate(span[0])} to {format_estimate(span[1])}" if span[0] < span[1] else None,
+        columns=_columns(findings, headline, further_metrics),
+        rows=[_row(findings, variant, headline, further_metrics, span, link) for variant in findings.variants],
+        span=scale,
         omitted=omitted,
         crossed=any(effect.comparison.kind == "interaction" for effect in findings.effects),
         forests=panels.forest_cards(findings),
@@ -211,6 +218,7 @@ def _topics(findings: Findings) -> list[Topic]:
 
 
 def _mark(effect: Effect, metric: Metric) -> Mark:
+    """Returns what an effect says at a glance."""
     if effect.p_holm is None:
         return INCONCLUSIVE
     if not effect.significant:
@@ -220,10 +228,12 @@ def _mark(effect: Effect, metric: Metric) -> Mark:
     better = is_improvement(effect, metric)
     if better is None:
         return CHANGED
-    return HELPED if better else HARMED
+    if better:
+        return HELPED
+    return HARMED
 
 
-def _other_metrics(findings: Findings) -> list[str]:
+def _further_metrics(findings: Findings) -> list[str]:
     """Returns the metrics in the table besides the first one and the share of collapsed runs: all would be too many."""
     metrics = []
     for name in findings.metrics[1:]:
@@ -232,31 +242,38 @@ def _other_metrics(findings: Findings) -> list[str]:
     return metrics
 
 
-def _columns(findings: Findings, headline: list[str], others: list[str]) -> list[Column]:
+def _columns(findings: Findings, headline: list[str], further_metrics: list[str]) -> list[Column]:
+    """Returns the columns of the table, in the order in which `_row` fills them."""
     return [
         Column("variant", "in their order", "ascending"),
         Column("runs", "number of compared runs", "descending"),
         *(_metric_column(findings.measures[metric]) for metric in headline),
         Column("collapsed runs", "with the exact 95 % interval of their share", "ascending"),
-        *(_metric_column(findings.measures[metric]) for metric in others),
+        *(_metric_column(findings.measures[metric]) for metric in further_metrics),
         Column("seconds per run", "of training; mean", "ascending"),
     ]
 
 
 def _metric_column(metric: Metric) -> Column:
-    direction = ""
-    if metric.higher_is_better is not None:
-        direction = "; more is better" if metric.higher_is_better else "; less is better"
-    unit = f" ({metric.unit})" if metric.unit else ""
-    first = "ascending" if metric.higher_is_better is False else "descending"
-    return Column(f"{metric.label}{unit}", f"{metric.name}: mean and its 95 % interval{direction}", first)
+    """Returns a metric's column; the first click puts the best values at the top."""
+    head = metric.label
+    title = f"{metric.name}: mean and its 95 % interval"
+    first = "descending"
+    if metric.unit:
+        head += f" ({metric.unit})"
+    if metric.higher_is_better is True:
+        title += "; more is better"
+    elif metric.higher_is_better is False:
+        title += "; less is better"
+        first = "ascending"
+    return Column(head, title, first)
 
 
 def _row(
     findings: Findings,
     variant: Variant,
     headline: list[str],
-    others: list[str],
+    further_metrics: list[str],
     span: tuple[float, float],
     link: Link,
 ) -> Row:
@@ -266,7 +283,7 @@ def _row(
         findings: what was found.
         variant: the variant.
         headline: the first metric, or none if nothing was measured.
-        others: the other metrics.
+        further_metrics: the metrics after the collapsed runs.
         span: the ends of the strips' scale.
         link: makes links to run folders.
     """
@@ -277,24 +294,34 @@ def _row(
     cells = [Cell(f"{len(runs)}", len(runs))]
     cells += [_cell(summaries.get(metric), format_mean) for metric in headline]
     cells.append(_cell(summaries.get(COLLAPSED.name), format_share))
-    cells += [_cell(summaries.get(metric), format_mean) for metric in others]
-    cells.append(Cell(format_estimate(seconds), seconds if math.isfinite(seconds) else None))
-    strip = _strip(summaries.get(headline[0]), span) if headline else None
+    cells += [_cell(summaries.get(metric), format_mean) for metric in further_metrics]
+    sortable_seconds = seconds if math.isfinite(seconds) else None
+    cells.append(Cell(format_estimate(seconds), sortable_seconds))
+    strip = None
+    if headline:
+        strip = _strip(summaries.get(headline[0]), span)
     return Row(findings.names[variant], cells, strip, _run_values(findings, variant, headline, link))
 
 
 def _cell(summary: Summary | None, format_summary: Callable[[Summary | None], str]) -> Cell:
-    return Cell(format_summary(summary), summary.mean if summary else None)
+    """Returns a summary's cell, sorted by its mean."""
+    if summary is None:
+        return Cell(format_summary(None), None)
+    return Cell(format_summary(summary), summary.mean)
 
 
 def _run_values(findings: Findings, variant: Variant, headline: list[str], link: Link) -> list[RunValue]:
     """Returns the values of the headline metric of a variant's repetitions."""
     runs = findings.runs_of(variant)
-    values = runs[headline[0]] if headline else [math.nan] * len(runs)
+    values = [math.nan] * len(runs)
+    if headline:
+        values = runs[headline[0]].tolist()
     has_replicas = findings.runs["member"].nunique() > 1
     run_values = []
     for path, seed, member, value in zip(runs["run"], runs["seed"], runs["member"], values, strict=True):
-        label = f"seed {seed}, replica {member}" if has_replicas else f"seed {seed}"
+        label = f"seed {seed}"
+        if has_replicas:
+            label += f", replica {member}"
         run_values.append(RunValue(label, format_estimate(value), link(str(path))))
     return run_values
 
@@ -304,8 +331,11 @@ def _span(summaries: Sequence[Summary]) -> tuple[float, float]:
     ends: list[float] = []
     for summary in summaries:
         ends += summary.values
-        ends += [end for end in (summary.low, summary.high) if end is not None]
-    return (min(ends), max(ends)) if ends else (0.0, 0.0)
+        if summary.low is not None and summary.high is not None:
+            ends += [summary.low, summary.high]
+    if not ends:
+        return 0.0, 0.0
+    return min(ends), max(ends)
 
 
 def _strip(summary: Summary | None, span: tuple[float, float]) -> Strip | None:
@@ -314,6 +344,7 @@ def _strip(summary: Summary | None, span: tuple[float, float]) -> Strip | None:
         return None
 
     def place(value: float) -> float:
+        # Equal values are in the middle.
         if span[0] == span[1]:
             return 50.0
         return round(100 * (value - span[0]) / (span[1] - span[0]), 1)

@@ -55,8 +55,10 @@ def mean_difference(strata: Strata) -> np.ndarray:
     """Returns the difference of means, after − before, averaged over strata: `(C,)`."""
     differences = []
     for cells in strata:
-        signs = SIGNS[len(cells)]
-        differences.append(sum(sign * cell.mean(-1) for sign, cell in zip(signs, cells, strict=True)))
+        difference = 0
+        for sign, cell in zip(SIGNS[len(cells)], cells, strict=True):
+            difference = difference + sign * cell.mean(-1)
+        differences.append(difference)
     return np.mean(differences, axis=0)
 
 
@@ -66,8 +68,13 @@ def pooled_std(strata: Strata) -> np.ndarray:
     NaN where every cell has one run, because nothing is known of the spread then.
     """
     cells = _all_cells(strata)
-    sum_of_squares = sum(cell.var(-1) * cell.shape[-1] for cell in cells)
-    degrees_of_freedom = sum(cell.shape[-1] - 1 for cell in cells)
+    sum_of_squares = np.zeros(len(cells[0]))
+    degrees_of_freedom = 0
+    for cell in cells:
+        runs = cell.shape[-1]
+        sum_of_squares = sum_of_squares + cell.var(-1) * runs
+        # Each cell's mean is estimated, which costs one degree of freedom.
+        degrees_of_freedom += runs - 1
     if degrees_of_freedom == 0:
         return np.full(len(cells[0]), np.nan)
     return np.sqrt(sum_of_squares / degrees_of_freedom)
@@ -86,6 +93,7 @@ def bootstrap_interval(strata: Strata) -> np.ndarray:
     if min(cell.shape[-1] for cell in cells) == 1:
         return bounds
 
+    # scipy resamples a flat list of cells: they are put back into their strata.
     def statistic(*resampled_cells: np.ndarray, axis: int) -> np.ndarray:
         remaining = iter(resampled_cells)
         resampled = []
@@ -198,6 +206,7 @@ def seeds_needed(difference: float, std: float, cells: int = 2, strata: int = 1,
     by_std = math.ceil(
         cells / strata * ((z_level + z_power) * std / difference) ** 2 + z_level**2 / (2 * cells * strata)
     )
+    # Two of the splits, the observed one and its mirror image, separate the runs completely.
     by_splits = 2
     while level * math.comb(cells * by_splits, cells * by_splits // 2) ** strata < 2:
         by_splits += 1
@@ -222,7 +231,8 @@ def _standardised_residuals(strata: Strata, bases: list[np.ndarray]) -> list[np.
         values = np.concatenate(cells, axis=1).T
         magnitudes.append(np.abs(values).max(0))
         residuals.append(values - basis @ (basis.T @ values))
-    length = np.sqrt(sum((residual**2).sum(0) for residual in residuals))
+    squares = [(residual**2).sum(0) for residual in residuals]
+    length = np.sqrt(sum(squares))
     # Equal values leave residuals of nothing but rounding, which must not count as a difference.
     rounding = 1e-12 * np.max(magnitudes, axis=0)
     length[length <= rounding] = np.inf
@@ -235,18 +245,29 @@ def _arrangements(sizes: Sizes, draws: int) -> list[np.ndarray]:
     All strata have the same number of arrangements. Of two cells, arrangements that are few enough are enumerated:
     every combination of the strata's splits.
     """
-    two_cells = len(sizes[0]) == 2
-    if two_cells and math.prod(math.comb(sum(n), n[0]) for n in sizes) <= MOST_SPLITS:
-        splits = [_all_splits(*stratum_sizes) for stratum_sizes in sizes]
-        combinations = np.indices([len(split) for split in splits]).reshape(len(splits), -1)
-        return [split[rows] for split, rows in zip(splits, combinations, strict=True)]
-    generator = np.random.default_rng(0)
     arrangements = []
+    two_cells = len(sizes[0]) == 2
+    if two_cells and _number_of_splits(sizes) <= MOST_SPLITS:
+        splits = [_all_splits(*stratum_sizes) for stratum_sizes in sizes]
+        # A row per stratum: which of its splits each combination has.
+        combinations = np.indices([len(split) for split in splits]).reshape(len(splits), -1)
+        for split, rows in zip(splits, combinations, strict=True):
+            arrangements.append(split[rows])
+        return arrangements
+    generator = np.random.default_rng(0)
     for stratum_sizes in sizes:
         observed = np.repeat(np.arange(len(stratum_sizes), dtype=np.int8), stratum_sizes)
         permuted = generator.permuted(np.tile(observed, (draws, 1)), axis=1)
         arrangements.append(np.concatenate([observed[None], permuted]))
     return arrangements
+
+
+def _number_of_splits(sizes: Sizes) -> int:
+    """Returns how many combinations of splits strata of two cells each have."""
+    splits = 1
+    for n_before, n_after in sizes:
+        splits *= math.comb(n_before + n_after, n_before)
+    return splits
 
 
 def _all_splits(n_before: int, n_after: int) -> np.ndarray:

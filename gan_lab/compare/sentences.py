@@ -48,7 +48,9 @@ def sentence(effect: Effect, metric: Metric) -> str:
 
 def topic(metric: Metric) -> str:
     """Returns what a sentence is about: 'the number of captured modes', 'the coverage'."""
-    return f"the number of {metric.label}" if is_count(metric) else f"the {metric.label}"
+    if is_count(metric):
+        return f"the number of {metric.label}"
+    return f"the {metric.label}"
 
 
 def is_count(metric: Metric) -> bool:
@@ -59,12 +61,17 @@ def is_count(metric: Metric) -> bool:
 def describe_change(effect: Effect) -> str:
     """Returns what was changed: 'Adam instead of SGD'; of a remedy, which replaces no other one, its name."""
     changes = effect.comparison.changes
-    return changes[0].after if effect.comparison.kind == "remedy" else describe_changes(changes)
+    if effect.comparison.kind == "remedy":
+        return changes[0].after
+    return describe_changes(changes)
 
 
 def describe_changes(changes: Sequence[Change]) -> str:
     """Returns 'Adam instead of SGD and BCE instead of MSE'."""
-    return " and ".join(f"{label_value(factor, after)} instead of {before}" for factor, before, after in changes)
+    descriptions = []
+    for factor, before, after in changes:
+        descriptions.append(f"{label_value(factor, after)} instead of {before}")
+    return " and ".join(descriptions)
 
 
 def format_estimate(
@@ -90,18 +97,22 @@ def format_estimate(
     """
     if number is None or not math.isfinite(number):
         return NO_NUMBER
-    numbers = [number] if low is None or high is None else [number, low, high]
+    numbers = [number]
+    if low is not None and high is not None:
+        numbers += [low, high]
     places = 0
     if any(value != round(value) for value in numbers):
         largest = max(map(abs, numbers))
         places = min(12, max(0, digits - 1 - math.floor(math.log10(largest))))
     # Adding 0.0 turns the −0.0 of a rounded negative number into 0.0.
-    size, *ends = [round(value, places) + 0.0 for value in numbers]
-    text = f"{size:{'+' * signed},.{places}f}"
+    rounded, *ends = [round(value, places) + 0.0 for value in numbers]
+    sign = "+" if signed else ""
+    text = f"{rounded:{sign},.{places}f}"
     if words:
         text += f" {words}"
     if ends:
-        text += f" [{', '.join(f'{end:,.{places}f}' for end in ends)}]"
+        end_texts = [f"{end:,.{places}f}" for end in ends]
+        text += f" [{', '.join(end_texts)}]"
     return text
 
 
@@ -145,7 +156,8 @@ def _interaction_sentence(effect: Effect, metric: Metric) -> str:
     """Returns both effects of an interaction's first change, and whether they differ."""
     assert effect.simple_effects
     first, second = effect.comparison.changes
-    without_second, with_second = (format_estimate(part, digits=2, signed=True) for part in effect.simple_effects)
+    without_second = format_estimate(effect.simple_effects[0], digits=2, signed=True)
+    with_second = format_estimate(effect.simple_effects[1], digits=2, signed=True)
     effects = (
         f"{describe_changes([first])} changed {topic(metric)} by {without_second}"
         f" with {label_value(second.factor, second.before)} and by {with_second}"
@@ -153,7 +165,9 @@ def _interaction_sentence(effect: Effect, metric: Metric) -> str:
     )
     context = _context(effect)
     if effect.significant:
-        unit = f"{metric.label} {metric.unit}" if is_count(metric) else metric.unit
+        unit = metric.unit
+        if is_count(metric):
+            unit = f"{metric.label} {metric.unit}"
         return f"{effects}: these two effects differ by {_format_size(effect, unit)} ({', '.join(context)})"
     message = "no difference between these two effects shown"
     if effect.p_holm is None:
@@ -171,11 +185,13 @@ def _context(effect: Effect) -> list[str]:
         held = [label_value(factor, value) for factor, value in effect.comparison.held]
         context.append(f"with {_enumerate(held)}")
     settings = len(effect.comparison.strata)
-    if settings > 1:
-        with_runs = f"{settings}" if effect.settings == settings else f"{effect.settings} of {settings}"
-        context.append(f"mean over {with_runs} settings")
+    if settings > 1 and effect.settings == settings:
+        context.append(f"mean over {settings} settings")
+    elif settings > 1:
+        context.append(f"mean over {effect.settings} of {settings} settings")
     if effect.missing:
-        context.append("1 run without a value" if effect.missing == 1 else f"{effect.missing} runs without a value")
+        runs = "1 run" if effect.missing == 1 else f"{effect.missing} runs"
+        context.append(f"{runs} without a value")
     if effect.p_holm is None:
         return context
     context.append(_seeds(effect))
@@ -191,16 +207,25 @@ def _context(effect: Effect) -> list[str]:
 
 def _enumerate(words: Sequence[str]) -> str:
     """Returns 'a, b and c'."""
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
+    if len(words) == 1:
+        return words[0]
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _seeds(effect: Effect) -> str:
-    fewest, most = effect.seeds
-    seeds = f"{most} seeds" if fewest == most else f"{fewest} to {most} seeds"
-    return f"{seeds} each" if effect.settings > 1 else seeds
+    """Returns how many runs a variant has, '5 seeds' or '4 to 5 seeds each'."""
+    smallest, largest = effect.seeds
+    seeds = f"{largest} seeds"
+    if smallest != largest:
+        seeds = f"{smallest} to {largest} seeds"
+    if effect.settings > 1:
+        seeds += " each"
+    return seeds
 
 
 def _p(p: float, family: int) -> str:
+    """Returns a corrected p with the number of comparisons that it is corrected for."""
     text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{text} corrected for {family} comparisons" if family > 1 else text
+    if family > 1:
+        text += f" corrected for {family} comparisons"
+    return text

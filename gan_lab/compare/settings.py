@@ -63,20 +63,23 @@ def name_presets(configs: Sequence[Settings]) -> list[Settings]:
     settings = [dict(config) for config in configs]
     for preset, values in sorted(_presets().items()):
         with_preset: list[dict[str, Any]] = []
-        others: list[dict[str, Any]] = []
+        without_preset: list[dict[str, Any]] = []
+        # The distinct values of the preset's keys in the configurations without it, as text.
+        baselines: set[tuple[str, ...]] = set()
         for config in settings:
             if all(config.get(key) == value for key, value in values.items()):
                 with_preset.append(config)
             else:
-                others.append(config)
-        distinct = {tuple(value_text(config.get(key)) for key in values) for config in others}
-        if len(distinct) != 1:
+                without_preset.append(config)
+                baselines.add(tuple(value_text(config.get(key)) for key in values))
+        if len(baselines) != 1:
             continue
         for config in with_preset:
             remedies = set(value_text(config.get(REMEDY, "none")).split(" + ")) - {"none"}
             config[REMEDY] = " + ".join(sorted(remedies | {preset}))
+            # The name says what these keys did, so they must not differ a second time.
             for key in values:
-                config[key] = others[0].get(key)
+                config[key] = without_preset[0].get(key)
     return list(settings)
 
 
@@ -116,7 +119,8 @@ def _flatten(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, node
         return
     for key, value in node.items():
-        yield from _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        dotted_key = f"{prefix}.{key}" if prefix else str(key)
+        yield from _flatten(value, dotted_key)
 
 
 def _remedy_names(node: Any) -> list[str]:

@@ -17,12 +17,12 @@ from gan_lab.core.terminal import printable
 
 # So many variants have pictures in a report.
 MAX_PANELS = 24
-# Of a picture that is read, and bytes of its file.
+# Larger pictures of a run are not read; a file may have four bytes per pixel.
 MAX_PIXELS = 20_000_000
 MAX_FILE_BYTES = 4 * MAX_PIXELS
-# Of a picture in a report: with 25 of them and everything else it stays below 9 MB.
+# A picture in a report: with 25 of them and everything else the report stays below 9 MB.
 MAX_PICTURE_BYTES = 200_000
-# Of a picture with all variants.
+# The picture of all variants in a document.
 MAX_SHEET_BYTES = 500_000
 
 
@@ -108,6 +108,7 @@ def small_png(image: Image.Image, max_bytes: int = MAX_PICTURE_BYTES) -> bytes:
         image.quantize(256).save(content, "PNG")
         if content.tell() <= max_bytes or min(image.size) < 64:
             return content.getvalue()
+        # Bytes grow with the area; a little less makes up for what a PNG takes whatever its size.
         shrink = 0.9 * math.sqrt(max_bytes / content.tell())
         image = image.resize((int(image.width * shrink), int(image.height * shrink)), Image.Resampling.LANCZOS)
 
@@ -129,19 +130,20 @@ def _snapshot(findings: Findings, variant: Variant) -> tuple[Snapshot, Image.Ima
 
 def last_picture(run: Run) -> LastPicture:
     """Returns a run's last picture, cut where it has generated samples on the left and real ones on the right."""
-    whole, gap = last_samples(run)
-    if whole is None:
+    picture, gap = last_samples(run)
+    if picture is None:
         return LastPicture(None, gap=gap)
     # A picture of several replicas has no real samples, see `plotting.samples.compare_members`.
-    if _has_replicas(run) or whole.width < 1.5 * whole.height:
-        return LastPicture(whole)
-    middle = whole.width // 2
-    left = whole.crop((0, 0, middle, whole.height))
-    right = whole.crop((middle, 0, whole.width, whole.height))
+    if _has_replicas(run) or picture.width < 1.5 * picture.height:
+        return LastPicture(picture)
+    middle = picture.width // 2
+    left = picture.crop((0, 0, middle, picture.height))
+    right = picture.crop((middle, 0, picture.width, picture.height))
     return LastPicture(left, right)
 
 
 def _has_replicas(run: Run) -> bool:
+    """Whether a run trained several GANs at once; False where its summary cannot be read."""
     with suppress(LabError, OSError):
         return run.read_summary().get("replicas", 1) != 1
     return False

@@ -42,7 +42,9 @@ def write_tables(findings: Findings) -> list[Path]:
     if len(findings.excluded):
         runs = pd.concat([runs, findings.excluded.assign(compared=False)])
     first_columns = ["run", "variant", *findings.factors, "seed", "member", "status", "compared", "reason"]
-    runs = runs[list(dict.fromkeys([*first_columns, *runs.columns]))].astype({"steps": "Int64"})
+    # Where nothing varies, the only factor is called variant, too: each column comes once.
+    columns = list(dict.fromkeys([*first_columns, *runs.columns]))
+    runs = runs[columns].astype({"steps": "Int64"})
     effect_rows = [_effect_row(effect, findings) for effect in findings.effects]
     effects = pd.DataFrame(effect_rows, columns=EFFECT_COLUMNS).astype({"seeds_needed": "Int64"})
     paths = []
@@ -61,7 +63,8 @@ def describe(findings: Findings) -> str:
     if findings.answers:
         lines += [*_answers(findings), ""]
     lines += [*_variants_table(findings), ""]
-    lines += _wrap("; ".join(f"{name} {value}" for name, value in findings.common.items()), "all runs: ")
+    conditions = "; ".join(f"{name} {value}" for name, value in findings.common.items())
+    lines += _wrap(conditions, "all runs: ")
     for note in findings.notes:
         lines += _wrap(note, "note: ")
     lines += _excluded_runs(findings)
@@ -71,12 +74,15 @@ def describe(findings: Findings) -> str:
 def _effect_row(effect: Effect, findings: Findings) -> dict[str, Any]:
     """Returns a row of effects.csv."""
     comparison = effect.comparison
+    # An interaction has two changes, everything else one: 'loss; optim' from 'MSE; SGD' to 'BCE; Adam'.
+    changed_factors, before, after = zip(*comparison.changes, strict=True)
+    held = [f"{factor}={value}" for factor, value in comparison.held]
     return {
         "kind": comparison.kind,
-        "factor": "; ".join(change.factor for change in comparison.changes),
-        "before": "; ".join(change.before for change in comparison.changes),
-        "after": "; ".join(change.after for change in comparison.changes),
-        "held": "; ".join(f"{factor}={value}" for factor, value in comparison.held),
+        "factor": "; ".join(changed_factors),
+        "before": "; ".join(before),
+        "after": "; ".join(after),
+        "held": "; ".join(held),
         "metric": effect.metric,
         "difference": effect.difference,
         "low": effect.low,
@@ -118,15 +124,21 @@ def _variants_table(findings: Findings) -> list[str]:
     """Returns a table of means over the runs, with intervals for the first metric and the share of collapsed runs."""
     summaries = findings.summaries_by_cell()
     mean_seconds = findings.runs.groupby("variant")["seconds"].mean()
-    first, *others = findings.metrics or [""]
-    others = [name for name in others if name in findings.headline or "terminal" in findings.measures[name].shown]
-    rows = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *others, "s/run"]]
+    # Without any metric the table still has its column, full of dashes.
+    first = ""
+    further_metrics = []
+    if findings.metrics:
+        first = findings.metrics[0]
+    for metric in findings.metrics[1:]:
+        if metric in findings.headline or "terminal" in findings.measures[metric].shown:
+            further_metrics.append(metric)
+    rows = [["", "runs", f"{first} [95 %]", "collapsed [95 %]", *further_metrics, "s/run"]]
     for variant in findings.variants[:MAX_VARIANTS]:
         name = findings.names[variant]
         row = [name, str(len(findings.runs_of(variant)))]
         row.append(format_mean(summaries.get((variant, first))))
         row.append(format_share(summaries.get((variant, "collapsed"))))
-        row += [format_estimate(summaries[variant, metric].mean) for metric in others]
+        row += [format_estimate(summaries[variant, metric].mean) for metric in further_metrics]
         row.append(format_estimate(mean_seconds[name]))
         rows.append(row)
     lines = _align(rows)
@@ -137,8 +149,9 @@ def _variants_table(findings: Findings) -> list[str]:
 
 def _align(rows: list[list[str]]) -> list[str]:
     """Returns a table's lines: first cells to the left, wrapped where they are long, the others to the right."""
+    _, *columns = zip(*rows, strict=True)
     widths = []
-    for column in list(zip(*rows, strict=True))[1:]:
+    for column in columns:
         widths.append(max(map(len, column)) + 2)
     name_width = max(LEAST_NAME_WIDTH, WIDTH - sum(widths))
     lines = []
@@ -180,8 +193,12 @@ def _kind_of_reason(pair: tuple[str, str]) -> str:
 
 
 def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """Returns '1 run' or '2 runs'."""
+    if number == 1:
+        return f"{number:,} {noun}"
+    return f"{number:,} {noun}s"
 
 
 def _wrap(text: str, bullet: str) -> list[str]:
+    """Returns the lines of a text, the first one behind a bullet and the others indented."""
     return textwrap.wrap(text, WIDTH, initial_indent=bullet, subsequent_indent="  ") or [bullet.rstrip()]

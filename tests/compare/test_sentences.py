@@ -23,7 +23,9 @@ ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), 
 def effect(*changes: Change, kind="pair", held=(), **numbers) -> Effect:
     strata = ((),) * numbers.pop("of", numbers.get("settings", 1))
     defaults = dict(metric="modes", difference=6.2, low=5.1, high=7.4, n_before=5, n_after=5, seeds=(5, 5), missing=0)
-    defaults |= dict(settings=1, simple_effects=None, p=0.0079, p_holm=0.0079, family=1, significant=True, seeds_needed=3)
+    defaults |= dict(
+        settings=1, simple_effects=None, p=0.0079, p_holm=0.0079, family=1, significant=True, seeds_needed=3
+    )
     return Effect(Comparison(kind, changes, held, strata), **defaults | numbers)
 
 
@@ -82,14 +84,26 @@ NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, significan
         ),
         (
             effect(
-                ADAM, BCE, kind="interaction", **NOTHING | dict(simple_effects=(3, 2.6), difference=-0.4, low=-1.5, high=0.8)
+                ADAM,
+                BCE,
+                kind="interaction",
+                **NOTHING | dict(simple_effects=(3, 2.6), difference=-0.4, low=-1.5, high=0.8),
             ),
             "Adam instead of SGD changed the number of captured modes by +3 with MSE and by +2.6 with BCE:"
             " no difference between these two effects shown (-0.4 [-1.5, 0.8], 5 seeds;"
             " showing a difference of this size would take about 23 seeds per variant)",
         ),
         (
-            effect(ADAM, BCE, kind="interaction", simple_effects=(1, 7.2), low=None, high=None, p_holm=None, significant=False),
+            effect(
+                ADAM,
+                BCE,
+                kind="interaction",
+                simple_effects=(1, 7.2),
+                low=None,
+                high=None,
+                p_holm=None,
+                significant=False,
+            ),
             "Adam instead of SGD changed the number of captured modes by +1 with MSE and by +7.2 with BCE:"
             " nothing can be concluded from one seed (+6.2)",
         ),
