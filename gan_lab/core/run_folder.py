@@ -293,7 +293,9 @@ class Run:
     def discard(self) -> None:
         """Removes what starting a run left in a folder whose run never began, and nothing else."""
         self.release()
-        for pattern in STARTED_FILES:
+        # A TensorBoard file has the number of the process that opened it in its name.
+        opened_here = f"events.out.tfevents.*.{os.getpid()}.*"
+        for pattern in (*STARTED_FILES, opened_here):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):

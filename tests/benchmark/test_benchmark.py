@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from conftest import ROOT, compose
 from omegaconf import OmegaConf
 
@@ -200,9 +199,3 @@ def test_startup_and_memory(tmp_path, monkeypatch):
     table = table_of(tmp_path, monkeypatch, "what=startup", f"cache_dir={ROOT / '.cache' / 'tests'}")
     assert "until the first step of train.py" in table
     assert "training digits" in table
-
-
-def test_help_names_every_key():
-    text = (ROOT / "conf" / "hydra" / "help" / "benchmark.yaml").read_text()
-    for key in yaml.safe_load((ROOT / "conf" / "benchmark.yaml").read_text()).keys() - {"defaults", "hydra"}:
-        assert f"    {key} " in text

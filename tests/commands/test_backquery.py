@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command_here, command_main, refused, training
+from conftest import classifier_cache, command_here, command_main, refused, training
 
 from gan_lab.commands import backquery, sigmoid_classifier
 from gan_lab.commands.backquery import class_numbers, conclusion, gradient, inverse, measure, rescale
@@ -354,11 +354,3 @@ def test_no_run_is_no_run_folder(nothing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with refused("missing"):
         Run.existing(nothing)
-
-
-def test_help_names_every_key():
-    import yaml
-
-    text = (ROOT / "conf" / "hydra" / "help" / "backquery.yaml").read_text()
-    for key in yaml.safe_load((ROOT / "conf" / "backquery.yaml").read_text()).keys() - {"defaults", "hydra"}:
-        assert f"    {'data.path' if key == 'data' else key} " in text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command, command_here, refused, training
+from conftest import classifier_cache, command_here, refused, training
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.train import fit
@@ -122,11 +122,3 @@ def test_mistakes(run, tmp_path, arguments, phrase):
     assert phrase in done.stderr
     assert "Traceback" not in done.stderr
     assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]
-
-
-def test_help_names_every_key():
-    import yaml
-
-    done = command("scripts/evaluate.py", "--help", cwd=ROOT)
-    for key in yaml.safe_load((ROOT / "conf" / "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}:
-        assert key in done.stdout

@@ -617,7 +617,7 @@ def test_a_whole_checkpoint_of_another_form_is_refused_before_anything_is_traine
     _put(content, place, value)
     outcome = use(trained, lambda run: torch.save(content, run / "checkpoints" / "last.ckpt"), "resume")
     assert outcome.status == 2
-    assert "its checkpoint can't be gone on with" in outcome.err
+    assert "run can't be resumed from its checkpoint" in outcome.err
 
 
 CONFIGS = [

@@ -76,7 +76,7 @@ SOON = {"lecam": "remedy.lecam.warmup_steps=3", "ema": "remedy.ema.decay=0.8", "
 CASES = {case: [*settings, *(soon for name, soon in SOON.items() if name in case)] for case, settings in CASES.items()}
 CASES |= {
     each: [*CASES["loss=mse"], each]
-    for key in TRAIN.keys() - {"steps", "force", "threads", "devices", "num_nodes"}
+    for key in TRAIN.keys() - {"format", "steps", "force", "threads", "devices", "num_nodes"}
     for each in _other(key)
 }
 DRAWN = ("default", "dataset", "latent", "model", "conditional", "replicas")  # what pictures depend on
