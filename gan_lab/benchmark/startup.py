@@ -83,7 +83,8 @@ def measure_startup(rounds: int = 3, overrides: tuple[str, ...] = ()) -> dict[st
         seconds["typo"].append(time.time() - start)
 
         start = time.time()
-        _run_python("-c", f"{IMPORTS}, os; os._exit(0)")  # ends as abruptly as StopAtFirstStep does
+        # It ends as abruptly as StopAtFirstStep does.
+        _run_python("-c", f"{IMPORTS}, os; os._exit(0)")
         imports = time.time() - start
 
         start = time.time()
@@ -114,6 +115,7 @@ def measure_memory(overrides: tuple[str, ...] = ("steps=200",)) -> dict[str, flo
 
 
 def _run_training(*overrides: str) -> str:
+    """Runs train.py with these overrides and returns what it prints."""
     return _run_python(str(TRAIN), *_with_folders(overrides))
 
 
@@ -135,10 +137,11 @@ def _run_python(*arguments: str, status: int = 0) -> str:
         RuntimeError: if it ends with another exit status.
     """
     # The command that measures has set HYDRA_FULL_ERROR for itself.
-    variables = {name: value for name, value in os.environ.items() if name != "HYDRA_FULL_ERROR"}
+    variables = dict(os.environ)
+    variables.pop("HYDRA_FULL_ERROR", None)
     command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
-    if done.returncode != status:
-        raise RuntimeError(f"{arguments}: exit {done.returncode}: {done.stderr}")
-    return done.stdout
+        process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+    if process.returncode != status:
+        raise RuntimeError(f"{arguments}: exit {process.returncode}: {process.stderr}")
+    return process.stdout

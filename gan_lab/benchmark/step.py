@@ -27,8 +27,10 @@ from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.run_folder import Run
 from gan_lab.training.gan_module import GANModule
 
-WARM_UP = 40  # steps that are not timed
-LARGE_BATCH = 256  # for the comparison with the book's code, which takes samples one by one
+# Steps that are not timed.
+WARM_UP = 40
+# For the comparison with the book's code, which takes samples one by one.
+LARGE_BATCH = 256
 
 # Pictures and the verdict are left out: their cost does not depend on the step.
 WITHOUT_EVALUATION = ("~callbacks.pictures", "~callbacks.verdict")
@@ -80,8 +82,13 @@ def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> 
 
 
 def _benchmark(title: str, cfg: DictConfig, implementations: Mapping[str, Implementation], seconds: float) -> Benchmark:
-    candidates = {name: partial(implementation, cfg) for name, implementation in implementations.items()}
-    baselines = [name for name in implementations if name != GAN_LAB]
+    """Returns a benchmark of implementations of the step; all but gan_lab's are baselines."""
+    candidates = {}
+    baselines = []
+    for name, implementation in implementations.items():
+        candidates[name] = partial(implementation, cfg)
+        if name != GAN_LAB:
+            baselines.append(name)
     return Benchmark(title, "steps", candidates, baselines, cfg.log_every, seconds)
 
 
@@ -119,7 +126,8 @@ def time_gan_lab(cfg: DictConfig, steps: int) -> float:
         steps: how many to time; with `WARM_UP` a multiple of `log_every`.
     """
     cfg = cfg.copy()
-    cfg.steps = 10**9  # the stopwatch ends it
+    # The stopwatch ends the training, not the number of steps.
+    cfg.steps = 10**9
     stopwatch = _Stopwatch(steps)
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(_FakeTerminal()):
         run = Run.new(f"{folder}/run", "")

@@ -24,9 +24,11 @@ from gan_lab.data.hdf5 import PackedPart, images
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.pack.packer import PackSettings, pack
 
-SIZE = 64  # pixels of a side
+# Pixels of a side.
+SIZE = 64
 BATCH = 64
-INDICES = 4096  # random indices, which are used again and again
+# Random indices, which are used again and again.
+INDICES = 4096
 
 FOLDER = "folder of PNGs"
 ZIP = "zip of PNGs"
@@ -41,7 +43,8 @@ NPY = ".npy memory map"
 ARRAY = "array in memory"
 BASELINES = (FOLDER, ZIP, NPY)
 
-Read = Callable[[Any], Any]  # from an index, or a tensor of indices, to an image or a batch
+# From an index, or a tensor of indices, to an image or a batch.
+Read = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,15 @@ def benchmarks(folder: Path, cfg: DictConfig, _: Callable[..., DictConfig]) -> t
         Benchmark(training_title, "images", for_training, BASELINES, multiple=BATCH),
         Benchmark("Packing the zip", "images", packing, (one_worker,), multiple=len(pixels)),
     ]
-    return cases, {"Size on disk, MB": {name: size / 10**6 for name, size in sizes.items()}}
+    megabytes = {name: size / 10**6 for name, size in sizes.items()}
+    return cases, {"Size on disk, MB": megabytes}
 
 
 def _single_reads(read: Read, arguments: Sequence[Any]) -> Candidate:
     """Returns a candidate that reads images one by one; the arguments are used again and again."""
 
     def candidate(images_to_read: int) -> None:
+        # The last round may be a partial one.
         for start in range(0, images_to_read, len(arguments)):
             for argument in arguments[: images_to_read - start]:
                 read(argument)
@@ -144,9 +149,9 @@ def _packing(folder: Path, workers: int) -> Candidate:
 
 def example_images(number: int) -> np.ndarray:
     """Returns images `(number, SIZE, SIZE, 3)`, uint8, half of them from each of two photographs."""
-    part = patches(SIZE, number).train
-    assert isinstance(part, Part)
-    return part.values.movedim(1, -1).contiguous().numpy()
+    train = patches(SIZE, number).train
+    assert isinstance(train, Part)
+    return train.values.movedim(1, -1).contiguous().numpy()
 
 
 def write_layouts(folder: Path, pixels: np.ndarray) -> dict[str, int]:
@@ -159,10 +164,12 @@ def write_layouts(folder: Path, pixels: np.ndarray) -> dict[str, int]:
     pngs.mkdir()
     for index, image in enumerate(pixels):
         Image.fromarray(image).save(pngs / f"{index}.png")
-    with zipfile.ZipFile(folder / "png.zip", "w") as archive:  # uncompressed, as PNGs already are compressed
+    # Uncompressed, as PNGs already are compressed.
+    with zipfile.ZipFile(folder / "png.zip", "w") as archive:
         for index in range(len(pixels)):
             archive.write(pngs / f"{index}.png", f"{index}.png")
-    with h5py.File(folder / "book.h5", "w") as file:  # as in Rashid (2020)
+    # As in Rashid (2020): a dataset for each image.
+    with h5py.File(folder / "book.h5", "w") as file:
         for index, image in enumerate(pixels):
             name = f"img_align_celeba/{index}.jpg"
             file.create_dataset(name, data=image, compression="gzip", compression_opts=9)
@@ -207,6 +214,7 @@ def open_readers(folder: Path, pixels: np.ndarray) -> Readers:
     def read_h5py(index: int) -> np.ndarray:
         return packed[index]
 
+    # What can only read single images makes a batch of them.
     single: dict[str, Read] = {FOLDER: read_png, ZIP: read_zip, BOOK: read_book, H5PY: read_h5py}
     batch = {name: _stack(read) for name, read in single.items()}
 
@@ -225,10 +233,12 @@ def open_readers(folder: Path, pixels: np.ndarray) -> Readers:
         NPY: np.load(folder / "images.npy", mmap_mode="r"),
         ARRAY: pixels,
     }
-    single |= {name: _copy(array) for name, array in arrays.items()}
-    batch |= {name: _gather(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        single[name] = _copy(array)
+        batch[name] = _gather(array)
 
     training_batch: dict[str, Read] = {name: _convert(read) for name, read in batch.items()}
+    # gan_lab's own parts give batches for training by themselves.
     training_batch |= {
         GZIP: gzip_part.__getitem__,
         STREAMED: streamed_part.__getitem__,
@@ -243,10 +253,12 @@ def _copy(array: np.ndarray) -> Read:
 
 
 def _gather(array: np.ndarray) -> Read:
+    """Reads a batch from an array at once."""
     return lambda indices: array[indices.numpy()]
 
 
 def _stack(read: Read) -> Read:
+    """Reads a batch image by image."""
     return lambda indices: np.stack([read(index) for index in indices.tolist()])
 
 

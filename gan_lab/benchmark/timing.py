@@ -19,13 +19,16 @@ from gan_lab.commands.summary import environment
 from gan_lab.core.io import atomic
 from gan_lab.plotting.style import Figure, plain_powers
 
-SECONDS = 0.1  # the least duration of a turn
-MAX_GROWTH = 1000.0  # by which factor the work of a turn that is too short may grow at once
+# The least duration of a turn.
+SECONDS = 0.1
+# By which factor the work of a turn that is too short may grow at once.
+MAX_GROWTH = 1000.0
 PACKAGES = ("numpy", "h5py", "pillow", "torchvision")
 
 # Does this many units of work. A number that it returns is its duration in seconds; None: it is timed from outside.
 Candidate = Callable[[int], float | None]
-Facts = Mapping[str, Mapping[str, float]]  # by title, numbers by name
+# By title, numbers by name.
+Facts = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,15 @@ class BenchmarkResult:
 def run_benchmarks(benchmarks: Sequence[Benchmark], rounds: int) -> list[BenchmarkResult]:
     """Lets the candidates of each benchmark take turns, in reversed order in every other round."""
     results = []
-    turns = rounds * sum(len(benchmark.candidates) for benchmark in benchmarks)
-    with tqdm(total=turns, desc="turns", disable=None) as progress:
+    number_of_candidates = sum(len(benchmark.candidates) for benchmark in benchmarks)
+    with tqdm(total=rounds * number_of_candidates, desc="turns", disable=None) as progress:
         for benchmark in benchmarks:
-            # This warms up everything as well.
-            amounts = {name: _amount_per_turn(benchmark, name) for name in benchmark.candidates}
-            result = BenchmarkResult(benchmark, {name: [] for name in benchmark.candidates})
+            amounts = {}
+            result = BenchmarkResult(benchmark)
+            for name in benchmark.candidates:
+                # This warms up everything as well.
+                amounts[name] = _amount_per_turn(benchmark, name)
+                result.rates[name] = []
             order = list(benchmark.candidates)
             for _ in range(rounds):
                 for name in order:
@@ -101,13 +107,16 @@ def _measure(candidate: Candidate, amount: int) -> float:
 
 def _amount_per_turn(benchmark: Benchmark, name: str) -> int:
     """Increases the number of units until a turn takes long enough."""
-    min_seconds = SECONDS if benchmark.seconds is None else benchmark.seconds
+    min_seconds = SECONDS
+    if benchmark.seconds is not None:
+        min_seconds = benchmark.seconds
     amount = benchmark.multiple
     while True:
         seconds = _measure(benchmark.candidates[name], amount)
         if seconds >= min_seconds:
             return amount
         growth = 2.0
+        # A clock may be too coarse for a short turn and show 0.
         if seconds:
             growth = max(growth, min(min_seconds / seconds, MAX_GROWTH))
         amount = benchmark.multiple * math.ceil(growth * amount / benchmark.multiple)
@@ -121,14 +130,16 @@ def describe(results: Sequence[BenchmarkResult], facts: Facts) -> str:
     for title, values in facts.items():
         width = max(map(len, values))
         lines += ["", title]
-        lines += [f"  {name:<{width}}  {value:>11,.1f}" for name, value in values.items()]
+        for name, value in values.items():
+            lines.append(f"  {name:<{width}}  {value:>11,.1f}")
     return "\n".join(lines)
 
 
 def _table(result: BenchmarkResult) -> list[str]:
+    """Returns the lines of a table with a row per candidate: median, range, and ratios to the baselines."""
     benchmark = result.benchmark
     rounds = len(next(iter(result.rates.values())))
-    width = max(len(name) for name in benchmark.candidates)
+    width = max(map(len, benchmark.candidates))
     headings = [f"× {baseline}" for baseline in benchmark.baselines]
     unit = f"{benchmark.unit}/s"
     lines = [
@@ -145,34 +156,34 @@ def _table(result: BenchmarkResult) -> list[str]:
     return lines
 
 
-def write(folder: Path, what: str, results: Sequence[BenchmarkResult], facts: Facts) -> list[Path]:
+def write(folder: Path, name: str, results: Sequence[BenchmarkResult], facts: Facts) -> list[Path]:
     """Writes the tables, a chart, and all numbers with a description of the machine.
 
     Args:
         folder: where to write.
-        what: the name of the files without their endings.
+        name: the name of the files without their endings.
         results: may be empty; then there is no chart.
         facts: further numbers.
 
     Returns:
         The paths of the files.
     """
-    text_path = folder / f"{what}.txt"
+    text_path = folder / f"{name}.txt"
     with atomic(text_path) as path:
         path.write_text(describe(results, facts) + "\n", encoding="utf-8")
     content = {
-        "what": what,
+        "what": name,
         "date": time.strftime("%Y-%m-%d %H:%M"),
         "environment": _environment(),
         "benchmarks": [_numbers(result) for result in results],
         "facts": facts,
     }
-    json_path = folder / f"{what}.json"
+    json_path = folder / f"{name}.json"
     with atomic(json_path) as path:
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if not results:
         return [text_path, json_path]
-    chart_path = folder / f"{what}.png"
+    chart_path = folder / f"{name}.png"
     with atomic(chart_path) as path:
         chart(results).savefig(path, dpi=100)
     return [text_path, json_path, chart_path]
@@ -181,14 +192,17 @@ def write(folder: Path, what: str, results: Sequence[BenchmarkResult], facts: Fa
 def _environment() -> dict[str, Any]:
     """Describes the machine and the versions of the packages."""
     description = environment(torch.device("cpu"))
-    description |= {name: version(name) for name in PACKAGES}
+    for package in PACKAGES:
+        description[package] = version(package)
     description |= {"machine": platform.platform(), "cores": os.cpu_count(), "load": None}
-    if hasattr(os, "getloadavg"):  # not on Windows
-        description["load"] = os.getloadavg()[0]  # this benchmark itself is 1 of it
+    # Windows does not have it. This benchmark itself is 1 of the load.
+    if hasattr(os, "getloadavg"):
+        description["load"] = os.getloadavg()[0]
     return description
 
 
 def _numbers(result: BenchmarkResult) -> dict[str, Any]:
+    """Returns what the JSON file has of a benchmark."""
     ratios = {}
     for baseline in result.benchmark.baselines:
         ratios[baseline] = {name: result.median_ratio(name, baseline) for name in result.rates}
@@ -206,13 +220,18 @@ def chart(results: Sequence[BenchmarkResult]) -> Figure:
     figure = Figure(figsize=(9, 0.3 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(results), height_ratios=heights, squeeze=False)[:, 0]
     for axes, result in zip(panels, results, strict=True):
-        medians = [statistics.median(rates) for rates in result.rates.values()]
-        lowest = [min(rates) for rates in result.rates.values()]
-        highest = [max(rates) for rates in result.rates.values()]
+        medians = []
+        lowest = []
+        highest = []
+        for rates in result.rates.values():
+            medians.append(statistics.median(rates))
+            lowest.append(min(rates))
+            highest.append(max(rates))
         axes.barh(list(result.rates), medians, color="C0")
         axes.hlines(range(len(medians)), lowest, highest, color="0.25")
         for row, median in enumerate(medians):
             axes.annotate(f" {median:,.0f}", (highest[row], row), va="center", fontsize=8)
+        # Candidates may differ by factors of a thousand.
         axes.set_xscale("log")
         plain_powers(axes.xaxis)
         axes.margins(x=0.15)

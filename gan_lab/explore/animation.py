@@ -37,7 +37,9 @@ def frames(samples: Tensor, captions: Sequence[str], dataset: Dataset) -> list[I
         pixels = (image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         picture = Image.fromarray(pixels)
         height = max(MIN_FRAME_HEIGHT, round(FRAME_WIDTH * picture.height / picture.width))
-        captioned_frames.append(_captioned(picture.resize((FRAME_WIDTH, height), Image.Resampling.NEAREST), caption))
+        # Enlarged without smoothing: the pixels that G generates stay visible.
+        enlarged = picture.resize((FRAME_WIDTH, height), Image.Resampling.NEAREST)
+        captioned_frames.append(_captioned(enlarged, caption))
     return captioned_frames
 
 
@@ -49,12 +51,12 @@ def gif(pictures: Sequence[Image.Image], milliseconds: int) -> bytes:
         milliseconds: the duration of a frame, a multiple of 10.
     """
     file = io.BytesIO()
-    first, *others = pictures
-    first.save(file, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
     return file.getvalue()
 
 
 def _captioned(picture: Image.Image, caption: str) -> Image.Image:
+    """Returns a picture with white space and a caption below it."""
     frame = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "white")
     frame.paste(picture)
     middle = (picture.width / 2, picture.height + CAPTION_HEIGHT / 2)
@@ -71,13 +73,15 @@ def _point_frames(points: Tensor, captions: Sequence[str], dataset: Dataset) -> 
     canvas.draw()
     background = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     pixels = axes.transData.transform(points.nan_to_num(0, 0, 0).numpy())
-    pixels[:, 1] = background.height - pixels[:, 1]  # an image's rows are counted from above
+    # matplotlib counts rows from below, an image from above.
+    pixels[:, 1] = background.height - pixels[:, 1]
     captioned_frames = []
     for index, caption in enumerate(captions):
         frame = background.copy()
         draw = ImageDraw.Draw(frame)
+        # The oldest point first, so that later ones cover it; the older, the paler.
         for age in range(min(TRAIL, index), 0, -1):
-            shade = (120 + 8 * age, 160 + 5 * age, 220)  # the older, the paler
+            shade = (120 + 8 * age, 160 + 5 * age, 220)
             _draw_disc(draw, pixels[index - age], TRAIL_RADIUS, shade)
         _draw_disc(draw, pixels[index], POINT_RADIUS, "black")
         captioned_frames.append(_captioned(frame, caption))

@@ -30,11 +30,11 @@ class LabelCounts(NamedTuple):
 
     Attributes:
         targets: the counts of the target labels, see `count_predictions`.
-        others: how often each label occurs that is no target label.
+        non_targets: how often each label occurs that is no target label.
     """
 
     targets: list[PredictionCount]
-    others: Counter[int]
+    non_targets: Counter[int]
 
 
 def explore(
@@ -96,7 +96,9 @@ def explore(
     if request.op in ARITHMETIC:
         lines += _describe_predictions(request, a, b, sampler, result)
     files = results.write(result, run, predictor, module.step, join_lines(lines))
-    return join_lines([*lines, "Written:", *[f"  {file}" for file in files]])
+    lines.append("Written:")
+    lines += [f"  {file}" for file in files]
+    return join_lines(lines)
 
 
 def _parse_spec(key: str, word: str, by: str, predictor: LabelPredictor) -> LatentSpec:
@@ -107,6 +109,7 @@ def _parse_spec(key: str, word: str, by: str, predictor: LabelPredictor) -> Late
 
 
 def _class_grid_title(request: Request, a: LatentSpec, result: ExperimentResult) -> str:
+    """Describes a conditional GAN's grid with a row per class."""
     if len(result.row_names) == result.classes:
         classes = "each class"
     else:
@@ -120,7 +123,8 @@ def _describe_predictions(
     """Counts the labels predicted for the results of several pairs, adds the counts to `result`, and describes them."""
     if request.pairs > 1:
         label_counts = _count_labels(request, a, b, sampler, result)
-        result.counts = {name: counts.targets for name, counts in label_counts.items()}
+        for name, counts in label_counts.items():
+            result.counts[name] = counts.targets
         return _describe_counts(request, label_counts, sampler.predictor)
     if a.label is not None and b.label is not None:
         return ["  A single pair is a single observation; pairs=100 repeats this with other vectors and counts."]
@@ -132,6 +136,7 @@ def _count_labels(
 ) -> dict[str, LabelCounts]:
     """Counts how often each result, and samples of fresh latent vectors, are classified as a's class, b's, neither."""
     predictor = sampler.predictor
+    # a and b may be of the same class, which then counts once.
     target_labels = [label for label in dict.fromkeys((a.label, b.label)) if label is not None]
     names = [predictor.class_name(label) for label in target_labels]
 
@@ -139,30 +144,41 @@ def _count_labels(
         # The confidence of a nearest mode is 1 or 0 and tells nothing more.
         informative = confidences if predictor.classifier is not None else None
         targets = count_predictions(labels, informative, target_labels, names)
-        return LabelCounts(targets, Counter(label for label in labels.tolist() if label not in target_labels))
+        non_targets: Counter[int] = Counter()
+        for label in labels.tolist():
+            if label not in target_labels:
+                non_targets[label] += 1
+        return LabelCounts(targets, non_targets)
 
     label_counts = {}
-    for column in range(2, result.columns):  # the first two are a and b
+    # Each row has a, b, and from column 2 on the results.
+    for column in range(2, result.columns):
         labels = result.labels[column :: result.columns]
         confidences = result.confidences[column :: result.columns]
         label_counts[result.names[column]] = count(labels, confidences)
+    # Fresh vectors show what this GAN generates anyway; of a conditional one, for the same target class.
     module = sampler.module
     z = module.latent((FRESH_SAMPLES, module.latent_dim), make_generator(request.seed, "explore/fresh"))
-    label_counts[FRESH] = count(*predictor(sampler.sample(sampler.with_target_label(z, a.label))))
+    fresh_samples = sampler.sample(sampler.with_target_label(z, a.label))
+    label_counts[FRESH] = count(*predictor(fresh_samples))
     return label_counts
 
 
 def _describe_counts(request: Request, label_counts: dict[str, LabelCounts], predictor: LabelPredictor) -> list[str]:
+    """Returns the counts of each result, then whether they differ from those of fresh vectors."""
     lines = [
         f"  {request.pairs:,} pairs of different vectors, each classified with confidence ≥ {request.confidence:g}. "
         "Predicted classes of the results:"
     ]
-    for name, (targets, others) in label_counts.items():
+    for name, (targets, non_targets) in label_counts.items():
         lines.append(f"  {name}")
         width = max(len(count.prediction) for count in targets)
         lines += [f"    {count.prediction:<{width}}  {count}" for count in targets]
-        if others:
-            most_frequent = [f"{predictor.class_name(label)} ({times:,})" for label, times in others.most_common(3)]
+        if non_targets:
+            # The last line counts what is in no target class.
+            most_frequent = []
+            for label, times in non_targets.most_common(3):
+                most_frequent.append(f"{predictor.class_name(label)} ({times:,})")
             lines[-1] += f"; most often {', '.join(most_frequent)}"
     # The last count but one is that of all target labels together, or that of the only one.
     fresh = label_counts[FRESH].targets[-2]

@@ -14,7 +14,8 @@ from gan_lab.gan.latent import Interpolation, LabelledLatent, closed_walk, norma
 from gan_lab.training.callbacks.sample_grids import shown_classes
 from gan_lab.training.gan_module import GANModule
 
-GRID_COLUMNS = 12  # samples in a row of the picture, unless the operation says how many
+# Samples in a row of the picture, unless the operation says how many.
+GRID_COLUMNS = 12
 
 
 class Arrangement(NamedTuple):
@@ -86,11 +87,13 @@ def _required_specs(request: Request, a: LatentSpec, b: LatentSpec, sampler: See
         return [a, b] * request.pairs
     if request.op == "grid" and a.label is not None:
         return [a] * request.n
+    # Of data without classes only seeds are counted up, and the number of classes does not matter.
     classes = max(1, len(sampler.predictor.dataset.classes))
     return [a.successor(steps, classes) for steps in range(request.n)]
 
 
 def _describe_equal_vectors(seeds: Sequence[int], z: Tensor) -> list[str]:
+    """Says why the latent vectors `(n, latent_dim)` are all the same; no line where they are not."""
     if not (z == z[0]).all():
         return []
     if len(set(seeds)) == 1:
@@ -111,6 +114,7 @@ def _describe_target_classes(request: Request, z: Tensor, sampler: SeededSampler
     if labels is None or request.op == "grid":
         return []
     names = [sampler.predictor.class_name(label) for label in labels.tolist()]
+    # Even rows are a, odd ones b.
     if request.op in ARITHMETIC and (labels[0::2] != labels[1::2]).any():
         formula, _ = ARITHMETIC[request.op]
         raise LabError(
@@ -141,7 +145,8 @@ def _arrange_classes(request: Request, seeds: list[int], sampler: SeededSampler)
             code="invalid",
             key="n",
         )
-    rows, names = [], []
+    rows = []
+    names = []
     row_names = []
     all_seeds: list[int | None] = []
     for label in shown_classes(sampler.module):
@@ -168,8 +173,15 @@ def _arrange(request: Request, seeds: list[int], z: Tensor, module: GANModule) -
 def _arrange_interpolation(n: int, seeds: list[int], z: Tensor, interpolation: Interpolation) -> Arrangement:
     """Interpolates in n steps from the first of two latent vectors to the second."""
     t = torch.linspace(0, 1, n)
-    names = ["a", *[f"{share:.2f}" for share in t[1:-1].tolist()], "b"]
-    return Arrangement(names, [seeds[0], *[None] * (n - 2), seeds[1]], interpolation(z[0], z[1], t), GRID_COLUMNS)
+    names = ["a"]
+    point_seeds: list[int | None] = [seeds[0]]
+    # What lies between the ends was not drawn with a seed.
+    for fraction in t[1:-1].tolist():
+        names.append(f"{fraction:.2f}")
+        point_seeds.append(None)
+    names.append("b")
+    point_seeds.append(seeds[1])
+    return Arrangement(names, point_seeds, interpolation(z[0], z[1], t), GRID_COLUMNS)
 
 
 def _arrange_walk(seeds: list[int], z: Tensor, interpolation: Interpolation) -> Arrangement:
@@ -178,9 +190,10 @@ def _arrange_walk(seeds: list[int], z: Tensor, interpolation: Interpolation) -> 
     frame_seeds: list[int | None] = []
     for seed in seeds:
         names.append(f"vector {seed}")
-        names += [f"+ {step}/{FRAMES}" for step in range(1, FRAMES)]
         frame_seeds.append(seed)
-        frame_seeds += [None] * (FRAMES - 1)
+        for step in range(1, FRAMES):
+            names.append(f"+ {step}/{FRAMES}")
+            frame_seeds.append(None)
     return Arrangement(names, frame_seeds, closed_walk(z, FRAMES, interpolation), FRAMES)
 
 
@@ -195,7 +208,8 @@ def _arrange_arithmetic(request: Request, seeds: list[int], z: Tensor, module: G
         A row per pair: a, b, the result, the result with the typical norm; `normalize` says which of the last two.
     """
     noise_dim = module.latent_dim - module.classes
-    a, b = z[0::2], z[1::2]
+    a = z[0::2]
+    b = z[1::2]
     formula, operation = ARITHMETIC[request.op]
     result = operation(a[:, :noise_dim], b[:, :noise_dim])
     target_class = a[:, noise_dim:]
@@ -211,6 +225,8 @@ def _arrange_arithmetic(request: Request, seeds: list[int], z: Tensor, module: G
     column_seeds: list[int | None] = []
     for seed_a, seed_b in zip(seeds[0::2], seeds[1::2], strict=True):
         column_seeds += [seed_a, seed_b]
+        # Results have no seed: they were computed.
         column_seeds += [None] * (len(columns) - 2)
-    vectors = torch.stack(list(columns.values()), 1).flatten(0, 1)  # (pairs * columns, latent_dim)
+    # (pairs, columns, latent_dim) -> (pairs * columns, latent_dim): the picture has a row per pair.
+    vectors = torch.stack(list(columns.values()), 1).flatten(0, 1)
     return Arrangement(list(columns) * request.pairs, column_seeds, vectors, len(columns))

@@ -16,14 +16,15 @@ from gan_lab.plotting.style import Figure
 
 MARKERS = "os^Dv"
 
-# Sizes of a captioned grid; all but the first are in units of a column's width.
+# Sizes of a captioned grid in inches: a column's width, and about the width of a letter of the title.
 COLUMN_INCHES = 1.15
+LETTER_INCHES = 0.075
+# Sizes of a captioned grid in units of a column's width; a caption below has two lines.
 SAMPLE_WIDTH = 0.9
 CAPTION_ABOVE = 0.2
-CAPTION_BELOW = 0.32  # two lines
+CAPTION_BELOW = 0.32
 TITLE_LINE = 0.14
 CAPTION_GAP = 0.03
-LETTER_INCHES = 0.075  # the width of a letter of the title, about
 
 
 def as_images(samples: Tensor) -> Tensor:
@@ -37,8 +38,9 @@ def as_images(samples: Tensor) -> Tensor:
         return values.expand(-1, 3, -1, -1)
     if values.ndim == 4:
         return values
-    colours = torch.from_numpy(matplotlib.colormaps["Blues"](values.numpy())[..., :3])  # (n, d, 3)
-    return colours.movedim(-1, 1).unsqueeze(2)  # (n, 3, 1, d)
+    colours = matplotlib.colormaps["Blues"](values.numpy())[..., :3]
+    # (n, d, 3) -> (n, 3, 1, d)
+    return torch.from_numpy(colours).movedim(-1, 1).unsqueeze(2)
 
 
 def captioned_grid(
@@ -54,7 +56,9 @@ def captioned_grid(
     """
     image_rows = [as_images(samples) for samples in rows]
     image_height, image_width = image_rows[0].shape[2:]
+    # Fewer columns would leave too little room for the title.
     columns = max(4, *map(len, rows))
+    # At least a quarter as high as wide: else a row of numbers would be a thin line.
     sample_height = SAMPLE_WIDTH * min(1.0, max(0.25, image_height / image_width))
     row_height = sample_height + CAPTION_ABOVE + CAPTION_BELOW
     title_lines = textwrap.wrap(title, int(columns * COLUMN_INCHES / LETTER_INCHES))
@@ -133,13 +137,14 @@ def fractions(counts: Mapping[str, Sequence[PredictionCount]], title: str) -> Fi
     figure = Figure(figsize=(7, 1.2 + 0.25 * number_of_lines), layout="constrained")
     axes = figure.subplots()
     for number, (name, group) in enumerate(counts.items()):
-        middle = np.array([count.fraction for count in group])
-        low = np.array([count.low for count in group])
-        high = np.array([count.high for count in group])
+        bounds = np.array([(count.low, count.fraction, count.high) for count in group])
+        low, middle, high = bounds.T
+        # The results of one label are drawn a little above each other, around its line.
         offset = 0.2 * (number - (len(counts) - 1) / 2)
         axes.errorbar(
             middle,
             np.arange(len(group)) + offset,
+            # At a fraction of 0 or 1 rounding may make a distance negative, which matplotlib refuses.
             xerr=np.maximum(0, [middle - low, high - middle]),
             fmt=MARKERS[number % len(MARKERS)],
             color=f"C{number}",

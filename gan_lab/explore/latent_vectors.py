@@ -14,7 +14,8 @@ from gan_lab.explore.predictions import LabelPredictor
 from gan_lab.gan.latent import set_labels
 from gan_lab.training.gan_module import GANModule
 
-BATCH = 500  # latent vectors that G gets at once
+# Latent vectors that G gets at once.
+BATCH = 500
 
 
 class LatentSpec(NamedTuple):
@@ -74,7 +75,10 @@ class SeededSampler:
 
     def sample(self, z: Tensor) -> Tensor:
         """Generates the samples `(n, *shape)` of latent vectors `(n, latent_dim)`, on the CPU."""
-        return torch.cat([self.module.sample(batch).float().cpu() for batch in z.split(BATCH)])
+        samples = []
+        for batch in z.split(BATCH):
+            samples.append(self.module.sample(batch).float().cpu())
+        return torch.cat(samples)
 
     def find_seeds(self, specs: Sequence[LatentSpec], confidence: float, first_seed: int, tries: int) -> list[int]:
         """Returns one seed per spec; specs by label get different seeds.
@@ -88,8 +92,10 @@ class SeededSampler:
         Raises:
             LabError: if there are not enough vectors of some label among the seeds tried.
         """
-        seeds: dict[int, int] = {}  # by position in `specs`
-        unfilled: dict[int, deque[int]] = {}  # by label: the positions that still need a seed
+        # By position in `specs`.
+        seeds: dict[int, int] = {}
+        # By label: the positions that still need a seed.
+        unfilled: dict[int, deque[int]] = {}
         for position, spec in enumerate(specs):
             if spec.seed is not None:
                 seeds[position] = spec.seed
@@ -123,7 +129,9 @@ class SeededSampler:
         agree with it.
         """
         matches = set()
-        target_labels = list(labels) if self.module.classes else [None]
+        target_labels: list[int | None] = [None]
+        if self.module.classes:
+            target_labels = list(labels)
         for target_label in target_labels:
             z = self.draw(candidates, [target_label] * len(candidates))
             predicted, confidences = self.predictor(self.sample(z))
@@ -136,10 +144,19 @@ class SeededSampler:
     def _not_found(
         self, label: int, requested: int, lacking: int, confidence: float, tries: int, frequencies: Counter[int]
     ) -> LabError:
-        most_frequent = [
-            f"{self.predictor.class_name(predicted)} ({times:,} times)"
-            for predicted, times in frequencies.most_common(3)
-        ]
+        """Returns the error for a label of which too few vectors were found.
+
+        Args:
+            label: the label.
+            requested: the number of vectors that were to be found.
+            lacking: how many of them were not.
+            confidence: the least confidence.
+            tries: the number of seeds tried.
+            frequencies: how often each label was predicted.
+        """
+        most_frequent = []
+        for predicted, times in frequencies.most_common(3):
+            most_frequent.append(f"{self.predictor.class_name(predicted)} ({times:,} times)")
         return LabError(
             f"Of the {tries:,} latent vectors tried, {requested - lacking:,} generate "
             f"{self.predictor.class_name(label)} with confidence ≥ {confidence:g}; {requested:,} are needed.\n"

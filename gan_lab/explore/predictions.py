@@ -11,11 +11,12 @@ from torch import Tensor
 
 from gan_lab.core.errors import LabError
 from gan_lab.data.dataset import Dataset
-from gan_lab.evaluation.classifier import label_classifier
+from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.modes import assign_modes
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MAX_LISTED_CLASSES = 30  # a message lists more classes than this by the first and the last ones
+# A message lists more classes than this by the first and the last ones.
+MAX_LISTED_CLASSES = 30
 
 
 class LabelPredictor:
@@ -31,11 +32,14 @@ class LabelPredictor:
     """
 
     def __init__(self, dataset: Dataset, cache_dir: str | Path):
-        labelled_images = len(dataset.shape) == 3 and bool(dataset.classes)
         self.dataset = dataset
-        self.classifier = label_classifier(dataset, cache_dir) if labelled_images else None
-        self.can_predict = labelled_images or dataset.centres is not None
-        self.no_label = "not finite" if labelled_images else "no mode"
+        self.classifier: LabelClassifier | None = None
+        self.can_predict = dataset.centres is not None
+        self.no_label = "no mode"
+        if len(dataset.shape) == 3 and dataset.classes:
+            self.classifier = label_classifier(dataset, cache_dir)
+            self.can_predict = True
+            self.no_label = "not finite"
 
     def __call__(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Predicts labels and confidences.
@@ -87,6 +91,7 @@ class LabelPredictor:
             )
         classes = self.dataset.classes
         name = word.lower()
+        # Digits are called 0 to 9 in the data.
         if name in NUMBER_WORDS:
             name = str(NUMBER_WORDS.index(name))
         labels_by_name = {class_name.lower(): label for label, class_name in enumerate(classes)}
@@ -150,7 +155,9 @@ def count_predictions(
         One count per target label; one of all target labels together if there are several; and one of all others.
     """
     in_targets = torch.isin(labels, torch.tensor(target_labels))
-    masks = [(name, labels == label) for label, name in zip(target_labels, names, strict=True)]
+    masks = []
+    for label, name in zip(target_labels, names, strict=True):
+        masks.append((name, labels == label))
     if len(target_labels) > 1:
         masks.append((" or ".join(names), in_targets))
         masks.append(("neither", ~in_targets))

@@ -17,10 +17,14 @@ ARITHMETIC: dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
     "subtract": ("a − b", torch.sub),
     "multiply": ("a · b", torch.mul),
 }
-INTERPOLATIONS = {"linear": linear, "slerp": slerp}  # by `mode`
-PATHS = ("interpolate", "walk")  # the values of `op` that lead along a path
-FRAMES = 12  # of a walk, from one vector to the next
-MAX_VECTORS = 100  # in a walk, or in a row of a grid with one row per class
+# By `mode`.
+INTERPOLATIONS = {"linear": linear, "slerp": slerp}
+# The values of `op` that lead along a path.
+PATHS = ("interpolate", "walk")
+# Frames of a walk from one vector to the next.
+FRAMES = 12
+# Vectors in a walk, or in a row of a grid with one row per class.
+MAX_VECTORS = 100
 
 
 class Request(NamedTuple):
@@ -62,6 +66,7 @@ def check(request: Request) -> None:
 
 
 def _ignored(key: str, request: Request, ops: Sequence[str]) -> LabError:
+    """Returns the error for a setting that has an effect on these operations only."""
     value = request._asdict()[key]
     return LabError(
         f"{key}={value} has no effect on op={request.op}.",
@@ -89,6 +94,7 @@ def title(request: Request, a: LatentSpec, b: LatentSpec, predictor: LabelPredic
 
 
 def _describe(spec: LatentSpec, predictor: LabelPredictor) -> str:
+    """Describes a latent vector in a few words, by its seed or its class."""
     if spec.seed is not None:
         return f"vector {spec.seed}"
     assert spec.label is not None
@@ -100,22 +106,22 @@ def file_stem(request: Request, a: LatentSpec, b: LatentSpec, step: int) -> str:
     specs = [a]
     if request.op == "interpolate" or request.op in ARITHMETIC:
         specs.append(b)
-    parts = [request.op, *map(str, specs)]
+    words = [request.op, *map(str, specs)]
     if request.op in PATHS:
-        parts.append(request.mode)
+        words.append(request.mode)
     if request.op not in ARITHMETIC:
-        parts.append(f"n{request.n}")
+        words.append(f"n{request.n}")
     if request.normalize == "true":
-        parts.append("normalised")
+        words.append("normalised")
     elif request.normalize == "both":
-        parts.append("both")
+        words.append("both")
     if request.pairs > 1:
-        parts.append(f"pairs{request.pairs}")
+        words.append(f"pairs{request.pairs}")
     if any(spec.label is not None for spec in specs):
         # Only vectors that are searched for depend on these two.
-        parts.append(f"confidence{float(request.confidence)}")
-        parts.append(f"from{request.seed}")
+        words.append(f"confidence{float(request.confidence)}")
+        words.append(f"from{request.seed}")
     if request.member:
-        parts.append(f"member{request.member}")
-    parts.append(f"step{step}")
-    return "_".join(parts)
+        words.append(f"member{request.member}")
+    words.append(f"step{step}")
+    return "_".join(words)

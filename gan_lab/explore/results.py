@@ -19,9 +19,11 @@ from gan_lab.explore.animation import frames, gif
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount
 from gan_lab.plotting.style import Figure
 
-MAX_ROWS = {"grid": 90, "interpolate": 90, "walk": 12}  # of a picture, by `op`
-MAX_PAIRS = 6  # the same for arithmetic, where each pair has a row
-MAX_NUMBERS = 4  # of a vector that a caption quotes
+# Rows of a picture by `op`; in arithmetic each pair has a row.
+MAX_ROWS = {"grid": 90, "interpolate": 90, "walk": 12}
+MAX_PAIRS = 6
+# Numbers of a vector that a caption quotes.
+MAX_NUMBERS = 4
 FRAME_MILLISECONDS = {"walk": 100, "interpolate": 200}
 
 
@@ -93,6 +95,7 @@ def describe_samples(result: ExperimentResult, predictor: LabelPredictor) -> lis
 
 
 def _describe_classified_images(result: ExperimentResult, predictor: LabelPredictor) -> list[str]:
+    """Returns the class and its confidence for each image, e.g. `five (98%)`."""
     descriptions = []
     for label, confidence in zip(result.labels.tolist(), result.confidences.tolist(), strict=True):
         description = predictor.class_name(label)
@@ -103,6 +106,7 @@ def _describe_classified_images(result: ExperimentResult, predictor: LabelPredic
 
 
 def _describe_numbers(sample: Sequence[float]) -> str:
+    """Returns the first numbers of a vector."""
     text = " ".join(f"{value:.2f}" for value in sample[:MAX_NUMBERS])
     if len(sample) > MAX_NUMBERS:
         text += " …"
@@ -114,13 +118,14 @@ def table(result: ExperimentResult, predictor: LabelPredictor) -> list[str]:
     descriptions = describe_samples(result, predictor)
     lines = []
     for name, seed, length, description in zip(result.names, result.seeds, result.lengths, descriptions, strict=True):
+        # The names of all other vectors say where they come from.
         vector = f"vector {seed}" if name in ("a", "b") else ""
         lines.append(f"  {name:<20}{vector:<16}length {length:<8.2f}{description}")
     return lines
 
 
 def write(result: ExperimentResult, run: Run, predictor: LabelPredictor, step: int, text: str) -> list[Path]:
-    """Writes all files into the run's `explore` folder, each one atomically, and TensorBoard events beside them.
+    """Writes all files into the run's `explore` folder, each one atomically, and TensorBoard events next to them.
 
     Args:
         step: the training step of the checkpoint.
@@ -148,33 +153,41 @@ def write(result: ExperimentResult, run: Run, predictor: LabelPredictor, step: i
 
 
 def _picture(result: ExperimentResult, predictor: LabelPredictor, descriptions: Sequence[str]) -> bytes:
+    """Draws points in the plane, or a grid of images or vectors with captions, as PNG."""
     if result.samples.shape[1:] == (2,):
         line = None
         if result.path:
+            # The line returns to the first point.
             line = result.samples[[*result.path, 0]]
         return _png(figures.scatter(result.samples, _groups(result), line, predictor.dataset, result.title))
     captions_above = []
     for name, seed in zip(result.names, result.seeds, strict=True):
-        captions_above.append(f"{name}: vector {seed}" if name in ("a", "b") and seed is not None else name)
+        if name in ("a", "b") and seed is not None:
+            captions_above.append(f"{name}: vector {seed}")
+        else:
+            captions_above.append(name)
     captions_below = []
     for description, length in zip(descriptions, result.lengths, strict=True):
+        # Images of data without classes have no description.
         captions_below.append(f"{description}\nlength {length:.1f}".lstrip())
     title = result.title
     max_samples = MAX_ROWS.get(result.op, MAX_PAIRS) * result.columns
     row_starts = range(0, min(len(result.names), max_samples), result.columns)
     if max_samples < len(result.names):
         title += f". The first {len(row_starts)} rows"
-    rows = [slice(start, start + result.columns) for start in row_starts]
-    figure = figures.captioned_grid(
-        [result.samples[row] for row in rows],
-        [captions_above[row] for row in rows],
-        [captions_below[row] for row in rows],
-        title,
-    )
-    return _png(figure)
+    rows = []
+    rows_above = []
+    rows_below = []
+    for start in row_starts:
+        row = slice(start, start + result.columns)
+        rows.append(result.samples[row])
+        rows_above.append(captions_above[row])
+        rows_below.append(captions_below[row])
+    return _png(figures.captioned_grid(rows, rows_above, rows_below, title))
 
 
 def _png(figure: Figure) -> bytes:
+    """Returns a figure as PNG."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
@@ -183,24 +196,28 @@ def _png(figure: Figure) -> bytes:
 def _groups(result: ExperimentResult) -> list[tuple[str, Sequence[int]]]:
     """Returns names and indices of the points that share a colour in a picture of the plane."""
     indices = range(len(result.names))
+    groups: list[tuple[str, Sequence[int]]] = []
     if result.row_names:
-        starts = range(0, len(indices), result.columns)
-        return [
-            (name, indices[start : start + result.columns])
-            for name, start in zip(result.row_names, starts, strict=True)
-        ]
+        for row, name in enumerate(result.row_names):
+            start = row * result.columns
+            groups.append((name, indices[start : start + result.columns]))
+        return groups
     if result.op == "grid":
         return [("samples", indices)]
     if result.op == "walk":
         return [("the vectors", indices[:: result.columns])]
     if result.op == "interpolate":
         return [("a", indices[:1]), ("b", indices[-1:])]
-    return [(result.names[column], indices[column :: result.columns]) for column in range(result.columns)]
+    # Arithmetic: a column of a's, one of b's, and one or two of results.
+    for column in range(result.columns):
+        groups.append((result.names[column], indices[column :: result.columns]))
+    return groups
 
 
 def _animation(
     result: ExperimentResult, path: Sequence[int], predictor: LabelPredictor, descriptions: Sequence[str]
 ) -> bytes:
+    """Returns a GIF that follows a path through the samples, given by their indices."""
     captions = []
     for name, description in zip(result.names, descriptions, strict=True):
         captions.append(f"{name}\n{description}".rstrip())
@@ -228,18 +245,24 @@ def _vector_table(result: ExperimentResult, predictor: LabelPredictor) -> pd.Dat
 
 def _component_columns(name: str, vectors: Tensor) -> dict[str, object]:
     """Returns the components of vectors `(N, d)` as columns `<name>_1` … `<name>_d` of N numbers."""
-    return {f"{name}_{number}": component.numpy() for number, component in enumerate(vectors.T, start=1)}
+    columns: dict[str, object] = {}
+    for number, component in enumerate(vectors.T, start=1):
+        columns[f"{name}_{number}"] = component.numpy()
+    return columns
 
 
 def _count_table(result: ExperimentResult) -> pd.DataFrame:
+    """Returns a row per result and label: how often the label was predicted, with its interval."""
     rows = []
     for name, counts in result.counts.items():
-        rows += [{"result": name, **asdict(count)} for count in counts]
+        for count in counts:
+            rows.append({"result": name, **asdict(count)})
     return pd.DataFrame(rows)
 
 
 def _write_tensorboard(result: ExperimentResult, run: Run, contents: dict[str, bytes], step: int, text: str) -> None:
     """Writes one event file per experiment, with the text and the images; the GIF is animated there, too."""
+    # TensorBoard would show the events of an earlier call, too.
     for outdated in run.explore.glob(f"events.out.tfevents.*.{result.file_stem}"):
         outdated.unlink()
     writer = SummaryWriter(str(run.explore), filename_suffix=f".{result.file_stem}")

@@ -1,6 +1,7 @@
 """The figures of the four checks."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,13 @@ from gan_lab.plotting.samples import draw_samples, image_grid
 from gan_lab.plotting.style import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR, Figure, plain_powers
 from gan_lab.preflight.objective import NETWORKS, Update
 
-SIZE = (15, 4.8)  # inches of a figure with three panels
-MAX_NAMED_CLASSES = 50  # of more classes a chart shows the sizes without names
-HEATMAP_ROWS = 10  # vectors
+# Inches of a figure with three panels, and with two.
+SIZE = (15, 4.8)
+SIZE_OF_TWO = (10.5, 4.8)
+# Of more classes a chart shows the sizes without names.
+MAX_NAMED_CLASSES = 50
+# Vectors in a heatmap, and images in a grid.
+HEATMAP_ROWS = 10
 GRID_IMAGES = 25
 BINS = 40
 WHITE_BOX = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
@@ -29,8 +34,12 @@ def data(real: Tensor, dataset: Dataset) -> Figure:
         real: training samples `(n, *shape)`.
         dataset: the data.
     """
-    panels = 3 if dataset.classes else 2
-    figure = Figure(figsize=SIZE if dataset.classes else (10.5, SIZE[1]), layout="constrained")
+    panels = 2
+    size = SIZE_OF_TWO
+    if dataset.classes:
+        panels = 3
+        size = SIZE
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, panels)
     draw_samples(axes[0], real, dataset)
     axes[0].set_title(f"{len(real):,} random training samples")
@@ -42,6 +51,7 @@ def data(real: Tensor, dataset: Dataset) -> Figure:
 
 
 def _draw_class_sizes(axes: Axes, dataset: Dataset) -> None:
+    """Draws the number of training samples of each class: named bars, or a sorted curve of many classes."""
     counts = dataset.train.label_counts(len(dataset.classes)).numpy()
     if len(counts) > MAX_NAMED_CLASSES:
         axes.plot(np.sort(counts)[::-1], color=REAL_COLOUR)
@@ -50,7 +60,10 @@ def _draw_class_sizes(axes: Axes, dataset: Dataset) -> None:
     else:
         axes.barh(range(len(counts)), counts, color=REAL_COLOUR)
         axes.set_yticks(range(len(counts)), dataset.classes, fontsize=min(10, 200 / len(counts)))
-        label = "centre of the mode" if dataset.centres is not None else "class"
+        label = "class"
+        if dataset.centres is not None:
+            label = "centre of the mode"
+        # The first class is at the top.
         axes.set(xlabel="samples", ylabel=label, ylim=(len(counts) - 0.5, -0.5))
         axes.grid(axis="x", alpha=0.4)
     axes.set_title("Training samples per class")
@@ -89,12 +102,15 @@ def discriminator_against_noise(
         curves.set_ylim(0, None)
     curves.grid(alpha=0.4)
     curves.legend(loc="upper right", markerscale=2)
+    # Probabilities have the same axis before and after, so that the two can be compared.
+    limits = None
+    if loss.d_output_is_probability:
+        limits = (0.0, 1.0)
     for axes, (real, fake), when in zip((before, after), outputs, ("before", "after"), strict=True):
         values = {
             f"on held-out real samples, mean {real.mean():.2f}": real,
             f"on noise, mean {fake.mean():.2f}": fake,
         }
-        limits = (0.0, 1.0) if loss.d_output_is_probability else None
         _draw_histogram(axes, values, [REAL_COLOUR, FAKE_COLOUR], limits)
         axes.set(title=f"D's output {when} training", xlabel=_output_label(loss), ylabel="fraction of the samples")
         axes.legend(loc="upper center", fontsize="small")
@@ -102,6 +118,7 @@ def discriminator_against_noise(
 
 
 def _output_label(loss: Loss) -> str:
+    """Returns the label of an axis of D's outputs."""
     if loss.d_output_is_probability:
         return "D's output (1: real, 0: fake)"
     return "D's output"
@@ -127,8 +144,12 @@ def untrained_generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset,
         draw_samples(fake_axes, fake, dataset)
         draw_samples(real_axes, real, dataset)
     else:
-        limits = (0.0, 1.0) if dataset.bounded else (real.min().item(), real.max().item())
-        _draw_heatmap(fake_axes, fake[:1] if constant else fake[:HEATMAP_ROWS], limits)
+        limits = (real.min().item(), real.max().item())
+        if dataset.bounded:
+            limits = (0.0, 1.0)
+        # Equal latent vectors give equal rows: one is enough.
+        rows = 1 if constant else HEATMAP_ROWS
+        _draw_heatmap(fake_axes, fake[:rows], limits)
         _draw_heatmap(real_axes, real[:HEATMAP_ROWS], limits)
         figure.colorbar(real_axes.images[0], ax=real_axes, label="value", shrink=0.8)
     if constant:
@@ -143,7 +164,9 @@ def untrained_generator(fake: Tensor, z: Tensor, real: Tensor, dataset: Dataset,
 
 
 def _draw_images(axes: Axes, images: Tensor) -> None:
-    axes.imshow(image_grid(images[:GRID_IMAGES], edge=1).permute(1, 2, 0).numpy(), interpolation="nearest")
+    """Draws the first images `(n, C, H, W)` as a grid."""
+    grid = image_grid(images[:GRID_IMAGES], edge=1)
+    axes.imshow(grid.permute(1, 2, 0).numpy(), interpolation="nearest")
     axes.axis("off")
 
 
@@ -155,7 +178,10 @@ def objective(updates: Sequence[Update], phases: Sequence[tuple[str, str]], loss
         phases: the phases' names, and the network that each trains, "D" or "G".
         loss: the loss to draw.
     """
-    names = list(updates[0].gradients) if updates else []
+    names = []
+    if updates:
+        names = list(updates[0].gradients)
+    # All weight tensors have a line, whatever their number.
     height = max(SIZE[1], 0.2 * len(names) + 1.5)
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
     *panels, curve = figure.subplots(1, len(phases) + 1, width_ratios=[1] * len(phases) + [1.4])
@@ -163,14 +189,15 @@ def objective(updates: Sequence[Update], phases: Sequence[tuple[str, str]], loss
     for index, (axes, (phase, network)) in enumerate(zip(panels, phases, strict=True)):
         if index < len(updates):
             _draw_gradients(axes, names, updates[index], limits, labelled=index == 0)
-        other = "G" if network == "D" else "D"
-        axes.set_title(f"{phase}: {network} is trained, {other} is not", fontsize="medium")
+        frozen = "G" if network == "D" else "D"
+        axes.set_title(f"{phase}: {network} is trained, {frozen} is not", fontsize="medium")
     draw_loss(curve, loss)
     return figure
 
 
 def _gradient_limits(updates: Sequence[Update]) -> tuple[float, float]:
     """Returns the limits of the gradients' axis, the same for all phases, with room for words on both sides."""
+    # The axis is logarithmic, so 0 has no place on it.
     sizes: list[float] = []
     for update in updates:
         sizes += [size for size in update.gradients.values() if size and np.isfinite(size)]
@@ -181,34 +208,43 @@ def _draw_gradients(
     axes: Axes, names: Sequence[str], update: Update, limits: tuple[float, float], labelled: bool
 ) -> None:
     """Draws a bar for each weight tensor, as long as its largest gradient, and says whether the tensor moved."""
+    # At the right edge of the panel, on a tensor's line.
+    right_edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 7}
+    left: dict[str, Any] = {"va": "center", "fontsize": 7, "color": "0.5"}
     for row, name in enumerate(names):
         size = update.gradients[name]
+        colour = D_COLOUR if name.startswith(NETWORKS["D"]) else FAKE_COLOUR
         if size:
-            axes.barh(row, size, left=0, color=D_COLOUR if name.startswith(NETWORKS["D"]) else FAKE_COLOUR)
+            axes.barh(row, size, left=0, color=colour)
+        elif size is None:
+            axes.text(limits[0] * 1.2, row, "no gradient", **left)
         else:
-            text = "no gradient" if size is None else "0"
-            axes.text(limits[0] * 1.2, row, text, va="center", fontsize=7, color="0.5")
-        right_edge = axes.get_yaxis_transform()
+            axes.text(limits[0] * 1.2, row, "0", **left)
         if name in update.moved:
-            axes.text(0.98, row, "moved", transform=right_edge, va="center", ha="right", fontsize=7, color="black")
+            axes.text(0.98, row, "moved", color="black", **right_edge)
         elif size:
-            axes.text(0.98, row, "did not move", transform=right_edge, va="center", ha="right", fontsize=7, color="C3")
+            axes.text(0.98, row, "did not move", color="C3", **right_edge)
+    # Only the first panel names the tensors: all have the same lines.
+    labels = []
+    if labelled:
+        labels = [_short_name(name) for name in names]
     axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="largest absolute gradient")
     plain_powers(axes.xaxis)
-    axes.set_yticks(range(len(names)), [_short_name(name) for name in names] if labelled else [], fontsize=7)
+    axes.set_yticks(range(len(names)), labels, fontsize=7)
     axes.grid(axis="x", alpha=0.4)
 
 
 def _short_name(name: str) -> str:
     """Returns e.g. `D: 0.weight` for `discriminator.layers.0.weight`."""
     network = "D" if name.startswith(NETWORKS["D"]) else "G"
-    _, _, rest = name.partition(".")
-    return f"{network}: {rest.replace('layers.', '')}"
+    _, _, tensor_name = name.partition(".")
+    return f"{network}: {tensor_name.replace('layers.', '')}"
 
 
 def draw_loss(axes: Axes, loss: Loss) -> None:
     """Draws D's loss: over its output, with the optimum; of a paired loss over the difference of two scores."""
-    scores = torch.linspace(-4, 4, 201)[:, None]  # 201 batches of one sample
+    # 201 batches of one sample.
+    scores = torch.linspace(-4, 4, 201)[:, None]
     axes.set(title=f"D's loss ({type(loss).__name__})", ylabel="loss")
     axes.grid(alpha=0.4)
     if loss.paired:
@@ -242,9 +278,11 @@ def _draw_heatmap(axes: Axes, vectors: Tensor, limits: tuple[float, float]) -> N
     axes.set(xlabel="position", ylabel="sample", yticks=range(len(vectors)), xticks=range(vectors.shape[1]))
     axes.set_xticklabels([str(i + 1) for i in range(vectors.shape[1])])
     axes.set_yticklabels([str(i + 1) for i in range(len(vectors))])
+    # The numbers of longer vectors would not fit into their cells.
     if vectors.shape[1] <= 8:
         for (y, x), value in np.ndenumerate(vectors.numpy()):
-            colour = "white" if value > low + 0.6 * (high - low) else "black"
+            is_dark = value > low + 0.6 * (high - low)
+            colour = "white" if is_dark else "black"
             axes.text(x, y, f"{value:.2f}", ha="center", va="center", color=colour)
 
 
@@ -259,18 +297,20 @@ def _draw_histogram(
         colours: one for each tensor.
         limits: of the bins; None for the smallest and the largest value.
     """
-    finite = {label: tensor[tensor.isfinite()].flatten().double().numpy() for label, tensor in values.items()}
+    finite = {}
+    for label, tensor in values.items():
+        finite[label] = tensor[tensor.isfinite()].flatten().double().numpy()
     all_values = np.concatenate(list(finite.values()))
-    low, high = 0.0, 1.0
-    if limits:
-        low, high = limits
-    elif all_values.size:
-        low, high = all_values.min(), all_values.max()
+    if limits is None and all_values.size:
+        limits = (all_values.min(), all_values.max())
+    low, high = limits or (0.0, 1.0)
+    # Equal values need a bin of some width.
     if high <= low:
         high = low + 1
     edges = np.linspace(low, high, BINS + 1)
     for (label, numbers), colour in zip(finite.items(), colours, strict=True):
         weights = np.full(len(numbers), 1 / max(1, len(numbers)))
         axes.hist(numbers, edges.tolist(), weights=weights, color=colour, alpha=0.6, label=label)
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)  # room for a legend
+    # Room for a legend.
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.2)
     axes.grid(alpha=0.4)

@@ -11,18 +11,26 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.preflight.report import Check
 
-MAX_INSPECTED = 100_000  # of more samples so many are chosen at random
-BATCH = 1_000  # samples that are held in memory at once
+# Of more samples so many are chosen at random.
+MAX_INSPECTED = 100_000
+# Samples that are held in memory at once.
+BATCH = 1_000
 
 # What makes a warning. These thresholds are this project's own choice; the checks state the numbers as well.
-MAX_DUPLICATES = 0.01  # as a fraction of the samples
-MAX_IMBALANCE = 10  # the size of the largest class divided by that of the smallest one
-DIM_MAXIMUM = 0.5  # no value is larger, where 1 is possible
-MIN_VARIATION = 0.05  # the standard deviation of G's samples divided by that of the data
-RANGE_TOLERANCE = 0.02  # as a fraction of the data's range, by which G's largest possible range may be smaller
+# As a fraction of the samples.
+MAX_DUPLICATES = 0.01
+# The size of the largest class divided by that of the smallest one.
+MAX_IMBALANCE = 10
+# No value is larger, where 1 is possible.
+DIM_MAXIMUM = 0.5
+# The standard deviation of G's samples divided by that of the data.
+MIN_VARIATION = 0.05
+# By which fraction of the data's range G's largest possible range may be smaller than that.
+RANGE_TOLERANCE = 0.02
 
-WEIGHT_TRIALS = 8  # random sets of weights that show the range of G's output
-WEIGHT_NOISE = 10  # their standard deviation
+# Random sets of weights that show the range of G's output, and their standard deviation.
+WEIGHT_TRIALS = 8
+WEIGHT_NOISE = 10
 
 
 @dataclass(frozen=True)
@@ -62,42 +70,44 @@ class SampleStatistics:
         return self.std <= 1e-6 * max(abs(low), abs(high))
 
 
-def collect_statistics(part: Samples, seed: int) -> SampleStatistics:
+def collect_statistics(samples: Samples, seed: int) -> SampleStatistics:
     """Computes the statistics of all samples, or of `MAX_INSPECTED` random ones, batch by batch.
 
     Args:
-        part: the training or the held-out samples.
+        samples: the training or the held-out samples.
         seed: of the random choice.
     """
-    chosen = choose(part, MAX_INSPECTED, make_generator(seed, "preflight/survey"))
-    low = torch.full(part.shape, torch.inf)
-    high = torch.full(part.shape, -torch.inf)
-    sums = torch.zeros(part.shape, dtype=torch.float64)
-    squares = torch.zeros(part.shape, dtype=torch.float64)
+    chosen = choose(samples, MAX_INSPECTED, make_generator(seed, "preflight/survey"))
+    low = torch.full(samples.shape, torch.inf)
+    high = torch.full(samples.shape, -torch.inf)
+    sums = torch.zeros(samples.shape, dtype=torch.float64)
+    squares = torch.zeros(samples.shape, dtype=torch.float64)
     origin: Tensor | None = None
     not_finite = 0
     constant = 0
     hashes: set[int] = set()
     for indices in chosen.split(BATCH):
-        samples = part[indices]
-        rows = samples.flatten(1)
-        hashes.update(hash(row.tobytes()) for row in rows.numpy())
+        batch = samples[indices]
+        rows = batch.flatten(1)
+        for row in rows.numpy():
+            hashes.add(hash(row.tobytes()))
         finite = rows.isfinite().all(1)
         not_finite += int((~finite).sum())
         if not finite.any():
             continue
-        samples = samples[finite]
+        batch = batch[finite]
         rows = rows[finite]
         constant += int((rows == rows[:, :1]).all(1).sum())
-        low = torch.minimum(low, samples.amin(0))
-        high = torch.maximum(high, samples.amax(0))
+        low = torch.minimum(low, batch.amin(0))
+        high = torch.maximum(high, batch.amax(0))
         if origin is None:
             # Sums of differences from a sample keep digits that sums of large values would lose.
-            origin = samples[0].double()
-        differences = samples.double() - origin
+            origin = batch[0].double()
+        differences = batch.double() - origin
         sums += differences.sum(0)
         squares += differences.square().sum(0)
     n = max(1, len(chosen) - not_finite)
+    # Rounding may make the variance of equal values a little negative.
     variances = (squares / n - (sums / n).square()).clamp(min=0)
     mean = float("nan")
     if origin is not None:
@@ -170,6 +180,7 @@ def check_data(dataset: Dataset, train: SampleStatistics, batch_size: int, seed:
 
 
 def _describe_defects(dataset: Dataset, train: SampleStatistics) -> str:
+    """Returns how many training samples are not finite, occur twice, or have a single colour."""
     defects = [f"{train.not_finite:,} with NaN or infinity", f"{train.duplicates:,} duplicates"]
     if len(dataset.shape) == 3:
         defects.append(f"{train.constant:,} of a single colour")
@@ -288,6 +299,7 @@ def check_generator(
 
 
 def _range(values: Tensor) -> tuple[float, float]:
+    """Returns the smallest and the largest value."""
     return values.min().item(), values.max().item()
 
 
@@ -306,7 +318,7 @@ def _reachable_range(generator: nn.Module, z: Tensor, fake: Tensor, seed: int) -
     """
     trial = copy.deepcopy(generator).eval()
     rng = make_generator(seed, "preflight/reach")
-    weights = [p.detach().clone() for p in trial.parameters()]
+    weights = [parameter.detach().clone() for parameter in trial.parameters()]
     low, high = _range(fake)
     for _ in range(WEIGHT_TRIALS):
         for parameter, weight in zip(trial.parameters(), weights, strict=True):

@@ -18,7 +18,8 @@ from gan_lab.training.gan_module import GANModule
 NETWORKS = {"D": "discriminator", "G": "generator"}
 # The parts of the book's first GAN, which the notes replace by remedies (S12).
 FIRST_RECIPE = {"loss": "MSE", "activation": "Sigmoid", "optim": "SGD", "norm": "NoNorm"}
-TOLERANCE = 1e-5  # of a loss at its optimum
+# Of a loss at its optimum.
+TOLERANCE = 1e-5
 
 
 @dataclass
@@ -57,7 +58,9 @@ class OptimizerProbe(pl.Callback):
             gradients: dict[str, float | None] = {}
             # A weight that D and G share has two names, and both are needed.
             for name, parameter in module.named_parameters(remove_duplicate=False):
-                gradients[name] = None if parameter.grad is None else parameter.grad.abs().max().item()
+                gradients[name] = None
+                if parameter.grad is not None:
+                    gradients[name] = parameter.grad.abs().max().item()
                 self._weights[name] = parameter.detach().clone()
             self.updates.append(Update(network, gradients, set()))
 
@@ -74,20 +77,28 @@ class OptimizerProbe(pl.Callback):
 
 def phases(module: GANModule) -> list[tuple[str, str]]:
     """Returns the updates of one step in order: the phase's name, and the network it trains, "D" or "G"."""
-    d_phases = ["(1+2) D on real and fakes"] if module.joint else ["(1) D on real", "(2) D on fakes"]
+    d_phases = ["(1) D on real", "(2) D on fakes"]
+    if module.joint:
+        d_phases = ["(1+2) D on real and fakes"]
     updates = []
     for turn in range(module.n_critic):
-        updates += [(f"{phase}{_turn_suffix(turn)}", "D") for phase in d_phases]
+        for phase in d_phases:
+            updates.append((f"{phase}{_turn_suffix(turn)}", "D"))
     for turn in range(module.n_generator):
         updates.append((f"(3) G{_turn_suffix(turn)}", "G"))
     return updates
 
 
 def _turn_suffix(turn: int) -> str:
-    return f", turn {turn + 1}" if turn else ""
+    """Returns the end of a phase's name in a repetition; the first turn has none."""
+    if turn == 0:
+        return ""
+    return f", turn {turn + 1}"
 
 
 class _Finding(NamedTuple):
+    """Something wrong in a phase; equal findings of several phases become one message."""
+
     severity: Literal["failure", "warning"]
     text: str
 
@@ -140,8 +151,12 @@ def _check_shared_weights(check: Check, module: GANModule) -> None:
     """Counts the weights of both networks, and fails if a weight belongs to both."""
     d_weights = dict(module.discriminator.named_parameters())
     g_weights = dict(module.generator.named_parameters())
+    # By identity: == on tensors compares their values.
     g_names = {id(parameter): name for name, parameter in g_weights.items()}
-    shared = [f"D's {name} is G's {g_names[id(p)]}" for name, p in d_weights.items() if id(p) in g_names]
+    shared = []
+    for name, parameter in d_weights.items():
+        if id(parameter) in g_names:
+            shared.append(f"D's {name} is G's {g_names[id(parameter)]}")
     if shared:
         check.failures.append(
             f"D and G share weights ({first_names(shared)}): each of them undoes what the other learns. Give each of"
@@ -179,8 +194,8 @@ def _check_update(check: Check, phase: str, network: str, update: Update, level_
     zero = [name for name, size in trained.items() if size == 0]
     reached = len(trained) - len(without_gradient) - len(zero)
     leaked = [name for name, size in frozen.items() if size is not None]
-    moved = sum(name in update.moved for name in trained)
-    other_moved = sum(name in update.moved for name in frozen)
+    moved = len(update.moved & trained.keys())
+    other_moved = len(update.moved & frozen.keys())
     check.facts[phase] = (
         f"gradients reach {reached} of {len(trained)} tensors of {network}, {len(leaked)} of {len(frozen)} of {other}; "
         f"moved: {moved} of {network}, {other_moved} of {other}"
@@ -195,6 +210,7 @@ def _check_update(check: Check, phase: str, network: str, update: Update, level_
     findings = []
     if level_is_arbitrary:
         zero = [name for name in zero if not name.endswith("bias")]
+    # The first cause that applies explains the ones below it.
     if update.network != network:
         findings.append(_Finding("failure", f"{update.network}'s optimizer is called instead of {network}'s."))
     elif reached == 0:
@@ -240,9 +256,11 @@ def check_optimum(check: Check, loss: Loss) -> None:
         check: gets facts, numbers and failures.
         loss: any loss.
     """
-    scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]  # 801 batches of one sample
+    # 801 batches of one sample.
+    scores = torch.linspace(-4, 4, 801, dtype=torch.float64)[:, None]
     d_terms = loss.d(scores, scores)
-    terms = torch.stack([*d_terms, loss.g(scores, scores), loss.d_output(scores)])[..., 0]  # (4, 801)
+    # D's loss on real samples and on fakes, G's loss, D's output: (4, 801).
+    terms = torch.stack([*d_terms, loss.g(scores, scores), loss.d_output(scores)])[..., 0]
     best = (terms[0] + terms[1]).argmin()
     d_real, d_fake, g, d_output = terms[:, best].tolist()
     stated_d = loss.loss_at_optimum

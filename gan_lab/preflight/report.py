@@ -14,7 +14,8 @@ from gan_lab.plotting.style import Figure
 
 Status = Literal["failure", "warning", "pass"]
 
-STATUSES: tuple[Status, ...] = ("failure", "warning", "pass")  # the worst one first
+# The worst one first.
+STATUSES: tuple[Status, ...] = ("failure", "warning", "pass")
 SYMBOLS = {"pass": "✓", "warning": "!", "failure": "✗"}
 COLOURS = {"pass": "C2", "warning": "darkorange", "failure": "C3"}
 LINE_WIDTH = 112
@@ -42,6 +43,7 @@ class Check:
 
     @property
     def status(self) -> Status:
+        """The worst thing that the check found."""
         if self.failures:
             return "failure"
         if self.warnings:
@@ -97,10 +99,13 @@ def describe(results: Sequence[CheckResult], folder: Path) -> str:
     for number, (check, _) in enumerate(results, start=1):
         lines += ["", f"{SYMBOLS[check.status]} {number} {check.title}: {check.status}"]
         entries = [*check.facts.items()]
-        entries += [("failure", text) for text in check.failures]
-        entries += [("warning", text) for text in check.warnings]
+        for text in check.failures:
+            entries.append(("failure", text))
+        for text in check.warnings:
+            entries.append(("warning", text))
         entries.append(("picture", str(folder / _picture_name(number, check))))
         width = max(len(label) for label, _ in entries) + 2
+        # The texts begin in one column, also their further lines.
         indent = " " * (4 + width)
         for label, text in entries:
             first = f"    {label:<{width}}"
@@ -114,6 +119,7 @@ def describe(results: Sequence[CheckResult], folder: Path) -> str:
 
 
 def _picture_name(number: int, check: Check) -> str:
+    """Returns the file name of a check's picture."""
     return f"{number}_{check.name}.png"
 
 

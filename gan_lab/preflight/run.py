@@ -17,7 +17,8 @@ from gan_lab.preflight.trial import play_steps, trainable_module
 
 IMAGES_IN_PICTURE = 64
 POINTS_IN_PICTURE = 1_000
-GENERATED_SAMPLES = 1_000  # of the untrained G
+# Of the untrained G.
+GENERATED_SAMPLES = 1_000
 
 
 def run_checks(dry_run: DryRun) -> list[CheckResult]:
@@ -83,5 +84,7 @@ def _check_objective(dry_run: DryRun) -> CheckResult:
 def _real_samples(dry_run: DryRun) -> Tensor:
     """Returns training samples `(n, *shape)` for a picture, chosen at random."""
     train = dry_run.dataset.train
-    number = POINTS_IN_PICTURE if dry_run.dataset.shape == (2,) else IMAGES_IN_PICTURE
+    number = IMAGES_IN_PICTURE
+    if dry_run.dataset.shape == (2,):
+        number = POINTS_IN_PICTURE
     return train[choose(train, number, make_generator(dry_run.seed, "preflight/real"))]

@@ -23,13 +23,16 @@ from gan_lab.training.sampling import score_samples
 # For how long D is trained. These numbers and the thresholds below are this project's own choice.
 MIN_STEPS = 300
 MAX_STEPS = 3_000
-MIN_SAMPLES = 10_000  # with small batches D may train for more steps, until it has seen so many samples (the book's)
+# With small batches D may train for more steps, until it has seen as many samples as in the book.
+MIN_SAMPLES = 10_000
 TEST_EVERY = 100
-TEST_SAMPLES = 1_000  # of each kind
+# Of each kind.
+TEST_SAMPLES = 1_000
 
-# D's training ends early when both are reached.
+# D's training ends early when both are reached; the gap is that between the mean outputs on real samples and on noise,
+# where outputs are probabilities.
 CLEAR_AUC = 0.95
-CLEAR_GAP = 0.25  # between the mean outputs on real samples and on noise, where outputs are probabilities
+CLEAR_GAP = 0.25
 
 # Below them the check warns, or fails; chance is 0.5.
 WARNING_AUC = 0.75
@@ -76,21 +79,28 @@ class DiscriminatorProbe(pl.Callback):
         self._initial_weights: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
-        self._initial_weights = {name: p.detach().clone() for name, p in module.discriminator.named_parameters()}
+        for name, parameter in module.discriminator.named_parameters():
+            self._initial_weights[name] = parameter.detach().clone()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
         self.rows.append(module.step_log.last_row)
         if module.step >= MIN_STEPS and module.step % TEST_EVERY == 0:
             real_outputs, noise_outputs, test_auc = self.test(module)
-            clear = test_auc >= CLEAR_AUC
+            is_separated = test_auc >= CLEAR_AUC
             if module.loss.d_output_is_probability:
-                clear = clear and bool(real_outputs.mean() - noise_outputs.mean() >= CLEAR_GAP)
-            trainer.should_stop = clear or self.moved_tensors(module) == 0
+                gap = real_outputs.mean() - noise_outputs.mean()
+                is_separated = is_separated and bool(gap >= CLEAR_GAP)
+            # A D that has not moved by now never will.
+            trainer.should_stop = is_separated or self.moved_tensors(module) == 0
 
     def moved_tensors(self, module: GANModule) -> int:
         """Returns how many of D's weight tensors have changed since the start of the training."""
         weights = dict(module.discriminator.named_parameters())
-        return sum(not torch.equal(p.cpu(), weights[name].cpu()) for name, p in self._initial_weights.items())
+        moved = 0
+        for name, initial_weight in self._initial_weights.items():
+            if not torch.equal(initial_weight.cpu(), weights[name].cpu()):
+                moved += 1
+        return moved
 
     @torch.no_grad()
     def test(self, module: GANModule) -> tuple[Tensor, Tensor, float]:
@@ -116,7 +126,9 @@ def check_separation(dry_run: DryRun, statistics: SampleStatistics) -> CheckResu
     module = trainable_module(dry_run)
     indices = choose(dataset.heldout, TEST_SAMPLES, make_generator(seed, "preflight/heldout"))
     real = dataset.heldout[indices]
-    labels = dataset.heldout.labels_of(indices) if module.classes else None
+    labels = None
+    if module.classes:
+        labels = dataset.heldout.labels_of(indices)
     noise = uniform_noise(len(real), statistics, dataset.bounded, make_generator(seed, "preflight/heldout noise"))
     probe = DiscriminatorProbe(real, noise, labels)
     module.generator = NoiseGenerator(statistics, dataset.bounded, seed)
@@ -129,7 +141,9 @@ def check_separation(dry_run: DryRun, statistics: SampleStatistics) -> CheckResu
 
     steps = len(probe.rows)
     moved = probe.moved_tensors(module)
-    kind_of_noise = "torch.rand, 0 to 1" if dataset.bounded else "uniform over the data's range"
+    kind_of_noise = "uniform over the data's range"
+    if dataset.bounded:
+        kind_of_noise = "torch.rand, 0 to 1"
     numbers = {
         "steps": steps,
         "samples": len(real),
@@ -179,7 +193,8 @@ def _evaluate(check: Check, problem: str | None, moved: int, test_auc: float, co
             "D gives every sample the same output, real or noise: it ignores its input. Does its forward use it, or"
             " does a layer remove it?"
         )
-    elif not test_auc >= FAILURE_AUC:  # also if it is NaN
+    # Also if it is NaN.
+    elif not test_auc >= FAILURE_AUC:
         check.failures.append(
             f"D cannot separate real samples from noise (it ranks the real sample above the noise in {test_auc:.0%} of"
             f" all pairs), so G could learn nothing from it. D learns too slowly or is too small: try {ADVICE}."

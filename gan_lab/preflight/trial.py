@@ -42,7 +42,9 @@ def _depends_on_input(dry_run: DryRun, module: GANModule) -> bool:
     """Whether D's scores are connected with its input in the autograd graph; tried on a copy of D."""
     train = dry_run.dataset.train
     indices = torch.arange(dry_run.batch_size) % len(train)
-    labels = train.labels_of(indices) if module.classes else None
+    labels = None
+    if module.classes:
+        labels = train.labels_of(indices)
     samples = train[indices].to(module.device).requires_grad_()
     discriminator = copy.deepcopy(module.discriminator).requires_grad_(False)
     return score_batch(module, samples, labels, discriminator).requires_grad
