@@ -197,14 +197,15 @@ def command_here(*arguments: str, cwd: Path, **environment: str) -> subprocess.C
     return subprocess.CompletedProcess(arguments, status, stdout.getvalue(), stderr.getvalue())
 
 
-def command_main(name: str) -> Callable[[], None]:
-    """Returns the `main` of scripts/<name>.py, which reads `sys.argv`."""
-    spec = importlib.util.spec_from_file_location(f"command_{name}", ROOT / "scripts" / f"{name}.py")
+def command_main(script: str) -> Callable[[], None]:
+    """Returns the `main` of a script of the repository, e.g. "scripts/pack.py"; it reads `sys.argv`."""
+    path = ROOT / script
+    spec = importlib.util.spec_from_file_location(f"command_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
 
 
 def mnist_folder() -> Path | None:

@@ -88,8 +88,10 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
             raise LabError(f"{argument} names no key.", "Say key=value; --help lists the keys.")
         if name == "hydra.run.dir":
             _refuse_folder(value, resuming)
-        if name in groups():
-            _refuse_options(argument, name, value)
+        group = name.strip("+~ ").partition("@")[0]
+        # Hydra's own groups too: it raises a ValueError for hydra=3.
+        if equals and (group in groups() or group.partition("/")[0] == "hydra"):
+            _refuse_options(argument, group, value)
         if argument in PLUGINS:
             _refuse_without_plugin(argument)
 
@@ -109,9 +111,10 @@ def _refuse_options(argument: str, group: str, value: str) -> None:
         override = OverridesParser.create().parse_override(argument)
     except HydraException:  # Hydra itself refuses what can't be parsed
         return
-    if override.is_sweep_override():
-        return
     options = override.value()
+    # ~group=null is the same as ~group.
+    if override.is_sweep_override() or (override.is_delete() and options is None):
+        return
     names = options if isinstance(options, list) else [options]
     if not all(isinstance(name, str) for name in names):
         raise wrong_option(group, argument)

@@ -22,6 +22,9 @@ PARTS = {
 # What may be set of Lightning's trainer.
 TRAINER = {"accelerator", "devices", "num_nodes", "strategy", "precision"}
 
+# Python refuses to write numbers of more than 4,300 digits.
+MAX_BITS = 1_000
+
 PRIVATE_KEYS = ("_partial_", "_target_")
 
 # Keys that only the commands other than training have.
@@ -152,6 +155,8 @@ def _shown(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return f"{value:#x}"[:20] + "…"
     return str(value)
 
 

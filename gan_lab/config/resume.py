@@ -39,7 +39,7 @@ def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     Raises:
         LabError: see `check`; for overrides that would make a resumed run another one; for a folder in use.
     """
-    resolve_defaults(cfg, HydraConfig.get().overrides.task)
+    _resolve_or_discard(cfg)
     job = _job_of_sweep()
     if job and job.config.exists():  # the sweep was interrupted and continues
         cfg.resume = str(job.folder)
@@ -49,6 +49,17 @@ def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     else:
         with _open_new(cfg) as opened:
             yield opened
+
+
+def _resolve_or_discard(cfg: DictConfig) -> None:
+    """Resolves defaults; if that fails, removes what Hydra wrote into the folder of a run that will not begin."""
+    try:
+        resolve_defaults(cfg, HydraConfig.get().overrides.task)
+    except Exception:
+        run = Run(HydraConfig.get().runtime.output_dir)
+        if not run.config.exists():
+            run.discard()
+        raise
 
 
 def _job_of_sweep() -> Run | None:

@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from gan_lab.core.errors import LabError
+from gan_lab.core.io import corruption
 
 MAX_DEPTH = 50
 MAX_COUNT = 10**12
@@ -25,12 +27,34 @@ RNG_WORDS = 624
 REQUIRED_ENTRIES = {"gan_lab": dict, "state_dict": dict, "optimizer_states": list, "callbacks": dict}
 
 
+def archive_damage(content: bytes) -> str | None:
+    """Returns what is wrong with a file that `torch.save` wrote; None if it is whole.
+
+    The checksums of a zip archive do not cover its directory, and Python ignores some fields of it that torch refuses,
+    so torch opens the archive too. It loads no tensor for that.
+
+    Args:
+        content: the file's bytes.
+    """
+    reason = corruption(content)
+    if reason is not None:
+        return reason
+    try:
+        get_unsafe_globals_in_checkpoint(io.BytesIO(content))
+    except RuntimeError as error:
+        return str(error).partition(".")[0]
+    except Exception:
+        # A whole archive with foreign content, which read_checkpoint refuses.
+        return None
+    return None
+
+
 def read_checkpoint(path: Path, content: bytes) -> dict[str, Any]:
     """Loads a checkpoint without running anything in it.
 
     Args:
         path: where the file lies; only for messages.
-        content: the file's bytes, which `gan_lab.core.io.corruption` has checked. They are passed instead of read again
+        content: the file's bytes, which `archive_damage` has checked. They are passed instead of read again
             so that what was checked is what is loaded.
 
     Returns:

@@ -13,7 +13,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -244,17 +244,21 @@ class Run:
             LabError: if there are checkpoints, but all are damaged.
             OSError: if the system can't read one. It may be whole, so no older one is used instead.
         """
-        newest = self._newest_whole()
+        newest = self._newest_whole(corruption)
         return newest[0] if newest else None
 
-    def _newest_whole(self) -> tuple[Path, bytes] | None:
-        """Returns the path and the content of the newest checkpoint that is whole; see `whole_checkpoint`."""
+    def _newest_whole(self, damage: Callable[[bytes], str | None]) -> tuple[Path, bytes] | None:
+        """Returns the path and the content of the newest checkpoint that is whole; see `whole_checkpoint`.
+
+        Args:
+            damage: returns what is wrong with the content of a file; None if it is whole.
+        """
         reasons: list[str] = []
         for path in (self.checkpoint, self.previous_checkpoint):
             if not _exists(path):
                 continue
             content = read_bytes(path)
-            reason = corruption(content)
+            reason = damage(content)
             if reason is None:
                 if reasons:
                     say(f"{reasons[0]} Going back to {path.name}, the one before it.", stderr=True)
@@ -277,9 +281,9 @@ class Run:
             OSError: if the system can't read it.
         """
         # Imported here: it needs torch, which takes seconds, and most commands only look for the folder.
-        from gan_lab.core.checkpoint_file import read_checkpoint
+        from gan_lab.core.checkpoint_file import archive_damage, read_checkpoint
 
-        newest = self._newest_whole()
+        newest = self._newest_whole(archive_damage)
         if newest is None:
             raise LabError(
                 f"{self.folder} has no checkpoint: it ended before its first one.",

@@ -333,7 +333,7 @@ def test_mistakes(run, tmp_path, monkeypatch, capsys, arguments, phrase):
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     overrides = [argument.replace("RUN", str(run.folder)) for argument in arguments]
     monkeypatch.setattr("sys.argv", ["backquery.py", *overrides, CACHE])
-    main = command_main("backquery")
+    main = command_main("scripts/backquery.py")
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

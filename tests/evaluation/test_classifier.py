@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import refused
+from fuzzing import BOMBS, CASES, flip
 
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part, StackedPart
@@ -222,3 +223,22 @@ def test_data_without_labelled_images_are_refused(tmp_path, kind):
     with refused("unsupported", "dataset"):
         label_classifier(dataset, tmp_path)
     assert not list(tmp_path.glob("*.pt"))
+
+
+def test_a_damaged_classifier_is_trained_again_and_a_pickle_in_its_place_is_not_executed(tmp_path, monkeypatch, capsys):
+    generator = torch.Generator().manual_seed(0)
+    part = Part(torch.rand(20, 1, 8, 8, generator=generator), torch.arange(20) % 2)
+    dataset = Dataset(part, part, classes=["a", "b"])
+    monkeypatch.setattr(classifier, "EPOCHS", (1, 1))
+    monkeypatch.chdir(tmp_path)
+    expected = label_classifier(dataset, tmp_path).network.state_dict()
+    (file,) = tmp_path.glob("evaluator_*.pt")
+    original = file.read_bytes()
+    middle = len(original) // 2
+    contents = [original[:middle], b"", flip(original, [8 * middle]), *BOMBS[:3]]
+    for content in contents[: CASES["cache"]]:
+        file.write_bytes(content)
+        weights = label_classifier(dataset, tmp_path).network.state_dict()
+        assert "is trained again" in capsys.readouterr().err
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        assert not list(tmp_path.glob("canary*"))

@@ -366,7 +366,7 @@ def test_values_that_are_not_allowed(override, key):
 @pytest.fixture(scope="module")
 def main():
     os.environ.pop("HYDRA_FULL_ERROR", None)
-    return command_main("explore")
+    return command_main("scripts/explore.py")
 
 
 @pytest.mark.parametrize(

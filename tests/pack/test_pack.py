@@ -328,7 +328,7 @@ def test_a_disk_that_breaks_while_reading_is_an_image_that_cannot_be_read(tmp_pa
 
 @pytest.fixture
 def main():
-    return command_main("pack")
+    return command_main("scripts/pack.py")
 
 
 @pytest.mark.parametrize(
