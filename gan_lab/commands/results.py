@@ -137,8 +137,11 @@ def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Reco
     # The same run may lie below two of the folders, or be linked to.
     places: set[Path] = set()
     for folder in folders:
-        records = [read_record(run) for run in find_runs(folder)]
-        records = [record for record in records if record.status != "foreign"]
+        records = []
+        for run in find_runs(folder):
+            record = read_record(run)
+            if record.status != "foreign":
+                records.append(record)
         if not records:
             raise LabError(
                 f"There is no run in {printable(str(folder))}.",
@@ -385,9 +388,7 @@ def _sentences(findings: Findings, metric: str) -> list[str]:
     significant = []
     inconclusive = []
     items = []
-    for effect, sentence in findings.answers:
-        if effect.metric != metric:
-            continue
+    for effect, sentence in findings.answers_in(metric):
         item = f"- {_escape(sentence)}."
         items.append(item)
         if effect.significant:

@@ -76,6 +76,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     Raises:
         LabError: if a folder is missing, there is no run, or none has finished.
     """
+    # Which runs are compared, and what varies between them.
     records = _read_records(folders)
     compared = select_comparable(records)
     if not compared:
@@ -91,6 +92,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     runs = table[table["reason"] == ""].drop(columns="reason").infer_objects().astype({"steps": int})
     excluded = table[table["reason"] != ""]
 
+    # What the variants can answer, and in which order they come.
     design_name: str = "one"
     if runs["variant"].nunique() > 1:
         design_name = design(runs, factor_names, order)
@@ -101,6 +103,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     position = {names[variant]: i for i, variant in enumerate(order)}
     runs = runs.sort_values("variant", key=lambda column: column.map(position), kind="stable", ignore_index=True)
 
+    # In which metrics they are compared, and with which results.
     headline, metrics = _metrics(runs)
     measures = _measures(metrics, compared)
     # Only among pairs does the number of comparisons grow with the square of the variants.
@@ -157,8 +160,12 @@ def _read_records(folders: Sequence[str | Path]) -> list[Record]:
     for folder in folders:
         for run in find_runs(folder):
             runs.setdefault(os.path.realpath(run.folder), run)
-    records = [read_record(run) for run in runs.values()]
-    return [record for record in records if record.status != "foreign"]
+    records = []
+    for run in runs.values():
+        record = read_record(run)
+        if record.status != "foreign":
+            records.append(record)
+    return records
 
 
 def _nothing_to_compare(records: list[Record], folders: Sequence[str | Path]) -> LabError:
@@ -196,7 +203,10 @@ def _assign_variants(records: list[Record], compared: list[Record]) -> list[Fact
 
     Runs that failed belong to the plan: a ladder or a crossing keeps the place of a variant of which no run finished.
     """
-    planned = [record for record in records if not record.reason or _was_planned(record, compared[0])]
+    planned = []
+    for record in records:
+        if not record.reason or _was_planned(record, compared[0]):
+            planned.append(record)
     varying = []
     settings = name_presets([record.varying_settings() for record in planned])
     for factor in factors(settings):

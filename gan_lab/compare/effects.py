@@ -182,8 +182,9 @@ def _values_by_variant(variants: list[Variant], column: pd.Series) -> dict[Varia
         numbers[variant].append(number)
     values = {}
     for variant, variant_numbers in numbers.items():
-        finite = np.array([number for number in variant_numbers if math.isfinite(number)])
-        values[variant] = Values(finite, missing=len(variant_numbers) - len(finite))
+        array = np.array(variant_numbers)
+        finite = array[np.isfinite(array)]
+        values[variant] = Values(finite, missing=len(array) - len(finite))
     return values
 
 
@@ -265,6 +266,7 @@ def _effects(pairs: list[tuple[Question, Answer]]) -> list[Effect]:
     for question, answer in pairs:
         if _is_tested(question):
             p_values.append(answer.p)
+    # One for each tested question, in their order.
     corrected = iter(resampling.holm(np.array(p_values)))
     effects = []
     interactions = []
@@ -293,7 +295,7 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         p_holm: the corrected p; None where nothing was tested.
         family: number of p-values that the correction was for.
     """
-    sizes = question.cell_sizes
+    sizes = np.array(question.cell_sizes)
     cells_per_stratum = len(question.strata[0])
     signs = np.tile(resampling.SIGNS[cells_per_stratum], len(question.strata))
     significant = p_holm is not None and bool(p_holm <= ALPHA)
@@ -305,7 +307,7 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         )
         # An estimate must not say that as few seeds as there were would have been enough.
         if not significant:
-            seeds_needed = max(seeds_needed, min(sizes) + 1)
+            seeds_needed = max(seeds_needed, int(sizes.min()) + 1)
     # What is not tested has no p, although the permutations give one.
     p = None
     if p_holm is not None:
@@ -317,9 +319,9 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         difference=float(answer.difference),
         low=_none_if_nan(answer.low),
         high=_none_if_nan(answer.high),
-        n_before=sum(n for n, sign in zip(sizes, signs, strict=True) if sign < 0),
-        n_after=sum(n for n, sign in zip(sizes, signs, strict=True) if sign > 0),
-        seeds=(min(sizes), max(sizes)),
+        n_before=int(sizes[signs < 0].sum()),
+        n_after=int(sizes[signs > 0].sum()),
+        seeds=(int(sizes.min()), int(sizes.max())),
         missing=question.missing,
         settings=len(question.strata),
         simple_effects=_simple_effects(question.strata),

@@ -274,6 +274,7 @@ def _class_names(component: str, targets: Sequence[Any], configs: Sequence[Setti
 
 
 def _is_unset(value: str) -> bool:
+    """Whether a factor's value stands for a key that a configuration does not have."""
     return value.startswith(f"{DEFAULT} ")
 
 

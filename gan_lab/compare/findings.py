@@ -60,6 +60,10 @@ class Findings:
         """Returns a metric's effects."""
         return [effect for effect in self.effects if effect.metric == metric]
 
+    def answers_in(self, metric: str) -> list[tuple[Effect, str]]:
+        """Returns a headline metric's effects with their sentences."""
+        return [(effect, sentence) for effect, sentence in self.answers if effect.metric == metric]
+
     def summaries_by_cell(self) -> dict[tuple[Variant, str], Summary]:
         """Returns the summaries by variant and metric."""
         return {(summary.variant, summary.metric): summary for summary in self.summaries}

@@ -207,9 +207,8 @@ def _topics(findings: Findings) -> list[Topic]:
     for metric in findings.headline:
         measure = findings.measures[metric]
         answers = []
-        for effect, sentence in findings.answers:
-            if effect.metric == metric:
-                answers.append(Answer(_mark(effect, measure), sentence))
+        for effect, sentence in findings.answers_in(metric):
+            answers.append(Answer(_mark(effect, measure), sentence))
         if len(answers) > MAX_SENTENCES:
             # Differences that were shown must not be folded away.
             answers.sort(key=lambda answer: answer.mark in (NO_DIFFERENCE, INCONCLUSIVE))

@@ -89,8 +89,9 @@ def bootstrap_interval(strata: Strata) -> np.ndarray:
     Pitfall: with few runs the interval is too narrow. See `Effect`.
     """
     cells = _all_cells(strata)
+    sizes = [cell.shape[-1] for cell in cells]
     bounds = np.full((2, len(cells[0])), np.nan)
-    if min(cell.shape[-1] for cell in cells) == 1:
+    if min(sizes) == 1:
         return bounds
 
     # scipy resamples a flat list of cells: they are put back into their strata.
@@ -104,8 +105,7 @@ def bootstrap_interval(strata: Strata) -> np.ndarray:
     # scipy warns and returns NaN where all values are equal, so these questions are left out.
     has_spread = np.any([np.ptp(cell, axis=-1) > 0 for cell in cells], axis=0)
     questions = np.flatnonzero(has_spread)
-    largest_cell = max(cell.shape[-1] for cell in cells)
-    for batch in _batches(len(questions), BOOTSTRAP_RESAMPLES * largest_cell):
+    for batch in _batches(len(questions), BOOTSTRAP_RESAMPLES * max(sizes)):
         result = bootstrap(
             [cell[questions[batch]] for cell in cells],
             statistic,

@@ -106,9 +106,8 @@ def _answers(findings: Findings) -> list[str]:
     """Returns the sentences; of many remedies without a shown difference only some."""
     lines = []
     for metric in findings.headline:
-        answers = [(effect, text) for effect, text in findings.answers if effect.metric == metric]
         omitted = 0
-        for position, (effect, text) in enumerate(answers):
+        for position, (effect, text) in enumerate(findings.answers_in(metric)):
             # Remedies are sorted: those with a shown difference come first.
             if position >= MAX_LISTED and effect.comparison.kind == "remedy" and not effect.significant:
                 omitted += 1
