@@ -157,7 +157,7 @@ def test_every_command_of_the_page_is_run_here():
     assert sorted(COMMANDS) == sorted(line for part in parts for line in COMMANDS if part in line)
 
 
-def test_a_loss_of_ones_own_and_going_on_with_it(here):
+def test_a_users_loss_and_resuming_with_it(here):
     """With one sample a step: p = σ(s), so exp(−s/2) = √((1 − p)/p) on the real one, exp(s/2) = √(p/(1 − p)) on G's."""
     own = shown("mine.Exponential trust")
     folder, summary = run(here, *own, *TINY, *RING, "batch_size=1", "log_every=1", "steps=3")
@@ -178,7 +178,7 @@ def test_a_loss_of_ones_own_and_going_on_with_it(here):
     assert json.loads((folder / "summary.json").read_text())["steps"] == 5
 
 
-def test_a_remedy_of_ones_own(here):
+def test_a_users_remedy(here):
     """D's −s + w·s² on real samples and s + w·s² on fakes, which stay as they are, are least at s = ±1/(2w)."""
     own = shown("drift.weight")
     apart = ("loss=wasserstein", "optim_g.lr=0", "optim_d.lr=0.02", "dataset.radius=5", "batch_size=32", "steps=300")
@@ -191,7 +191,7 @@ def test_a_remedy_of_ones_own(here):
     assert summary["scores"]["fake"] == pytest.approx(-5, abs=0.2)
 
 
-def test_a_dataset_of_ones_own(here):
+def test_a_users_dataset(here):
     """All of its points lie at the distance 2 from 0: 600 to train on, 150 held out."""
     own = shown("dataset.radius")
     far = ("+metrics.far={_target_: odd.far, _partial_: true}", "trust=[mine,odd]")
@@ -202,7 +202,7 @@ def test_a_dataset_of_ones_own(here):
     assert summary["verdict"]["sentence"].startswith("Collapsed: coverage")
 
 
-def test_a_metric_of_ones_own_in_a_training_and_of_another_run(here):
+def test_a_users_metric_in_a_training_and_of_another_run(here):
     own = shown("+metrics.radius")
     folder, summary = run(here, *own, *TINY, *RING, "replicas=2", "dataset.radius=3")
     each = [member["radius"] for member in summary["replica_metrics"]]
@@ -240,7 +240,7 @@ def test_a_metric_more_makes_no_other_variant():
     assert factors([plain, plain | {"metrics.radius._target_": "mine.radius", "metrics.radius._partial_": True}]) == []
 
 
-def test_a_sweep_over_ones_own_parts(here):
+def test_a_sweep_over_a_users_parts(here):
     own = shown("-m ", seed="seed=0")
     done = command_here(*own, *TINY, "dataset.samples=600", "batch_size=8", "steps=2", "hydra.sweep.dir=all", cwd=here)
     assert done.returncode == 0, done.stderr
@@ -303,7 +303,7 @@ def own_metric(function: str, name: str = "odd") -> str:
     ],
     ids=lambda value: None if value and isinstance(value[0], list) else " ".join(value)[:40],
 )
-def test_what_cant_work_is_told_before_the_training_and_leaves_nothing(here, arguments, parts):
+def test_what_cannot_work_is_refused_before_the_training_and_leaves_nothing(here, arguments, parts):
     flags = [each for each in arguments if each.startswith("--")]  # Hydra wants them in front
     asked = [each for each in arguments if each not in flags]
     done = command_here("train.py", *flags, *TINY, *RING, "trust=[odd]", *asked, cwd=here)
@@ -313,7 +313,7 @@ def test_what_cant_work_is_told_before_the_training_and_leaves_nothing(here, arg
     assert not (here / "outputs").exists()
 
 
-def test_settings_of_ones_own_may_be_called_like_ours_and_mean_something_else(here):
+def test_settings_of_a_user_may_be_called_like_ours_and_mean_something_else(here):
     """A decay of 3, where gan_lab's EMA needs one below 1; a derived remedy takes the place of what it derives from."""
     _, summary = run(here, "train.py", *TINY, *RING, "trust=[odd]", "+remedy.slow={_target_: odd.Slow, decay: 3}")
     assert summary["remedy"] == ["slow"]

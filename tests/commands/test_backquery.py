@@ -224,7 +224,7 @@ def test_regularised_images_are_smoother(classifier, monkeypatch):
     assert roughness(smooth) < roughness(gradient(classifier, (1, 8, 8), steps=15))
 
 
-def test_the_network_is_kept_and_a_damaged_file_made_anew(tmp_path, monkeypatch, capsys):
+def test_the_network_is_kept_and_a_damaged_file_made_again(tmp_path, monkeypatch, capsys):
     first, accuracy = sigmoid_network(two_classes(), tmp_path)
     assert accuracy == 1
     assert not any(p.requires_grad for p in first.parameters())

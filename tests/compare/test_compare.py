@@ -196,7 +196,7 @@ def test_replicas_are_repetitions(tmp_path):
     assert findings.effects[0].seeds == (2, 2)
 
 
-def test_remedies_that_vary_alone_are_asked_against_none(tmp_path):
+def test_remedies_that_vary_alone_are_compared_with_none(tmp_path):
     """Five seeds each, fully separate: p = 2 of binom(10, 5) = 252, times 3 comparisons."""
     numbers = {"": SGD, "remedy=[r1]": ADAM, "remedy=[ema,r1]": ADAM, "remedy=[ttur]": SGD}
     for overrides, modes in numbers.items():

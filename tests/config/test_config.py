@@ -387,7 +387,7 @@ def test_settings_that_a_part_does_not_take_are_refused_by_name(tmp_path):
         training(tmp_path / "b", "loss._target_=gan_lab.gan.losses.Nothing")
 
 
-def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():
+def test_optim_d_and_optim_g_follow_optim_by_default():
     def optimisers(*overrides):
         module = build_module(
             compose(*overrides, "model.generator.hidden=[8]", "model.discriminator.hidden=[8]"),
@@ -404,7 +404,7 @@ def test_optim_d_and_optim_g_follow_optim_unless_told_otherwise():
     assert (type(d), type(g), d.defaults["lr"]) == (torch.optim.SGD, torch.optim.Adam, 0.2)
 
 
-def test_initial_weights_depend_on_the_seed_alone():
+def test_initial_weights_depend_only_on_the_seed():
     torch.rand(5)
     a, b, c = (
         build_module(

@@ -103,7 +103,7 @@ def test_without_its_plugin_a_preset_says_which_extra_has_it(tmp_path, extra, pr
     assert not list(tmp_path.iterdir())
 
 
-def test_where_slurm_is_installed_other_runs_hear_nothing_of_it(tmp_path):
+def test_an_installed_slurm_does_not_affect_other_runs(tmp_path):
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()
     srun.write_text("#!/bin/sh\n")
@@ -317,7 +317,7 @@ def test_ctrl_c_takes_the_jobs_back_from_slurm(tmp_path, slurm):
 
 
 @pytest.mark.slow
-def test_a_job_that_was_cancelled_in_slurm_is_told_and_the_same_command_finishes_it(tmp_path, slurm):
+def test_a_job_that_was_cancelled_in_slurm_is_reported_and_the_same_command_finishes_it(tmp_path, slurm):
     sweep = (_environment("slurm"), tmp_path, "hydra/launcher=slurm", "seed=0,1", "steps=6000")
     sweep += ("callbacks.checkpoint.every=100",)
     process = _start(*sweep, **slurm)

@@ -169,7 +169,7 @@ def test_what_is_built_cannot_be_resolved_again(monkeypatch):
         build_data_and_gan(cfg)
 
 
-def test_what_a_run_keeps_of_the_command_line_refers_to_its_own_keys_alone(tmp_path, monkeypatch):
+def test_the_kept_configuration_refers_only_to_its_own_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", "there")
     done = command_here(
         "train.py", *TINY, "data_dir=${oc.env:PLACE}", "dataset=digits", "hydra.run.dir=run", cwd=tmp_path
@@ -520,7 +520,7 @@ def test_a_file_without_permissions_is_refused(run):
         Run(run).load_checkpoint()
 
 
-def test_a_cached_evaluator_that_cannot_be_read_is_not_trained_anew(run, monkeypatch):
+def test_a_cached_classifier_that_cannot_be_read_is_not_trained_again(run, monkeypatch):
     number = errno.EIO
 
     def read(path: Path, most: int | None = None) -> bytes:
@@ -654,7 +654,7 @@ def _packed(folder: Path, seed: int) -> Path:
     return make_packed_file(folder / "faces.h5", rng.integers(256, size=(20, 8, 8, 3), dtype=np.uint8))
 
 
-def test_other_data_are_refused_when_a_run_goes_on_or_is_judged(tmp_path):
+def test_other_data_are_refused_when_a_run_is_resumed_or_evaluated(tmp_path):
     settings = ("dataset=images", "data.path=faces.h5", "features=pca", "hydra.run.dir=run")
     _packed(tmp_path, seed=0)
     assert command_here("train.py", *TINY, *settings, cwd=tmp_path).returncode == 0

@@ -83,7 +83,7 @@ def test_the_ladder_adds_one_remedy_at_each_rung():
     ]
 
 
-def test_every_remedy_is_asked_against_none_by_seeds_enough():
+def test_every_remedy_is_compared_with_none_by_enough_seeds():
     """Of n and n runs, fully separate, the smallest p is 2 of binom(2n, n): Holm's first level has to be in reach."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         made = hydra.compose("train", ["experiment=sweep/remedies"], return_hydra_config=True)
@@ -228,7 +228,7 @@ def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
 
 
 @pytest.mark.slow
-def test_jobs_run_side_by_side_and_a_killed_worker_is_told_and_the_sweep_goes_on(tmp_path):
+def test_jobs_run_in_parallel_and_after_a_killed_worker_the_sweep_continues(tmp_path):
     sweep = ("seed=0,1", "hydra/launcher=local", "steps=3000", "callbacks.checkpoint.every=50", *ARGUMENTS[1:])
     process = _start(tmp_path, *sweep)
     _wait_for(lambda: len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 2)  # both train

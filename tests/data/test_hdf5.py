@@ -83,7 +83,7 @@ def test_labels_without_names_are_called_by_their_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("memory", [1000, 0])
-def test_flipping_adds_the_mirror_image_of_each_to_the_train_part_alone(tmp_path, memory):
+def test_flipping_adds_the_mirror_image_of_each_only_to_the_train_part(tmp_path, memory):
     path = make_packed_file(tmp_path / "a.h5", IMAGES, labels=LABELS)
     dataset = images(str(path), flip=True, memory=memory)
     assert (len(dataset.train), len(dataset.heldout), dataset.shape) == (14, 7, (3, 5, 4))
@@ -96,7 +96,7 @@ def test_flipping_adds_the_mirror_image_of_each_to_the_train_part_alone(tmp_path
     assert dataset.train.label_counts(3).tolist() == [4, 4, 6]
 
 
-def test_flips_depend_on_seed_and_step_alone_and_an_epoch_has_both():
+def test_flips_depend_only_on_seed_and_step_and_an_epoch_has_both():
     numbers = FlippedPart(Part(torch.arange(16.0).reshape(8, 1, 1, 2)))
     whole = torch.cat(list(BatchStream(numbers, 4, seed=0, steps=20)))
     assert torch.equal(torch.cat(list(BatchStream(numbers, 4, seed=0, steps=20, start=7))), whole[7:])

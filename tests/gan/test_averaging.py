@@ -27,7 +27,7 @@ def test_an_ema_is_a_weighted_sum_of_the_past():
     assert set(averaged.state_dict()) == {"network.weight"}
 
 
-def test_batch_statistics_of_an_average_are_its_own():
+def test_an_average_has_its_own_batch_statistics():
     """G's are of G's weights; counted anew they are those of all batches together, to the bit where each is alike."""
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     _set(network, 1, 1, 0)
@@ -48,7 +48,7 @@ def test_batch_statistics_of_an_average_are_its_own():
         averaged.recalibrate_batch_norm(lambda i: 1 / 0)
 
 
-def test_spectral_norm_of_an_average_is_its_own():
+def test_an_average_has_its_own_spectral_norm():
     """G's vectors are those of [[3, 1], [0, 0]], the average, 0.2 of that and 0.8 of [[0, 0], [0, 4]], stretches most
     along another axis: by G's it would be far more than 1."""
     network = nn.utils.parametrizations.spectral_norm(nn.Linear(2, 2, bias=False))
@@ -96,7 +96,7 @@ def test_replicas_are_held_to_their_own_past():
     assert history().tolist() == [1 + 0 + 0, 1 + 4 + 9]
 
 
-def test_historical_averaging_goes_on_from_a_checkpoint_of_its_own():
+def test_historical_averaging_continues_from_its_checkpoint():
     network = nn.Linear(2, 2)
     history = HistoricalAveraging().make_anchor(network, ())
     assert not list(history.parameters()), "the network's weights aren't its own"

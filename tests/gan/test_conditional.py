@@ -59,7 +59,7 @@ def test_samples_and_classes_joined_by_hand():
         assert both.shape == (2, 2, *shape)
 
 
-def test_d_is_asked_about_samples_of_known_classes():
+def test_d_scores_samples_joined_with_their_classes():
     class Sums(torch.nn.Module):
         def forward(self, x):
             return x @ torch.tensor([1.0, 1, 10, 100])
@@ -367,7 +367,7 @@ def test_the_balance_is_measured_on_samples_with_their_classes(digits, monkeypat
     torch.testing.assert_close(fake, module.sample(z)[: len(fake)])
 
 
-def test_latent_vectors_that_differ_by_class_alone_are_told(digits):
+def test_latent_vectors_that_differ_only_by_class_are_reported(digits):
     module, dataset = load(digits)
     callback = evaluation.Evaluation(digits, 1, 50, str(classifier_cache()))
     callback.evaluator = evaluator_for(dataset, classifier_cache())
@@ -541,7 +541,7 @@ def test_a_walk_goes_from_class_to_class(ring, mode):
     torch.testing.assert_close(z[:, 2:].sum(1), torch.ones(36))
 
 
-def test_sums_are_of_one_class_and_leave_it_alone(ring):
+def test_sums_are_of_one_class_and_do_not_change_it(ring):
     said, _, z = _explored(ring, op="add", a="4", b="4", by="class", normalize="both", pairs=20)
     z = z.view(20, 4, 10)
     assert (z[..., 2:].argmax(-1) == 4).all()
@@ -554,7 +554,7 @@ def test_sums_are_of_one_class_and_leave_it_alone(ring):
             _explored(ring, op=op, a="4", b="5", by="class")
 
 
-def test_a_class_that_is_asked_for_in_vain_is_told(tmp_path):
+def test_a_class_that_g_does_not_make_is_reported(tmp_path):
     """G makes class 0 when asked for 1, and 1 when asked for 0: neither is what was asked for."""
     swapped = _trained(tmp_path / "run", [1, 0, 2, 3, 4, 5, 6, 7])
     with refused("failed", "tries"):

@@ -41,7 +41,7 @@ def test_mode_seeking_of_a_collapsed_g_is_finite():
         evaluate(ModeSeeking(), fake[:1], z=z[:1])
 
 
-def test_mode_seeking_looks_at_what_g_made_not_at_what_d_is_shown():
+def test_mode_seeking_compares_gs_samples_not_ds_inputs():
     z, fake = torch.tensor([[0.0], [1]]), torch.tensor([[0.0], [1]])
     shown = torch.full((1, 2), 9.0)  # a pack
     assert ModeSeeking()(Plain(), z, fake, shown, shown).item() == pytest.approx(1 / (1 + 1e-5))

@@ -30,7 +30,7 @@ def test_constant():
     assert latent.Constant(0.5)((2, 1), make_generator(0, "test")).tolist() == [[0.5], [0.5]]
 
 
-def test_streams_depend_on_seed_purpose_and_index_and_on_nothing_else():
+def test_streams_depend_only_on_seed_purpose_and_index():
     torch.manual_seed(1)
     first = torch.rand(5, generator=make_generator(7, "a", 2))
     torch.rand(99)
@@ -39,7 +39,7 @@ def test_streams_depend_on_seed_purpose_and_index_and_on_nothing_else():
         assert not torch.equal(first, torch.rand(5, generator=other))
 
 
-def test_drawing_leaves_the_global_stream_alone():
+def test_drawing_does_not_change_the_global_stream():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

@@ -81,7 +81,7 @@ def test_relativistic_average_terms_are_of_samples_and_means():
 
 
 @pytest.mark.parametrize("loss", PAIRED)
-def test_paired_losses_refuse_one_side_alone(loss):
+def test_paired_losses_refuse_scores_of_one_side_only(loss):
     for call in (loss.d_real, loss.d_fake, loss.g):
         with pytest.raises(NotImplementedError, match=f"{type(loss).__name__} compares .* both scores"):
             call(SCORES)

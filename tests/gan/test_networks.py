@@ -388,7 +388,7 @@ def test_minibatch_discrimination_sums_kernels_over_the_batch():
     assert output[:, 2].tolist() == pytest.approx([1 + e[1] + e[4], 1 + e[1] + e[3], 1 + e[4] + e[3]])
 
 
-def test_minibatch_discrimination_compares_each_kernel_alone():
+def test_minibatch_discrimination_compares_each_kernel_separately():
     layer = MinibatchDiscrimination((2,), kernels=2, dims=1)
     layer.project.weight.data = torch.eye(2)
     closeness = layer(torch.tensor([[0.0, 0], [1, 3]]))[:, 2:]

@@ -156,7 +156,7 @@ def test_replicas_pay_for_themselves(penalty):
 
 
 @pytest.mark.parametrize("penalty", ALL, ids=NAMES)
-def test_gradients_reach_d_alone_and_are_finite(penalty):
+def test_gradients_reach_only_d_and_are_finite(penalty):
     torch.manual_seed(0)
     discriminator = mlp.Discriminator((2,), (8, 8), nn.SiLU, norms.LayerNorm())
     real, fake = torch.randn(6, 2), torch.randn(6, 2, requires_grad=True)
@@ -203,7 +203,7 @@ class Replicas(nn.Module):
 
 
 @pytest.mark.parametrize("minibatch_layer", [None, MinibatchStddev, MinibatchDiscrimination])
-def test_replicas_under_vmap_pay_and_unroll_as_they_would_alone(minibatch_layer):
+def test_replicas_under_vmap_get_the_penalties_and_unrolling_of_single_gans(minibatch_layer):
     """In float64, in which round-off can't hide a mistake."""
     torch.manual_seed(0)
     networks = [mlp.Discriminator((2,), (6,), nn.Tanh, norms.LayerNorm(), minibatch_layer).double() for _ in range(3)]

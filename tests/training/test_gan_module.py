@@ -156,7 +156,7 @@ def test_looking_does_not_change_training(tmp_path):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_sampling_leaves_batch_statistics_alone(tmp_path):
+def test_sampling_does_not_change_batch_statistics(tmp_path):
     module = build_module(compose(*TINY, "norm=batch"), images.digits())
     before = {name: value.clone() for name, value in module.state_dict().items()}
     samples = module.sample(torch.randn(9, 3))

@@ -233,7 +233,7 @@ def _flip(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink], ids=["cut short", "a bit flipped", "missing"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tmp_path, capsys, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path, capsys, damage):
     """Missing: killed between the two renames that make a new last.ckpt."""
     run, whole = _killed(tmp_path, 12, *PATTERN)
     damage(run.checkpoint)
@@ -268,7 +268,7 @@ def test_killed_soon_after_a_damaged_checkpoint_was_left_behind_it_still_goes_on
     assert differences(again, whole) == []
 
 
-def test_two_damaged_checkpoints_are_told_with_the_way_out(tmp_path):
+def test_two_damaged_checkpoints_are_refused_with_a_way_out(tmp_path):
     run, whole = _killed(tmp_path, 12, *PATTERN)
     _cut(run.checkpoint)
     _flip(run.previous_checkpoint)

@@ -180,7 +180,7 @@ def test_each_turn_of_d_has_its_own_batch_and_each_of_g_its_own_latent_vectors(t
     assert job.module.step == 6
 
 
-def test_random_remedies_draw_anew_in_every_turn(tmp_path):
+def test_random_remedies_draw_again_in_every_turn(tmp_path):
     job, before = _trained(tmp_path / "run", "remedy=[wgan_gp]", "n_critic=2", "log_every=4")
     loop, turns = Loop(job, before), itertools.count(1)
 
@@ -194,7 +194,7 @@ def test_random_remedies_draw_anew_in_every_turn(tmp_path):
     loop.equals(job)
 
 
-def test_g_is_judged_by_the_d_of_later(tmp_path):
+def test_g_is_scored_by_the_unrolled_discriminator(tmp_path):
     job, before = _trained(tmp_path / "run", "remedy=[unrolled]", "remedy.unrolled.k=2", "remedy.unrolled.lr=0.3")
     loop = Loop(job, before)
 
@@ -256,7 +256,7 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
         assert found == pytest.approx(row, rel=1e-9 if step == 1 else 1e-3)  # derivatives of eigenvectors are damped
 
 
-def test_g_learns_from_its_best_samples_alone(tmp_path):
+def test_g_learns_only_from_its_best_samples(tmp_path):
     job, before = _trained(tmp_path / "run", "remedy=[top_k]", "remedy.top_k.fraction=0.25", "remedy.top_k.steps=2")
     loop = Loop(job, before)
 
@@ -444,7 +444,7 @@ def test_the_rates_of_two_time_scales(tmp_path):
     assert (rates["D"], rates["G"]) == ([0.0004] * 20, [0.0001] * 2), "five times two updates of D a step"
 
 
-def test_a_class_is_told_wherever_d_is_asked(tmp_path):
+def test_d_gets_the_class_with_every_sample(tmp_path):
     """A conditional GAN with a penalty: real samples, fakes and G's samples have the classes of the batch."""
     job, before = _trained(tmp_path / "run", "conditional=true", "remedy=[r1]", "dataset.modes=8")
     loop = Loop(job, before)
