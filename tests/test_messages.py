@@ -58,7 +58,7 @@ ARGUMENTS = [
         "combined with latent=constant: it needs different latent vectors",
     ),
     ("norm=batch batch_size=1", "norm=batch can't be combined with batch_size=1: the statistics of a batch of one"),
-    ("norm=batch trainer=ddp devices=2", "norm=layer, group or instance look at each sample alone."),
+    ("norm=batch trainer=ddp devices=2", "norm=layer, group or instance normalise each sample by itself."),
     ("norm=spectral replicas=2", "norm=spectral can't be combined with replicas=2"),
     ("replicas=0", "replicas=0 is not allowed: replicas has to be a whole number ≥ 1 and ≤ 1,024"),
     ("replicas=2 optim._target_=torch.optim.Adafactor", "optim: torch.optim.Adafactor would mix"),

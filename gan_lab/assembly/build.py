@@ -54,7 +54,7 @@ class Training:
 
     Attributes:
         callbacks: those of the configuration.
-        nan_guard: explains where numbers blew up.
+        nan_guard: explains where NaN or infinity arose.
         timer: Lightning's; counts over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
         description: what the configuration says about the run, for its summary: seed, dataset and other parts,
@@ -245,7 +245,7 @@ class DryRun:
         self.parts = _parts(cfg)
         self._cfg = cfg
         if cfg.get("replicas", 1) > 1:
-            # The first member stands for all.
+            # The members have the same architecture: one is enough.
             self._cfg = cfg.copy()
             self._cfg.replicas = 1
         self.dataset, module = build_data_and_gan(self._cfg)
@@ -386,8 +386,8 @@ def _parts(cfg: DictConfig) -> dict[str, str]:
 
 def _remedy_settings(cfg: DictConfig) -> Parameters:
     """Returns the settings of each remedy by name."""
-    chosen: dict[str, Any] = OmegaConf.to_container(cfg.remedy, resolve=True)  # type: ignore[assignment]
-    return {name: dict(leaves(node)) for name, node in chosen.items()}
+    remedies: Any = OmegaConf.to_container(cfg.remedy, resolve=True)
+    return {name: dict(leaves(node)) for name, node in remedies.items()}
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
@@ -404,7 +404,7 @@ def _build_trainer(
     checkpoint: StoredCheckpoint | None = None,
 ) -> pl.Trainer:
     """Builds Lightning's trainer; without a run one for trials in this process only."""
-    options: dict[str, Any] = OmegaConf.to_container(cfg.trainer, resolve=True)  # type: ignore[assignment]
+    options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
     plugins: list[Any] = [CheckpointFile(checkpoint)]
     processes = options.get("devices", 1) * options.get("num_nodes", 1)
     if run is None or processes == 1:

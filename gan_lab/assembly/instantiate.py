@@ -250,7 +250,7 @@ def check_targets(cfg: DictConfig) -> None:
     Raises:
         LabError: for the first that does not.
     """
-    values: dict[str, Any] = OmegaConf.to_container(cfg)  # type: ignore[assignment]
+    values: Any = OmegaConf.to_container(cfg)
     refuse_unresolved(values)
     if cfg.trust and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

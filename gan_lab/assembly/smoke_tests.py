@@ -144,7 +144,7 @@ def smoke_test_replicas(module: GANModule) -> None:
     """Uses copies of replicated networks as training does.
 
     Raises:
-        LabError: for networks that cannot be trained at once, such as those with random layers, or with layers that
+        LabError: for networks that cannot be trained together, such as those with random layers, or with layers that
             look at their values.
     """
     trial = copy.deepcopy(module)

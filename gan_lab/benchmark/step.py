@@ -34,15 +34,10 @@ LARGE_BATCH = 256
 
 # Pictures and the verdict are left out: their cost does not depend on the step.
 WITHOUT_EVALUATION = ("~callbacks.pictures", "~callbacks.verdict")
-ONE_HIDDEN_LAYER = ("latent_dim=100", "model.generator.hidden=[200]", "model.discriminator.hidden=[200]")
+ONE_HIDDEN_LAYER = ("latent_dim=100", "model.depth=1", "model.width=200")
 # Overrides of train.yaml, by the names in the key `nets`.
 NETWORKS = {
-    "ring": (
-        "dataset=ring",
-        "latent_dim=2",
-        "model.generator.hidden=[128,128]",
-        "model.discriminator.hidden=[128,128]",
-    ),
+    "ring": ("dataset=ring", "latent_dim=2", "model.depth=2", "model.width=128"),
     "digits": ("dataset=digits", *ONE_HIDDEN_LAYER),
     "book": ("dataset=mnist", *ONE_HIDDEN_LAYER),
     "dcgan": ("dataset=mnist", "latent_dim=100", "model=conv", "model.channels=16", "norm=batch"),

@@ -37,7 +37,7 @@ RATE = 0.05
 BRIGHTNESS = 1.0
 VARIATION = 4.0
 
-REPEATS = 3  # runs of each method: the images must not differ by a bit
+REPEATS = 3  # runs of each method: the images have to be identical
 MAX_COMPARED = 100  # images of a label whose distances give the variety of the data and of the GAN
 GAN_SAMPLES = 2_000  # samples of the GAN, among which those of a label are looked for
 MAX_PICTURED = 6  # of these in the picture, per label
@@ -128,7 +128,7 @@ def gradient(classifier: LabelClassifier, shape: tuple[int, ...], steps: int = S
 
 
 def class_numbers(label: str, classes: Sequence[str]) -> list[int]:
-    """Returns the class numbers that a label stands for.
+    """Returns the class numbers that a label means.
 
     Args:
         label: `all`, or a class's name (in upper or lower case) or number; a name counts before a number.

@@ -15,6 +15,7 @@ from gan_lab.training.ddp import LEADER_PID, end_with
 
 
 def main() -> None:
+    """Joins the training in the run folder that the command line names, and ends with it."""
     escape_tracebacks()
     prepare_libraries()
     if len(sys.argv) < 2:

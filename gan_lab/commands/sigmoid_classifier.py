@@ -12,7 +12,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import accuracy_on, cache_key, load_or_train, number_of_classes, require_labels
 
-# How the network is trained. Whoever changes the training raises VERSION, so that networks on disk are trained anew.
+# How the network is trained. Raise VERSION if the training changes, so that networks on disk are trained anew.
 # Squared errors are summed over a batch: one step moves the weights about as far as ten steps of one sample at the
 # book's rate. A network that is trained for longer is more accurate, but its backqueries are less like averages.
 VERSION = 1

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
+from gan_lab.core.io import relative_path
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.evaluation import aggregate
@@ -36,6 +37,10 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     module = training.module
     row = module.step_log.last_row
     seconds = training.timer.time_elapsed("train")
+    steps_per_second = None
+    # 0 if training ended before its first step.
+    if seconds:
+        steps_per_second = round(module.step / seconds, 2)
     losses: dict[str, Any] = {name: _finite(row.get(f"loss/{name}")) for name in ("d_real", "d_fake", "g")}
     losses["equilibrium"] = module.loss.loss_at_optimum
     losses["equilibrium_g"] = module.loss.g_loss_at_optimum
@@ -46,7 +51,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "error": error,
         "steps": module.step,
         "seconds": round(seconds, 3),
-        "steps_per_second": round(module.step / seconds, 2) if seconds else None,
+        "steps_per_second": steps_per_second,
         "replicas": module.replicas,
         **training.description,
         "losses": losses,
@@ -134,36 +139,49 @@ def announce(training: Training, run: Run) -> str:
     """Returns one line that says what is about to be trained, how long, and in which folder."""
     module = training.module
     about = training.description
-    parts = ", ".join(about[part] for part in ("loss", "activation", "norm", "optim"))
-    verb = "Resuming training on" if run.checkpoint.is_file() else "Training on"
+    parts = ", ".join(about[group] for group in ("loss", "activation", "norm", "optim"))
+    verb = "Training on"
+    if run.checkpoint.is_file():
+        verb = "Resuming training on"
     size = [f"{module.steps:,} steps of {training.datamodule.batch_size}"]
     threads = torch.get_num_threads()
-    size.append(f"{threads} threads" if threads > 1 else "1 thread")
+    if threads > 1:
+        size.append(f"{threads} threads")
+    else:
+        size.append("1 thread")
     for name, updates in (("n_critic", module.n_critic), ("n_generator", module.n_generator)):
         if updates > 1:
             size.append(f"{name}={updates}")
     if module.replica_dims:
         size.append(f"{module.replicas} replicas")
-    processes = f" in each of {training.process_group.size} processes" if training.process_group.size > 1 else ""
+    processes = ""
+    if training.process_group.size > 1:
+        processes = f" in each of {training.process_group.size} processes"
     remedies = [_remedy(name, settings, module.steps) for name, settings in training.remedies.items()]
-    with_remedies = f" with {', '.join(remedies)}" if remedies else ""
-    data = f"{about['dataset']} ({parts}){with_remedies}"
-    return printable(f"{verb} {data}, {', '.join(size)}{processes} → {_relative(run.folder)}")
+    data = f"{about['dataset']} ({parts})"
+    if remedies:
+        data += f" with {', '.join(remedies)}"
+    return printable(f"{verb} {data}, {', '.join(size)}{processes} → {relative_path(run.folder)}")
 
 
 def _remedy(name: str, settings: dict[str, Any], steps: int) -> str:
     """Returns e.g. `r1(gamma=1.0)`; that a remedy lasts for the whole training is not worth mentioning."""
     words = [f"{key}={value}" for key, value in settings.items() if (key, value) != ("steps", steps)]
-    return f"{name}({', '.join(words)})" if words else name
+    if not words:
+        return name
+    return f"{name}({', '.join(words)})"
 
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Returns the versions, the device, the threads and the commit that a run ran with."""
+    device_name = device.type
+    if device.type == "cuda":
+        device_name = torch.cuda.get_device_name(device)
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lightning": pl.__version__,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": device_name,
         "threads": torch.get_num_threads(),
         "git": _git_commit(),
     }
@@ -171,8 +189,8 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def describe(summary: dict[str, Any], run: Run) -> str:
     """Returns the summary at the end of a training, for the terminal."""
-    folder = _relative(run.folder)
-    python = shlex.quote(str(_relative_interpreter()))
+    folder = relative_path(run.folder)
+    python = shlex.quote(str(relative_path(Path(sys.executable))))
     quoted_folder = shlex.quote(str(folder))
     rate = f"{summary['steps_per_second'] or 0:,.0f} steps/s"
     lines = [
@@ -182,7 +200,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         *_verdict_lines(summary),
         f"  run folder:  {folder}",
     ]
-    pictures = ", ".join(str(_relative(path)) for path in run.picture_folders())
+    pictures = ", ".join(str(relative_path(path)) for path in run.picture_folders())
     if pictures:
         lines.append(f"  pictures:    {pictures}")
     if run.has_event_files():
@@ -193,6 +211,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
 
 
 def _loss_table(losses: dict[str, Any]) -> list[str]:
+    """Returns the table of the last losses next to their ideal values."""
     average = f"(mean over {losses['averaged_over_steps']} steps)"
     lines = [f"  {'loss':<12}{'at the end':>12}{'ideal':>10}   {average}"]
     for name, label, ideal in (
@@ -205,11 +224,13 @@ def _loss_table(losses: dict[str, Any]) -> list[str]:
 
 
 def _verdict_lines(summary: dict[str, Any]) -> list[str]:
+    """Returns the lines on the balance of D and G and on the verdict, as far as there are any."""
     lines = []
     word = summary["verdict"].get("balance")
     if word:
         scores = summary["scores"]
         metrics = summary.get("metrics", {})
+        # The evaluation scores many samples; without it there are the scores of the last row.
         real = metrics.get("d_answer_real", scores["real"])
         fake = metrics.get("d_answer_fake", scores["fake"])
         lines.append(f"  balance: {word} (D's mean output is {real:.2f} on real, {fake:.2f} on fakes; ideal is 0.50)")
@@ -219,25 +240,17 @@ def _verdict_lines(summary: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _relative_interpreter() -> Path:
-    """Returns the Python interpreter's path, relative to the working directory if it lies below it."""
-    interpreter = Path(sys.executable)
-    if interpreter.is_relative_to(Path.cwd()):
-        return interpreter.relative_to(Path.cwd())
-    return interpreter
-
-
-def _relative(folder: Path) -> Path:
-    folder = folder.absolute()
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    if value is None:
+        return "–"
+    return f"{value:.4f}"
 
 
 def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    """Returns a number; None for NaN and infinity, which JSON doesn't have."""
+    if value is None or not math.isfinite(value):
+        return None
+    return value
 
 
 def _git_commit() -> str | None:

@@ -19,7 +19,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         The summary, and the exit status: 0 when all steps were trained, 128 + the signal's number when one stopped it.
 
     Raises:
-        RunError: when the numbers blew up, or disk or memory are full, once the summary says so.
+        RunError: after NaN or infinity, or when disk or memory are full, once the summary says so.
         Exception: whatever else training raised, once the summary says so.
     """
     status = "failed"
@@ -51,7 +51,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         try:
             run.write_summary(summary)
         except OSError as problem:
-            # A full disk must not hide what happened.
+            # A full disk shouldn't hide what happened.
             say(refused_by_storage(problem) or problem, stderr=True)
         run.release()
     return summary, exit_status

@@ -97,6 +97,7 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
 
 
 def _refuse_folder(folder: str, resuming: bool) -> None:
+    """Refuses `hydra.run.dir=…` for a folder that holds a run, and for a run that is resumed."""
     if resuming:
         raise LabError(
             "A resumed run stays in its folder.", "Leave hydra.run.dir=… out.", code="conflict", key="hydra.run.dir"
@@ -105,17 +106,20 @@ def _refuse_folder(folder: str, resuming: bool) -> None:
 
 
 def _refuse_options(argument: str, group: str, value: str) -> None:
+    """Refuses `<group>={}` and anything but names of options as the value of a group."""
     if re.fullmatch(r"\{\s*\}", value):
         raise LabError(f"{argument} changes nothing.", f"Leave single entries out, as in ~{group}.<name>.", key=group)
     try:
         override = OverridesParser.create().parse_override(argument)
-    except HydraException:  # Hydra itself refuses what can't be parsed
+    except HydraException:
+        # Hydra itself refuses what can't be parsed.
         return
-    options = override.value()
+    names = override.value()
     # ~group=null is the same as ~group.
-    if override.is_sweep_override() or (override.is_delete() and options is None):
+    if override.is_sweep_override() or (override.is_delete() and names is None):
         return
-    names = options if isinstance(options, list) else [options]
+    if not isinstance(names, list):
+        names = [names]
     if not all(isinstance(name, str) for name in names):
         raise wrong_option(group, argument)
 
@@ -126,6 +130,7 @@ def wrong_option(group: str, argument: str) -> LabError:
 
 
 def _refuse_without_plugin(argument: str) -> None:
+    """Refuses a preset whose plugin of Hydra isn't installed."""
     plugin = PLUGINS[argument]
     if find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin.module}") is None:
         raise LabError(

@@ -32,7 +32,7 @@ KEYS_OF_COMMANDS = {"run", "runs", "source", "what"}
 
 
 def check(cfg: DictConfig) -> DictConfig:
-    """Refuses keys that nobody reads, values of the wrong type or out of bounds, and combinations that can't work.
+    """Refuses keys that nothing reads, values of the wrong type or out of bounds, and combinations that can't work.
 
     Args:
         cfg: the configuration of any command, composed.
@@ -44,7 +44,7 @@ def check(cfg: DictConfig) -> DictConfig:
     Raises:
         LabError: naming each key, its value and what it has to be.
     """
-    values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
     refuse_unresolved(values)
     is_training = not values.keys() & KEYS_OF_COMMANDS
     _check_keys(values, is_training)
@@ -63,13 +63,15 @@ def check(cfg: DictConfig) -> DictConfig:
 
 
 def _check_keys(values: dict[str, Any], is_training: bool) -> None:
-    """Refuses a configuration in which a key is missing, or stands that nothing reads."""
+    """Refuses a configuration in which a key is missing, or that has a key which nothing reads."""
     missing = [key for key, value in nodes(values) if value == "???"]
     if missing:
         raise LabError(
             f"{missing[0]} is missing.", f"Say {missing[0]}=…; --help lists the keys.", code="missing", key=missing[0]
         )
-    left_out = sorted(_keys_of_training() - values.keys()) if is_training else []
+    left_out: list[str] = []
+    if is_training:
+        left_out = sorted(_keys_of_training() - values.keys())
     if left_out:
         raise LabError(
             f"{', '.join(left_out)}: left out, but a training needs it.",
@@ -100,7 +102,9 @@ def _check_values(values: dict[str, Any], written: Any) -> None:
     specs = {}
     for key, _ in nodes(values):
         # The settings of a user's own data and remedies may be called like ours and mean something else.
-        spec = None if within(key, foreign) and "._" not in key else spec_of(key)
+        if within(key, foreign) and "._" not in key:
+            continue
+        spec = spec_of(key)
         if spec:
             specs[key] = spec
     _refuse_wrong(values, written, specs)
@@ -127,16 +131,18 @@ def _refuse_wrong(values: dict[str, Any], written: Any, specs: dict[str, ValueSp
     if not wrong:
         return
     originals = dict(nodes(written))
+    # A reference to a wrong value is wrong as well: naming the value itself is enough.
     named = [key for key in wrong if originals.get(key) == wrong[key]] or list(wrong)
-    lines = [f"{key}={_shown(wrong[key])} is not allowed: {key} has to be {specs[key]}." for key in named]
+    lines = [f"{key}={_yaml(wrong[key])} is not allowed: {key} has to be {specs[key]}." for key in named]
     raise LabError("\n".join(lines), key=named[0])
 
 
 def _check_private_keys(values: dict[str, Any]) -> None:
-    """Refuses Hydra's private keys that change how a part is built, wherever they stand."""
+    """Refuses Hydra's private keys that change how a part is built, at any depth."""
     keys = [key for key, _ in nodes(values)]
     for key, node in targets(values):
-        keys += [f"{key}.{name}" for name in node]  # nodes in lists, too
+        # Those of nodes in lists, which `nodes` doesn't visit.
+        keys += [f"{key}.{name}" for name in node]
     for key in keys:
         name = key.rpartition(".")[2]
         if name == "run" and key.startswith(("callbacks.", "logger.")):
@@ -149,7 +155,7 @@ def _check_private_keys(values: dict[str, Any]) -> None:
             )
 
 
-def _shown(value: Any) -> str:
+def _yaml(value: Any) -> str:
     """Returns a value as YAML writes it."""
     if value is None:
         return "null"
@@ -176,7 +182,7 @@ def _check_parts(values: dict[str, Any]) -> None:
         if not isinstance(node, dict) or "_target_" not in node:
             raise LabError(f"{key} names nothing that can be built.", _how_to_name(key, partial), key=key)
         if partial is not None and node.get("_partial_", False) != partial:
-            expected = _shown(partial)
+            expected = _yaml(partial)
             raise LabError(
                 f"{key}._partial_ has to be {expected}.",
                 f"Write _partial_: {expected}; left out, it is false.",
@@ -185,8 +191,12 @@ def _check_parts(values: dict[str, Any]) -> None:
 
 
 def _check_groups(values: dict[str, Any]) -> None:
+    """Refuses a group that is no option's content, a recipe that is no name, and unknown keys of the trainer."""
     trainer = values["trainer"]
-    unknown = sorted(map(str, trainer.keys() - TRAINER)) if isinstance(trainer, dict) else []
+    unknown: list[str] = []
+    # That it is no group at all is refused below.
+    if isinstance(trainer, dict):
+        unknown = sorted(map(str, trainer.keys() - TRAINER))
     if unknown:
         raise LabError(
             f"There is no key 'trainer.{unknown[0]}'.",
@@ -205,7 +215,7 @@ def _check_groups(values: dict[str, Any]) -> None:
 
 
 def _expected_parts(values: dict[str, Any]) -> dict[str, bool | None]:
-    """Returns the keys of all parts, and whether each is `_partial_`; None where both are good."""
+    """Returns the keys of all parts, and whether each is `_partial_`; None where both are allowed."""
     parts: dict[str, bool | None] = dict(PARTS)
     for role in ("optim_d", "optim_g"):
         if "_target_" in values[role]:
@@ -214,12 +224,16 @@ def _expected_parts(values: dict[str, Any]) -> dict[str, bool | None]:
         for name in values[group]:
             parts[f"{group}.{name}"] = None
     for name, node in values["remedy"].items():
-        target = node.get("_target_") if isinstance(node, dict) else None
+        target = None
+        if isinstance(node, dict):
+            target = node.get("_target_")
+        # A remedy says itself when it is built.
         parts[f"remedy.{name}"] = declared(target).partial
     return parts
 
 
 def _how_to_name(key: str, partial: bool | None) -> str:
+    """Returns how to choose a part, or how to do without it."""
     group, _, name = key.partition(".")
     if group == "remedy":
         return f"Say remedy=[{name}], with others if there are any, or leave it out with ~{key}."

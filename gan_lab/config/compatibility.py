@@ -1,5 +1,6 @@
 """Refuses parts that can't go together, by what they declare about themselves; imports no torch."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,8 @@ def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[
     """Returns which of `SITUATIONS` hold, each with the settings that it comes from."""
     batch_size = values["batch_size"]
     has_vectors = any(part.declaration.vectors for part in parts)
-    holding = {
+    # Vectors have one value of each feature per sample, so statistics over a batch need several samples.
+    holds = {
         "batch_of_one": batch_size == 1,
         "one_vector": batch_size == 1 and has_vectors,
         "one_pack": batch_size == packed > 1 and has_vectors,
@@ -107,10 +109,11 @@ def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[
         "replicas": f"replicas={values['replicas']}",
         "ddp": "trainer=ddp",
     }
-    return {name: texts[name] for name, holds in holding.items() if holds}
+    return {name: texts[name] for name in holds if holds[name]}
 
 
 def _check_conflicts(part: Part, parts: list[Part], situations: dict[str, str]) -> None:
+    """Refuses a part together with another part, or in a situation, that it declares a conflict with."""
     for name, (reason, mend) in part.declaration.conflicts.items():
         others = [other.label for other in parts if other.is_called(name)]
         if name in situations:
@@ -124,6 +127,7 @@ def _check_conflicts(part: Part, parts: list[Part], situations: dict[str, str]) 
 def _check_packs(values: dict[str, Any], parts: list[Part]) -> int:
     """Returns how many samples D scores together; refuses a batch size that packs don't divide."""
     packed = 1
+    # Several remedies that pack make packs of packs.
     for part in parts:
         size = part.settings.get(part.declaration.packs or "", 1)
         if COUNT.fits(size):
@@ -140,7 +144,8 @@ def _check_packs(values: dict[str, Any], parts: list[Part]) -> int:
 
 
 def _next_multiple(number: int, of: int) -> int:
-    return -(-number // of) * of
+    """Returns the smallest multiple that is at least the number."""
+    return math.ceil(number / of) * of
 
 
 def _check_shapes(values: dict[str, Any], parts: list[Part]) -> None:
@@ -162,7 +167,9 @@ def _widths(network: dict[str, Any]) -> list[int]:
     if hidden is not None:
         return list(dict.fromkeys(hidden))
     has_hidden_layers = "width" in network and network.get("depth") != 0
-    return [network["width"]] if has_hidden_layers else []
+    if not has_hidden_layers:
+        return []
+    return [network["width"]]
 
 
 def _check_replicas(values: dict[str, Any]) -> None:
@@ -170,6 +177,7 @@ def _check_replicas(values: dict[str, Any]) -> None:
     replicas = values["replicas"]
     if replicas == 1:
         return
+    # Member i has the seed `seed + i`.
     last = values["seed"] + replicas - 1
     if not SEED.fits(last):
         raise LabError(
@@ -193,6 +201,7 @@ def _check_replicas(values: dict[str, Any]) -> None:
 
 
 def _processes(values: dict[str, Any]) -> int:
+    """Returns how many processes train one GAN."""
     trainer = values["trainer"]
     processes: int = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
     return processes
@@ -225,13 +234,14 @@ def _check_processes(values: dict[str, Any], parts: list[Part]) -> None:
         if not part.declaration.per_sample:
             raise LabError(
                 f"{part.label} can't be combined with trainer=ddp: each process would see only its share of a batch.",
-                "Leave one of them out. A remedy that looks at each sample alone declares per_sample=True.",
+                "Leave one of them out. A remedy that treats each sample independently declares per_sample=True.",
                 code="conflict",
                 key=part.key,
             )
 
 
 def _remedies(parts: list[Part]) -> Iterator[Part]:
+    """Yields the parts that are remedies."""
     for part in parts:
         if part.key.startswith("remedy."):
             yield part
@@ -253,6 +263,7 @@ def check_metrics(values: dict[str, Any]) -> None:
             HOW_TO_ADD_A_METRIC,
             key="metrics",
         )
+    # Names of settings as well: comparison.csv has a column for each setting that varies.
     taken = METRICS.keys() | COLUMNS | values.keys()
     for name, node in metrics.items():
         key = f"metrics.{name}"

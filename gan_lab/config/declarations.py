@@ -12,22 +12,24 @@ from gan_lab.core.declare import Declaration, declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 
-MAX_SOURCE = 2**20  # bytes of a module
+# Bytes of a module's source, at most.
+MAX_SOURCE = 2**20
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
 
-PACKAGES = Path(__file__).resolve().parents[2]  # the folder that has gan_lab in it
+# The folder that contains gan_lab.
+PACKAGES = Path(__file__).resolve().parents[2]
 
 
 def declared(target: Any) -> Declaration:
     """Returns what the class or function of a dotted name declares.
 
-    Only for names that may be imported anyway: the source is read, not run, but its author is believed.
+    Call it only for names that may be imported anyway: the source is read, not run, but what it declares is believed.
 
     Args:
-        target: a `_target_`. What isn't found, or declares nothing, is unrestricted.
+        target: a `_target_`. A part that isn't found, or declares nothing, is unrestricted.
 
     Raises:
-        LabError: for a declaration that isn't made of literals, or has facts that there are not.
+        LabError: for a declaration that isn't made of literals, or has fields that `Declaration` doesn't have.
     """
     if not isinstance(target, str):
         return Declaration()
@@ -46,11 +48,11 @@ def settings_of(target: Any) -> dict[str, ValueSpec]:
 
 def _source_of(module: str) -> Path | None:
     """Returns the file of a module: in gan_lab, in what Python can import, or in the current folder."""
-    root, *rest = module.split(".")
+    root, *submodules = module.split(".")
     if root == "torch" or not root:
         return None
     for folder in _folders_of(root):
-        stem = folder.joinpath(root, *rest)
+        stem = folder.joinpath(root, *submodules)
         for path in (stem.with_suffix(".py"), stem / "__init__.py"):
             if path.is_file():
                 return path
@@ -62,10 +64,13 @@ def _folders_of(root: str) -> list[Path]:
     if root == "gan_lab":
         return [PACKAGES]
     folders = [Path.cwd()]
+    # Built-in modules have no file.
+    if root in sys.builtin_module_names:
+        return folders
     try:
-        spec = None if root in sys.builtin_module_names else find_spec(root)
+        spec = find_spec(root)
     except (ImportError, ValueError):
-        spec = None
+        return folders
     if spec and spec.submodule_search_locations:
         folders += [Path(location).parent for location in spec.submodule_search_locations]
     elif spec and spec.origin:
@@ -78,7 +83,8 @@ def _declarations_in(path: Path, modified: int, size: int) -> dict[str, Declarat
     """Returns the declarations in a file by class or function; `modified` and `size` tell its states apart."""
     try:
         tree = ast.parse(read_text(path, MAX_SOURCE))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # importing it will say why
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        # Importing it will say why.
         return {}
     declarations = {}
     for node in tree.body:
@@ -91,24 +97,38 @@ def _declarations_in(path: Path, modified: int, size: int) -> dict[str, Declarat
 
 
 def _name_of(function: ast.expr) -> str:
+    """Returns the name by which a decorator is called, without its module; empty for any other expression."""
     if isinstance(function, ast.Attribute):
         return function.attr
-    return function.id if isinstance(function, ast.Name) else ""
+    if isinstance(function, ast.Name):
+        return function.id
+    return ""
 
 
 def _evaluated(decorator: ast.Call, place: str) -> Declaration:
+    """Returns the declaration of a decorator `declares(...)`; `place` names it in a message.
+
+    Raises:
+        LabError: see `declared`.
+    """
     try:
-        facts = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in decorator.keywords}
-        return Declaration(**facts)
+        # Only literals are evaluated, so that reading a declaration runs no code.
+        fields = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in decorator.keywords}
+        return Declaration(**fields)
     except (ValueError, TypeError) as error:
         raise LabError(
             f"{place} has a declaration that can't be read: {error}.",
-            "declares(...) takes the facts of gan_lab.core.declare.Declaration, as literals.",
+            "declares(...) takes the fields of gan_lab.core.declare.Declaration, as literals.",
             key="declares",
         ) from error
 
 
 def _spec(target: str, name: str, setting: Any) -> ValueSpec:
+    """Returns the values that a declared setting may have.
+
+    Raises:
+        LabError: if the declaration of the setting is wrong.
+    """
     try:
         bounds = {key: value for key, value in setting.items() if key not in ("type", "help")}
         if "entries" in bounds:

@@ -15,10 +15,14 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.terminal import printable
 
-WIDTH = 80  # columns
-NAME_WIDTH = 28  # of a key or option, at most; longer ones have a line of their own
+# Columns of the terminal that the text fills.
+WIDTH = 80
+# Columns for the name of a key or option; a longer one has a line for itself.
+NAME_WIDTH = 28
+# What OmegaConf writes for a value that has to be given.
 REQUIRED = "???"
-UNBROKEN = "\u00a0"  # a space at which no line breaks
+# A space at which no line breaks.
+UNBROKEN = "\u00a0"
 
 
 class Option(NamedTuple):
@@ -220,9 +224,14 @@ def _group_lines(chosen: dict[str, Any], folders: Sequence[Path]) -> Iterator[st
         if not options:
             yield "    (gan_lab has none; --config-dir <folder> adds yours)"
         for option in options:
-            mark = "*" if option.name == default else " "
+            mark = " "
+            if option.name == default:
+                mark = "*"
             yield from _columns(f"{mark} {option.name}", option.help, "  ")
-        settings = [] if group.recipe else list(_settings(options, default))
+        # What a recipe sets is listed with the group that it belongs to.
+        if group.recipe:
+            continue
+        settings = list(_settings(options, default))
         if settings:
             yield "    settings:"
         for setting in settings:
@@ -242,8 +251,8 @@ def _options(group: Group, folders: Sequence[Path]) -> Iterator[Option]:
         nested: dict[str, Any] = {}
         if package:
             nested = content
-            for part in reversed(package.split(".")):
-                nested = {part: nested}
+            for level in reversed(package.split(".")):
+                nested = {level: nested}
         settings = dict(leaves(nested))
         classes = {key: node["_target_"] for key, node in targets(nested)}
         yield Option(name, _first_comment(file), settings, classes)
@@ -260,14 +269,20 @@ def _settings(options: Sequence[Option], default: str) -> Iterator[Setting]:
         if all(_refers_outside(value, key) for value in values.values()):
             continue
         declaration = key_of(key)
-        spec = declaration.spec if declaration else specs.get(key)
-        text = declaration.help if declaration else helps.get(key, "")
-        if spec is None:  # a setting of a user's own part, which declares nothing
-            spec = ValueSpec(str)
-        usual = values.get(default, next(iter(values.values())))
+        if declaration:
+            spec = declaration.spec
+            text = declaration.help
+        else:
+            # A setting of a user's part that declares nothing may have any value.
+            spec = specs.get(key, ValueSpec(str))
+            text = helps.get(key, "")
         distinct = {_yaml(value) for value in values.values()}
-        shown = _yaml(usual) if default in values or len(distinct) == 1 else "by option"
-        yield Setting(key, shown, text, spec.brief())
+        default_text = "by option"
+        if default in values:
+            default_text = _yaml(values[default])
+        elif len(distinct) == 1:
+            default_text = distinct.pop()
+        yield Setting(key, default_text, text, spec.brief())
 
 
 def _refers_outside(value: Any, key: str) -> bool:
@@ -301,7 +316,9 @@ def _content(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(read_text(path, MAX_YAML))
     except (OSError, LabError, ValueError, RecursionError, yaml.YAMLError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return content
 
 
 def _comments(path: Path) -> Iterator[str]:
@@ -329,7 +346,9 @@ def _package(path: Path, group: str) -> str:
     for comment in _comments(path):
         if comment.startswith("@package "):
             package = comment.removeprefix("@package ").strip()
-            return "" if package == "_global_" else package.removeprefix("_global_.")
+            if package == "_global_":
+                return ""
+            return package.removeprefix("_global_.")
     return group
 
 
@@ -344,19 +363,23 @@ def _yaml(value: Any) -> str:
 
 
 def _sentence(text: str) -> str:
+    """Returns a text with a capital at its beginning and a full stop at its end."""
     text = text[:1].upper() + text[1:]
-    return text if text.endswith(".") else f"{text}."
+    return text.removesuffix(".") + "."
 
 
 def _setting_lines(setting: Setting, indent: str) -> list[str]:
-    # In one piece: a line breaks before the brackets, not within.
-    values = f"[{setting.values}]".replace(" ", UNBROKEN) if setting.values else ""
+    """Returns the lines about one setting: `key=default`, its help, and its values in brackets."""
+    values = ""
+    if setting.values:
+        # In one piece: a line breaks before the brackets, not within.
+        values = f"[{setting.values}]".replace(" ", UNBROKEN)
     lines = _columns(f"{setting.name}={setting.default}", f"{setting.help} {values}", indent)
     return [line.replace(UNBROKEN, " ") for line in lines]
 
 
 def _columns(name: str, text: str, indent: str) -> list[str]:
-    """Returns a name and a text next to it, wrapped; a long name is alone on its line."""
+    """Returns a name and a text next to it, wrapped; a long name has a line for itself."""
     margin = indent + " " * NAME_WIDTH
     lines = _wrapped(text, margin) or [""]
     if len(name) > NAME_WIDTH - 2:

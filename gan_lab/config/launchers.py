@@ -25,7 +25,8 @@ def prefer_presets() -> None:
 
     Otherwise Hydra would check the presets against those configs, and refuse them.
     """
-    Plugins.instance()  # stores the configs of all plugins that are installed
+    # This stores the configs of all plugins that are installed.
+    Plugins.instance()
     for group, name in NAMESAKES.items():
         ConfigStore.instance().repo["hydra"].get(group, {}).pop(f"{name}.yaml", None)
 
@@ -37,7 +38,8 @@ def prepare(config: DictConfig, sweep: Path) -> None:
         config: composed, with Hydra's own part.
         sweep: the folder of the sweep.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report home
+    # Otherwise Ray would send statistics to its authors.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "Slurm" not in config.hydra.launcher._target_:
         return
 
@@ -50,10 +52,11 @@ def prepare(config: DictConfig, sweep: Path) -> None:
 
 
 def cancel(sweep: Path) -> None:
-    """Cancels the jobs of a sweep in Slurm, which would run them whether or not somebody still waits."""
+    """Cancels the jobs of a sweep in Slurm, which would run them even if no process waits for them any more."""
     jobs = {folder.name.partition("_")[0] for folder in (sweep / ".submitit").glob("[0-9]*")}
     if jobs:
-        subprocess.run(["scancel", *sorted(jobs)], stderr=subprocess.DEVNULL)  # it complains of those that have ended
+        # scancel complains about jobs that have ended, which is no problem.
+        subprocess.run(["scancel", *sorted(jobs)], stderr=subprocess.DEVNULL)
 
 
 def cores() -> int:
@@ -63,24 +66,25 @@ def cores() -> int:
     """
     from joblib import cpu_count
 
-    cores_here: int = cpu_count(only_physical_cores=True)
+    available: int = cpu_count(only_physical_cores=True)
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return cores_here
+        return available
     launcher = HydraConfig.get().launcher
     requested = OmegaConf.select(launcher, "cpus_per_task") or OmegaConf.select(launcher, "ray.remote.num_cpus")
     if requested:
         return max(1, int(requested))
     jobs = OmegaConf.select(launcher, "n_jobs") or 1
-    if jobs < 0:  # joblib: -1 are as many as there are cores, -2 one less
-        jobs = max(1, cores_here + 1 + jobs)
-    return max(1, cores_here // jobs)
+    # In joblib -1 means as many as there are cores, and -2 one less.
+    if jobs < 0:
+        jobs = max(1, available + 1 + jobs)
+    return max(1, available // jobs)
 
 
 def heed_time_limit() -> None:
     """Lets a Slurm job stop in good order when its time is up, so that it can be resumed from its checkpoint.
 
     Slurm sends SIGUSR2 before and SIGTERM at the limit, and SIGTERM when the job is cancelled. During training both
-    mean a last checkpoint (see `StopOnSignal`), otherwise an end at once. Submitit's own handlers, which requeue the
+    mean a last checkpoint (see `StopOnSignal`), otherwise an immediate end. Submitit's own handlers, which requeue the
     job or ignore the signal, don't keep what was trained.
     """
     if "SUBMITIT_FOLDER" in os.environ:

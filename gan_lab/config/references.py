@@ -6,14 +6,17 @@ in config.yaml refers to other keys of the same file and to nothing else: no env
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gan_lab.core.errors import LabError
 
-PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")  # one key of the same file, e.g. ${optim.lr}
-MOST_VALUES = 20_000  # of a configuration with its references resolved; the largest of conf/ has about 300
-MOST_CHARACTERS = 2**20  # of all its texts together
+# One key of the same file, such as ${optim.lr}.
+PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
+# Values of a configuration with its references resolved; the largest of conf/ has about 300.
+MAX_VALUES = 20_000
+# Characters of all its texts together.
+MAX_CHARACTERS = 2**20
 
 
 def strings(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -30,7 +33,9 @@ def strings(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 def is_plain(text: str) -> bool:
     """Tells whether a text has at most one reference, to a key, and nothing that could become one."""
-    return "$" not in PLAIN.sub("", text, count=1) if "${" in text else True
+    if "${" not in text:
+        return True
+    return "$" not in PLAIN.sub("", text, count=1)
 
 
 def refuse_unresolved(values: dict[str, Any]) -> None:
@@ -48,7 +53,7 @@ def refuse_odd(raw: dict[str, Any]) -> None:
     """Refuses an unresolved configuration that refers to anything but its own keys, in circles, or without end.
 
     Args:
-        raw: the content of a config.yaml as it stands there, its references as texts.
+        raw: the content of a config.yaml, with its references as texts.
 
     Raises:
         LabError: naming the first such key.
@@ -66,46 +71,68 @@ class _Size:
 
     def __init__(self, raw: dict[str, Any]):
         self.raw = raw
-        self.known: dict[str, tuple[int, int]] = {}
-        self.open: set[str] = set()
+        # By key: how many values and how many characters it has.
+        self._sizes: dict[str, tuple[int, int]] = {}
+        # The keys whose references are being followed: one that is reached again refers to itself.
+        self._pending: set[str] = set()
 
     def check(self) -> None:
-        values, characters = self._of(self.raw)
-        if values > MOST_VALUES or characters > MOST_CHARACTERS:
+        """Refuses a configuration that is too large, or in which a key refers to itself.
+
+        Raises:
+            LabError: saying which of both.
+        """
+        values, characters = self._size(self.raw)
+        if values > MAX_VALUES or characters > MAX_CHARACTERS:
             raise LabError("With its references resolved it is larger than any configuration.", code="damaged")
 
-    def _of(self, node: Any) -> tuple[int, int]:
+    def _size(self, node: Any) -> tuple[int, int]:
         """Returns how many values and how many characters a node has."""
-        if isinstance(node, dict | list):
-            children = node.values() if isinstance(node, dict) else node
-            sizes = [self._of(child) for child in children]
-            return 1 + sum(values for values, _ in sizes), sum(characters for _, characters in sizes)
+        if isinstance(node, dict):
+            return self._size_of_children(node.values())
+        if isinstance(node, list):
+            return self._size_of_children(node)
         if not isinstance(node, str):
             return 1, 0
         reference = PLAIN.search(node)
-        values, characters = self._of_key(reference[1]) if reference else (1, 0)
+        if reference is None:
+            return 1, len(node)
+        # What the key holds takes the reference's place; the text around it is counted as well.
+        values, characters = self._size_of_key(reference[1])
         return values, characters + len(node)
 
-    def _of_key(self, key: str) -> tuple[int, int]:
-        if key in self.open:
+    def _size_of_children(self, children: Iterable[Any]) -> tuple[int, int]:
+        values = 1
+        characters = 0
+        for child in children:
+            child_values, child_characters = self._size(child)
+            values += child_values
+            characters += child_characters
+        return values, characters
+
+    def _size_of_key(self, key: str) -> tuple[int, int]:
+        if key in self._pending:
             raise LabError(f"{key} refers to itself.", code="damaged", key=key)
-        if key not in self.known:
-            self.open.add(key)
-            self.known[key] = self._of(self._at(key))
-            self.open.remove(key)
-        return self.known[key]
+        # Each key is counted once: following chains of references again and again could take forever.
+        if key not in self._sizes:
+            self._pending.add(key)
+            self._sizes[key] = self._size(self._at(key))
+            self._pending.remove(key)
+        return self._sizes[key]
 
     def _at(self, key: str) -> Any:
         """Returns the node of a dotted key; None where there is none, which resolving will say."""
         node: Any = self.raw
-        parts = key.split(".")
-        for index, part in enumerate(parts):
-            if isinstance(node, str) and (parent := PLAIN.fullmatch(node)):
-                return self._at(".".join([parent[1], *parts[index:]]))
-            if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
-                node = node[int(part)]
-            elif isinstance(node, dict) and part in node:
-                node = node[part]
+        names = key.split(".")
+        for index, name in enumerate(names):
+            reference = PLAIN.fullmatch(node) if isinstance(node, str) else None
+            if reference:
+                # A part that refers to another one has the keys of that.
+                return self._at(".".join([reference[1], *names[index:]]))
+            if isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+                node = node[int(name)]
+            elif isinstance(node, dict) and name in node:
+                node = node[name]
             else:
                 return None
         return node

@@ -56,7 +56,7 @@ def _explain_system(error: BaseException, chain: Sequence[BaseException]) -> Lab
     if type(error).__name__ in ("UncompletedJobError", "FailedJobError"):
         return LabError(
             "A Slurm job ended without a result: killed, perhaps for want of memory.",
-            "More: hydra.launcher.mem_gb=…",
+            "Request more memory: hydra.launcher.mem_gb=…",
             code="failed",
             key="hydra.launcher",
         )
@@ -73,7 +73,7 @@ def _explain_system(error: BaseException, chain: Sequence[BaseException]) -> Lab
     if isinstance(error, BrokenProcessPool):
         return LabError(
             "A worker process was killed, by hand or for want of memory.",
-            "Fewer at once: hydra.launcher.n_jobs=1",
+            "Run fewer jobs at the same time: hydra.launcher.n_jobs=1",
             code="failed",
             key="hydra.launcher.n_jobs",
         )
@@ -98,13 +98,18 @@ def _explain_composition(
         explanation = _explain_arguments(config, arguments)
         if explanation:
             return explanation
-    texts = [str(link) for link in chain if str(link)]
-    text = str(error) or f"A value can't be read: {texts[0] if texts else type(error).__name__}"
+    text = str(error)
+    if not text:
+        # Some errors say nothing, but those that led to them do.
+        texts = [str(link) for link in chain if str(link)]
+        texts.append(type(error).__name__)
+        text = f"A value can't be read: {texts[0]}"
     lines = [line for line in text.splitlines() if not line.startswith("See https://hydra")]
     return LabError("\n".join(lines))
 
 
 def _explain_syntax(error: OverrideParseException) -> LabError:
+    """Explains an argument that Hydra can't parse."""
     text = str(error.override)
     key, equals, _ = text.partition("=")
     if not equals:
@@ -122,7 +127,8 @@ def _explain_missing_option(file: str, known: Sequence[str], arguments: Sequence
     """
     group, _, option = file.partition("/")
     options = options_of(group, config_folders(arguments))
-    if group == "hydra":  # its groups have two names, and options that aren't ours
+    # Hydra's groups have two names, and options that aren't gan_lab's.
+    if group == "hydra":
         group, _, option = file.rpartition("/")
         options = list(known)
     return LabError(
@@ -163,13 +169,16 @@ def _explain_arguments(config: str, arguments: Sequence[str]) -> LabError | None
 
 
 def _parsed(arguments: Sequence[str]) -> list[Override]:
+    """Returns the overrides of a command line, as Hydra parses them."""
     return OverridesParser.create().parse_overrides(overrides_of(arguments))
 
 
 def _composed_choices(config: str, arguments: Sequence[str]) -> DictConfig:
     """Composes a command's configuration with nothing but the options that the command line chose and left out."""
     folders = [f"file://{folder}" for folder in config_folders(arguments)]
-    search_path = [f"hydra.searchpath=[{','.join(folders)}]"] if folders else []
+    search_path = []
+    if folders:
+        search_path.append(f"hydra.searchpath=[{','.join(folders)}]")
     choices = []
     for argument in overrides_of(arguments):
         if argument.partition("=")[0] in groups() or argument.startswith("~"):
@@ -182,6 +191,7 @@ def _composed_choices(config: str, arguments: Sequence[str]) -> DictConfig:
 
 
 def _exists(cfg: DictConfig, key: str) -> bool:
+    """Tells whether a dotted key is in a configuration."""
     parent, _, name = key.rpartition(".")
     node = _select(cfg, parent)
     # Not `name in node`: that is False for a value that still has to be given (???).
@@ -190,21 +200,25 @@ def _exists(cfg: DictConfig, key: str) -> bool:
 
 def _select(cfg: DictConfig, key: str) -> Any:
     """Returns the node of a dotted key; None where there is none, or where it refers to one that isn't there."""
+    if not key:
+        return cfg
     try:
-        return OmegaConf.select(cfg, key) if key else cfg
+        return OmegaConf.select(cfg, key)
     except OmegaConfBaseException:
         return None
 
 
 def _unknown_key(key: str, cfg: DictConfig) -> LabError:
-    """Returns the refusal of a key that isn't there, with the names that are there in its place."""
+    """Returns the refusal of a key that isn't there, with the names that exist there."""
     parent = key.rpartition(".")[0]
     while parent and not isinstance(_select(cfg, parent), DictConfig):
         parent = parent.rpartition(".")[0]
     name = key.removeprefix(f"{parent}.").partition(".")[0]
     names = sorted(str(child) for child in _select(cfg, parent))
     names = [child for child in names if not child.startswith("_") and (parent or child != "hydra")]
-    place = f"{parent} has" if parent else "Keys and groups"
+    place = "Keys and groups"
+    if parent:
+        place = f"{parent} has"
     return LabError(
         f"There is no key '{key}'.{_nearest(name, names, parent)}",
         f"{place}: {', '.join(names) or 'nothing to set'}.",
@@ -214,6 +228,7 @@ def _unknown_key(key: str, cfg: DictConfig) -> LabError:
 
 
 def _unknown_group(group: str) -> LabError:
+    """Returns the refusal of a group that isn't there."""
     names = sorted(groups())
     return LabError(
         f"There is no group '{group}'.{_nearest(group, names)}",
@@ -224,8 +239,11 @@ def _unknown_group(group: str) -> LabError:
 
 
 def _nearest(name: str, names: Sequence[str], parent: str = "") -> str:
+    """Returns the question whether a similar name was meant; empty if there is none. `parent` is put before it."""
     matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if not matches:
         return ""
-    prefix = f"{parent}." if parent else ""
-    return f" Did you mean '{prefix}{matches[0]}'?"
+    suggestion = matches[0]
+    if parent:
+        suggestion = f"{parent}.{suggestion}"
+    return f" Did you mean '{suggestion}'?"

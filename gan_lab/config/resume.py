@@ -19,7 +19,7 @@ from gan_lab.config.references import is_plain, refuse_odd, strings
 from gan_lab.config.schema import is_resumable, leaves
 from gan_lab.config.targets import harmless_overrides, within
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MAX_YAML, read_text
+from gan_lab.core.io import MAX_YAML, read_text, relative_path
 from gan_lab.core.run_folder import Run, refuse_other_format, remove_empty
 
 
@@ -41,7 +41,8 @@ def open_run(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """
     _resolve_or_discard(cfg)
     job = _job_of_sweep()
-    if job and job.config.exists():  # the sweep was interrupted and continues
+    # The sweep was interrupted and continues.
+    if job and job.config.exists():
         cfg.resume = str(job.folder)
     if cfg.resume:
         with _open_resumed(cfg, is_job=job is not None) as opened:
@@ -65,17 +66,21 @@ def _resolve_or_discard(cfg: DictConfig) -> None:
 def _job_of_sweep() -> Run | None:
     """Returns the run folder of the job that a sweep plays; None where there is no sweep."""
     hydra_cfg = HydraConfig.get()
-    return Run(hydra_cfg.runtime.output_dir) if hydra_cfg.mode == RunMode.MULTIRUN else None
+    if hydra_cfg.mode != RunMode.MULTIRUN:
+        return None
+    return Run(hydra_cfg.runtime.output_dir)
 
 
 @contextmanager
 def _open_new(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
+    """Opens a new run folder; removes what it wrote there if the training can't start."""
     run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
     try:
         resolved = check(cfg)
         _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
         yield resolved, run
-        if cfg.threads != resolved.threads:  # threads=auto: the run keeps the number that it stands for
+        # The run keeps the number of threads that threads=auto chose.
+        if cfg.threads != resolved.threads:
             cfg.threads = resolved.threads
             run.write_config(OmegaConf.to_yaml(cfg))
     except BaseException:
@@ -85,6 +90,7 @@ def _open_new(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
 
 @contextmanager
 def _open_resumed(cfg: DictConfig, is_job: bool) -> Iterator[tuple[DictConfig, Run]]:
+    """Opens the folder of a run that continues, by `resume=…` or as a job of a sweep."""
     overrides = HydraConfig.get().overrides.task
     _refuse_misplaced(check(cfg), overrides)
     run = Run.existing(cfg.resume)
@@ -109,14 +115,14 @@ def output_folder() -> Iterator[Path]:
     """Yields the folder that Hydra made for the files of a command, and removes it if nothing was written."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        yield folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        yield relative_path(folder)
     finally:
         remove_empty(folder)
 
 
 @contextmanager
 def open_check(cfg: DictConfig) -> Iterator[tuple[DictConfig, Path]]:
-    """Checks the configuration of a training that shall not start.
+    """Checks the configuration of a training without starting it.
 
     Yields:
         The configuration with its references resolved, and a folder for files, which is removed if nothing was written.
@@ -190,7 +196,8 @@ def _read(path: Path) -> DictConfig:
     try:
         text = read_text(path, MAX_YAML)
         events = list(yaml.parse(text, yaml.SafeLoader))
-        if any(isinstance(event, yaml.AliasEvent) for event in events):  # they can unfold without end
+        # Aliases can make a short text unfold without end.
+        if any(isinstance(event, yaml.AliasEvent) for event in events):
             raise LabError("It uses YAML aliases, which gan_lab never writes.", code="damaged", key=path.name)
         # After the start of the stream and of the document.
         is_mapping = len(events) > 2 and isinstance(events[2], yaml.MappingStartEvent)
@@ -203,11 +210,13 @@ def _read(path: Path) -> DictConfig:
         return cfg
     except (OSError, LabError):
         raise
-    except Exception as error:  # a stranger's YAML can be wrong in ways of many types
+    except Exception as error:
+        # A stranger's YAML can raise errors of many types.
         raise LabError(str(error) or type(error).__name__, code="damaged", key=path.name) from error
 
 
 def _refuse_misplaced(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuses `force` without `resume`, and a `trust` that comes from a file."""
     if cfg.force and not cfg.resume:
         raise LabError(
             "force=true goes with resume=<run folder> only.",
@@ -224,8 +233,9 @@ def _refuse_misplaced(cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 def _changed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool) -> DictConfig:
     """Returns the configuration of a resumed run: its own, changed by overrides that are harmless or forced."""
-    own_keys = ("resume", "force", "trust")
-    overrides = [override for override in overrides if override.partition("=")[0] not in own_keys]
+    # How it is resumed is no setting of the run.
+    keys_of_resuming = ("resume", "force", "trust")
+    overrides = [override for override in overrides if override.partition("=")[0] not in keys_of_resuming]
     if not overrides:
         return before
     plain, changed = _composed_with(run, overrides)
@@ -240,7 +250,8 @@ def _changed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
         else:
             _remove(after, key)
     _resolve_odd(after)
-    after.trust = before.trust  # that of the command line
+    # That of this command line; what started the run doesn't count.
+    after.trust = before.trust
     if not force:
         _refuse_other_settings(run, before, after)
     return after
@@ -252,7 +263,8 @@ def _composed_with(run: Run, overrides: Sequence[str]) -> tuple[dict[str, Any], 
     try:
         refuse_arguments(started_by)
         return _composed(started_by), _composed([*started_by, *overrides])
-    except (LabError, HydraException, OmegaConfBaseException, RecursionError):  # options that are no longer there
+    except (LabError, HydraException, OmegaConfBaseException, RecursionError):
+        # The run was started with options that no longer exist.
         return _composed([]), _composed(overrides)
 
 
@@ -261,7 +273,8 @@ def _same_job(before: DictConfig, cfg: DictConfig) -> DictConfig:
     after = cfg.copy()
     run = Run(cfg.resume)
     after.resume = before.resume
-    if isinstance(after.threads, str):  # auto or tune: the run keeps the number that it stood for
+    # With auto or tune the run keeps the number that was chosen.
+    if isinstance(after.threads, str):
         after.threads = before.threads
     _refuse_other_settings(run, before, after)
     return after
@@ -321,6 +334,7 @@ def _resolve_odd(cfg: DictConfig) -> None:
 
 
 def _refuse_other_settings(run: Run, before: DictConfig, after: DictConfig) -> None:
+    """Refuses to continue a run with settings that would make the steps so far those of another run."""
     old = _flat(before)
     new = _flat(after)
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
@@ -336,7 +350,9 @@ def _refuse_other_settings(run: Run, before: DictConfig, after: DictConfig) -> N
 
 
 def _composed(overrides: Sequence[str]) -> dict[str, Any]:
-    return _flat(hydra.compose("train", list(overrides)))  # the command has initialised Hydra
+    """Composes train.yaml with overrides; flat."""
+    # The command has initialised Hydra.
+    return _flat(hydra.compose("train", list(overrides)))
 
 
 def _raw(cfg: DictConfig) -> dict[str, Any]:
@@ -351,7 +367,10 @@ def _flat(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _remove(cfg: DictConfig, key: str) -> None:
+    """Removes a dotted key, if it is there."""
     parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent) if parent else cfg
+    node: Any = cfg
+    if parent:
+        node = OmegaConf.select(cfg, parent)
     if isinstance(node, DictConfig):
         node.pop(name, None)

@@ -1,4 +1,4 @@
-"""A search: a sweeper that tries values of its own (hydra/sweeper=optuna) to optimise one metric."""
+"""A search: a sweep whose sweeper chooses the values itself (hydra/sweeper=optuna) to optimise one metric."""
 
 import math
 import sys
@@ -54,7 +54,7 @@ def settings_of_search(config: DictConfig, continues: bool) -> list[str]:
 
 
 def objective(name: str, direction: str, summary: dict[str, Any], error: Any = None) -> tuple[float, str | None]:
-    """Returns what a search gets for a job: the metric, or the worst finite number, because NaN would end the search.
+    """Returns the number that a search gets for a job: the metric, or the worst finite number if there is none.
 
     Args:
         name: of the metric.
@@ -68,7 +68,10 @@ def objective(name: str, direction: str, summary: dict[str, Any], error: Any = N
     value = (summary.get("metrics") or {}).get(name)
     if error is None and isinstance(value, (int, float)) and math.isfinite(value):
         return float(value), None
-    worst = -sys.float_info.max if direction == "maximize" else sys.float_info.max
+    # A finite number, because NaN or infinity would end the search.
+    worst = sys.float_info.max
+    if direction == "maximize":
+        worst = -worst
     if error:
         return worst, str(error)
     reason = (summary.get("undefined") or {}).get(name, "the run has no such metric")

@@ -31,8 +31,10 @@ from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import Run, refuse_links, remove_empty
 from gan_lab.core.terminal import format_traceback, printable, say
 
-NAME_LENGTH = 80  # of a job's folder, at most
-LOOK_EVERY = 0.5  # seconds between two looks at the jobs
+# Characters of the name of a job's folder, at most.
+NAME_LENGTH = 80
+# Seconds between two looks at the jobs.
+LOOK_EVERY = 0.5
 
 
 class Sweep(Callback):
@@ -74,11 +76,14 @@ class Current:
         texts += list(config.hydra.overrides.task)
         overrides = {}
         for override in OverridesParser.create().parse_overrides(texts):
-            overrides[override.get_key_element()] = override  # the last one of a key counts
+            # The last one of a key counts.
+            overrides[override.get_key_element()] = override
         self.constant = [override.key_or_group for override in overrides.values() if not override.is_sweep_override()]
         self.search = search.settings_of_search(config, self.record.exists())
         self.objective = str(config.get("objective"))
-        number = config.hydra.sweeper.n_trials if self.search else _number_of_jobs(overrides.values())
+        number = _number_of_jobs(overrides.values())
+        if self.search:
+            number = config.hydra.sweeper.n_trials
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
         self.lock = self._claim(lines)
         with atomic(self.record) as path:
@@ -100,14 +105,15 @@ class Current:
             ) from None
         for folder in (self.folder, *sorted(self.folder.glob("*/"))):
             refuse_links(folder)
-        before = _overrides_of_sweep(self.record) if self.record.exists() else lines
-        if before != lines:
-            raise LabError(
-                printable(f"{self.folder} holds another sweep: {' '.join(before)}"),
-                "Continue it by the very same command, or name another folder with hydra.sweep.dir=…",
-                code="exists",
-                key="hydra.sweep.dir",
-            )
+        if self.record.exists():
+            recorded = _overrides_of_sweep(self.record)
+            if recorded != lines:
+                raise LabError(
+                    printable(f"{self.folder} holds another sweep: {' '.join(recorded)}"),
+                    "Continue it with the very same command, or name another folder with hydra.sweep.dir=…",
+                    code="exists",
+                    key="hydra.sweep.dir",
+                )
         if Run(self.folder).config.exists():
             raise LabError(
                 f"{self.folder} holds a run, not a sweep.",
@@ -124,7 +130,8 @@ class Current:
             f"hydra.sweep.dir='{folder}'",
             f"hydra.job.config.override_dirname.exclude_keys={self.constant}",
         ]
-        if self.search:  # it may try the same values twice
+        # A search may try the same values twice.
+        if self.search:
             overrides.append("hydra.sweep.subdir='${job_folder:trial-${hydra.job.num},${hydra.job.override_dirname}}'")
         return overrides
 
@@ -156,7 +163,8 @@ class Current:
         return 0 if is_complete else 1
 
     def say_how_to_continue(self) -> None:
-        say(f"Continue by the same command with hydra.sweep.dir={self.folder}", stderr=True)
+        """Prints how to continue the sweep."""
+        say(f"Continue with the same command and hydra.sweep.dir={self.folder}", stderr=True)
 
     def _report_best(self) -> bool:
         """Names the best job of a search, or the metrics that there are if no job has the objective."""
@@ -166,11 +174,13 @@ class Current:
             if objective and objective["instead_of"] is None:
                 values[path.parent.name] = objective["value"]
         if values:
-            choose = max if "hydra.sweeper.direction=maximize" in self.search else min
-            best = choose(values, key=values.__getitem__)
+            if "hydra.sweeper.direction=maximize" in self.search:
+                best = max(values, key=values.__getitem__)
+            else:
+                best = min(values, key=values.__getitem__)
             say(printable(f"best {self.objective}: {values[best]:.6g} ({best})"))
             return True
-        say(f"No job has the metric {self.objective}, so this search is worth nothing.", stderr=True)
+        say(f"No job has the metric {self.objective}, so this search has no result.", stderr=True)
         names: set[str] = set()
         for path in _records(self.folder):
             names |= (read_record(path.parent / "summary.json").get("metrics") or {}).keys()
@@ -207,18 +217,20 @@ current: Current | None = None
 
 
 class Watch:
-    """One line on how far a sweep is, whatever launches its jobs: it looks at their folders.
+    """Shows the progress of a sweep in one line. It looks at the jobs' folders, whatever launches the jobs.
 
     Args:
         folder: of the sweep.
-        jobs: how many there will be.
+        jobs: number of jobs.
     """
 
     def __init__(self, folder: Path, jobs: int):
+        # Imported here: only the process that runs a sweep needs it.
         from tqdm import tqdm
 
         self.folder = folder
-        self.screen = sys.stderr  # the output of a job goes elsewhere
+        # Kept, because stderr goes to a job's log.txt while that job runs in this process.
+        self.screen = sys.stderr
         self.reported: set[Path] = set()
         self.bar = tqdm(total=jobs, desc="sweep", unit=" jobs", disable=None, file=self.screen)
         self.over = threading.Event()
@@ -256,7 +268,7 @@ def run_job(
 ) -> float | None:
     """Runs one job of a sweep. Its output goes to its log.txt and its status to its job.json, so the others go on.
 
-    A job that is finished is left alone; one that was interrupted is resumed (see `gan_lab.config.resume.open_run`).
+    A finished job isn't run again; one that was interrupted is resumed (see `gan_lab.config.resume.open_run`).
 
     Args:
         main: the command.
@@ -282,7 +294,8 @@ def run_job(
                 main(cfg)
         except (SystemExit, KeyboardInterrupt) as stop:
             _write(folder, {**record, "status": "interrupted"})
-            if current is None:  # in a worker process: only this job was stopped
+            # In a worker process only this job was stopped.
+            if current is None:
                 return None
             raise KeyboardInterrupt from stop
         except Exception as error:
@@ -370,7 +383,10 @@ def read_record(path: Path) -> dict[str, Any]:
         "seconds": int | float,
     }
     is_ours = all(isinstance(content[key], kind) for key, kind in types.items() if key in content)
-    return content if is_ours else {}
+    # Whatever else it holds was not written by gan_lab, and what reads it relies on these types.
+    if not is_ours:
+        return {}
+    return content
 
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
@@ -388,4 +404,6 @@ def _outcome(folder: Path) -> str:
     sentence = str(verdict.get("sentence", ""))
     for end in (". ", ";", " ("):
         sentence = sentence.partition(end)[0]
-    return f": {sentence} ({summary.get('seconds', 0):.0f} s)" if sentence else ""
+    if not sentence:
+        return ""
+    return f": {sentence} ({summary.get('seconds', 0):.0f} s)"

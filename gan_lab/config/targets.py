@@ -29,11 +29,11 @@ def groups() -> set[str]:
 @functools.cache
 def own_parts() -> frozenset[str]:
     """Lists what gan_lab's own options name: these classes and functions of gan_lab may be called, no others."""
-    found: set[str] = set()
+    names: set[str] = set()
     for group in sorted(groups() - {"metrics"}):
         for file in sorted((CONF / group).rglob("*.yaml")):
-            found.update(_NAMED_IN_YAML.findall(file.read_text(encoding="utf-8")))
-    return frozenset(found)
+            names.update(_NAMED_IN_YAML.findall(file.read_text(encoding="utf-8")))
+    return frozenset(names)
 
 
 @functools.cache
@@ -52,10 +52,13 @@ def harmless_overrides(overrides: Sequence[str]) -> list[str]:
     packages (`@`), or by references, which can make one choice depend on another.
 
     Returns:
-        All of them but those of Hydra's own and of `trust`, which only a command line has; none if one looks like that.
+        All except those of Hydra and of `trust`, which only a command line may set; none if one looks like that.
     """
-    kept = [line for line in overrides if not line.strip(" \t+~").startswith(("hydra", "trust"))]
-    return kept if all(_is_harmless(line) for line in kept) else []
+    candidates = [line for line in overrides if not line.strip(" \t+~").startswith(("hydra", "trust"))]
+    # One that looks like an attack makes all of them suspect.
+    if not all(_is_harmless(line) for line in candidates):
+        return []
+    return candidates
 
 
 def _is_harmless(override: str) -> bool:
@@ -92,39 +95,53 @@ def refuse_foreign(key: str, target: Any, trust: Sequence[str]) -> None:
     """Refuses a name that is none of gan_lab's parts, torch's layers or torch's optimisers.
 
     Args:
+        key: the key that names it.
+        target: the name.
         trust: further packages and modules, from the command line.
 
     Raises:
         LabError: naming the key and the way out.
     """
-    public = isinstance(target, str) and not any(part.startswith("_") for part in target.split("."))
-    if public and (is_known(target) or within(target, trust)):
+    # A private name can lead out of a module to what it has imported.
+    is_public = isinstance(target, str) and not any(name.startswith("_") for name in target.split("."))
+    if is_public and (is_known(target) or within(target, trust)):
         return
     root = str(target).partition(".")[0]
-    ours = f"--help lists {key.partition('.')[0]}'s options."
+    way_out = f"If you know it and trust it, say so: trust=[{root}]"
+    if root == "gan_lab":
+        way_out = f"--help lists {key.partition('.')[0]}'s options."
     raise LabError(
         f"{key} would run {target}, which is none of gan_lab's parts and no layer or optimiser of torch's.",
-        ours if root == "gan_lab" else f"If you know it and trust it, say so: trust=[{root}]",
+        way_out,
         code="foreign",
         key=key,
     )
 
 
-def refuse_foreign_object(key: str, target: str, found: Any, trust: Sequence[str]) -> None:
-    """Refuses an object that was found under a known name but is of another kind, such as `torch.nn.….os.system`.
+def refuse_foreign_object(key: str, target: str, obj: Any, trust: Sequence[str]) -> None:
+    """Refuses an object that has a known name but is of another kind, such as `torch.nn.….os.system`.
+
+    Args:
+        key: the key that names it.
+        target: its name.
+        obj: the object that importing the name gave.
+        trust: further packages and modules, from the command line.
 
     Raises:
         LabError: naming the key and the way out.
     """
     if within(target, trust) or target in own_parts():
         return
+    # Imported here: torch takes seconds, and the names are checked without it.
     from torch import nn, optim
 
-    module = getattr(found, "__module__", "")
-    layer = isinstance(found, type) and issubclass(found, nn.Module) and within(module, (LAYERS_DEFINED_IN,))
-    optimizer = isinstance(found, type) and issubclass(found, optim.Optimizer) and within(module, (OPTIMIZERS,))
-    if not layer and not optimizer:
-        name = f"{module}.{getattr(found, '__qualname__', type(found).__name__)}"
+    # What an object says about itself: most kinds of objects have neither attribute.
+    module = getattr(obj, "__module__", "")
+    # Where a class is defined counts, not where it was imported to.
+    is_layer = isinstance(obj, type) and issubclass(obj, nn.Module) and within(module, (LAYERS_DEFINED_IN,))
+    is_optimizer = isinstance(obj, type) and issubclass(obj, optim.Optimizer) and within(module, (OPTIMIZERS,))
+    if not is_layer and not is_optimizer:
+        name = f"{module}.{getattr(obj, '__qualname__', type(obj).__name__)}"
         raise LabError(
             f"{key} would run {target}, that is {name}, which is no layer and no optimiser of torch's.",
             f"If you know it and trust it, say so: trust=[{target.partition('.')[0]}]",

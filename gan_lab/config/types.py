@@ -83,7 +83,7 @@ class ValueSpec:
         return f"a list of {number}{entries}" + (f", each {bounds}" if bounds else "")
 
     def _words(self) -> list[str]:
-        """Returns the texts that are allowed in the place of a number, null among them."""
+        """Returns the texts that are allowed instead of a number, null among them."""
         words = list(self.among)
         if self.none:
             words.append("null")

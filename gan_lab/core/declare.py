@@ -29,7 +29,7 @@ class Declaration:
     Attributes:
         conflicts: what the part can't be combined with: a name of `SITUATIONS`, or another part by its class
             (`TopK`, `conv_book.Discriminator`), each with the reason and a way out.
-        per_sample: of a remedy, whether it looks at each sample alone and draws no random numbers: then several
+        per_sample: of a remedy, whether it treats each sample independently and draws no random numbers: then several
             processes give what one gives.
         partial: of a remedy, whether it is built when the other parts are there (`_partial_: true`).
         settings: the values that its settings may have: `type` ("int", "float", "bool", "str", "list"), the bounds of

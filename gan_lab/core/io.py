@@ -60,7 +60,7 @@ def file_lock(path: Path, description: str) -> Iterator[bool]:
     Where no lock can be had, in a read-only folder for example, every process continues.
 
     Args:
-        path: the file that is made; the lock is a file beside it with the suffix .lock.
+        path: the file that is made; the lock is a file next to it with the suffix .lock.
         description: what the other process does, for the message: "training the classifier".
     """
     had_to_wait = False
@@ -139,6 +139,14 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT) -> str:
         UnicodeDecodeError: if it isn't UTF-8.
     """
     return read_bytes(path, max_bytes).decode("utf-8")
+
+
+def relative_path(path: Path) -> Path:
+    """Returns a path relative to the working directory if it lies below it, else the absolute path."""
+    path = path.absolute()
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def memory_of_this_machine() -> int:

@@ -32,7 +32,7 @@ class StepRNG:
     """The random numbers of one step, for one GAN or for K replicas.
 
     They follow from seed, purpose and step, so nothing has to be stored in a checkpoint to resume. With replicas each
-    shape that is asked for begins with K, and row i holds what GAN i would draw if it were trained by itself.
+    shape begins with K, and row i holds what GAN i would draw if it were trained by itself.
 
     Args:
         seeds: one for each GAN.

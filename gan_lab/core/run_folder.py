@@ -333,7 +333,7 @@ def refuse_links(folder: Path) -> None:
     """Refuses a run's or a sweep's folder in which writing would lead somewhere else.
 
     Args:
-        folder: of a run or a sweep, perhaps of a stranger. Each of `RUN_SUBFOLDERS` in it must not be a link, and each
+        folder: of a run or a sweep, perhaps of a stranger. Each of `RUN_SUBFOLDERS` in it may not be a link, and each
             of `APPENDED_FILES` has to be a regular file.
 
     Raises:

@@ -128,7 +128,7 @@ class StackedPart:
 
     Attributes:
         base: single-channel images `(n, 1, H, W)` with at most ten classes.
-        triples: `(N, 3)` int64, which images of `base` are red, green and blue. None stands for all n³ triples in the
+        triples: `(N, 3)` int64, which images of `base` are red, green and blue. None: all n³ triples in the
             order of counting: sample i has the digits of i to the base n.
     """
 

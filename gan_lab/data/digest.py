@@ -11,7 +11,7 @@ from gan_lab.data.dataset import Dataset, FlippedPart, Samples, StackedPart
 
 MAX_VALUES = 2**26  # of a part that is digested as a whole; of a larger one, samples spread evenly over it
 MAX_SPREAD_SAMPLES = 2_000  # of a larger part; fewer of large images
-BLOCK_VALUES = 2**24  # values read at once
+BLOCK_VALUES = 2**24  # values per read
 
 
 def digest_of(dataset: Dataset) -> str:

@@ -31,7 +31,7 @@ from gan_lab.data.packed_file import (
     refusal,
 )
 
-BLOCK_BYTES = 2**24  # bytes read at once while a part is put into memory
+BLOCK_BYTES = 2**24  # bytes per read while a part is put into memory
 MEGABYTE = 10**6
 # What reading a damaged file raises.
 READ_ERRORS = (OSError, ValueError, RuntimeError, LookupError, zlib.error)

@@ -133,7 +133,7 @@ def storage_of(dataset: h5py.Dataset, allow_shuffle: bool = False) -> Storage:
         if code == h5z.FILTER_DEFLATE and not gzip:
             gzip = 1 << position
         elif not is_harmless_shuffle:
-            raise ValueError(f"{dataset.name} went through a filter that isn't gzip alone")
+            raise ValueError(f"{dataset.name} went through a filter other than gzip")
     return Storage(layout == h5d.CHUNKED, gzip)
 
 

@@ -16,7 +16,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_NAME, VERSION
 
-BLOCK_BYTES = 2**24  # copied at once
+BLOCK_BYTES = 2**24  # bytes copied per write
 HDF5_OVERHEAD = 2**16  # bytes of an HDF5 file that are not images, roughly
 
 

@@ -20,7 +20,7 @@ from gan_lab.data.dataset import Dataset, Samples, stacked_labels
 FEATURES = 64  # width of the last hidden layer
 BATCH = 100  # images per forward pass: what fits a core's cache takes half the time of 1,000 or less
 
-# How the network is trained. Whoever changes the network or the training raises VERSION: old files are then left alone.
+# How the network is trained. Raise VERSION if the network or the training changes: old files are then ignored.
 VERSION = 1
 TRAIN_BATCH = 64
 MAX_LR = 4e-3

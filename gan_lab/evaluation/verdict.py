@@ -22,7 +22,7 @@ from gan_lab.evaluation.metrics.custom import UserMetric, measure
 from gan_lab.evaluation.metrics.neighbours import nearest
 from gan_lab.evaluation.metrics.registry import MetricInputs, MetricValues, Undefined, compute
 
-FEATURE_BATCH = 1_000  # training samples put into feature space at once
+FEATURE_BATCH = 1_000  # training samples put into feature space per batch
 MAX_COMPARED = 2_500  # samples of each side that are compared in feature space
 MAX_TRAIN_IMAGES = 60_000  # training images that samples are compared with as possible originals of copies
 MAX_NAMED_MODES = 25  # of more modes the sentence gives numbers, not names
@@ -170,7 +170,7 @@ class VerdictEvaluator:
 
         Args:
             samples: `(n, *shape)`.
-            target_labels: the classes that a conditional GAN was asked for, `(n,)`.
+            target_labels: the classes in the latent vectors of a conditional GAN, `(n,)`.
 
         Returns:
             The values, the reasons for undefined ones, and the samples in each mode `(modes,)`, empty without modes.
@@ -184,7 +184,7 @@ class VerdictEvaluator:
 
         Args:
             samples: `(n, *shape)`.
-            target_labels: the classes that a conditional GAN was asked for, `(n,)`.
+            target_labels: the classes in the latent vectors of a conditional GAN, `(n,)`.
         """
         inputs = self._mode_inputs(samples, target_labels)
         is_finite = torch.isfinite(samples.flatten(1)).all(1)

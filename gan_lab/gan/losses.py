@@ -1,7 +1,7 @@
 """Losses: what the discriminator and the generator minimise.
 
 A loss takes raw scores, one for each sample, and returns one value for each sample, both of shape `(…, B)`; the caller
-takes the mean over the batch axis `B`. Here `…` stands for nothing, or for `K` if K replicas are trained at once.
+takes the mean over the batch axis `B`. Here `…` is nothing, or `K` if K replicas are trained together.
 
 A loss applies its own sigmoid. Discriminators end in a linear layer, so a sigmoid can neither be missing nor be applied
 twice (course notes, S12).
@@ -205,7 +205,7 @@ class Hinge(CriticLoss):
 
     D: max(0, 1 − r) and max(0, 1 + f). G: −f.
 
-    If real samples and fakes can't be told apart, every constant score c in [−1, 1] is optimal for D. Its terms are
+    If D can't distinguish real samples from fakes, every constant score c in [−1, 1] is optimal for D. Its terms are
     then 1 − c and 1 + c and G's is −c: only the sum of D's terms, 2, is the same for every c.
     """
 

@@ -33,8 +33,8 @@ from gan_lab.pack.decoding import MAX_BYTES, SUFFIXES
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 MAX_UNFOLDING = 200  # a compressed tar may be so many times larger inside,
 MIN_UNFOLDED_BOUND = 2**30  # and a small one may have a GiB in any case
-MAX_TAR_HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads at once
-HASH_BLOCK = 2**20  # bytes read at once for a checksum
+MAX_TAR_HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads in one call
+HASH_BLOCK = 2**20  # bytes per read for a checksum
 MACOS_PREFIX = "._"
 MACOS_FOLDER = "__MACOSX"
 
@@ -211,14 +211,14 @@ class _Zip(Source):
 
 
 class _BoundedFile:
-    """A file for tarfile that never reads further, nor more at once, than is allowed.
+    """A file for tarfile that never reads further, nor more in one call, than is allowed.
 
     Args:
         file: the tar, decompressed while it is read.
         max_position: bytes from its beginning that may be read.
 
     Attributes:
-        max_read: bytes that may be read at once.
+        max_read: bytes that may be read in one call.
     """
 
     def __init__(self, file: BinaryIO, max_position: int):

@@ -20,7 +20,7 @@ from gan_lab.pack.archives import Member, Source, natural_key, open_source
 from gan_lab.pack.decoding import SUFFIXES, Form, NumberedContent, decode_with
 from gan_lab.pack.labelling import Labelling, assign_labels, classes_of, format_class_counts, hold_out
 
-# What a worker gets at once:
+# What a worker gets per task:
 BLOCK_IMAGES = 32  # so many images at most
 BLOCK_BYTES = 2**23  # and about so many bytes
 MAX_LISTED = 5  # bad images and kinds of other files that the report names

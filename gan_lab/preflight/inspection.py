@@ -13,7 +13,7 @@ from gan_lab.preflight.report import Check
 
 # Of more samples so many are chosen at random.
 MAX_INSPECTED = 100_000
-# Samples that are held in memory at once.
+# Samples that are held in memory at the same time.
 BATCH = 1_000
 
 # What makes a warning. These thresholds are this project's own choice; the checks state the numbers as well.

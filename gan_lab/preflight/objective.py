@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from gan_lab.gan.losses import Loss
 from gan_lab.preflight.inspection import first_names
 from gan_lab.preflight.report import Check
+from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.gan_module import GANModule
 
 # Prefixes of parameter names in GANModule.
@@ -37,7 +38,7 @@ class Update:
     moved: set[str]
 
 
-class OptimizerProbe(pl.Callback):
+class OptimizerProbe(GANCallback):
     """Records every optimizer step, by hooks before and after it.
 
     Attributes:
@@ -48,7 +49,7 @@ class OptimizerProbe(pl.Callback):
         self.updates: list[Update] = []
         self._weights: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         for network, optimizer in zip(NETWORKS, trainer.optimizers, strict=True):
             optimizer.register_step_pre_hook(self._before_step(module, network))
             optimizer.register_step_post_hook(self._after_step(module))

@@ -3,8 +3,6 @@
 D is trained by the training's own step, with noise instead of G's samples.
 """
 
-from typing import Any
-
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from gan_lab.preflight import figures
 from gan_lab.preflight.inspection import SampleStatistics, auc, uniform_noise
 from gan_lab.preflight.report import Check, CheckResult
 from gan_lab.preflight.trial import play_steps, trainable_module
+from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.callbacks.progress import Progress
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import score_samples
@@ -43,7 +42,7 @@ ADVICE = "a larger optim.lr, optim=adam, or a wider model.discriminator"
 
 
 class NoiseGenerator(nn.Module):
-    """Stands in for G: gives uniform noise, whatever the latent vectors.
+    """Replaces G: gives uniform noise, whatever the latent vectors.
 
     Its only weight has no effect; phase 3 needs something to train.
     """
@@ -60,7 +59,7 @@ class NoiseGenerator(nn.Module):
         return uniform_noise(len(z), self.statistics, self.bounded, self.rng).to(z.device) + 0 * self.weight
 
 
-class DiscriminatorProbe(pl.Callback):
+class DiscriminatorProbe(GANCallback):
     """Records D's losses in every step, and stops the training when D clearly separates real samples from noise.
 
     Args:
@@ -78,11 +77,11 @@ class DiscriminatorProbe(pl.Callback):
         self.rows: list[dict[str, float]] = []
         self._initial_weights: dict[str, Tensor] = {}
 
-    def on_train_start(self, trainer: pl.Trainer, module: GANModule) -> None:  # type: ignore[override]
+    def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         for name, parameter in module.discriminator.named_parameters():
             self._initial_weights[name] = parameter.detach().clone()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: GANModule, *_: Any) -> None:  # type: ignore[override]
+    def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         self.rows.append(module.step_log.last_row)
         if module.step >= MIN_STEPS and module.step % TEST_EVERY == 0:
             real_outputs, noise_outputs, test_auc = self.test(module)

@@ -23,7 +23,7 @@ class GANModule(pl.LightningModule):
     """Trains a generator G and a discriminator D in three phases per step (Goodfellow et al. 2014, algorithm 1).
 
     A *step* is one pass through all three phases; `step` counts them and is the x-axis of every curve. With
-    `Replicated` networks K GANs, the *members*, are trained at once, and `…` in a shape stands for an axis K. Member i
+    `Replicated` networks K GANs, the *members*, are trained together, and `…` in a shape stands for an axis K. Member i
     is the GAN that `seed + i` gives by itself. A member with NaN or inf is marked as failed and frozen.
 
     Args:

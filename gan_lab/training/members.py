@@ -1,4 +1,4 @@
-"""One member of K GANs that are trained at once."""
+"""One member of K GANs that are trained together."""
 
 import copy
 from dataclasses import replace

@@ -15,7 +15,7 @@ from gan_lab.training.settings import GANSettings
 if TYPE_CHECKING:
     from gan_lab.training.gan_module import GANModule
 
-SAMPLING_BATCH = 1_000  # samples that G makes at once
+SAMPLING_BATCH = 1_000  # samples that G makes per forward pass
 SCORING_BATCH = 64  # minimum batch size for scoring
 RECALIBRATION_BATCH = 256  # batch size for recalibrating BatchNorm
 

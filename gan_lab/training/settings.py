@@ -26,7 +26,7 @@ class GANSettings:
         seed: of the latent vectors and the remedies; member i uses `seed + i`.
         log_every: a row of the log is the mean over this many steps; the last step is logged in any case.
         joint_d_update: False: D is updated on real data, then on fakes, as in the book. True: once, on the sum of both.
-            A loss or a remedy that needs both at once makes the update joint in any case.
+            A loss or a remedy that needs both together makes the update joint in any case.
         n_critic: updates of D per step, each on another batch.
         n_generator: updates of G per step.
         remedies: see `gan_lab.gan.remedies`.

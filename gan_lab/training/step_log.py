@@ -26,12 +26,12 @@ class NotFiniteError(RunError):
     """
 
     def __init__(self, step: int, description: str, key: str = ""):
-        super().__init__(f"The numbers blew up at step {step:,}: {description}.", code="not_finite", key=key)
+        super().__init__(f"NaN or infinity at step {step:,}: {description}.", code="not_finite", key=key)
         self.step = step
 
 
 class Failure(NamedTuple):
-    """When a member's numbers blew up, and which value showed it."""
+    """When a member produced NaN or infinity, and in which value it showed."""
 
     step: int
     description: str
@@ -47,7 +47,7 @@ class StepLog:
         replicas: number of members.
 
     Attributes:
-        failed: the members whose numbers blew up.
+        failed: the members that produced NaN or infinity.
         last_row: the means over all members in the last row of the log; empty before the first.
         row_steps: over how many steps these are the mean.
         unlogged: the RECORDED values `(5, …)` of each step since the last row.
@@ -73,12 +73,12 @@ class StepLog:
         self._losses += (loss_real.detach(), loss_fake.detach(), loss_g.detach())
 
     def gather(self) -> None:
-        """Computes the RECORDED values of the steps recorded so far; for several steps at once this is cheaper."""
+        """Computes the RECORDED values of the steps recorded so far; for several steps together this is cheaper."""
         if not self._losses:
             return
         losses = torch.stack(self._losses).unflatten(0, (-1, LOSSES))
         # Step by step: how a processor computes a sigmoid's last bit can depend on how many elements there are in
-        # all, and so on how many steps were gathered at once, which differs once a run was interrupted.
+        # all, and so on how many steps were gathered together, which differs once a run was interrupted.
         pairs = torch.stack(self._scores).unflatten(0, (-1, 2)).unbind()
         answers = torch.stack([self.loss.d_output(pair) for pair in pairs]).mean(-1)
         self.unlogged += torch.cat([losses, answers], 1).unbind()

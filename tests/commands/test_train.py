@@ -20,8 +20,8 @@ from gan_lab.data import images
 from gan_lab.evaluation.classifier import label_classifier
 
 QUICK = (
-    "model.generator.hidden=[16]",
-    "model.discriminator.hidden=[16]",
+    "model.depth=1",
+    "model.width=16",
     "batch_size=8",
     "callbacks.pictures.images=9",
     "callbacks.verdict.samples=500",

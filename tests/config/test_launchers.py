@@ -299,7 +299,7 @@ def test_slurms_time_limit_leaves_jobs_that_can_be_gone_on_with(tmp_path, slurm)
     assert done.returncode == 1, done.stderr
     told, last = done.stderr.splitlines()[-2:]
     assert told == "interrupted: seed-0, seed-1"
-    assert last == "Continue by the same command with hydra.sweep.dir=sweep"
+    assert last == "Continue with the same command and hydra.sweep.dir=sweep"
     assert "Traceback" not in done.stderr + done.stdout
     _assert_kept_to_the_last_step(tmp_path)
 
@@ -310,7 +310,7 @@ def test_ctrl_c_takes_the_jobs_back_from_slurm(tmp_path, slurm):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
     assert process.returncode == 130, told
-    assert "Continue by the same command with hydra.sweep.dir=sweep" in told
+    assert "Continue with the same command and hydra.sweep.dir=sweep" in told
     assert "Traceback" not in told
     _wait_for(lambda: _all_stopped(tmp_path, slurm))
     _assert_kept_to_the_last_step(tmp_path)

@@ -22,8 +22,8 @@ from gan_lab.config.targets import CONF
 pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once
 
 TINY = (
-    "model.generator.hidden=[16]",
-    "model.discriminator.hidden=[16]",
+    "model.depth=1",
+    "model.width=16",
     "batch_size=8",
     "callbacks.verdict.samples=300",
     "callbacks.pictures.images=9",
@@ -219,7 +219,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_comparison(tmp_path, whole)
 def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
     status, told = _cut(tmp_path, signal.SIGINT)
     assert status == 130, told
-    assert "Continue by the same command with hydra.sweep.dir=sweep" in told
+    assert "Continue with the same command and hydra.sweep.dir=sweep" in told
     assert "Traceback" not in told
     fates = {name: job["status"] for name, job in _jobs(tmp_path / "sweep").items()}
     assert fates == {"loss-mse_seed-0": "finished", "loss-mse_seed-1": "interrupted"}

@@ -76,9 +76,9 @@ def test_a_member_that_blows_up_is_reported_and_frozen_and_the_others_continue(t
     assert (summary["status"], summary["steps"], code) == ("finished", 40, 0)
     # G's broken weights show in the fakes of the next step.
     step = FAULTY_STEP if by == "value" else FAULTY_STEP + 1
-    error = f"The numbers blew up at step {step}: loss/d_fake is nan."
+    error = f"NaN or infinity at step {step}: loss/d_fake is nan."
     assert [metrics.get("error") for metrics in summary["replica_metrics"]] == [None, error, None]
-    assert f"Member 1 (seed 6) blew up at step {step}" in capsys.readouterr().err
+    assert f"Member 1 (seed 6) produced NaN or infinity at step {step}" in capsys.readouterr().err
     for i in (0, 2):
         assert _same(job.module.member(i), sound.module.member(i)), "to the bit as if nothing had happened"
     assert _same(job.module.member(1), fresh), "back at the last copy, of step 0"
@@ -130,7 +130,7 @@ def test_a_frozen_member_stays_frozen_when_the_run_is_resumed(tmp_path, capsys, 
     resumed, run = training(tmp_path / "run", *SMALL)
     capsys.readouterr()
     summary, _ = fit(resumed, run)
-    assert "blew up" not in capsys.readouterr().err, "that was reported before"
+    assert "NaN or infinity" not in capsys.readouterr().err, "that was reported before"
     assert summary["steps"] == 40
     assert _same(resumed.module.member(1), fresh)
     assert _same(resumed.module.member(2), sound.module.member(2))
@@ -143,7 +143,7 @@ def test_when_all_members_have_blown_up_the_run_fails(tmp_path):
     job, run = training(tmp_path / "run", *SMALL)
     use_loss(job.module, Faulty(job, 0, 1, 2))
     with pytest.raises(
-        RunError, match=f"blew up at step {FAULTY_STEP}: loss/d_fake is nan, in the last of the replicas"
+        RunError, match=f"NaN or infinity at step {FAULTY_STEP}: loss/d_fake is nan, in the last of the replicas"
     ) as error:
         fit(job, run)
     assert all(f"Member {i}, step {FAULTY_STEP}: loss/d_fake is nan." in str(error.value) for i in range(3))

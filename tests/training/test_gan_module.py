@@ -13,8 +13,8 @@ from gan_lab.data import images
 
 TINY = (
     "dataset=digits",
-    "model.generator.hidden=[8]",
-    "model.discriminator.hidden=[8]",
+    "model.depth=1",
+    "model.width=8",
     "batch_size=4",
     "latent_dim=3",
     "logger=table",

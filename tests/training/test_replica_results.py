@@ -172,7 +172,7 @@ def test_a_comparison_counts_members_as_runs_of_their_seeds(evaluated, tmp_path)
         config = evaluated.config.read_text().replace(f"seed: {SEED}", f"seed: {seed}")
         summary = evaluated.read_summary() | {"seed": seed}
         if name == "c":
-            summary["replica_metrics"][1] = {"seed": 9, "error": "The numbers blew up at step 3: loss/g is nan."}
+            summary["replica_metrics"][1] = {"seed": 9, "error": "NaN or infinity at step 3: loss/g is nan."}
         (folder / name / "config.yaml").write_text(config)
         (folder / name / "summary.json").write_text(json.dumps(summary))
     findings = compare([folder])
@@ -180,5 +180,5 @@ def test_a_comparison_counts_members_as_runs_of_their_seeds(evaluated, tmp_path)
     assert rows == [["a", "5", 0], ["a", "6", 1], ["a", "7", 2], ["c", "8", 0], ["c", "10", 2]]
     reasons = dict(findings.excluded[["seed", "reason"]].to_numpy().tolist())
     assert "no independent repetition: settings and some seed are those of a" in reasons["7"]
-    assert reasons["9"] == "failed: member 1: The numbers blew up at step 3: loss/g is nan."
+    assert reasons["9"] == "failed: member 1: NaN or infinity at step 3: loss/g is nan."
     assert findings.runs["coverage"][0] == evaluated.read_summary()["replica_metrics"][0]["coverage"]

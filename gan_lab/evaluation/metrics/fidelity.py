@@ -11,7 +11,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.evaluation.metrics.neighbours import blocks, finite, nearest
 from gan_lab.evaluation.metrics.registry import Undefined
 
-PAIRS_AT_ONCE = 1_000  # all at once took more memory than anything else in a small training
+PAIRS_AT_ONCE = 1_000  # all pairs together took more memory than anything else in a small training
 
 
 def finite_share(samples: Tensor) -> float:

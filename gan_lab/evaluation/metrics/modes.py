@@ -46,7 +46,7 @@ def high_quality_share(near_centre: Tensor) -> float:
 def mode_counts(labels: Tensor, total: int) -> Tensor:
     """Counts the samples of each mode.
 
-    Pitfall: −1 stands for 'no mode' and is not counted, so the counts can add up to less than N.
+    Pitfall: −1 means 'no mode' and is not counted, so the counts can add up to less than N.
 
     Args:
         labels: `(N,)` int64 in [−1, total).
@@ -61,7 +61,7 @@ def mode_counts(labels: Tensor, total: int) -> Tensor:
 
 
 def class_accuracy(labels: Tensor, target_labels: Tensor) -> float:
-    """Returns the share of a conditional GAN's samples that belong to the class that was asked for, in [0, 1].
+    """Returns the share of a conditional GAN's samples that belong to their target class, in [0, 1].
 
     The GAN-test of Shmelkov et al. 2018 (arXiv:1807.09499), over all samples. Pitfall: the label classifier's own
     errors count as the GAN's, so compare with its accuracy on real samples. It says nothing about variety within a
@@ -69,7 +69,7 @@ def class_accuracy(labels: Tensor, target_labels: Tensor) -> float:
 
     Args:
         labels: the class that the label classifier sees, `(N,)`, N > 0; −1: none.
-        target_labels: the class that was asked for, `(N,)`.
+        target_labels: the class in each sample's latent vector, `(N,)`.
     """
     return (labels == target_labels).double().mean().item()
 

@@ -36,7 +36,7 @@ def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) ->
     """Finds the k nearest points of each query, nearest first, by Euclidean distance, in float64.
 
     Candidates are selected by |p|² − 2qp, one fast matrix product; their distances are then computed from differences
-    of coordinates. The product alone loses small distances between large coordinates, and would see a copy of a
+    of coordinates. That product by itself loses small distances between large coordinates, and would see a copy of a
     training sample at some distance from it. Pitfall: points that are equal to 8 digits are all at distance 0, in any
     order.
 

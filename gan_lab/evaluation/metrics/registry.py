@@ -46,7 +46,7 @@ class MetricInputs(TypedDict, total=False):
     labels: Tensor
     """The mode of each sample, `(N,)` int64 in [−1, M); −1: no mode."""
     target_labels: Tensor
-    """The class that a conditional GAN was asked for, `(N,)` int64."""
+    """The class in the latent vector of each sample of a conditional GAN, `(N,)` int64."""
     near_centre: Tensor
     """1 for a sample within 3σ of a mode's centre, else 0, `(N,)`; only in the plane."""
     counts: Tensor
@@ -86,7 +86,7 @@ class Metric:
         inputs: the fields of `MetricInputs` that the function takes, in the order of its parameters.
         output: which of several returned values this metric is; None if the function returns one. Metrics with equal
             `function` and `inputs` share one call.
-        unit: what follows a number of it, `{modes_total}` stands for the number of modes; empty if it has none.
+        unit: what follows its value, where `{modes_total}` is the number of modes; empty if it has none.
         higher_is_better: None if more is neither better nor worse.
         kind: whether it is a result or a condition.
         shown: where it is shown besides summary.json, metrics.csv, evaluate.py's table, comparison.csv and effects.csv.

@@ -3,7 +3,7 @@
 Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or
 maps to them. It is constructed from the shape of the features, `(F,)` or `(C, H, W)`.
 
-D's scores then depend on the batch: real samples and fakes must not be mixed in one, and scores of batches of different
+D's scores then depend on the batch: real samples and fakes are never mixed in one, and scores of batches of different
 sizes can't be compared.
 """
 

@@ -1,4 +1,4 @@
-"""K networks of the same architecture as one module, so that K GANs are trained at once.
+"""K networks of the same architecture as one module, so that K GANs are trained together.
 
 Every tensor has a leading axis K: a parameter of shape `(out, in)` becomes `(K, out, in)`, a batch `(B, …)` becomes
 `(K, B, …)`. Entry i along this axis belongs to network i; the networks share nothing. Parameters and buffers keep the
@@ -126,7 +126,7 @@ class _FeatureExtractor(nn.Module):
 
 
 def _is_fully_connected(network: nn.Module) -> bool:
-    """Returns whether `_batch_layers` makes the network compute K networks at once."""
+    """Returns whether `_batch_layers` makes the network compute K networks together."""
     for layer in network.modules():
         # By exact type: a class derived from one of these can do anything.
         if type(layer) is nn.LayerNorm and len(layer.normalized_shape) == 1:

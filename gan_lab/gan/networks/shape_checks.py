@@ -1,6 +1,6 @@
 """Which shapes networks and normalisations can handle.
 
-Imports no torch, so that a command can refuse a configuration at once.
+Imports no torch, so that a command can refuse a configuration immediately.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -207,7 +207,7 @@ class Checkpoint(GANCallback):
 class StopOnSignal(pl.Callback):
     """Stops a training after the present block of steps on Ctrl-C or SIGTERM, which Slurm sends.
 
-    A second Ctrl-C stops at once, in the middle of a step; then the last regular checkpoint counts.
+    A second Ctrl-C stops immediately, in the middle of a step; then the last regular checkpoint counts.
 
     Attributes:
         signal: the signal that stopped the training, or None.
@@ -226,7 +226,7 @@ class StopOnSignal(pl.Callback):
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
-        say("\nStopping after this step; Ctrl-C again stops at once.", stderr=True)
+        say("\nStopping after this step; Ctrl-C again stops immediately.", stderr=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # All processes stop after the same step, whichever of them got the signal.

@@ -124,7 +124,7 @@ class Evaluation(GANCallback):
 
         Args:
             samples: fakes `(n, *shape)`.
-            labels: the labels `(n,)` that were asked for; None without classes.
+            labels: the labels `(n,)` in their latent vectors; None without classes.
 
         Returns:
             D's accuracy and mean output on both, and a word for the balance. Empty if D's outputs are not probabilities

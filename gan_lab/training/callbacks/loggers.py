@@ -136,7 +136,7 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.flush()
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any], *_: Any, **__: Any) -> None:  # type: ignore[override]
+    def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Writes the settings for the HPARAMS tab, which shows them next to the last values of losses, scores and
         metrics, and the whole configuration as text."""
         if self._resumed:

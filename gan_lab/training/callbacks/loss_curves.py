@@ -21,7 +21,7 @@ CHARTS = {
 
 
 class LossCurves(GANCallback):
-    """Draws `plots/losses.png` and `plots/scores.png` when training ends or blows up, and logs the ideal values to
+    """Draws `plots/losses.png` and `plots/scores.png` when training ends or fails, and logs the ideal values to
     TensorBoard, whose Custom Scalars tab shows each curve and its ideal in one chart."""
 
     def __init__(self, run: Run):

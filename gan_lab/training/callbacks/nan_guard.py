@@ -1,4 +1,4 @@
-"""Finds out where numbers blew up: in which phase and which tensor. With replicas: freezes the member and goes on."""
+"""Finds where NaN or infinity arose: in which phase and which tensor. With replicas it freezes that member."""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,16 +43,16 @@ def not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
 
 
 class NaNGuard(GANCallback):
-    """Explains where the numbers of a training blew up.
+    """Explains where a training produced NaN or infinity.
 
     The step itself only checks its losses and scores, once per block, which costs next to nothing. This callback keeps
     a snapshot of the GAN in memory. When a value is not finite, it restores the snapshot and plays the steps since then
     again, checking every score, cost, gradient and weight.
 
-    A member that blows up is set back to the snapshot and stays so; the others continue as if nothing had happened.
+    A member with NaN or infinity is set back to the snapshot and stays so; the others continue unaffected.
 
     Attributes:
-        explanation: the message for the user once a training has blown up, before that "".
+        explanation: the message for the user once a training has failed, before that "".
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class NaNGuard(GANCallback):
             self._restore_frozen(module)
             step, description = module.step_log.failed[i]
             say(
-                f"Member {i} (seed {module.seed + i}) blew up at step {step:,}: {description}. "
+                f"Member {i} (seed {module.seed + i}) produced NaN or infinity at step {step:,}: {description}. "
                 f"It stays as it was at step {snapshot_step:,}; the others continue.",
                 stderr=True,
             )
@@ -199,7 +199,7 @@ class StepProbe:
     def __init__(self, module: GANModule):
         self.module = module
         self._last_updated = ""  # the phase of the last update
-        # Kept, because the unrolled D is called with other weights in the place of these.
+        # Kept, because the unrolled D is called with other weights instead of these.
         self._d_weights = list(module.discriminator.parameters())
 
     def attach(self, optimizers: Sequence[Optimizer]) -> list[RemovableHandle]:

@@ -146,7 +146,7 @@ class SampleGrids(GANCallback):
         labels: list[Tensor | None] = []
         for i in self._members(module):
             samples.append(fake[i])
-            names.append(f"member {i} (blown up)" if i in module.step_log.failed else f"member {i}")
+            names.append(f"member {i} (failed)" if i in module.step_log.failed else f"member {i}")
             labels.append(None if fake_labels is None else fake_labels[i])
         labels.append(self.real_labels)
         return compare_members(samples, names, self.real, self.dataset, title, labels)
