@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -128,7 +128,7 @@ def time_gan_lab(cfg: DictConfig, steps: int) -> float:
         run = Run.new(f"{folder}/run", "")
         training = build(cfg, run)
         training.datamodule.boundaries = [*training.datamodule.boundaries, WARM_UP]
-        training.trainer.callbacks.append(stopwatch)  # type: ignore[attr-defined]
+        cast(Any, training.trainer).callbacks.append(stopwatch)
         training.trainer.fit(training.module, training.datamodule)
         run.release()
     return stopwatch.seconds
@@ -193,7 +193,7 @@ class _LightningGAN(pl.LightningModule):
 
     def training_step(self, batch: list[Tensor]) -> None:
         (real,) = batch
-        opt_d, opt_g = self.optimizers()  # type: ignore[attr-defined]
+        opt_d, opt_g = cast(Any, self.optimizers())
         fake = self.generator(torch.randn(len(real), self.latent_dim))
 
         self.toggle_optimizer(opt_d)

@@ -253,7 +253,7 @@ def _copy(array: np.ndarray) -> Read:
 
 
 def _gather(array: np.ndarray) -> Read:
-    """Reads a batch from an array at once."""
+    """Reads a batch from an array in one call."""
     return lambda indices: array[indices.numpy()]
 
 

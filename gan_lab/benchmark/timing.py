@@ -21,7 +21,7 @@ from gan_lab.plotting.style import Figure, plain_powers
 
 # The least duration of a turn.
 SECONDS = 0.1
-# By which factor the work of a turn that is too short may grow at once.
+# By which factor the work of a turn that is too short may grow from one try to the next.
 MAX_GROWTH = 1000.0
 PACKAGES = ("numpy", "h5py", "pillow", "torchvision")
 

@@ -253,7 +253,7 @@ def _exclude_duplicates(group: list[Record]) -> None:
     first_with: dict[tuple[Any, ...], Record] = {}
     for record in group:
         settings = _resolved_settings(record)
-        # A run with replicas is several repetitions at once, and may share only one of them with an earlier run.
+        # A run with replicas is several repetitions in one, and may share only one of them with an earlier run.
         repetitions = [(seed, settings) for seed in record.seeds]
         duplicates = [first_with[repetition] for repetition in repetitions if repetition in first_with]
         if not duplicates:

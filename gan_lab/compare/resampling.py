@@ -1,7 +1,7 @@
 """Differences of means: bootstrap intervals, permutation tests, and how many runs they need.
 
 Everything here works on `Strata`. A *stratum* is one setting of the factors that do not change; it is a list of cells.
-A *cell* holds the runs of one variant as an array `(C, n)`: C questions that are answered at once, n ≥ 1 runs each.
+A *cell* holds the runs of one variant as an array `(C, n)`: C questions that are answered together, n ≥ 1 runs each.
 A stratum has
 
 - one cell for a mean,
@@ -29,7 +29,7 @@ POWER = 0.8
 MOST_SPLITS = 20_000
 DRAWS = 9_999
 BOOTSTRAP_RESAMPLES = 1_999
-# Numbers that are held in memory at once.
+# Numbers that are held in memory at the same time.
 BATCH_NUMBERS = 4_000_000
 # Least part of the sum of squares that may be left within permuted cells: less could be rounding.
 LEAST_RESIDUAL = 1e-6

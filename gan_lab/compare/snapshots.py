@@ -143,7 +143,7 @@ def last_picture(run: Run) -> LastPicture:
 
 
 def _has_replicas(run: Run) -> bool:
-    """Whether a run trained several GANs at once; False where its summary cannot be read."""
+    """Whether a run trained several GANs together; False where its summary cannot be read."""
     with suppress(LabError, OSError):
         return run.read_summary().get("replicas", 1) != 1
     return False

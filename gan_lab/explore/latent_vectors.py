@@ -14,7 +14,7 @@ from gan_lab.explore.predictions import LabelPredictor
 from gan_lab.gan.latent import set_labels
 from gan_lab.training.gan_module import GANModule
 
-# Latent vectors that G gets at once.
+# Latent vectors that G gets in one call.
 BATCH = 500
 
 
