@@ -26,10 +26,10 @@ def run(tmp_path_factory) -> Run:
 
 def test_mean_and_spread_over_seeds(run):
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
-    done = command_here(
+    completed = command_here(
         "scripts/evaluate.py", f"run={run.folder}", "samples=400", "seeds=2", CACHE, cwd=run.folder.parent
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     result = json.loads((run.folder / "evaluation.json").read_text())
     assert (result["samples"], result["seeds"], result["step"]) == (400, 2, 30)
     assert result["mean"]["samples"] == 400
@@ -43,7 +43,7 @@ def test_mean_and_spread_over_seeds(run):
         "kl_data",
         result["verdicts"][0]["sentence"],
     ):
-        assert part in done.stdout
+        assert part in completed.stdout
     assert all(path.read_bytes() == content for path, content in before.items()), "nothing else is touched"
     assert [path.name for path in run.folder.parent.iterdir()] == [run.folder.name], "and nothing beside it"
 
@@ -117,8 +117,8 @@ def test_mistakes(run, tmp_path, arguments, phrase):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "config.yaml").write_text(run.config.read_text())
     places = {"run=RUN": f"run={run.folder}", "run=EMPTY": f"run={tmp_path / 'empty'}"}
-    done = command_here("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert phrase in done.stderr
-    assert "Traceback" not in done.stderr
+    completed = command_here("scripts/evaluate.py", *(places.get(a, a) for a in arguments), CACHE, cwd=tmp_path)
+    assert completed.returncode == 2, completed.stderr
+    assert phrase in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]

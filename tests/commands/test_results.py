@@ -239,9 +239,9 @@ def test_command_lines_of_runs_that_are_no_crossing_are_listed_one_by_one(tmp_pa
 
 def test_the_command(tmp_path):
     best(tmp_path / "ring")
-    done = command("scripts/results.py", "runs=ring", "target=docs/results.md", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "Written: docs/results.md, docs/pictures/results_best_ring_samples.png\n"
+    completed = command("scripts/results.py", "runs=ring", "target=docs/results.md", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout == "Written: docs/results.md, docs/pictures/results_best_ring_samples.png\n"
     (tmp_path / "taken.md").mkdir()
     with refused("storage", "target"):
         write_results([tmp_path / "ring"], tmp_path / "taken.md")

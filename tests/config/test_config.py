@@ -33,12 +33,12 @@ def test_every_recipe_trains_a_step(tmp_path, little_images, group, option):
         pytest.skip("no Apple GPU")
     experiment = [f"experiment={option}", *PARTNERS.get(option, ()), "callbacks.verdict.samples=50"]  # its own networks
     overrides = experiment if group == "experiment" else small(group, option)
-    made, run = training(tmp_path / "run", *overrides, "steps=2")
-    made.trainer.callbacks.clear()  # pictures and verdicts have tests of their own, and take most of the time
-    before = [p.detach().clone() for p in made.module.parameters()]
-    made.trainer.fit(made.module, made.datamodule)
-    after = list(made.module.parameters())
-    assert made.module.step == 2
+    job, run = training(tmp_path / "run", *overrides, "steps=2")
+    job.trainer.callbacks.clear()  # pictures and verdicts have tests of their own, and take most of the time
+    before = [p.detach().clone() for p in job.module.parameters()]
+    job.trainer.fit(job.module, job.datamodule)
+    after = list(job.module.parameters())
+    assert job.module.step == 2
     assert all(torch.isfinite(p).all() for p in after)
     assert sum(not torch.equal(a, b) for a, b in zip(before, after, strict=True)) > len(before) / 2
     assert run.metrics.is_file()
@@ -95,7 +95,7 @@ def test_the_default_is_the_improved_recipe():
 )
 def test_the_books_numbers(name, expected):
     cfg = compose(f"experiment=book/{name}")
-    found = dict(
+    matches = dict(
         steps=cfg.steps,
         batch_size=cfg.batch_size,
         latent_dim=cfg.latent_dim,
@@ -104,7 +104,7 @@ def test_the_books_numbers(name, expected):
         optim=cfg.optim._target_.rpartition(".")[2],
         loss=cfg.loss._target_.rpartition(".")[2],
     )
-    assert found == expected
+    assert matches == expected
     for network in (cfg.model.generator, cfg.model.discriminator):
         assert (network.depth, network.width, network.hidden) == (*expected["layers"], None)
     if name in ("mnist_improved", "conditional"):
@@ -237,15 +237,15 @@ def _every_option_once() -> list[list[str]]:
     groups: dict[str, list[str]] = {}
     for group, option in OPTIONS:
         groups.setdefault(group, []).append(f"{group}={option}")
-    alone = [[each] for group in ("experiment", "debug") for each in groups.pop(group)]
-    remedies = ",".join(each.removeprefix("remedy=") for each in groups.pop("remedy"))
+    single = [[option] for group in ("experiment", "debug") for option in groups.pop(group)]
+    remedies = ",".join(option.removeprefix("remedy=") for option in groups.pop("remedy"))
     several = itertools.zip_longest(*groups.values())
-    return [*alone, [f"remedy=[{remedies}]"], *([each for each in row if each] for row in several)]
+    return [*single, [f"remedy=[{remedies}]"], *([option for option in row if option] for row in several)]
 
 
 def test_every_option_comes_up_once():
-    said = [each for choices in _every_option_once() for each in choices]
-    assert sum(each.count(",") + 1 for each in said) == len(OPTIONS)
+    said = [option for choices in _every_option_once() for option in choices]
+    assert sum(option.count(",") + 1 for option in said) == len(OPTIONS)
 
 
 def test_every_option_begins_with_a_line_that_says_what_it_is():
@@ -417,5 +417,5 @@ def test_initial_weights_depend_only_on_the_seed():
 
 
 def test_a_trainer_that_names_no_devices_is_one_process(tmp_path):
-    made, _ = training(tmp_path / "run", *small("loss", "bce"), "~trainer.devices")
-    assert (made.trainer.num_devices, made.process_group.size) == (1, 1)
+    job, _ = training(tmp_path / "run", *small("loss", "bce"), "~trainer.devices")
+    assert (job.trainer.num_devices, job.process_group.size) == (1, 1)

@@ -52,8 +52,8 @@ TINY = (
 def trained(tmp_path_factory) -> Path:
     """A folder with `run`, a training on digits of four steps, and its packed data, `faces.h5`."""
     cwd = tmp_path_factory.mktemp("strangers")
-    done = command_here("train.py", *TINY, "hydra.run.dir=run", cwd=cwd)
-    assert done.returncode == 0, done.stderr
+    completed = command_here("train.py", *TINY, "hydra.run.dir=run", cwd=cwd)
+    assert completed.returncode == 0, completed.stderr
     return cwd
 
 
@@ -150,9 +150,9 @@ def test_no_command_that_opens_it_runs_its_code(run, monkeypatch, name, case):
     change_config(run, RUNS_CODE[case])
     monkeypatch.setattr("torch.utils.collect_env.run", lambda *_: pytest.fail("a stranger's code ran"))
     before = snapshot(run)
-    done = command_here(*COMMANDS[name], cwd=run.parent)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "config.yaml can't be used" in done.stderr
+    completed = command_here(*COMMANDS[name], cwd=run.parent)
+    assert completed.returncode == 2, completed.stdout + completed.stderr
+    assert "config.yaml can't be used" in completed.stderr
     assert snapshot(run) == before
 
 
@@ -165,16 +165,16 @@ def test_what_is_built_cannot_be_resolved_again(monkeypatch):
     cfg.data_dir = "elsewhere"
     assert cfg.dataset.data_dir == "here"
     cfg.latent_dim = "${batch_size}"
-    with pytest.raises(LabError, match="latent_dim holds"):
+    with refused("foreign", "latent_dim"):
         build_data_and_gan(cfg)
 
 
 def test_the_kept_configuration_refers_only_to_its_own_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("PLACE", "there")
-    done = command_here(
+    completed = command_here(
         "train.py", *TINY, "data_dir=${oc.env:PLACE}", "dataset=digits", "hydra.run.dir=run", cwd=tmp_path
     )
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     text = (tmp_path / "run" / "config.yaml").read_text(encoding="utf-8")
     assert "data_dir: there\n" in text
     assert "oc.env" not in text
@@ -195,9 +195,9 @@ def test_no_command_opens_a_run_of_gan_lab_0_1(run, name):
     config = run / "config.yaml"
     config.write_text(config.read_text(encoding="utf-8").replace("format: 2\n", ""), encoding="utf-8")
     before = snapshot(run)
-    done = command_here(*COMMANDS[name], cwd=run.parent)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "config.yaml is of gan_lab 0.1, which wrote no format number" in done.stderr
+    completed = command_here(*COMMANDS[name], cwd=run.parent)
+    assert completed.returncode == 2, completed.stdout + completed.stderr
+    assert "config.yaml is of gan_lab 0.1, which wrote no format number" in completed.stderr
     assert snapshot(run) == before
 
 
@@ -245,9 +245,9 @@ def test_the_overrides_of_a_strangers_run_lead_to_no_yaml_of_the_stranger(run, m
     (run.parent / "evil.py").write_text("open('canary', 'w')\nfrom pytorch_lightning import Callback as Run\n")
     lines = [line.format(run=run) for line in LEADS_TO_YAML[case]]
     (run / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(lines), encoding="utf-8")
-    done = command_here("train.py", "resume=run", "optim=sgd", "force=true", "steps=6", cwd=run.parent)
+    completed = command_here("train.py", "resume=run", "optim=sgd", "force=true", "steps=6", cwd=run.parent)
     assert not (run.parent / "canary").exists()
-    assert done.returncode == 0, done.stderr
+    assert completed.returncode == 0, completed.stderr
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     assert config["trust"] == []
     assert "x" not in config["callbacks"]
@@ -267,15 +267,15 @@ def test_a_picture_of_a_strangers_run_starts_no_other_program(run, monkeypatch):
 def test_references_are_counted_before_they_are_resolved():
     refuse_odd({"a": "${b.0}", "b": ["x", {"c": "${a}"}]})
     doubling = {f"a{i}": [f"${{a{i + 1}}}", f"${{a{i + 1}.0}}"] for i in range(80)}
-    with pytest.raises(LabError, match="larger than any"):
+    with refused("damaged"):
         refuse_odd(doubling | {"a80": "x" * 10})
     with pytest.raises(LabError, match="refers to itself"):
         refuse_odd({"a": {"b": "${a}"}})
 
 
 def test_only_parts_that_options_name_and_torchs_layers_and_optimisers_may_be_called():
-    for known in ("gan_lab.gan.losses.BCE", "gan_lab.data.images.mnist", "torch.nn.ELU", "torch.optim.Adam"):
-        refuse_foreign("x", known, [])
+    for target in ("gan_lab.gan.losses.BCE", "gan_lab.data.images.mnist", "torch.nn.ELU", "torch.optim.Adam"):
+        refuse_foreign("x", target, [])
     for foreign in (
         "gan_lab.gan.losses",
         "gan_lab.config.sweep.Sweep",
@@ -283,10 +283,10 @@ def test_only_parts_that_options_name_and_torchs_layers_and_optimisers_may_be_ca
         "torch.load",
         "torch.hub.load",
     ):
-        with pytest.raises(LabError, match="would run"):
+        with refused("foreign", "x"):
             refuse_foreign("x", foreign, [])
     for name, found in (("torch.nn.F", os.system), ("torch.nn.X", torch.nn.init.zeros_), ("torch.optim.X", Path)):
-        with pytest.raises(LabError, match="no layer and no optimiser"):
+        with refused("foreign", "x"):
             refuse_foreign_object("x", name, found, [])
     refuse_foreign_object("x", "torch.optim.Adam", Adam, [])
     refuse_foreign_object("x", "mine.run", os.system, ["mine"])
@@ -340,9 +340,9 @@ def test_no_command_that_opens_a_checkpoint_uses_such_tensors(run, name):
     content = torch.load(path, weights_only=True)
     content["state_dict"] = {name: torch.zeros(1).expand(10**6, 10**6) for name in content["state_dict"]}
     torch.save(content, path)
-    done = command_here(*COMMANDS[name], cwd=run.parent)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "is not a checkpoint of gan_lab" in done.stderr
+    completed = command_here(*COMMANDS[name], cwd=run.parent)
+    assert completed.returncode == 2, completed.stdout + completed.stderr
+    assert "is not a checkpoint of gan_lab" in completed.stderr
 
 
 def _saved(content: object) -> bytes:
@@ -493,10 +493,10 @@ def _failing(name: str, number: int) -> Callable[[Path, int | None], bytes]:
 def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(run, monkeypatch, number, name):
     before = snapshot(run)
     monkeypatch.setattr("gan_lab.core.run_folder.read_bytes", _failing("last.ckpt", number))
-    done = command_here(*COMMANDS[name], cwd=run.parent)
-    assert done.returncode == 2
-    assert os.strerror(number) in done.stderr
-    assert "damaged" not in done.stderr
+    completed = command_here(*COMMANDS[name], cwd=run.parent)
+    assert completed.returncode == 2
+    assert os.strerror(number) in completed.stderr
+    assert "damaged" not in completed.stderr
     assert snapshot(run) == before
 
 
@@ -527,9 +527,9 @@ def test_a_cached_classifier_that_cannot_be_read_is_not_trained_again(run, monke
         raise OSError(number, os.strerror(number), str(path))
 
     monkeypatch.setattr("gan_lab.evaluation.classifier.read_bytes", read)
-    done = command_here(*COMMANDS["evaluate"], cwd=run.parent)
-    assert done.returncode == 2
-    assert "Input/output error" in done.stderr
+    completed = command_here(*COMMANDS["evaluate"], cwd=run.parent)
+    assert completed.returncode == 2
+    assert "Input/output error" in completed.stderr
 
 
 @pytest.fixture
@@ -551,7 +551,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run, alarm):
     assert Run(run).read_summary() == {}
     with pytest.raises(LabError, match="pipe or device"):
         Run(run).load_checkpoint()
-    with pytest.raises(LabError, match="no config"):
+    with refused("missing", "run"):
         Run.existing(run)
     with pytest.raises(LabError, match="pipe or device"):
         load_config(Run(run))
@@ -582,9 +582,9 @@ def test_a_sweep_goes_into_no_folder_whose_sweep_is_not_known(tmp_path, content)
     (tmp_path / "sweep").mkdir()
     text = json.dumps({"overrides": ["steps=2"]}) if content == "other" else content
     (tmp_path / "sweep" / "sweep.json").write_text(text, encoding="utf-8")
-    done = command_here("train.py", *SWEEP, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert "holds another sweep" in done.stderr if content == "other" else "can't be read" in done.stderr
+    completed = command_here("train.py", *SWEEP, cwd=tmp_path)
+    assert completed.returncode == 2, completed.stderr
+    assert "holds another sweep" in completed.stderr if content == "other" else "can't be read" in completed.stderr
     assert sorted(path.name for path in (tmp_path / "sweep").iterdir()) in ([".lock", "sweep.json"], ["sweep.json"])
 
 
@@ -592,9 +592,9 @@ def test_a_sweep_goes_into_no_folder_whose_sweep_is_not_known(tmp_path, content)
 def test_a_sweep_waits_for_no_pipe(tmp_path, alarm):
     (tmp_path / "sweep").mkdir()
     os.mkfifo(tmp_path / "sweep" / "sweep.json")
-    done = command_here("train.py", *SWEEP, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "can't be read" in done.stderr
+    completed = command_here("train.py", *SWEEP, cwd=tmp_path)
+    assert completed.returncode == 2
+    assert "can't be read" in completed.stderr
     os.mkfifo(tmp_path / "log.txt")
     with pytest.raises(LabError, match="a pipe"):
         refuse_links(tmp_path)
@@ -662,12 +662,12 @@ def test_other_data_are_refused_when_a_run_is_resumed_or_evaluated(tmp_path):
     _packed(tmp_path, seed=1)
     before = snapshot(tmp_path)
     for name in ("resume", "evaluate"):  # explore and backquery load a run as evaluate does
-        done = command_here(*COMMANDS[name], cwd=tmp_path)
-        assert done.returncode == 2, name
-        assert "run was trained on other data" in done.stderr
+        completed = command_here(*COMMANDS[name], cwd=tmp_path)
+        assert completed.returncode == 2, name
+        assert "run was trained on other data" in completed.stderr
         assert snapshot(tmp_path) == before
-    done = command_here("train.py", "resume=run", "steps=6", "force=true", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    completed = command_here("train.py", "resume=run", "steps=6", "force=true", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
     assert command_here("train.py", "resume=run", "steps=8", cwd=tmp_path).returncode == 0, (
         "now these are the run's data"
     )

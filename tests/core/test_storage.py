@@ -113,15 +113,15 @@ def test_one_process_at_a_time_trains_a_run(tmp_path):
 
 def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, monkeypatch, capsys):
     expected = classifier.label_classifier(images.digits(), classifier_cache())
-    (whole,) = Path(classifier_cache()).glob(f"evaluator_{classifier.cache_key(images.digits())}.pt")
-    path = tmp_path / whole.name
+    (intact,) = Path(classifier_cache()).glob(f"evaluator_{classifier.cache_key(images.digits())}.pt")
+    path = tmp_path / intact.name
     other = f"""
 import pathlib, shutil, time
 from gan_lab.core.io import file_lock
 with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)
-    shutil.copy({str(whole)!r}, {str(path)!r})
+    shutil.copy({str(intact)!r}, {str(path)!r})
 """
     process = subprocess.Popen([sys.executable, "-c", other], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -144,10 +144,10 @@ def test_damage_is_found_by_the_checksums(tmp_path):
     file = tmp_path / "file.pt"
     torch.save({"weight": torch.arange(1000.0)}, file)
     assert corruption(file.read_bytes()) is None
-    whole = file.read_bytes()
-    place = whole.index(torch.arange(1000.0).numpy().tobytes()) + 2000
-    file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    intact = file.read_bytes()
+    place = intact.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+    file.write_bytes(intact[:place] + bytes([intact[place] ^ 1]) + intact[place + 1 :])
     torch.load(file, weights_only=True)  # torch itself doesn't notice
     assert "checksum" in corruption(file.read_bytes())
-    file.write_bytes(whole[:-1])
+    file.write_bytes(intact[:-1])
     assert corruption(file.read_bytes()) is not None

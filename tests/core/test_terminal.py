@@ -266,12 +266,12 @@ def strangers(tmp_path_factory) -> Path:
 
 
 def test_a_comparison_of_strangers_runs(strangers):
-    done = command_here("scripts/compare.py", f"runs={strangers}", cwd=strangers)
-    assert done.returncode == 0, done.stderr
-    assert not steering(done.stdout + done.stderr)
-    assert "\\x1b]0;owned\\x07" in done.stdout
-    assert "-failed\\nAll is well|: failed: \\x1b]0;owned\\x07It blew\\x9b up.\n" in done.stdout
-    assert not [line for line in done.stdout.splitlines() if line.startswith(("All ", "More "))]
+    completed = command_here("scripts/compare.py", f"runs={strangers}", cwd=strangers)
+    assert completed.returncode == 0, completed.stderr
+    assert not steering(completed.stdout + completed.stderr)
+    assert "\\x1b]0;owned\\x07" in completed.stdout
+    assert "-failed\\nAll is well|: failed: \\x1b]0;owned\\x07It blew\\x9b up.\n" in completed.stdout
+    assert not [line for line in completed.stdout.splitlines() if line.startswith(("All ", "More "))]
     for name in ("comparison.csv", "effects.csv"):
         assert not formulas(strangers / name)
         assert not steering((strangers / name).read_text())
@@ -326,13 +326,13 @@ def test_a_picture_in_markdown_keeps_its_text(strangers):
 
 
 def test_an_error_that_quotes_a_name(tmp_path):
-    done = command_here("scripts/compare.py", f'runs="no{TITLE}\x9b\rfolder"', cwd=tmp_path)
-    assert done.returncode == 2
-    assert "no\\x1b]0;owned\\x07\\x9b\\rfolder" in done.stderr
-    assert not steering(done.stderr)
-    done = command_here("scripts/explore.py", f'run="no{TITLE}\x9b\rrun"', cwd=tmp_path)
-    assert done.returncode == 2
-    assert "no\\x1b]0;owned\\x07\\x9b\\rrun is not a run folder" in done.stderr
+    completed = command_here("scripts/compare.py", f'runs="no{TITLE}\x9b\rfolder"', cwd=tmp_path)
+    assert completed.returncode == 2
+    assert "no\\x1b]0;owned\\x07\\x9b\\rfolder" in completed.stderr
+    assert not steering(completed.stderr)
+    completed = command_here("scripts/explore.py", f'run="no{TITLE}\x9b\rrun"', cwd=tmp_path)
+    assert completed.returncode == 2
+    assert "no\\x1b]0;owned\\x07\\x9b\\rrun is not a run folder" in completed.stderr
     with pytest.raises(LabError, match=r"fine\\nAll variants"):
         conclude([tmp_path / FAKED])
     fabricated_run(tmp_path / FAKED, {}, 0, {}, status="failed", error=TITLE)
@@ -364,11 +364,11 @@ def test_packing_a_strangers_archive(tmp_path):
             archive.writestr(f"{TITLE}class/{number}\u202e.png", image.getvalue())
         archive.writestr("class/bad\x1b[2J\b.png", b"no image")
     keys = [f"source='{source}'", "target=packed.h5", "labels=folders", "max_bad=0.5", "workers=0", "size=8"]
-    done = command_here("scripts/pack.py", *keys, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert not steering(done.stdout + done.stderr)
-    assert "class/bad\\x1b[2J\\x08.png" in done.stdout
-    assert sum(line.startswith("Packed") for line in done.stdout.splitlines()) == 1
+    completed = command_here("scripts/pack.py", *keys, cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    assert not steering(completed.stdout + completed.stderr)
+    assert "class/bad\\x1b[2J\\x08.png" in completed.stdout
+    assert sum(line.startswith("Packed") for line in completed.stdout.splitlines()) == 1
 
 
 def test_an_evaluation_of_a_strangers_run(capsys):
@@ -390,12 +390,12 @@ def test_exploring_a_strangers_run(tmp_path):
     assert "\n" not in announce(built, run)
     assert "\\nAll is well" in announce(built, run)
     assert "\nAll is well" not in describe_run(summary, run)
-    done = command_here("scripts/explore.py", f'run="{folder}"', "op=walk", "n=2", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "\\x1b]0;owned\\x07$\\frac{$\\x9b\\nAll is well" in done.stdout
-    assert not steering(done.stdout + done.stderr)
-    assert "Glyph" not in done.stderr  # of the title
-    assert not any(line.startswith("All is well") for line in done.stdout.splitlines())
+    completed = command_here("scripts/explore.py", f'run="{folder}"', "op=walk", "n=2", cwd=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    assert "\\x1b]0;owned\\x07$\\frac{$\\x9b\\nAll is well" in completed.stdout
+    assert not steering(completed.stdout + completed.stderr)
+    assert "Glyph" not in completed.stderr  # of the title
+    assert not any(line.startswith("All is well") for line in completed.stdout.splitlines())
     (table,) = folder.glob("explore/*.csv")
     assert not formulas(table)
     assert pd.read_csv(table)["name"][1] == "'+ 1/12"

@@ -302,11 +302,11 @@ def test_four_gigabytes_are_trained_on_in_less_than_one_more_than_a_tiny_file_ne
                 values[start : start + 10_000] = np.full(
                     (min(n - start, 10_000), *shape[1:]), start // 10_000, np.uint8
                 )
-        done = subprocess.run(
+        completed = subprocess.run(
             [sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True, cwd=ROOT / "tests"
         )
         path.unlink()
-        images_read, kilobytes = done.stdout.split()[-2:]
+        images_read, kilobytes = completed.stdout.split()[-2:]
         assert int(images_read) == n
         return int(kilobytes) / 1e6
 

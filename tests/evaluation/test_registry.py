@@ -9,14 +9,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, training
+from conftest import ROOT, classifier_cache, refused, training
 
 from gan_lab.commands.results import write_results
 from gan_lab.commands.train import fit
 from gan_lab.compare import compare
 from gan_lab.compare.tables import write_tables
 from gan_lab.config.compatibility import check_metrics
-from gan_lab.core.errors import LabError
 from gan_lab.data import synthetic
 from gan_lab.evaluation.metrics import registry
 from gan_lab.evaluation.metrics.registry import METRICS, Metric, MetricInputs, Undefined, compute, metric_of, shown_in
@@ -80,7 +79,7 @@ def test_one_declaration_adds_a_metric_everywhere(monkeypatch, tmp_path):
     heads = [line for line in (tmp_path / "results.md").read_text().splitlines() if line.startswith("|  |")]
     assert heads
     assert all("| radius |" in line for line in heads)
-    with pytest.raises(LabError, match="metrics.radius"):
+    with refused("conflict", "metrics.radius"):
         check_metrics({"metrics": {"radius": {"_target_": "mine.radius", "_partial_": True}}})
 
 

@@ -43,8 +43,8 @@ def test_mode_seeking_of_a_collapsed_g_is_finite():
 
 def test_mode_seeking_compares_gs_samples_not_ds_inputs():
     z, fake = torch.tensor([[0.0], [1]]), torch.tensor([[0.0], [1]])
-    shown = torch.full((1, 2), 9.0)  # a pack
-    assert ModeSeeking()(Plain(), z, fake, shown, shown).item() == pytest.approx(1 / (1 + 1e-5))
+    d_inputs = torch.full((1, 2), 9.0)  # a pack
+    assert ModeSeeking()(Plain(), z, fake, d_inputs, d_inputs).item() == pytest.approx(1 / (1 + 1e-5))
 
 
 def test_feature_matching_is_the_squared_distance_of_means():

@@ -150,9 +150,9 @@ def test_any_rank_type_and_replicas(penalty, shape, dtype):
 @pytest.mark.parametrize("penalty", [R1(), R2()])
 def test_replicas_pay_for_themselves(penalty):
     real, fake = torch.randn(2, 3, 4, 2, dtype=torch.float64)
-    together = penalty(half_square, real, fake, step_rng())
+    combined = penalty(half_square, real, fake, step_rng())
     alone = torch.stack([penalty(half_square, *pair, step_rng()) for pair in zip(real, fake, strict=True)])
-    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(combined, alone)
 
 
 @pytest.mark.parametrize("penalty", ALL, ids=NAMES)

@@ -73,12 +73,14 @@ SINGLE = [((name,), "bce", "layer", data) for name in NAMES for data in DATA if 
 )
 def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
     overrides = [*DATA[data], *TINY, f"remedy=[{','.join(remedies)}]", f"loss={loss}", f"norm={norm}"]
-    made, run = training(tmp_path / "run", *overrides)
-    before = {name: p.detach().clone() for name, p in made.module.named_parameters()}
-    fit(made, run)
-    assert made.module.step == 3
-    assert all(torch.tensor(value).isfinite() for value in made.module.step_log.last_row.values())
-    moved = {name.partition(".")[0] for name, p in made.module.named_parameters() if not torch.equal(p, before[name])}
+    generated, run = training(tmp_path / "run", *overrides)
+    before = {name: p.detach().clone() for name, p in generated.module.named_parameters()}
+    fit(generated, run)
+    assert generated.module.step == 3
+    assert all(torch.tensor(value).isfinite() for value in generated.module.step_log.last_row.values())
+    moved = {
+        name.partition(".")[0] for name, p in generated.module.named_parameters() if not torch.equal(p, before[name])
+    }
     assert {"generator", "discriminator"} <= moved
 
 
@@ -182,11 +184,11 @@ def test_a_run_names_its_remedies(tmp_path, monkeypatch):
     logged = []
     monkeypatch.setattr(TensorBoard, "log_hyperparams", lambda _, params: logged.append(params))
     remedies = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
-    made, run = training(tmp_path / "run", *DATA["plane"], *TINY, *remedies, "logger=default")
-    line = announce(made, run)
+    generated, run = training(tmp_path / "run", *DATA["plane"], *TINY, *remedies, "logger=default")
+    line = announce(generated, run)
     assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with r1(gamma=0.5), ema(decay=0.999), " in line
     assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
-    assert fit(made, run)[0]["remedy"] == ["r1", "ema", "decay"]
+    assert fit(generated, run)[0]["remedy"] == ["r1", "ema", "decay"]
     assert logged[0]["remedy"] == "r1, ema, decay"
     assert logged[0]["remedy.r1.gamma"] == 0.5
     assert logged[0]["optim_d.lr"] == 0.0004

@@ -306,8 +306,8 @@ def test_a_packed_file_is_not_packed_again(tmp_path):
 def test_a_folders_checksum_can_be_made_with_sha256sum(tmp_path):
     folder = make_folder(tmp_path / "folder", FOUND)
     listing = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum | sha256sum"
-    done = subprocess.run(["sh", "-c", listing], cwd=folder, capture_output=True, text=True)
-    if done.returncode:
+    completed = subprocess.run(["sh", "-c", listing], cwd=folder, capture_output=True, text=True)
+    if completed.returncode:
         pytest.skip("no sha256sum here")
     with closing(open_source(folder)) as source:
-        assert source.sha256() == done.stdout.split()[0]
+        assert source.sha256() == completed.stdout.split()[0]

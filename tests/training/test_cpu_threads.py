@@ -104,7 +104,7 @@ def test_a_run_keeps_to_its_number_on_any_machine(tmp_path, monkeypatch, capsys)
     try:
         run = Run(tmp_path / "run")
         bare = [*small("logger", "table"), "~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves"]
-        short = [each for each in bare if "callbacks.verdict." not in each and "callbacks.pictures." not in each]
+        short = [value for value in bare if "callbacks.verdict." not in value and "callbacks.pictures." not in value]
         _train(monkeypatch, *short, "steps=2", f"hydra.run.dir={run.folder}")
         assert ", 2 threads" in capsys.readouterr().out
         assert yaml.safe_load(run.config.read_text())["threads"] == 2
@@ -146,5 +146,7 @@ def test_jobs_side_by_side_share_the_cores(monkeypatch, launcher, expected):
 
 def test_what_threads_may_be():
     rule = ValueSpec(int, low=1, high=8, among=("auto", "tune"))
-    assert [rule.fits(each) for each in (1, "auto", "tune", 0, "fast", 9, True, None, 1.5)] == [True] * 3 + [False] * 6
+    assert [rule.fits(value) for value in (1, "auto", "tune", 0, "fast", 9, True, None, 1.5)] == [True] * 3 + [
+        False
+    ] * 6
     assert str(rule) == "a whole number ≥ 1 and ≤ 8 or auto or tune"
