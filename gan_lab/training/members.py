@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor, nn
 
@@ -11,7 +11,9 @@ from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies.penalties import Penalty
 
 if TYPE_CHECKING:
-    from gan_lab.training.gan_module import GANModule
+    from gan_lab.training.gan_state import GANState
+
+GAN = TypeVar("GAN", bound="GANState")
 
 SHARED_BUFFER = "calls"  # name of the buffers that all members share; every other tensor has a leading axis K
 
@@ -21,7 +23,7 @@ def member_tensors(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if name.split(".")[-1] != SHARED_BUFFER}
 
 
-def member(module: "GANModule", i: int) -> "GANModule":
+def member(module: GAN, i: int) -> GAN:
     """Builds member i as a GAN of its own, from the same parts, with copies of its weights and averages.
 
     Returns:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from gan_lab.training.gan_module import GANModule
+    from gan_lab.training.gan_state import GANState
 
 KEY = "gan_lab"  # of a checkpoint, where this state lies
 
 
-def save(module: "GANModule", checkpoint: dict[str, Any]) -> None:
+def save(module: "GANState", checkpoint: dict[str, Any]) -> None:
     """Puts the state of a training into a checkpoint."""
     checkpoint[KEY] = {
         "step": module.step,
@@ -23,7 +23,7 @@ def save(module: "GANModule", checkpoint: dict[str, Any]) -> None:
     checkpoint.pop("loops", None)  # Lightning's own position in the data; `step` is ours
 
 
-def load(module: "GANModule", checkpoint: dict[str, Any]) -> None:
+def load(module: "GANState", checkpoint: dict[str, Any]) -> None:
     """Takes the state of a training from a checkpoint.
 
     The settings of the optimizers are those of the configuration, which may have changed. What an optimizer remembers

@@ -13,7 +13,7 @@ from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 from gan_lab.training.settings import GANSettings
 
 if TYPE_CHECKING:
-    from gan_lab.training.gan_module import GANModule
+    from gan_lab.training.gan_state import GANState
 
 SAMPLING_BATCH = 1_000  # samples that G makes per forward pass
 SCORING_BATCH = 64  # minimum batch size for scoring
@@ -74,7 +74,7 @@ class LatentSampler:
 
 
 @torch.no_grad()
-def sample(module: "GANModule", z: Tensor) -> Tensor:
+def sample(module: "GANState", z: Tensor) -> Tensor:
     """Makes samples with G or, if there is one, with the average of its weights; leaves training untouched.
 
     Args:
@@ -96,7 +96,7 @@ def sample(module: "GANModule", z: Tensor) -> Tensor:
         generator.train(was_training)
 
 
-def fresh_latents(module: "GANModule", n: int, purpose: str, index: int = 0) -> Iterator[Tensor]:
+def fresh_latents(module: "GANState", n: int, purpose: str, index: int = 0) -> Iterator[Tensor]:
     """Yields n latent vectors of one GAN in batches `(b, latent_dim)`.
 
     Args:
@@ -108,13 +108,13 @@ def fresh_latents(module: "GANModule", n: int, purpose: str, index: int = 0) -> 
         yield module.latent((batch_size, module.latent_dim), rng)
 
 
-def fresh_samples(module: "GANModule", n: int, purpose: str, index: int = 0) -> Tensor:
+def fresh_samples(module: "GANState", n: int, purpose: str, index: int = 0) -> Tensor:
     """Returns G's samples `(n, *shape)`, on the CPU, for the latent vectors of `fresh_latents`."""
     batches = [module.sample(z).float().cpu() for z in fresh_latents(module, n, purpose, index)]
     return torch.cat(batches)
 
 
-def fresh_labels(module: "GANModule", n: int, purpose: str, index: int = 0) -> Tensor | None:
+def fresh_labels(module: "GANState", n: int, purpose: str, index: int = 0) -> Tensor | None:
     """Returns the labels `(n,)` that the latent vectors of `fresh_latents` ask for; None without classes."""
     batches = [module.target_labels(z) for z in fresh_latents(module, n, purpose, index)]
     labels = [batch for batch in batches if batch is not None]
@@ -122,7 +122,7 @@ def fresh_labels(module: "GANModule", n: int, purpose: str, index: int = 0) -> T
 
 
 def score_batch(
-    module: "GANModule", samples: Tensor, labels: Tensor | None = None, discriminator: nn.Module | None = None
+    module: "GANState", samples: Tensor, labels: Tensor | None = None, discriminator: nn.Module | None = None
 ) -> Tensor:
     """Returns D's raw scores `(…, B)` of a batch of samples.
 
@@ -143,7 +143,7 @@ def score_batch(
 
 
 @torch.no_grad()
-def score_samples(module: "GANModule", samples: Tensor, labels: Tensor | None = None) -> Tensor:
+def score_samples(module: "GANState", samples: Tensor, labels: Tensor | None = None) -> Tensor:
     """Returns D's raw scores of one GAN's samples, on the CPU, as D gives them in training: BatchNorm uses the
     statistics of each batch.
 

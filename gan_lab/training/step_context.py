@@ -11,7 +11,7 @@ from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 
 if TYPE_CHECKING:
-    from gan_lab.training.gan_module import GANModule
+    from gan_lab.training.gan_state import GANState
 
 Cost = tuple[str, Tensor]  # a part of what a network pays, by name: one value for each member, `(…)`
 
@@ -32,7 +32,7 @@ class StepContext(NamedTuple):
     rng: StepRNG
 
 
-def step_context(module: "GANModule", turn: int, batch: Tensor, labels: Tensor | None) -> StepContext:
+def step_context(module: "GANState", turn: int, batch: Tensor, labels: Tensor | None) -> StepContext:
     """Prepares one turn of D: phases 1 and 2, and after the last turn of a step phase 3.
 
     Args:
