@@ -66,8 +66,8 @@ class LabelledSamples:
         """
         if self.labels is None:
             raise LabError(
-                "These data have no labels.",
-                "digits, mnist and fashion_mnist, for example, have them.",
+                "A part of the dataset, train or heldout, has no labels.",
+                "Give both parts labels; digits, mnist and fashion_mnist, for example, have them.",
                 code="unsupported",
                 key="dataset",
             )
@@ -287,6 +287,9 @@ def stacked_labels(channel_labels: Tensor) -> Tensor:
 class Dataset:
     """Data to imitate.
 
+    Images with labels and `classes`, and points with labels, `classes`, `centres` and `std`, have modes that the verdict
+    counts. All other data are compared by coverage; points with labels and `classes` only can train a conditional GAN.
+
     Attributes:
         train: what the GAN is trained on.
         heldout: data of the same kind that training never sees.
@@ -296,6 +299,9 @@ class Dataset:
         std: their standard deviation along each axis, or None.
         base: for a stacked dataset, the single-channel dataset whose label classifier reads each channel; else None.
         source: what a packed file says about the origin of its images; else ''.
+
+    Raises:
+        LabError: for centres that are incomplete, and for points with labels or `classes` only.
     """
 
     train: Samples
@@ -307,7 +313,55 @@ class Dataset:
     base: "Dataset | None" = None
     source: str = ""
 
+    def __post_init__(self) -> None:
+        if self.centres is not None or self.std is not None:
+            self._check_centres()
+        if len(self.shape) == 1:
+            self._check_labels_of_points()
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample: `(C, H, W)` for images, `(dims,)` for vectors."""
         return self.train.shape
+
+    @property
+    def has_modes(self) -> bool:
+        """Whether generated samples can be assigned to modes: those of labelled images, and to Gaussians."""
+        if len(self.shape) == 3:
+            return bool(self.classes)
+        return self.centres is not None
+
+    def _check_centres(self) -> None:
+        """Refuses centres that samples could not be assigned to."""
+        if self.centres is None or self.std is None:
+            raise LabError(
+                "The dataset has only one of centres and std.",
+                "Give both, or neither: then the verdict uses coverage.",
+                code="invalid",
+                key="dataset",
+            )
+        if tuple(self.centres.shape) != (len(self.classes), *self.shape):
+            raise LabError(
+                f"The dataset has {len(self.classes)} classes and points of the shape {tuple(self.shape)}, which do not "
+                f"fit centres of the shape {tuple(self.centres.shape)}.",
+                "Give a centre (dims) for each class, and labels that are the numbers of the centres.",
+                code="invalid",
+                key="dataset",
+            )
+
+    def _check_labels_of_points(self) -> None:
+        """Refuses points with labels but no classes, or the reverse."""
+        for name, part in (("train", self.train), ("heldout", self.heldout)):
+            has_labels = part.labels is not None
+            if has_labels == bool(self.classes):
+                continue
+            if has_labels:
+                problem = f"The {name} part of the dataset has labels, but the dataset has no classes."
+            else:
+                problem = f"The dataset has classes, but its {name} part has no labels."
+            raise LabError(
+                problem,
+                "Points need labels in both parts and classes, a name for each label, or none of them.",
+                code="invalid",
+                key="dataset",
+            )

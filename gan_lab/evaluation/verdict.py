@@ -126,7 +126,7 @@ class VerdictEvaluator:
         self.user_metrics = user_metrics or {}
         # Without modes, counts and shares are empty.
         counts = torch.zeros(0)
-        if dataset.classes:
+        if dataset.has_modes:
             counts = dataset.train.label_counts(len(dataset.classes))
         self.shares = counts.double() / counts.sum()
         self.max_compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), MAX_COMPARED)
@@ -195,7 +195,7 @@ class VerdictEvaluator:
         # C_T grows with the number of samples: as many as for the real data, which have only two halves.
         half = len(self.heldout) // 2
         inputs.update(self._feature_inputs(fake, heldout_half=self.heldout[:half], fake_half=fake[:half]))
-        if not self.dataset.classes:
+        if not self.dataset.has_modes:
             inputs["fake_without_modes"] = fake
         if self.label_classifier is not None:
             inputs["classifier_accuracy"] = self.label_classifier.accuracy
@@ -209,9 +209,9 @@ class VerdictEvaluator:
 
     def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> MetricInputs:
         inputs: MetricInputs = {"samples": samples}
-        total = len(self.dataset.classes)
-        if not total:
+        if not self.dataset.has_modes:
             return inputs
+        total = len(self.dataset.classes)
         is_finite = torch.isfinite(samples.flatten(1)).all(1)
         # A sample that belongs to no mode, because it is not finite or too far from all, keeps the label −1.
         labels = torch.full((len(samples),), -1)

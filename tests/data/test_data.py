@@ -327,6 +327,43 @@ def test_stacked_mnist_is_read_as_mnist(mnist_dir):
     assert torch.equal(dataset.heldout.labels[:20], digits @ torch.tensor([100, 10, 1]))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"centres": torch.zeros(2, 3), "std": 1.0},
+        {"centres": torch.zeros(2, 3), "classes": ["a", "b"]},
+        {"std": 1.0, "classes": ["a", "b"]},
+        {"centres": torch.zeros(3, 3), "std": 1.0, "classes": ["a", "b"]},
+        {"centres": torch.zeros(2, 2), "std": 1.0, "classes": ["a", "b"]},
+        {"classes": []},
+    ],
+    ids=["no classes", "no std", "no centres", "a centre too many", "centres in the plane", "labels only"],
+)
+def test_labels_classes_and_centres_of_points_fit_together(fields):
+    part = Part(torch.rand(6, 3), torch.arange(6) % 2)
+    with refused("invalid", "dataset"):
+        Dataset(part, part, **fields)
+
+
+@pytest.mark.parametrize("unlabelled", ["train", "heldout"])
+@pytest.mark.parametrize("fields", [{}, {"centres": torch.zeros(2, 3), "std": 1.0}], ids=["classes", "centres"])
+def test_classes_of_points_need_labels_in_both_parts(unlabelled, fields):
+    labelled = Part(torch.rand(6, 3), torch.arange(6) % 2)
+    parts = {"train": labelled, "heldout": labelled, unlabelled: Part(torch.rand(6, 3))}
+    with refused("invalid", "dataset"):
+        Dataset(**parts, classes=["a", "b"], **fields)
+
+
+def test_data_with_modes():
+    """Images with labels and mixtures of Gaussians have them; points with labels only have none."""
+    points = Part(torch.rand(6, 3), torch.arange(6) % 2)
+    pictures = Part(torch.rand(6, 1, 2, 2), torch.arange(6) % 2)
+    assert Dataset(pictures, pictures, classes=["a", "b"]).has_modes
+    assert not Dataset(pictures, pictures).has_modes
+    assert synthetic.ring(samples=10).has_modes
+    assert not Dataset(points, points, classes=["a", "b"]).has_modes
+
+
 def test_parts_without_labels_say_so():
     for part in (Part(torch.zeros(3, 2)), StackedPart(Part(torch.zeros(3, 1, 2, 2)))):
         with refused("unsupported", "dataset"):

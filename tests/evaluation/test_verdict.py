@@ -6,7 +6,7 @@ from conftest import classifier_cache
 
 from gan_lab.core.rng import make_generator
 from gan_lab.data import images, synthetic
-from gan_lab.data.dataset import Dataset
+from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation.verdict import VerdictEvaluator, evaluator_for, protocol_samples
 
 
@@ -46,6 +46,25 @@ def test_in_the_plane(grid):
     assert _words(grid, torch.cat([fresh[:1_250], junk])) == ("covered", False, "poor")
     assert _words(grid, train[:2_500]) == ("covered", True, "good"), "a copier"
     assert _words(grid, train[:2_500] + 1e-4) == ("covered", True, "good"), "a copier with a little noise"
+
+
+def test_labelled_points_without_centres_are_compared_by_coverage(tmp_path):
+    """The labels change nothing: the same metrics and verdict as for the same points without labels."""
+    generator = make_generator(0, "test/labelled")
+    train = torch.rand(300, 3, generator=generator)
+    heldout = torch.rand(100, 3, generator=generator)
+    samples = torch.rand(100, 3, generator=generator)
+    train_part = Part(train, torch.arange(300) % 2)
+    heldout_part = Part(heldout, torch.arange(100) % 2)
+    labelled = evaluator_for(Dataset(train_part, heldout_part, classes=["a", "b"]), tmp_path)
+    plain = evaluator_for(Dataset(Part(train), Part(heldout)), tmp_path)
+    result = labelled.evaluate(samples, torch.zeros(100, dtype=torch.int64))
+    expected = plain.evaluate(samples)
+    assert len(result.counts) == 0
+    assert result.metrics["coverage"] is not None
+    assert result.metrics == expected.metrics
+    assert result.verdict == expected.verdict
+    assert labelled.mode_metrics(samples)[0] == plain.mode_metrics(samples)[0]
 
 
 def test_junk_makes_no_mode(grid):
