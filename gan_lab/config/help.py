@@ -9,8 +9,9 @@ import yaml
 
 from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.schema import GROUPS, Group, key_of, leaves
-from gan_lab.config.targets import CONF, is_known, targets
+from gan_lab.config.targets import CONF, is_known, option_of, own_parts, targets
 from gan_lab.config.types import ValueSpec
+from gan_lab.core.declare import SITUATIONS
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.terminal import printable
@@ -90,60 +91,6 @@ DETAILS = {
         },
     ),
 }
-# What a command writes, and commands to begin with.
-RESULTS = {
-    "train": "A run folder below outputs/: metrics.csv, plots, images, checkpoints, summary.json.",
-    "check": "A line and a picture for each check, in outputs/<name>/check_<time>/. Exit status 1: a check failed; "
-    "2 for a configuration that can't be trained.",
-    "evaluate": "evaluation.json in the run folder.",
-    "explore": "A picture, a CSV file, and for paths a GIF, in <run folder>/explore/.",
-    "backquery": "backquery.png, .csv and .json in outputs/<dataset>/backquery_<time>/ or in <run folder>/backquery/.",
-    "compare": "comparison.csv (a row per run), effects.csv (each comparison in each metric) and report.html.",
-    "results": "One Markdown document, and its pictures next to it. Nothing is trained or measured.",
-    "pack": "One HDF5 file. Then: python train.py dataset=images data.path=<file>",
-    "benchmark": "A table, a chart and all numbers in outputs/benchmark/<what>_<time>/.",
-}
-EXAMPLES = {
-    "train": (
-        "python train.py loss=mse optim=sgd activation=sigmoid norm=none",
-        "python train.py experiment=book/pattern",
-        "python train.py -m loss=mse,bce seed=0,1,2        # every combination",
-        "python train.py loss=bce --cfg job                # show the configuration",
-    ),
-    "check": (
-        "python scripts/check.py",
-        "python scripts/check.py experiment=book/pattern",
-        "python train.py preflight=true                    # the same, then train",
-    ),
-    "evaluate": (
-        "python scripts/evaluate.py run=outputs/<run>",
-        "python scripts/evaluate.py run=outputs/<run> samples=26000 seeds=5",
-    ),
-    "explore": (
-        "python scripts/explore.py run=outputs/<run>",
-        "python scripts/explore.py run=outputs/<run> op=interpolate a=five b=three",
-        "python scripts/explore.py run=outputs/<run> op=add a=five b=three pairs=100",
-    ),
-    "backquery": (
-        "python scripts/backquery.py dataset=mnist label=5",
-        "python scripts/backquery.py dataset=digits run=outputs/<run>",
-    ),
-    "compare": (
-        "python scripts/compare.py runs=outputs/digits",
-        "python scripts/compare.py runs=[outputs/a,outputs/b] target=report",
-    ),
-    "results": (
-        "python scripts/results.py runs=outputs",
-        "python scripts/results.py runs=[outputs/a,outputs/b] target=results.md",
-    ),
-    "pack": (
-        "python scripts/pack.py source=celeba.zip target=faces.h5 crop=128x128",
-        "python scripts/pack.py source=flowers/ target=flowers.h5 labels=folders",
-    ),
-    "benchmark": ("python scripts/benchmark.py what=storage", "python scripts/benchmark.py what=step nets=[digits]"),
-}
-
-
 FLAGS = {
     "-m": "a sweep: one run for each combination of values, as in loss=mse,bce",
     "--cfg job": "show the configuration and do nothing else",
@@ -160,6 +107,10 @@ def asks_for_help(arguments: Sequence[str]) -> bool:
 def help_text(command: str, folders: Sequence[Path] = ()) -> str:
     """Returns what `--help` prints.
 
+    The comments at the start of the command's file say how it is called and what it does (`# python
+    scripts/<command>.py <arguments>: <description>`), what it writes (`# Writes: …`), and give examples
+    (`# Example: python …`).
+
     Args:
         command: the command's file in conf/, without its ending.
         folders: further folders with options, laid out like conf/ (`--config-dir`).
@@ -174,22 +125,28 @@ def help_text(command: str, folders: Sequence[Path] = ()) -> str:
         lines += ["", title]
         for word, text in meanings.items():
             lines += _columns(word, text, "  ")
-    lines += ["", "Writes:", *_wrapped(RESULTS[command], "  ")]
-    if groups:
-        lines += ["", "Groups, each with its options (* is the default) and their settings:", *groups]
+    lines += _section("Writes:", _wrapped(" ".join(_comments_after("Writes: ", path)), "  "))
+    lines += _section("Groups, each with its options (* is the default) and their settings:", groups)
     lines += ["", "Keys:"]
     for key, value in leaves(values):
         declaration = key_of(key)
         if declaration and key != "format":
             text = declaration.help_for.get(command, declaration.help)
             lines += _setting_lines(Setting(key, _yaml(value), text, declaration.spec.brief()), "  ")
-    lines += ["", "Examples:", *(f"  {example}" for example in EXAMPLES[command])]
+    lines += _section("Examples:", [f"  {example}" for example in _comments_after("Example: ", path)])
     lines += ["", "Flags of Hydra:"]
     for flag, text in FLAGS.items():
         if flag == "-m" and command != "train":
             continue
         lines += _columns(flag, text, "  ")
     return "\n".join(printable(line) for line in lines)
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    """Returns an empty line, a title and the lines below it; nothing if there are no lines."""
+    if not lines:
+        return []
+    return ["", title, *lines]
 
 
 def _root(command: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -228,6 +185,9 @@ def _group_lines(chosen: dict[str, Any], folders: Sequence[Path]) -> Iterator[st
             if option.name == default:
                 mark = "*"
             yield from _columns(f"{mark} {option.name}", option.help, "  ")
+            conflicts = _conflicts_of(option)
+            if conflicts:
+                yield from _columns("", f"not with {'; '.join(conflicts)}", "  ")
         # What a recipe sets is listed with the group that it belongs to.
         if group.recipe:
             continue
@@ -256,6 +216,29 @@ def _options(group: Group, folders: Sequence[Path]) -> Iterator[Option]:
         settings = dict(leaves(nested))
         classes = {key: node["_target_"] for key, node in targets(nested)}
         yield Option(name, _first_comment(file), settings, classes)
+
+
+def _conflicts_of(option: Option) -> list[str]:
+    """Returns what the parts of an option declare that they can't be combined with, as it is chosen."""
+    conflicts: list[str] = []
+    for target in option.targets.values():
+        if isinstance(target, str) and is_known(target):
+            conflicts += declared(target).conflicts
+    return [SITUATIONS.get(name) or _option_called(name) for name in conflicts]
+
+
+def _option_called(name: str) -> str:
+    """Returns the option with a class of this name, `norm=batch`; the name itself where gan_lab has no such option."""
+    for target in sorted(own_parts()):
+        if not f".{target}".endswith(f".{name}"):
+            continue
+        for group in GROUPS:
+            choice = option_of(group.name, target)
+            if choice and group.name == "remedy":
+                return f"remedy=[{choice.removeprefix('remedy=')}]"
+            if choice:
+                return choice
+    return name
 
 
 def _settings(options: Sequence[Option], default: str) -> Iterator[Setting]:
@@ -339,6 +322,11 @@ def _first_comment(path: Path) -> str:
         if not comment.startswith("@package"):
             return comment
     return ""
+
+
+def _comments_after(prefix: str, path: Path) -> list[str]:
+    """Returns the comments at the start of a file that begin with a prefix, without it."""
+    return [comment.removeprefix(prefix) for comment in _comments(path) if comment.startswith(prefix)]
 
 
 def _package(path: Path, group: str) -> str:

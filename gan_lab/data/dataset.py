@@ -287,8 +287,9 @@ def stacked_labels(channel_labels: Tensor) -> Tensor:
 class Dataset:
     """Data to imitate.
 
-    Images with labels and `classes`, and points with labels, `classes`, `centres` and `std`, have modes that the verdict
-    counts. All other data are compared by coverage; points with labels and `classes` only can train a conditional GAN.
+    Images with labels and `classes`, and points with labels, `classes`, `centres` and `std`, have modes that the
+    verdict counts. All other data are compared by coverage; points with labels and `classes` only can train a
+    conditional GAN.
 
     Attributes:
         train: what the GAN is trained on.
@@ -342,8 +343,8 @@ class Dataset:
             )
         if tuple(self.centres.shape) != (len(self.classes), *self.shape):
             raise LabError(
-                f"The dataset has {len(self.classes)} classes and points of the shape {tuple(self.shape)}, which do not "
-                f"fit centres of the shape {tuple(self.centres.shape)}.",
+                f"The dataset has {len(self.classes)} classes and samples of the shape {tuple(self.shape)}, which do "
+                f"not fit centres of the shape {tuple(self.centres.shape)}.",
                 "Give a centre (dims) for each class, and labels that are the numbers of the centres.",
                 code="invalid",
                 key="dataset",

@@ -145,6 +145,32 @@ def test_a_remedy_that_declares_nothing_is_unrestricted_but_for_several_processe
     assert "declares per_sample=True" in str(error)
 
 
+def test_a_new_command_has_help_from_its_file_only(monkeypatch, tmp_path):
+    """Without comments about results and examples there are no such sections."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    monkeypatch.setattr(help_module, "CONF", tmp_path / "conf")
+    path = tmp_path / "conf" / "anneal.yaml"
+    path.write_text("# python scripts/anneal.py run=<run>: cools a run\ndefaults: [_self_]\nsteps: 7\n")
+    text = help_text("anneal")
+    assert text.startswith("usage: python scripts/anneal.py run=<run> [key=value …]\n\nCools a run.\n")
+    assert "\n  steps=7 " in text
+    assert "Writes:" not in text
+    assert "Examples:" not in text
+    comments = "# Writes: anneal.csv.\n# Example: python scripts/anneal.py run=a  # one\n"
+    path.write_text(f"# python scripts/anneal.py: cools a run\n{comments}defaults: [_self_]\n")
+    text = help_text("anneal")
+    assert "\n\nWrites:\n  anneal.csv.\n\n" in text
+    assert "\n\nExamples:\n  python scripts/anneal.py run=a  # one\n\n" in text
+
+
+def test_help_says_what_a_part_cannot_be_combined_with():
+    """As it is chosen: a situation by its settings, another part by its option."""
+    text = " ".join(help_text("train").split())
+    assert "not with latent=constant; batch_size=1 " in text
+    assert "not with remedy=[top_k]; remedy=[unrolled] " in text
+    assert "not with conditional=true " in text
+
+
 def test_help_lists_the_settings_of_one_network_that_follow_those_of_both():
     """Nothing that only repeats a key of the top: `dataset.data_dir` is `data_dir`."""
     text = help_text("train")

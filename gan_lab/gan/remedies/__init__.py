@@ -68,6 +68,7 @@ class Remedies:
 
         Args:
             remedies: in any order. If two are of a kind of which there can be only one, the later one is used.
+                Remedies that declare a conflict were refused before (`gan_lab.config.compatibility`).
 
         Raises:
             LabError: for an object that is no remedy.
