@@ -78,7 +78,7 @@ class Training:
 
 
 def prepare_libraries() -> None:
-    """Sets up torch and Lightning for this process: a command calls it once, before anything else of this room."""
+    """Sets up torch and Lightning for this process: a command calls it once, before anything else of this package."""
     # Lightning reports at every start which accelerators are missing, and more that doesn't concern the user.
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

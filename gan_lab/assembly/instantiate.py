@@ -158,7 +158,7 @@ def _makes(node: DictConfig, *kinds: type) -> bool:
 
 
 def _build_remedies(cfg: DictConfig, replica_dims: Sequence[int]) -> Remedies:
-    """Builds the remedies that the step plays; those of the loss and the networks are built with these."""
+    """Builds the remedies that the step uses; those of the loss and the networks are built with these."""
     remedies = []
     for name, node in cfg.remedy.items():
         if _makes(node, LabelSmoothing, MinibatchStddev, MinibatchDiscrimination):

@@ -260,14 +260,14 @@ def _indices_of_class(dataset: Dataset) -> list[Tensor]:
     Raises:
         LabError: for data without images and labels, stacked data, or a class without images.
     """
-    mend = "Take dataset=mnist, fashion_mnist or digits."
+    hint = "Take dataset=mnist, fashion_mnist or digits."
     if dataset.base is not None:
         raise LabError(
-            "Backquery is about one label; a stacked image has three.", mend, code="unsupported", key="dataset"
+            "Backquery is about one label; a stacked image has three.", hint, code="unsupported", key="dataset"
         )
     if len(dataset.shape) != 3 or dataset.train.labels is None:
         raise LabError(
-            "Backquery needs images with labels; this dataset has none.", mend, code="unsupported", key="dataset"
+            "Backquery needs images with labels; this dataset has none.", hint, code="unsupported", key="dataset"
         )
     indices_of_class = []
     empty_classes = []

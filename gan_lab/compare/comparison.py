@@ -201,7 +201,8 @@ def _common_folder(folders: Sequence[str | Path]) -> str | Path:
 def _assign_variants(records: list[Record], compared: list[Record]) -> list[Factor]:
     """Finds the factors of the compared runs, and gives every run of the same plan its values of them.
 
-    Runs that failed belong to the plan: a ladder or a crossing keeps the place of a variant of which no run finished.
+    Runs that failed belong to the plan: a ladder or a factorial design keeps the place of a variant of which no run
+    finished.
     """
     planned = []
     for record in records:

@@ -1,4 +1,6 @@
-"""What a set of variants can answer: what a ladder's rungs add, effects in a crossing, what remedies do, or all pairs.
+"""The questions that a set of variants can answer, which depend on the design of the experiment.
+
+They are what each rung of a ladder adds, the effects in a factorial design, what each remedy does, or all pairs.
 
 A frame has a row per run and columns of short strings for the *factors*, what differs between the runs'
 configurations. A *variant* is a combination of their values. A factor's *levels* are its values in order.
@@ -38,14 +40,14 @@ class Comparison:
             effect of one change over all settings of the other factors, 'interaction' what the second of two changes
             does to the effect of the first.
         changes: all that differs between before and after.
-        held: of a comparison of two variants, the values of the factors that do not change.
+        held_constant: of a comparison of two variants, the values of the factors that do not change.
         strata: one for each setting of the other factors, with or without runs. A stratum names its two variants,
             before and after, or its four: neither change, the second, the first, both.
     """
 
     kind: Kind
     changes: tuple[Change, ...]
-    held: tuple[tuple[str, str], ...]
+    held_constant: tuple[tuple[str, str], ...]
     strata: tuple[tuple[Variant, ...], ...]
 
 
@@ -88,10 +90,10 @@ def comparisons(
 ) -> list[Comparison]:
     """Returns the questions that the design asks.
 
-    A ladder compares each rung with the one before, a control design each remedy with none. A crossing asks for main
-    effects, of each value of a factor against its first one, then for interactions of two factors. Otherwise all pairs
-    of variants are compared. The first value is the first one in `order`, or else in the frame. For the arguments see
-    `design`.
+    A ladder compares each rung with the one before, a control design each remedy with none. A factorial design asks for
+    main effects, of each value of a factor against its first one, then for interactions of two factors. Otherwise all
+    pairs of variants are compared. The first value is the first one in `order`, or else in the frame. For the arguments
+    see `design`.
     """
     kind = design(frame, factors, order)
     variants = _variants_with_runs(frame, factors, order)
@@ -157,9 +159,9 @@ def _is_ladder(rungs: Sequence[Variant]) -> bool:
             return False
         changed_factors.add(changed[0])
     for values in zip(*rungs, strict=True):
-        # A value that comes back begins a second stretch.
-        stretches = [value for value, _ in itertools.groupby(values)]
-        if len(stretches) > len(set(stretches)):
+        # Consecutive equal values are one entry: a value that occurs twice was left and came back.
+        successive_values = [value for value, _ in itertools.groupby(values)]
+        if len(successive_values) > len(set(successive_values)):
             return False
     # A ladder of a single factor is a comparison of its values: all pairs say more.
     return len(changed_factors) > 1
@@ -207,19 +209,22 @@ def _compare_two(
 ) -> Comparison:
     """Returns the comparison of two variants."""
     changes = []
-    held = []
+    held_constant = []
     for factor, values, value_before, value_after in zip(factors, levels, before, after, strict=True):
         if value_before != value_after:
             changes.append(Change(factor, value_before, value_after))
         elif len(values) > 1:
-            held.append((factor, value_after))
-    return Comparison(kind, tuple(changes), tuple(held), ((before, after),))
+            held_constant.append((factor, value_after))
+    return Comparison(kind, tuple(changes), tuple(held_constant), ((before, after),))
 
 
 def _compare_crossed(
     kind: Kind, factors: Sequence[str], levels: list[Variant], changes: tuple[Change, ...]
 ) -> Comparison:
-    """Returns the comparison of one change, or of two, over all settings of the factors that do not change."""
+    """Returns the comparison of one change, or the interaction of two, with a stratum for each setting of the others.
+
+    A setting is a combination of values of the factors that do not change.
+    """
     changes_by_factor = {change.factor: change for change in changes}
     # A changing factor adds nothing to the settings, and both of its values to each stratum.
     values_of_setting: list[tuple[str, ...]] = []

@@ -181,9 +181,9 @@ def _context(effect: Effect) -> list[str]:
     context = []
     if effect.comparison.kind == "remedy":
         context.append("compared with no remedy")
-    if effect.comparison.held:
-        held = [label_value(factor, value) for factor, value in effect.comparison.held]
-        context.append(f"with {_enumerate(held)}")
+    if effect.comparison.held_constant:
+        held_constant = [label_value(factor, value) for factor, value in effect.comparison.held_constant]
+        context.append(f"with {_enumerate(held_constant)}")
     settings = len(effect.comparison.strata)
     if settings > 1 and effect.settings == settings:
         context.append(f"mean over {settings} settings")

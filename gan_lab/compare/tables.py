@@ -76,13 +76,13 @@ def _effect_row(effect: Effect, findings: Findings) -> dict[str, Any]:
     comparison = effect.comparison
     # An interaction has two changes, everything else one: 'loss; optim' from 'MSE; SGD' to 'BCE; Adam'.
     changed_factors, before, after = zip(*comparison.changes, strict=True)
-    held = [f"{factor}={value}" for factor, value in comparison.held]
+    held_constant = [f"{factor}={value}" for factor, value in comparison.held_constant]
     return {
         "kind": comparison.kind,
         "factor": "; ".join(changed_factors),
         "before": "; ".join(before),
         "after": "; ".join(after),
-        "held": "; ".join(held),
+        "held": "; ".join(held_constant),
         "metric": effect.metric,
         "difference": effect.difference,
         "low": effect.low,

@@ -45,7 +45,7 @@ def command(config: str, after_sweep: Callable[[Path], None] | None = None) -> C
 
 
 def prepare_process() -> None:
-    """Prepares a process to compose a configuration: a command, or a worker that plays jobs of a sweep."""
+    """Prepares a process to compose a configuration: a command, or a worker that runs jobs of a sweep."""
     escape_tracebacks()
     folders.register_resolvers()
     launchers.prefer_presets()

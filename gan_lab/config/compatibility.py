@@ -114,13 +114,13 @@ def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[
 
 def _check_conflicts(part: Part, parts: list[Part], situations: dict[str, str]) -> None:
     """Refuses a part together with another part, or in a situation, that it declares a conflict with."""
-    for name, (reason, mend) in part.declaration.conflicts.items():
+    for name, (reason, hint) in part.declaration.conflicts.items():
         others = [other.label for other in parts if other.is_called(name)]
         if name in situations:
             others.append(situations[name])
         if others:
             raise LabError(
-                f"{part.label} can't be combined with {others[0]}: {reason}.", mend, code="conflict", key=part.key
+                f"{part.label} can't be combined with {others[0]}: {reason}.", hint, code="conflict", key=part.key
             )
 
 

@@ -49,7 +49,7 @@ def refuse_unresolved(values: dict[str, Any]) -> None:
             raise LabError(f"{key} holds ${{, which no value may.", "Write the value itself.", code="foreign", key=key)
 
 
-def refuse_odd(raw: dict[str, Any]) -> None:
+def refuse_nonplain_references(raw: dict[str, Any]) -> None:
     """Refuses an unresolved configuration that refers to anything but its own keys, in circles, or without end.
 
     Args:

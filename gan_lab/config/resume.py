@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.check import check
-from gan_lab.config.references import is_plain, refuse_odd, strings
+from gan_lab.config.references import is_plain, refuse_nonplain_references, strings
 from gan_lab.config.schema import is_resumable, leaves
 from gan_lab.config.targets import harmless_overrides, within
 from gan_lab.core.errors import LabError
@@ -64,7 +64,7 @@ def _resolve_or_discard(cfg: DictConfig) -> None:
 
 
 def _job_of_sweep() -> Run | None:
-    """Returns the run folder of the job that a sweep plays; None where there is no sweep."""
+    """Returns the run folder of the job that a sweep runs; None where there is no sweep."""
     hydra_cfg = HydraConfig.get()
     if hydra_cfg.mode != RunMode.MULTIRUN:
         return None
@@ -192,7 +192,7 @@ def _read_of(run: Run, trust: Sequence[str]) -> DictConfig:
 
 
 def _read(path: Path) -> DictConfig:
-    """Reads a YAML file that may be a stranger's: of bounded size, without aliases, with plain references only."""
+    """Reads an untrusted YAML file: of bounded size, without aliases, with plain references only."""
     try:
         text = read_text(path, MAX_YAML)
         events = list(yaml.parse(text, yaml.SafeLoader))
@@ -206,12 +206,12 @@ def _read(path: Path) -> DictConfig:
         cfg = OmegaConf.create(text)
         if not isinstance(cfg, DictConfig):
             raise LabError("It is no configuration.", code="damaged", key=path.name)
-        refuse_odd(_raw(cfg))
+        refuse_nonplain_references(_raw(cfg))
         return cfg
     except (OSError, LabError):
         raise
     except Exception as error:
-        # A stranger's YAML can raise errors of many types.
+        # Untrusted YAML can raise errors of many types.
         raise LabError(str(error) or type(error).__name__, code="damaged", key=path.name) from error
 
 
@@ -227,7 +227,10 @@ def _refuse_misplaced(cfg: DictConfig, overrides: Sequence[str]) -> None:
     on_command_line = any(override.lstrip("+").startswith("trust=") for override in overrides)
     if cfg.trust and not on_command_line:
         raise LabError(
-            "trust counts on the command line only.", "A file can't vouch for itself.", code="foreign", key="trust"
+            "trust counts on the command line only.",
+            "A file cannot declare itself trusted.",
+            code="foreign",
+            key="trust",
         )
 
 
@@ -249,7 +252,7 @@ def _changed(before: DictConfig, run: Run, overrides: Sequence[str], force: bool
             OmegaConf.update(after, key, changed[key], force_add=True)
         else:
             _remove(after, key)
-    _resolve_odd(after)
+    _resolve_nonplain_references(after)
     # That of this command line; what started the run doesn't count.
     after.trust = before.trust
     if not force:
@@ -302,7 +305,7 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
             ) from error
     for group in ("remedy", "callbacks"):
         _leave_out_unchosen(cfg, group, overrides)
-    _resolve_odd(cfg)
+    _resolve_nonplain_references(cfg)
 
 
 def _leave_out_unchosen(cfg: DictConfig, group: str, overrides: Sequence[str]) -> None:
@@ -322,7 +325,7 @@ def _leave_out_unchosen(cfg: DictConfig, group: str, overrides: Sequence[str]) -
                 del parts[name]
 
 
-def _resolve_odd(cfg: DictConfig) -> None:
+def _resolve_nonplain_references(cfg: DictConfig) -> None:
     """Replaces references that a run's config.yaml may not have, such as `${oc.env:HOME}`, by their values now.
 
     References to other keys stay: resuming with another data_dir, for example, then changes all that refer to it.

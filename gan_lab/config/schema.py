@@ -120,7 +120,7 @@ _TRAINING = (
         SEED,
         "of initial weights, data order and latent vectors: same seed, same run",
         "repetition",
-        help_for={"explore": "with a class: the first latent vector that is tried"},
+        help_for={"explore": "where a or b is a class: seed of the first latent vector that is tried"},
     ),
     Key(
         "replicas",
@@ -348,13 +348,13 @@ _OPTIONS = (
     Key("callbacks.*.points", COUNT, "samples in a scatter plot"),
 )
 
-_HYDRAS = (
+_HYDRA_KEYS = (
     Key("*_target_", TEXT, "the class or function"),
     Key("*_partial_", FLAG, "whether it is built later, when more is known", "record"),
 )
 
 # Every value of conf/ has a declaration, and every declaration a value: a test compares them.
-KEYS = (*_HYDRAS, *_TRAINING, *_COMMANDS, *_OPTIONS)
+KEYS = (*_HYDRA_KEYS, *_TRAINING, *_COMMANDS, *_OPTIONS)
 
 
 def key_of(name: str) -> Key | None:

@@ -1,4 +1,4 @@
-"""Which objects a configuration may name with `_target_`, so that a stranger's runs no code of the stranger's."""
+"""Which objects a configuration may name with `_target_`, so that an untrusted one runs no code of its author."""
 
 import functools
 import re
@@ -48,8 +48,8 @@ def option_of(group: str, target: str) -> str | None:
 def harmless_overrides(overrides: Sequence[str]) -> list[str]:
     """Keeps the overrides that started a run, if they only choose among conf/'s options and set plain values.
 
-    A stranger's could lead Hydra to modules and YAML files of the stranger's: by its search path, by `loss=../../x`, by
-    packages (`@`), or by references, which can make one choice depend on another.
+    Untrusted overrides could lead Hydra to modules and YAML files of their author: by its search path, by
+    `loss=../../x`, by packages (`@`), or by references, which can make one choice depend on another.
 
     Returns:
         All except those of Hydra and of `trust`, which only a command line may set; none if one looks like that.

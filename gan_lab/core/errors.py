@@ -39,21 +39,21 @@ OUT_OF_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of m
 
 
 class LabError(Exception):
-    """A user's mistake: what is wrong, in which key or file, and how to mend it.
+    """A user's mistake: what is wrong, in which key or file, and how to solve it.
 
     Commands print it as one message without a traceback and exit with `status`.
 
     Args:
         what: one sentence that names the problem.
-        mend: one sentence that says how to solve it; empty if there is no way.
+        hint: one sentence that says how to solve it; empty if there is no way.
         code: the kind of problem.
         key: the configuration key, metric or file name that it concerns; empty if there is none.
     """
 
     status = 2
 
-    def __init__(self, what: str, mend: str = "", *, code: Code = "invalid", key: str = ""):
-        super().__init__(f"{what}\n{mend}" if mend else what)
+    def __init__(self, what: str, hint: str = "", *, code: Code = "invalid", key: str = ""):
+        super().__init__(f"{what}\n{hint}" if hint else what)
         self.code = code
         self.key = key
 

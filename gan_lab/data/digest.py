@@ -29,14 +29,14 @@ def digest_of(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def refuse_other_data(checkpoint: dict[str, Any], digest: str, folder: object, mend: str) -> None:
+def refuse_other_data(checkpoint: dict[str, Any], digest: str, folder: object, hint: str) -> None:
     """Refuses data that are not those of a checkpoint.
 
     Args:
         checkpoint: as `gan_lab.core.run_folder.Run.load_checkpoint` returns it; `GANDataModule` stored the digest.
         digest: of the data at hand.
         folder: of the run, for the message.
-        mend: how to solve it, for the message.
+        hint: how to solve it, for the message.
 
     Raises:
         LabError: if they are other data, or the checkpoint doesn't say which it had.
@@ -52,7 +52,7 @@ def refuse_other_data(checkpoint: dict[str, Any], digest: str, folder: object, m
     if stored["digest"] != digest:
         raise LabError(
             f"{folder} was trained on other data: what is there now isn't the same.",
-            mend,
+            hint,
             code="conflict",
             key="dataset",
         )

@@ -19,9 +19,9 @@ PACK = "python scripts/pack.py source=<zip or folder> target=<file.h5>"
 PACK_AGAIN = f"Pack it anew: {PACK}"
 
 
-def refusal(path: Path, what: str, mend: str = PACK_AGAIN, code: Code = "damaged") -> LabError:
+def refusal(path: Path, what: str, hint: str = PACK_AGAIN, code: Code = "damaged") -> LabError:
     """Returns the error for a packed file that can't be used."""
-    return LabError(what, mend, code=code, key=path.name)
+    return LabError(what, hint, code=code, key=path.name)
 
 
 @contextmanager
@@ -143,8 +143,8 @@ def checked_image_shape(path: Path, group: str, dataset: h5py.Dataset) -> tuple[
         actual = f"{dataset.dtype} of {format_shape(shape)}"
         raise refusal(path, f"{path}: {name} is {actual}, not uint8 of N × H × W × 1 or 3.")
     if not shape[0]:
-        mend = f"{PACK_AGAIN} holdout=0.1" if group == "holdout" else PACK_AGAIN
-        raise refusal(path, f"{path}: there is nothing in {name}.", mend)
+        hint = f"{PACK_AGAIN} holdout=0.1" if group == "holdout" else PACK_AGAIN
+        raise refusal(path, f"{path}: there is nothing in {name}.", hint)
     if shape[0] > MAX_IMAGES or shape[1] * shape[2] > MAX_PIXELS:
         bound = f"{MAX_IMAGES:,} images of {MAX_PIXELS:,} pixels"
         raise refusal(path, f"{path}: {name} is {format_shape(shape)}, more than {bound}.")

@@ -1,4 +1,4 @@
-"""What the evaluations of several replicas say together: mean metrics, the worst verdict and its count."""
+"""Aggregates the evaluations of several replicas: mean metrics, the worst verdict and its count."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import torch
 from gan_lab.evaluation.metrics.registry import MetricValues, metric_of
 from gan_lab.evaluation.verdict import EvaluationResult
 
-# The words of a verdict, the worst one first.
+# The labels of a verdict, the worst one first.
 COLLAPSE = ("collapsed", "partial", "covered")
 LIKENESS = ("poor", "good")
 MAX_SEEDS = 10  # members that a sentence names by their seeds
@@ -54,7 +54,7 @@ def balance(words: Sequence[str]) -> str:
 
 
 def combine(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -> EvaluationResult:
-    """Returns one result for all members: mean metrics, the counts of all, the worst words, and a sentence of how many.
+    """Returns one result for all members: mean metrics, the counts of all, the worst labels, and a summary sentence.
 
     Args:
         results: by member, at least one; a missing member failed.
@@ -104,7 +104,7 @@ def _sentence(results: Mapping[int, EvaluationResult], metrics: MetricValues, re
 
 
 def _collapse(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -> str:
-    """Returns how many members have each word; those of all words but the first are named by their seeds."""
+    """Returns how many members have each label; those of all labels but the first are named by their seeds."""
     members: dict[str, list[int]] = {word: [] for word in reversed(COLLAPSE)}
     for i, result in results.items():
         members[result.verdict["collapse"]].append(i)

@@ -34,7 +34,7 @@ UNEVEN_KL = 0.2  # partial: KL divergence (nats) from the training data's shares
 COVERED_COVERAGE = 0.6  # without modes, covered: at least this fraction of real data's coverage
 COLLAPSED_COVERAGE = 0.25  # without modes, collapsed: less than this fraction of real data's coverage
 GOOD_LIKENESS = 0.75  # good: at least this fraction of real data's share of high quality (plane) or precision
-SAME_SAMPLE_RATIO = 0.01  # one sample, over and over: variety (`pairwise_ratio`) below this
+SAME_SAMPLE_RATIO = 0.01  # all samples (nearly) identical: variety (`pairwise_ratio`) below this
 COPIES_CT = -3.0  # copies: C_T below this, and ...
 COPIES_AUTHENTICITY = 0.5  # ... authenticity below this fraction of real data's
 
@@ -257,7 +257,7 @@ class VerdictEvaluator:
         return values, reasons
 
     def _verdict(self, metrics: MetricValues, counts: Tensor) -> dict[str, Any]:
-        """Returns the verdict's words and its sentence; the thresholds stand at the top of this file."""
+        """Returns the verdict's labels and its sentence; the thresholds are at the top of this file."""
         collapse, sentence = self._collapse(metrics, counts)
         sentences = [sentence]
         class_accuracy = metrics.get("class_accuracy")

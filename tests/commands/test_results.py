@@ -220,7 +220,7 @@ def test_folders_without_results_are_refused(tmp_path):
         write_results([], tmp_path / "results.md")
 
 
-def test_command_lines_of_runs_that_are_no_crossing_are_listed_one_by_one(tmp_path):
+def test_command_lines_of_runs_that_are_no_factorial_design_are_listed_one_by_one(tmp_path):
     command_lines = [
         ["optim=sgd", "seed=0"],
         ["optim=sgd", "seed=1"],

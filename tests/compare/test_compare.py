@@ -306,7 +306,7 @@ def test_a_ladder_whose_rung_failed_compares_its_neighbours(tmp_path):
     )
 
 
-def test_a_crossing_has_main_effects_worked_by_hand(tmp_path):
+def test_a_factorial_design_has_main_effects_worked_by_hand(tmp_path):
     cells = {("mse", "sgd"): [1, 3], ("mse", "adam"): [4, 6], ("bce", "sgd"): [2, 4], ("bce", "adam"): [9, 11]}
     for (loss, optim), modes in cells.items():
         repeated(tmp_path, f"loss={loss} optim={optim}", modes, f"{loss}_{optim}")
@@ -333,7 +333,7 @@ def test_an_interaction_worked_by_hand(tmp_path):
     assert (interaction.difference, interaction.significant) == (pytest.approx(-15), True)
 
 
-def test_of_a_crossing_that_lost_a_variant_the_rest_is_compared(tmp_path):
+def test_of_a_factorial_design_that_lost_a_variant_the_rest_is_compared(tmp_path):
     cells = list(itertools.product(("mse", "bce"), ("sgd", "adam"), ("none", "layer")))
     for number, (loss, optim, norm) in enumerate(cells):
         state = dict(_status="failed", _error="NaN") if number == 0 else {}
@@ -347,7 +347,7 @@ def test_of_a_crossing_that_lost_a_variant_the_rest_is_compared(tmp_path):
     assert (first.settings, len(first.comparison.strata)) == (3, 4)
 
 
-def test_a_crossing_with_a_failed_corner_is_no_ladder(tmp_path):
+def test_a_factorial_design_with_a_failed_corner_is_no_ladder(tmp_path):
     for order, (loss, optim) in enumerate([("mse", "sgd"), ("mse", "adam"), ("bce", "adam"), ("bce", "sgd")]):
         state = dict(_status="failed", _error="NaN") if order == 1 else {}
         repeated(tmp_path, f"loss={loss} optim={optim}", [1, 2], f"{loss}_{optim}", **state)

@@ -107,7 +107,7 @@ def test_remedies_are_compared_with_none_where_nothing_else_differs(factors, var
         assert {question.kind for question in questions} == {"remedy"}
         others = [variant[-1] for variant in variants if variant[-1] != "none"]
         assert [question.changes for question in questions] == [(Change("remedy", "none", other),) for other in others]
-        assert all(question.strata[0][0][-1] == "none" and not question.held for question in questions)
+        assert all(question.strata[0][0][-1] == "none" and not question.held_constant for question in questions)
 
 
 def test_a_control_whose_runs_all_failed_leaves_pairs():
@@ -124,7 +124,7 @@ def test_a_ladder_compares_each_rung_with_the_one_before():
     questions = comparisons(frame, list("fghi"), LADDER)
     assert [question.kind for question in questions] == ["rung"] * 4
     assert [question.changes for question in questions] == [(Change(factor, "a", "b"),) for factor in "fghi"]
-    assert questions[1].held == (("f", "b"), ("h", "a"), ("i", "a"))
+    assert questions[1].held_constant == (("f", "b"), ("h", "a"), ("i", "a"))
     assert questions[1].strata == ((LADDER[1], LADDER[2]),)
     without = comparisons(frame_of([LADDER[0], *LADDER[2:]]), list("fghi"), LADDER)
     assert without[0].changes == (Change("f", "a", "b"), Change("g", "a", "b")), (
@@ -136,12 +136,12 @@ def test_pairs_are_all_pairs_and_name_what_differs():
     questions = comparisons(frame_of([("a",), ("b",), ("c",)]), ["f"])
     assert [question.strata[0] for question in questions] == [(("a",), ("b",)), (("a",), ("c",)), (("b",), ("c",))]
     first, second, third = comparisons(frame_of(SQUARE[:3]), ["f", "g"])
-    assert (first.changes, first.held) == ((Change("g", "x", "y"),), (("f", "a"),))
-    assert (second.changes, second.held) == ((Change("f", "a", "b"),), (("g", "x"),))
+    assert (first.changes, first.held_constant) == ((Change("g", "x", "y"),), (("f", "a"),))
+    assert (second.changes, second.held_constant) == ((Change("f", "a", "b"),), (("g", "x"),))
     assert third.changes == (Change("f", "a", "b"), Change("g", "y", "x"))
 
 
-def test_a_crossing_of_two_by_three_has_three_main_effects_and_two_interactions():
+def test_a_factorial_design_of_two_by_three_has_three_main_effects_and_two_interactions():
     questions = comparisons(frame_of(list(itertools.product("ab", "xyz"))), ["f", "g"])
     assert [(question.kind, question.changes) for question in questions] == [
         ("main", (Change("f", "a", "b"),)),
@@ -201,7 +201,7 @@ def test_a_third_factor_is_averaged_over():
     assert {effect.family for effect in effects_by_factors.values()} == {6}
 
 
-def test_a_crossing_that_lacks_a_corner_asks_where_both_are_there():
+def test_a_factorial_design_that_lacks_a_corner_asks_where_both_are_there():
     """The corner before all changes is missing: each change is seen in 3 of 4 settings, two together in 1 of 2."""
     values = {v: [4 * (v[0] == "b") + (v[1] == "b") * (v[2] == "b") + e for e in (-1, 0, 1)] for v in CUBE[1:]}
     effects = compare(runs(values, "fgh"), list("fgh"), ["m"], CUBE)
@@ -283,7 +283,7 @@ def test_settings_without_numbers_are_left_out():
 
 
 def test_one_seed_concludes_nothing():
-    """Not even in a crossing with 2⁸ ways to exchange runs within strata: all runs share the seed's luck."""
+    """Not even in a factorial design with 2⁸ ways to exchange runs within strata: all runs share the seed's luck."""
     variants = list(itertools.product("ab", repeat=4))
     effects = compare(runs({v: [100 * (v[0] == "b") + i] for i, v in enumerate(variants)}, "fghi"), list("fghi"), ["m"])
     assert len(effects) == 4 + 6

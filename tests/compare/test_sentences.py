@@ -173,7 +173,7 @@ def test_improvement_knows_what_is_better():
 
 
 def test_from_runs_to_the_sentence():
-    """5 against 5, apart: 2 of 252 splits. Means 2 and 8.2; in a crossing the same again, for 3 comparisons."""
+    """5 against 5, apart: 2 of 252 splits. Means 2 and 8.2; in a factorial design the same again, for 3 comparisons."""
     rows = [("SGD", value) for value in (1, 2, 2, 3, 2)] + [("Adam", value) for value in (8, 8, 7, 9, 9)]
     (answer,) = compare(pd.DataFrame(rows, columns=["optim", "modes"]), ["optim"], ["modes"])
     text = sentence(answer, MODES)
@@ -222,7 +222,7 @@ def interaction(folder: Path) -> None:
         repeated(folder, f"loss={loss} optim={optim}", [modes, modes, modes + 1], f"{loss}_{optim}")
 
 
-def crossing_without_a_corner(folder: Path) -> None:
+def factorial_design_without_a_corner(folder: Path) -> None:
     cells = list(itertools.product(("mse", "bce"), ("sgd", "adam"), ("none", "layer")))
     for number, (loss, optim, norm) in enumerate(cells):
         state = dict(_status="failed", _error="NaN") if number == 0 else {}
@@ -289,7 +289,7 @@ TOO_FEW = "no difference can be shown, however large it is"
                 " these two effects differ by 15 captured modes out of 10 [",
             ],
         ),
-        (crossing_without_a_corner, ["mean over 3 of 4 settings"]),
+        (factorial_design_without_a_corner, ["mean over 3 of 4 settings"]),
         (one_seed, ["Adam instead of SGD: nothing can be concluded from one seed about the number of captured modes"]),
     ],
 )
@@ -317,7 +317,7 @@ def test_answers(tmp_path, build, phrases):
         (interaction, ["The effects of these factors depend on each other: loss and optim."]),
         (interaction, ["All 4 combinations of loss, optim have runs. The effect of a change is averaged over all"]),
         (
-            crossing_without_a_corner,
+            factorial_design_without_a_corner,
             [
                 "7 of 8 combinations of loss, norm, optim have runs. The effect of a change is averaged over the"
                 " settings of the other factors that have runs before and after the change.",

@@ -26,7 +26,7 @@ from gan_lab.commands.train import fit
 from gan_lab.compare.collect import read_record
 from gan_lab.compare.snapshots import last_samples
 from gan_lab.config import sweep
-from gan_lab.config.references import refuse_odd
+from gan_lab.config.references import refuse_nonplain_references
 from gan_lab.config.resume import load_config
 from gan_lab.config.targets import harmless_overrides, own_parts, refuse_foreign, refuse_foreign_object
 from gan_lab.core.checkpoint_file import load_plain, refuse_invalid_rng_state
@@ -265,12 +265,12 @@ def test_a_picture_of_a_strangers_run_starts_no_other_program(run, monkeypatch):
 
 
 def test_references_are_counted_before_they_are_resolved():
-    refuse_odd({"a": "${b.0}", "b": ["x", {"c": "${a}"}]})
+    refuse_nonplain_references({"a": "${b.0}", "b": ["x", {"c": "${a}"}]})
     doubling = {f"a{i}": [f"${{a{i + 1}}}", f"${{a{i + 1}.0}}"] for i in range(80)}
     with refused("damaged"):
-        refuse_odd(doubling | {"a80": "x" * 10})
+        refuse_nonplain_references(doubling | {"a80": "x" * 10})
     with pytest.raises(LabError, match="refers to itself"):
-        refuse_odd({"a": {"b": "${a}"}})
+        refuse_nonplain_references({"a": {"b": "${a}"}})
 
 
 def test_only_parts_that_options_name_and_torchs_layers_and_optimisers_may_be_called():

@@ -59,7 +59,7 @@ def authenticity(train: Tensor, fake: Tensor) -> float:
     """Returns the share of fakes that are farther from their nearest training sample than it is from its own nearest.
 
     Alaa et al. 2022, in [0, 1]; a copier has 0. Pitfall: fresh data have less than a half, not 1 (0.41 in 2-D), because
-    the nearest training sample tends to be one with much room around it; and junk far from all data has 1.
+    the nearest training sample tends to be one whose own neighbours are far; and junk far from all data has 1.
 
     Args:
         train: `(m, d)`, m ≥ 2.
