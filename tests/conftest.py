@@ -81,6 +81,16 @@ PARTNERS = {
 
 CONVOLUTIONAL = {"conv", "conv_book", "dcgan", "resnet"}
 
+# Overrides for a tiny training that neither draws nor evaluates.
+BARE = (
+    "logger=table",
+    "~callbacks.verdict",
+    "~callbacks.pictures",
+    "~callbacks.curves",
+    "batch_size=4",
+    "latent_dim=3",
+)
+
 
 def small(group: str, option: str) -> list[str]:
     """Returns overrides for a tiny training that uses an option; its data are those of `little_images`."""

@@ -3,21 +3,13 @@
 import pandas as pd
 import pytest
 import torch
-from conftest import training, use_loss
+from conftest import BARE, training, use_loss
 
 from gan_lab.assembly.build import Training, load
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.gan.losses import BCE
 
-BARE = (
-    "logger=table",
-    "~callbacks.verdict",
-    "~callbacks.pictures",
-    "~callbacks.curves",
-    "batch_size=4",
-    "latent_dim=3",
-)
 SEED = 5
 
 

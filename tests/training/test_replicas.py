@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import OPTIONS, compose, refused, training
+from conftest import BARE, OPTIONS, compose, refused, training
 from torch import nn
 
 from gan_lab.assembly.build import DryRun, Training
@@ -15,14 +15,6 @@ from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.gan.networks.replicated import Replicated
 
-BARE = (
-    "logger=table",
-    "~callbacks.verdict",
-    "~callbacks.pictures",
-    "~callbacks.curves",
-    "batch_size=4",
-    "latent_dim=3",
-)
 SEED = 5
 
 
