@@ -28,7 +28,7 @@ from gan_lab.config.launchers import cores
 from gan_lab.config.resume import load_config
 from gan_lab.config.schema import is_hyperparameter, leaves
 from gan_lab.core.errors import LabError
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.data.dataset import Dataset
@@ -176,7 +176,7 @@ def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> StoredCheckpoint | None:
     if step > cfg.steps or (step == cfg.steps and run.finished(step)):
         raise LabError(
             f"{run.folder} is finished: it has {step} steps.",
-            f"Train on with steps={2 * step}, for example.",
+            f"Train on, for example: {resume_command(run.folder, f'steps={2 * step}')}",
             code="conflict",
             key="steps",
         )

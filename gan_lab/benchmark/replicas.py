@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from gan_lab.benchmark.step import NETWORKS, WITHOUT_EVALUATION, time_gan_lab
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
+from gan_lab.core.command_line import hydra_text
 
 REPLICAS = {"ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
 SINGLE = "one alone"
@@ -20,7 +21,7 @@ def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> 
     """
     cases = []
     for net in cfg.nets:
-        machine = (f"data_dir={cfg.data_dir}", f"threads={cfg.threads}")
+        machine = (f"data_dir={hydra_text(cfg.data_dir)}", f"threads={cfg.threads}")
         single = compose(*NETWORKS[net], *WITHOUT_EVALUATION, *machine)
         candidates: dict[str, Candidate] = {SINGLE: partial(time_gan_lab, single)}
         for number in REPLICAS[net]:

@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from gan_lab.benchmark.timing import Benchmark, Facts
+from gan_lab.core.command_line import hydra_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 
@@ -35,7 +36,7 @@ PEAK = "print(next(int(line.split()[1]) / 1024 for line in open('/proc/self/stat
 
 def benchmarks(_: Path, cfg: DictConfig, __: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
     """Returns no benchmark but facts: medians over `cfg.rounds` of the seconds to answer and first step; memory."""
-    folders = (f"data_dir={Path(cfg.data_dir).absolute()}", f"cache_dir={Path(cfg.cache_dir).absolute()}")
+    folders = tuple(f"{key}={hydra_text(Path(cfg[key]).absolute())}" for key in ("data_dir", "cache_dir"))
     seconds = measure_startup(cfg.rounds, folders)
     memory = measure_memory(("steps=200", *folders))
     return [], {

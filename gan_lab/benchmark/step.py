@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gan_lab.assembly.build import build
 from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.benchmark.timing import Benchmark, Facts
+from gan_lab.core.command_line import hydra_text
 from gan_lab.core.run_folder import Run
 from gan_lab.training.gan_module import GANModule
 
@@ -61,7 +62,7 @@ def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> 
     # The last two differ by more than measurements scatter, so shorter turns are enough.
     short = cfg.seconds / 4
     for net in cfg.nets:
-        machine = (f"data_dir={cfg.data_dir}", f"threads={cfg.threads}")
+        machine = (f"data_dir={hydra_text(cfg.data_dir)}", f"threads={cfg.threads}")
         separate = compose(*NETWORKS[net], *WITHOUT_EVALUATION, *machine)
         joint = separate.copy()
         joint.joint_d_update = True

@@ -9,6 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
+from gan_lab.core.command_line import hydra_text
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 SEEDS = 8
@@ -21,7 +22,7 @@ PARALLEL = "-m seed=0,… hydra/launcher=local"
 def benchmarks(folder: Path, cfg: DictConfig, _: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
     """Returns one benchmark of whole commands; a unit is a trained GAN."""
     seeds = f"seed={','.join(map(str, range(SEEDS)))}"
-    common = (f"cache_dir={Path(cfg.cache_dir).absolute()}", f"steps={STEPS}", *QUIET)
+    common = (f"cache_dir={hydra_text(Path(cfg.cache_dir).absolute())}", f"steps={STEPS}", *QUIET)
     candidates: dict[str, Candidate] = {
         SEQUENTIAL: partial(_train, folder, ("-m", seeds, *common)),
         PARALLEL: partial(_train, folder, ("-m", seeds, "hydra/launcher=local", *common)),

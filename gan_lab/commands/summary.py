@@ -2,7 +2,6 @@
 
 import math
 import platform
-import shlex
 import subprocess
 import sys
 import textwrap
@@ -14,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
+from gan_lab.core.command_line import quote
 from gan_lab.core.io import relative_path
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
@@ -190,8 +190,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def describe(summary: dict[str, Any], run: Run) -> str:
     """Returns the summary at the end of a training, for the terminal."""
     folder = relative_path(run.folder)
-    python = shlex.quote(str(relative_path(Path(sys.executable))))
-    quoted_folder = shlex.quote(str(folder))
+    python = quote(str(relative_path(Path(sys.executable))))
     rate = f"{summary['steps_per_second'] or 0:,.0f} steps/s"
     lines = [
         "",
@@ -204,9 +203,9 @@ def describe(summary: dict[str, Any], run: Run) -> str:
     if pictures:
         lines.append(f"  pictures:    {pictures}")
     if run.has_event_files():
-        lines.append(f"  TensorBoard: {python} -m tensorboard.main --logdir {quoted_folder}")
+        lines.append(f"  TensorBoard: {python} -m tensorboard.main --logdir {quote(str(folder))}")
     if summary["status"] == "interrupted" and run.checkpoint.is_file():
-        lines.append(f"  resume with: {python} train.py resume={quoted_folder}")
+        lines.append(f"  resume with: {resume_command(folder, python=python)}")
     return join_lines(lines)
 
 

@@ -1,12 +1,13 @@
 """One training, from its first step to its summary, however it ends."""
 
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
 from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.training import resume_state
 from gan_lab.training.step_log import NotFiniteError
@@ -61,14 +62,14 @@ def _explain(problem: Exception, training: Training, run: Run) -> LabError | Non
     """Returns what to tell the user of a problem that is not a bug; None for a bug."""
     code: Code
     key = ""
-    advice = ""
+    changes: tuple[str, ...] = ()
     if isinstance(problem, NotFiniteError):
         # The callback has looked for the cause.
         description = training.nan_guard.explanation or str(problem)
         code = problem.code
         key = problem.key
         # With the same settings it would end there again.
-        advice = " force=true optim.lr=…"
+        changes = ("force=true", "optim.lr=…")
     elif isinstance(problem, LabError) and not isinstance(problem, RunError):
         return problem
     elif isinstance(problem, RunError):
@@ -79,7 +80,7 @@ def _explain(problem: Exception, training: Training, run: Run) -> LabError | Non
         code, description = _explain_foreign(problem, training)
         if not description:
             return None
-    return RunError(f"{description}\n{_how_to_continue(run, advice)}", code=code, key=key)
+    return RunError(f"{description}\n{_how_to_continue(run, changes)}", code=code, key=key)
 
 
 def _explain_foreign(problem: Exception, training: Training) -> tuple[Code, str]:
@@ -96,12 +97,12 @@ def _explain_foreign(problem: Exception, training: Training) -> tuple[Code, str]
     return "failed", ""
 
 
-def _how_to_continue(run: Run, advice: str) -> str:
-    """Says which checkpoint is left, and the command that continues from it."""
+def _how_to_continue(run: Run, changes: Sequence[str]) -> str:
+    """Says which checkpoint is left, and the command that continues from it, with the settings to change."""
     try:
         step = run.load_checkpoint()[resume_state.KEY]["step"]
     except LabError:
         return "It ended before its first checkpoint."
     except OSError as problem:
         return f"Its checkpoint can't be read: {problem}."
-    return f"The checkpoint of step {step:,} is kept; python train.py resume={run.folder}{advice} continues from there."
+    return f"The checkpoint of step {step:,} is kept. To continue from there: {resume_command(run.folder, *changes)}"

@@ -23,6 +23,7 @@ from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import COLLAPSED, sentence
 from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write_tables
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
@@ -58,8 +59,8 @@ def conclude(folders: Sequence[str | Path], target: str | Path | None = None) ->
     except OSError as error:
         raise LabError(
             f"{error.filename}: {error.strerror}.",
-            "Once that is solved, python scripts/compare.py runs=<folder> writes the files; target=<folder> writes them"
-            " elsewhere.",
+            "Once that is solved, or with another target=<folder>, write them again: "
+            + command("compare.py", setting("runs", [str(folder) for folder in folders])),
             code="storage",
             key="target",
         ) from error

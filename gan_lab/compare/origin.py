@@ -1,13 +1,13 @@
 """Where runs come from: the command lines that made them, and what they ran on."""
 
 import math
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from gan_lab.compare.collect import Record
 from gan_lab.config.schema import scope_of
+from gan_lab.core.command_line import command, quote
 from gan_lab.core.terminal import escape_texts
 
 
@@ -58,7 +58,7 @@ def commands(records: Iterable[Record]) -> list[str]:
             swept_arguments.append(key)
         else:
             swept_arguments.append(f"{key}={','.join(values)}")
-    return [_command(swept_arguments, "-m ")]
+    return [_command(swept_arguments, "-m")]
 
 
 def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
@@ -97,7 +97,7 @@ def _key(argument: str) -> str:
     return argument.partition("=")[0].lstrip("+~")
 
 
-def _command(arguments: Sequence[str], multirun: str = "") -> str:
+def _command(arguments: Sequence[str], *multirun: str) -> str:
     """Returns a command line, the experiment first."""
     ordered = sorted(arguments, key=lambda argument: not argument.startswith("experiment="))
-    return f"python train.py {multirun}{shlex.join(ordered)}"
+    return command("train.py", *multirun, *map(quote, ordered))

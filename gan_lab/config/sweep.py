@@ -26,6 +26,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
+from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import Run, refuse_links, remove_empty
@@ -125,10 +126,9 @@ class Current:
 
     def overrides_of_jobs(self) -> list[str]:
         """Returns overrides for every job: this folder, whatever the time is then; names of what varies only."""
-        folder = str(self.folder).replace("'", "\\'")
         overrides = [
-            f"hydra.sweep.dir='{folder}'",
-            f"hydra.job.config.override_dirname.exclude_keys={self.constant}",
+            f"hydra.sweep.dir={hydra_text(self.folder)}",
+            f"hydra.job.config.override_dirname.exclude_keys={hydra_text(self.constant)}",
         ]
         # A search may try the same values twice.
         if self.search:
@@ -164,7 +164,7 @@ class Current:
 
     def say_how_to_continue(self) -> None:
         """Prints how to continue the sweep."""
-        say(f"Continue with the same command and hydra.sweep.dir={self.folder}", stderr=True)
+        say(f"Continue with the same command and {setting('hydra.sweep.dir', self.folder)}", stderr=True)
 
     def _report_best(self) -> bool:
         """Names the best job of a search, or the metrics that there are if no job has the objective."""

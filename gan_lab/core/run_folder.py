@@ -22,6 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from gan_lab import __version__
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import printable, say
@@ -89,7 +90,7 @@ class Run:
         if self.config.exists():
             raise LabError(
                 f"{self.folder} already holds a run.",
-                f"Continue it with resume={self.folder}, or name another folder with hydra.run.dir=…",
+                f"Name another folder with hydra.run.dir=…, or continue it: {resume_command(self.folder)}",
                 code="exists",
                 key="hydra.run.dir",
             )
@@ -287,7 +288,7 @@ class Run:
         if newest is None:
             raise LabError(
                 f"{self.folder} has no checkpoint: it ended before its first one.",
-                f"python train.py resume={self.folder} starts it again from step 0.",
+                f"To start it again from step 0: {resume_command(self.folder)}",
                 code="missing",
                 key=self.checkpoint.name,
             )
@@ -304,6 +305,16 @@ class Run:
                 path.unlink(missing_ok=True)
         for folder in (self.folder / ".hydra", self.preflight, self.folder):
             remove_empty(folder)
+
+
+def resume_command(folder: Path, *arguments: str, python: str = "python") -> str:
+    """Returns the command line that continues a run.
+
+    Args:
+        folder: of the run.
+        arguments, python: further ones, and the program; see `gan_lab.core.command_line.command`.
+    """
+    return command("train.py", setting("resume", folder), *arguments, python=python)
 
 
 def refuse_other_format(path: Path, config: Mapping[Any, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError, RunError
 from gan_lab.data import hdf5_safety
 from gan_lab.data.dataset import Dataset, FlippedPart, LabelledSamples, Part, Samples
@@ -97,10 +98,12 @@ def celeba(data_dir: str, path: str | None = None, flip: bool = False, memory: i
     """
     file = Path(data_dir) / "celeba.h5" if path is None else Path(path)
     if not file.is_file():
+        arguments = ("source=img_align_celeba.zip", setting("target", file), "crop=128x128", "size=64")
+        pack_celeba = command("pack.py", *arguments)
         raise LabError(
             f"CelebA isn't packed: there is no {file}.",
             "Get img_align_celeba.zip (https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html) and pack it, here with the\n"
-            f"book's crop: python scripts/pack.py source=img_align_celeba.zip target={file} crop=128x128 size=64",
+            f"book's crop: {pack_celeba}",
             code="missing",
             key="data.path",
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import Code, LabError
 from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
@@ -63,8 +64,8 @@ def _refuse_other_formats(path: Path, file: h5py.File) -> None:
         raise refusal(
             path,
             f"{path} is HDF5, but not as gan_lab packs images.",
-            f"Pack it; HDF5 as the book makes it can be packed, too: python scripts/pack.py source={path} "
-            "target=<file.h5>",
+            "Pack it; HDF5 as the book makes it can be packed, too: "
+            + command("pack.py", setting("source", path), "target=<file.h5>"),
             code="format",
         )
     version = hdf5_safety.read_number(file, "format_version")

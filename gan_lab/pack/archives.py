@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import h5py
 import numpy as np
 
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
@@ -333,7 +334,7 @@ class _BookHDF5(Source):
         if self._is_packed():
             raise LabError(
                 f"source={self.path} is packed already.",
-                f"python train.py dataset=images data.path={self.path} trains with it.",
+                f"Train with it: {command('train.py', 'dataset=images', setting('data.path', self.path))}",
                 code="exists",
                 key="source",
             )

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError, refused_by_storage
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.data.hdf5_writer import ImageBuffer, Origin, megabytes, write_packed
@@ -109,7 +109,7 @@ def pack(settings: PackSettings) -> str:
     size = megabytes(target.stat().st_size)
     images_per_second = len(chosen.members) / seconds
     lines.append(f"{target}: {size}, in {seconds:.1f} s, {images_per_second:,.0f} images a second.")
-    lines.append(f"Train with it: python train.py dataset=images {shlex.quote(f'data.path={target}')}")
+    lines.append(f"Train with it: {command('train.py', 'dataset=images', setting('data.path', target))}")
     return join_lines(lines)
 
 
