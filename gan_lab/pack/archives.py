@@ -17,7 +17,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -30,14 +30,44 @@ from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
 from gan_lab.data.layout import FORMAT, MAX_PIXELS
 from gan_lab.pack.decoding import MAX_BYTES, SUFFIXES
+from gan_lab.pack.names import LANGUAGES, TEXT_ENCODINGS, ZIP_ENCODINGS, decode_names, nfc, to_bytes, tool_name
 
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 MAX_UNFOLDING = 200  # a compressed tar may be so many times larger inside,
 MIN_UNFOLDED_BOUND = 2**30  # and a small one may have a GiB in any case
 MAX_TAR_HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads in one call
 HASH_BLOCK = 2**20  # bytes per read for a checksum
-MACOS_PREFIX = "._"
-MACOS_FOLDER = "__MACOSX"
+UTF8_NAME = 0x800  # of a zip entry's flags
+UNICODE_PATH = 0x7075  # Info-ZIP's extra field with a name in UTF-8
+
+# By suffix, what isn't packed although it holds pictures, and what to do about it.
+CONVERTIBLE = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC photographs: convert them to JPEG, as by heif-convert"),
+    **dict.fromkeys((".avif", ".jxl"), "images that this Pillow doesn't read: convert them to PNG"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"), "raw photographs: convert them to JPEG"),
+    **dict.fromkeys(
+        (".dcm", ".nii", ".mha", ".nrrd", ".czi", ".nd2"), "volumes: convert them to PNG or TIFF"
+    ),
+    **dict.fromkeys((".svg", ".pdf", ".eps", ".ps", ".ai"), "drawings of lines: convert them to PNG"),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".pt", ".pkl"), "arrays: save an image file for each picture"),
+    **dict.fromkeys((".parquet", ".arrow", ".tfrecord", ".lmdb"), "tables of records: save an image file for each"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".webm"), "videos: save their frames as images"),
+}
+# By their first bytes, files that are taken for archives, and what to do about them.
+NO_ARCHIVES = {
+    b"7z\xbc\xaf\x27\x1c": "It is a 7z archive: unpack it and pack the folder.",
+    b"Rar!": "It is a RAR archive: unpack it and pack the folder.",
+    b"\x28\xb5\x2f\xfd": "It is compressed with zstd: unpack it and pack the folder.",
+    b"\x93NUMPY": "It is a NumPy array: save an image file for each picture and pack their folder.",
+    b"MATLAB": "It is a MATLAB file: save an image file for each picture and pack their folder.",
+    b"PAR1": "It is a Parquet table: save an image file for each picture and pack their folder.",
+    b"version https://git-lfs": "It is a pointer of Git LFS: get the file itself by git lfs pull.",
+    b"<!DOCTYPE": "It is a web page, perhaps of a download that asks for confirmation: open it in a browser.",
+    b"<!doctype": "It is a web page, perhaps of a download that asks for confirmation: open it in a browser.",
+    b"<html": "It is a web page, perhaps of a download that asks for confirmation: open it in a browser.",
+    b"\xff\xd8\xff": "It is a single image: name the folder or the archive that it is in.",
+    b"\x89PNG": "It is a single image: name the folder or the archive that it is in.",
+}
 
 # What zipfile, tarfile, h5py and the modules that they decompress with raise for damaged files.
 READ_ERRORS = (
@@ -61,7 +91,8 @@ class Member(NamedTuple):
     """A file in a source that is an image by its name.
 
     Attributes:
-        name: `printable`, with its folders.
+        name: `printable`, with its folders, in Unicode's form NFC; if several differ only in their form, each has its
+            own.
         handle: how its source finds it.
     """
 
@@ -81,24 +112,31 @@ class Source(ABC):
     Attributes:
         path: where it is.
         left_out: what is in it but isn't packed: a description, and how often.
+        notes: sentences about its names, for the user.
 
     Raises:
         LabError: if it is damaged or can't be used.
     """
 
+    _encodings: Sequence[str] = TEXT_ENCODINGS  # in which its names may be
+
     def __init__(self, path: Path):
         self.path = path
         self.left_out: Counter[str] = Counter()
+        self.notes: list[str] = []
+        # Names as bytes don't say how they are encoded.
+        self._files: list[tuple[str | bytes, Any]] = []
         self._handles: dict[str, Any] = {}
         # Closes what `_list` has opened.
         self._open_files = ExitStack()
         try:
             self._list()
+            self._find_images()
         except READ_ERRORS as error:
             self.close()
             raise LabError(
                 f"source={path} can't be read: {str(error) or type(error).__name__}.",
-                "It may have been cut off on its way here: get it anew. Zip, tar, folder and HDF5 can be read.",
+                _hint_for_unreadable(path),
                 code="damaged",
                 key="source",
             ) from error
@@ -109,7 +147,12 @@ class Source(ABC):
     @property
     def members(self) -> list[Member]:
         """The images, in natural order of their names (2.jpg before 10.jpg); all names are different."""
-        return [Member(name, self._handles[name]) for name in sorted(self._handles, key=natural_key)]
+        forms = Counter(map(nfc, self._handles))
+        members = []
+        for name, handle in self._handles.items():
+            composed = nfc(name)
+            members.append(Member(composed if forms[composed] == 1 else name, handle))
+        return sorted(members, key=lambda member: (natural_key(nfc(member.name)), member.name))
 
     def read(self, members: Sequence[Member]) -> Iterator[tuple[Member, Content | Exception]]:
         """Gives each member with its content, or with the error of reading it, in the order that is fastest."""
@@ -136,22 +179,58 @@ class Source(ABC):
     def _content(self, handle: Any) -> Content:
         """Reads a member, `MAX_BYTES` + 1 bytes at most: one more than allowed shows that it is too large."""
 
-    def _add(self, name: str, handle: Any) -> None:
-        """Adds a regular file to the members if its name is one of an image."""
-        name = printable(name)
+    def _add(self, name: str | bytes, handle: Any) -> None:
+        """Adds a regular file; a name as bytes is in an encoding that isn't known."""
+        self._files.append((name, handle))
+
+    def _find_images(self) -> None:
+        """Decodes the names of all files, and makes members of those that are images by their names."""
+        undeclared = [name for name, _ in self._files if isinstance(name, bytes)]
+        decoded, encoding = decode_names(undeclared, self._encodings)
+        decoded_names = iter(decoded)
+        for name, handle in self._files:
+            text = next(decoded_names) if isinstance(name, bytes) else name
+            text = self._with_slashes(text)
+            # Of a folder whose name ended with a backslash.
+            if not text.endswith("/"):
+                self._sort_in(text, handle)
+        self._files.clear()
+        if encoding is not None:
+            self.notes.append(self._encoding_note(encoding))
+        twins = len(self._handles) - len(set(map(nfc, self._handles)))
+        if twins:
+            self.notes.append(f"{twins:,} names come again in another Unicode form (NFD, of macOS): both are packed.")
+
+    def _encoding_note(self, encoding: str) -> str:
+        language = LANGUAGES.get(encoding, encoding)
+        example = next((name for name in self._handles if not name.isascii()), "")
+        return (
+            f"Its names don't say how they are encoded; they were read as {language}, such as {example[:80]}. "
+            "If that is wrong, unpack it with a program that shows them rightly, and pack the folder."
+        )
+
+    def _with_slashes(self, name: str) -> str:
+        """Returns a name with slashes between its folders, whatever the source writes."""
+        return name
+
+    def _sort_in(self, name: str, handle: Any) -> None:
+        """Adds a file to the members if its name is one of an image, else counts it as left out."""
         path = PurePosixPath(name)
+        name = printable(path.as_posix())
         suffix = path.suffix.lower()
-        if suffix in ARCHIVE_SUFFIXES:
+        tool = tool_name(path)
+        if tool is not None:
+            place = f"in {printable(tool)[:40]}" if tool != path.name else "hidden files"
+            self.left_out[f"{place}: of the system or a tool"] += 1
+        elif suffix in ARCHIVE_SUFFIXES:
             self.left_out["archives inside, which aren't opened"] += 1
-            return
-        is_macos = path.name.startswith(MACOS_PREFIX) or MACOS_FOLDER in path.parts
-        if suffix in SUFFIXES and not is_macos:
+        elif suffix not in SUFFIXES:
+            kind = printable(suffix)[:12] or "without a suffix"
+            self.left_out[f"{kind}: {CONVERTIBLE.get(suffix, 'no images, by their names')}"] += 1
+        else:
             if name in self._handles:
                 self.left_out["of a name that comes again: the last one counts"] += 1
             self._handles[name] = handle
-            return
-        kind = "macOS's own" if suffix in SUFFIXES else suffix[:12] or "without a suffix"
-        self.left_out[f"{kind}: no images, by their names"] += 1
 
     def _leave_out_link(self) -> None:
         self.left_out["links, devices or pipes, which aren't followed"] += 1
@@ -184,6 +263,8 @@ def open_source(path: Path) -> Source:
 
 
 class _Zip(Source):
+    _encodings = ZIP_ENCODINGS
+
     def _list(self) -> None:
         self.archive = self._open_files.enter_context(zipfile.ZipFile(self.path))
         for entry in self.archive.infolist():
@@ -194,7 +275,7 @@ class _Zip(Source):
             if file_type not in (0, stat.S_IFREG):
                 self._leave_out_link()
                 continue
-            self._add(entry.filename, entry)
+            self._add(_zip_name(entry), entry)
             if entry.flag_bits & 1:
                 raise LabError(
                     f"source={self.path} is encrypted.",
@@ -203,12 +284,35 @@ class _Zip(Source):
                     key="source",
                 )
 
+    def _with_slashes(self, name: str) -> str:
+        """Replaces the backslashes that PowerShell and old .NET programs write."""
+        return name.replace("\\", "/")
+
     def _content(self, handle: zipfile.ZipInfo) -> bytes:
         # The other methods are unfolded as a whole, whatever one asks for.
         if handle.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise NotImplementedError("its compression isn't the usual one (deflate)")
         with self.archive.open(handle) as file:
             return file.read(MAX_BYTES + 1)
+
+
+def _zip_name(entry: zipfile.ZipInfo) -> str | bytes:
+    """Returns an entry's name if its encoding is stated, by the flag or by Info-ZIP's extra field, else its bytes."""
+    # As in zipfile, a zero byte ends a name.
+    name = entry.orig_filename.partition("\0")[0]
+    if name.isascii() or entry.flag_bits & UTF8_NAME:
+        return name
+    raw = name.encode("cp437")  # with which zipfile has decoded it
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field = extra[4 : 4 + size]
+        extra = extra[4 + size :]
+        # Version 1, and the checksum of the name that it belongs to: other programs may have changed that one.
+        if kind == UNICODE_PATH and field[:5] == struct.pack("<BL", 1, zlib.crc32(raw)):
+            with suppress(UnicodeDecodeError):
+                return field[5:].decode()
+    return raw
 
 
 class _BoundedFile:
@@ -252,7 +356,10 @@ class _Tar(Source):
         size = self.path.stat().st_size
         file = cast(BinaryIO, self._open_files.enter_context(_open_decompressed(self.path)))
         self.file = _BoundedFile(file, max(MAX_UNFOLDING * size, MIN_UNFOLDED_BOUND))
-        self.archive = tarfile.open(fileobj=cast(Any, self.file), mode="r:")  # noqa: SIM115, its file is closed
+        # Its file is closed. Bytes that aren't UTF-8 become surrogates, whatever the system's encoding is.
+        self.archive = tarfile.open(  # noqa: SIM115
+            fileobj=cast(Any, self.file), mode="r:", encoding="utf-8", errors="surrogateescape"
+        )
         previous_offset = -1
         for entry in self.archive:
             # A damaged size could lead back to an earlier header.
@@ -260,7 +367,7 @@ class _Tar(Source):
                 raise ValueError("its headers go round in circles")
             previous_offset = entry.offset_data
             if entry.isreg():
-                self._add(entry.name, entry)
+                self._add(to_bytes(entry.name), entry)
             elif not entry.isdir():
                 self._leave_out_link()
         self._refuse_missing_end()
@@ -308,7 +415,7 @@ class _Folder(Source):
                 # lstat looks at a link itself, not at what it leads to; os.walk doesn't follow links either.
                 mode = path.lstat().st_mode
                 if stat.S_ISREG(mode):
-                    self._add(path.relative_to(self.path).as_posix(), path)
+                    self._add(to_bytes(path.relative_to(self.path).as_posix()), path)
                 elif not stat.S_ISDIR(mode):
                     self._leave_out_link()
 
@@ -347,7 +454,7 @@ class _BookHDF5(Source):
                 self.left_out["datasets that aren't (height, width, 3) of uint8"] += 1
             else:
                 # The name, not the dataset: an open one needs 14 kB.
-                self._add(name, name)
+                self._add(to_bytes(name), name)
 
     def _is_packed(self) -> bool:
         try:
@@ -358,6 +465,17 @@ class _BookHDF5(Source):
 
     def _content(self, handle: str) -> np.ndarray:
         return hdf5_safety.read_whole(self.file[handle], 3 * MAX_PIXELS, self.size)
+
+
+def _hint_for_unreadable(path: Path) -> str:
+    """Returns what to do about a source that isn't what it should be; its first bytes may tell what it is."""
+    start = b""
+    with suppress(OSError), path.open("rb") as file:
+        start = file.read(32).lstrip()
+    for signature, hint in NO_ARCHIVES.items():
+        if start.startswith(signature):
+            return hint
+    return "It may have been cut off on its way here: get it anew. Zip, tar, folder and HDF5 can be read."
 
 
 def natural_key(name: str) -> tuple[Any, ...]:
