@@ -130,6 +130,7 @@ def _packing(folder: Path, workers: int) -> Candidate:
         color="rgb",
         background="white",
         labels="none",
+        column=None,
         holdout=0.1,
         workers=workers,
         max_bad=0.01,

@@ -286,7 +286,12 @@ _COMMANDS = (
     Key("limit", SAMPLES_OR_NULL, "the first so many images by name; null: all"),
     Key("color", ValueSpec(str, among=("rgb", "gray")), "colours of the packed images"),
     Key("background", TEXT, "colour behind transparent images: a name or '#ff8000'"),
-    Key("labels", TEXT, "none; folders: the name of each image's folder; or a CSV file"),
+    Key("labels", TEXT, "none; folders: the name of each image's folder; or a table of file names and labels, as CSV"),
+    Key(
+        "column",
+        TEXT_OR_NULL,
+        "the table's column of labels: its title, or its number from 1; null: the only one",
+    ),
     Key("holdout", HELDOUT, "share of each class that training never sees"),
     Key("max_bad", ValueSpec(float, low=0, high=1), "share of images that may be unreadable"),
     Key("compress", FLAG, "true: gzip, smaller but slower to read"),

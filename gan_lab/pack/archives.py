@@ -45,9 +45,7 @@ CONVERTIBLE = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC photographs: convert them to JPEG, as by heif-convert"),
     **dict.fromkeys((".avif", ".jxl"), "images that this Pillow doesn't read: convert them to PNG"),
     **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf"), "raw photographs: convert them to JPEG"),
-    **dict.fromkeys(
-        (".dcm", ".nii", ".mha", ".nrrd", ".czi", ".nd2"), "volumes: convert them to PNG or TIFF"
-    ),
+    **dict.fromkeys((".dcm", ".nii", ".mha", ".nrrd", ".czi", ".nd2"), "volumes: convert them to PNG or TIFF"),
     **dict.fromkeys((".svg", ".pdf", ".eps", ".ps", ".ai"), "drawings of lines: convert them to PNG"),
     **dict.fromkeys((".npy", ".npz", ".mat", ".pt", ".pkl"), "arrays: save an image file for each picture"),
     **dict.fromkeys((".parquet", ".arrow", ".tfrecord", ".lmdb"), "tables of records: save an image file for each"),

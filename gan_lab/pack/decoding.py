@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gan_lab.core.errors import LabError
 from gan_lab.data.layout import MAX_PIXELS
@@ -30,12 +31,44 @@ EXCLUDED_FORMATS = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}
 FORMATS = ["JPEG", "PNG", *sorted(set(Image.OPEN) - EXCLUDED_FORMATS - {"JPEG", "PNG"})]
 SUFFIXES = frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
+# Values that are white in 16-bit gray: cameras and scanners of 10, 12 and 14 bits fill 16 only in part.
+WHITES = (255, 1023, 4095, 16383, 65535)
+MAX_SAMPLE_VALUE = 281  # TIFF tag: the largest value that may occur
+BITS_PER_SAMPLE = 258  # TIFF tag
+
+# By their first bytes, files that are taken for images, and why they are none.
+NO_IMAGES = {
+    b"<!DOCTYPE": "it is a web page, not an image: download it again",
+    b"<!doctype": "it is a web page, not an image: download it again",
+    b"<html": "it is a web page, not an image: download it again",
+    b"<svg": "it is an SVG drawing: convert it to PNG",
+    b"<?xml": "it is XML, such as an SVG drawing or a server's error: convert it to PNG or download it again",
+    b"{": "it is JSON, such as a server's error: download it again",
+    b"version https://git-lfs": "it is a pointer of Git LFS: get the file itself by git lfs pull",
+    b"%PDF": "it is a PDF: convert it to PNG",
+}
+HEIC_BRANDS = (b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")
+AVIF_BRANDS = (b"avif", b"avis")
+
 NumberedContent = tuple[int, bytes | np.ndarray]  # a number, and an image file or pixels
-Result = tuple[int, np.ndarray | str]  # the same number, and pixels (H, W, C) or the reason why there are none
+# The same number, and pixels (H, W, C), the reason why there are none, or of 16-bit gray the value that is white in it.
+Result = tuple[int, np.ndarray | str | int]
 
 
 class UnreadableError(Exception):
     """An image that can't be used; its text says why."""
+
+
+class UnknownWhiteError(Exception):
+    """16-bit gray that can't be converted before it is known which value is white in all images of a source.
+
+    Args:
+        white: one of `WHITES`, as far as this image shows.
+    """
+
+    def __init__(self, white: int):
+        super().__init__(white)
+        self.white = white
 
 
 class Form(NamedTuple):
@@ -46,12 +79,14 @@ class Form(NamedTuple):
         crop: height and width of the centred part that is kept; "center", the largest square; "none", everything.
         gray: True for one channel (ITU-R 601-2 luma), False for RGB.
         background: RGB, 0 to 255, which shows where an image is transparent.
+        white: value of 16-bit gray that becomes 255; None if it isn't known yet.
     """
 
     size: int | None
     crop: tuple[int, int] | str
     gray: bool
     background: tuple[int, int, int]
+    white: int | None = None
 
     @classmethod
     def from_keys(cls, size: int | None, crop: str, color: str, background: str) -> "Form":
@@ -104,6 +139,8 @@ def decode_all(block: Sequence[NumberedContent], form: Form) -> list[Result]:
                 results.append((number, decode(content, form)))
             except UnreadableError as error:
                 results.append((number, str(error)))
+            except UnknownWhiteError as error:
+                results.append((number, error.white))
     return results
 
 
@@ -169,18 +206,21 @@ def decode(content: bytes | np.ndarray, form: Form) -> np.ndarray:
 
     Raises:
         UnreadableError: if it is no image, damaged, too large, or its values have no meaning in 0 to 255.
+        UnknownWhiteError: if it is 16-bit gray and the form doesn't say which value is white.
     """
     try:
         image = Image.fromarray(content) if isinstance(content, np.ndarray) else _open_image(content)
         if 0 in image.size:
             raise UnreadableError("it has no pixels")
+        if form.white is None and image.mode.startswith("I"):
+            raise UnknownWhiteError(_white_of(image))
         ImageOps.exif_transpose(image, in_place=True)
         image = _crop(image, form.crop)
         image = _flatten(image, form)
         if form.size is not None and image.size != (form.size, form.size):
             image = image.resize((form.size, form.size), Image.Resampling.BICUBIC)
         pixels = np.asarray(image)
-    except (UnreadableError, MemoryError):
+    except (UnreadableError, UnknownWhiteError, MemoryError):
         raise
     except Exception as error:  # Pillow reports damage by errors of many types
         raise UnreadableError(str(error) or type(error).__name__) from error
@@ -196,7 +236,7 @@ def _open_image(content: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UnreadableError("it is no image that Pillow reads") from error
+        raise UnreadableError(_reason_for_no_image(content)) from error
     if image.width * image.height > MAX_PIXELS:
         raise UnreadableError(f"{image.width:,} × {image.height:,} pixels are more than {MAX_PIXELS:,}")
     return image
@@ -224,7 +264,8 @@ def _flatten(image: Image.Image, form: Form) -> Image.Image:
     """Returns an image opaque, in RGB or gray."""
     mode = "L" if form.gray else "RGB"
     if image.mode.startswith("I"):
-        image = _to_eight_bits(image)
+        assert form.white is not None  # see decode
+        image = _to_eight_bits(image, form.white)
     elif image.mode == "F":
         raise UnreadableError("floating-point pixels, of which nothing says what is white")
     # Checked first: flattening takes six times as long as converting.
@@ -237,12 +278,54 @@ def _flatten(image: Image.Image, form: Form) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Converts 16-bit gray (mode `I;16`, in some files `I`), so that 65535 becomes 255.
+def _to_eight_bits(image: Image.Image, white: int) -> Image.Image:
+    """Converts 16-bit gray (mode `I;16`, in some files `I`), so that white becomes 255.
 
     Pillow's own conversion differs from version to version.
     """
+    values = _sixteen_bit_values(image)
+    return Image.fromarray(np.minimum((255 * values + white // 2) // white, 255).astype(np.uint8))
+
+
+def _white_of(image: Image.Image) -> int:
+    """Returns the smallest of `WHITES` that no value of an image exceeds, nor those that its TIFF header allows."""
+    largest = int(_sixteen_bit_values(image).max())
+    if isinstance(image, TiffImageFile):
+        # What a camera or microscope says about itself; 16 bits say nothing, as files have no 12.
+        for tag in (BITS_PER_SAMPLE, MAX_SAMPLE_VALUE):
+            values = image.tag_v2.get(tag)
+            value = values[0] if isinstance(values, tuple) and values else values
+            if isinstance(value, int) and value > 0:
+                stated = 2 ** min(value, 16) - 1 if tag == BITS_PER_SAMPLE else value
+                largest = max(largest, stated if stated < WHITES[-1] else 0)
+    return next(white for white in WHITES if largest <= white)
+
+
+def _sixteen_bit_values(image: Image.Image) -> np.ndarray:
+    """Returns the values of 16-bit gray, `(H, W)` int64.
+
+    Raises:
+        UnreadableError: if they are no numbers from 0 to 65535.
+    """
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
+    if values.min() < 0:
+        raise UnreadableError("negative pixels, of which nothing says what is black: save it from 0 to 65535")
+    if values.max() > WHITES[-1]:
         raise UnreadableError("32-bit pixels, of which nothing says what is white")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return values
+
+
+def _reason_for_no_image(content: bytes) -> str:
+    """Returns why a file isn't an image that Pillow reads, if its first bytes tell it."""
+    start = content[:64].lstrip()
+    for signature, reason in NO_IMAGES.items():
+        if start.startswith(signature):
+            return reason
+    brand = content[8:12] if content[4:8] == b"ftyp" else b""
+    if brand in HEIC_BRANDS:
+        return "it is a HEIC photograph: convert it to JPEG"
+    if brand in AVIF_BRANDS:
+        return "it is AVIF, which this Pillow doesn't read: convert it to PNG"
+    if not content.strip(b"\0"):
+        return "it has only zeros, as of a download that was interrupted"
+    return "it is no image that Pillow reads"

@@ -11,7 +11,7 @@ from operator import itemgetter
 from pathlib import PurePosixPath
 
 # What Windows writes into zips (OEM code pages), and into texts, tars and folders (ANSI code pages; Mac OS Roman is
-# Excel's on macOS). The first one is taken if nothing fits.
+# Excel's on macOS). cp437 and mac_roman decode any bytes.
 ZIP_ENCODINGS = ("cp437", "cp850", "cp949", "cp932", "gbk", "big5", "cp866")
 TEXT_ENCODINGS = ("cp1252", "cp949", "cp932", "gbk", "big5", "cp1251", "mac_roman")
 LANGUAGES = {
@@ -94,10 +94,10 @@ def decode_names(names: Sequence[bytes], encodings: Sequence[str]) -> tuple[list
 
     Args:
         names: with their folders.
-        encodings: to choose from, if the names aren't UTF-8; the first one if none fits. Each has a model in `MODELS`.
+        encodings: to choose from, if the names aren't UTF-8. Each has a model in `MODELS`, and one decodes any bytes.
 
     Returns:
-        The names, with surrogates for bytes that can't be decoded, and the encoding; None if all names are UTF-8.
+        The names, and the encoding; None if all names are UTF-8.
     """
     unclear = {name for name in names if not name.isascii()}
     if all(_can_decode(name, "utf-8") for name in unclear):
@@ -105,21 +105,14 @@ def decode_names(names: Sequence[bytes], encodings: Sequence[str]) -> tuple[list
     # Folders may hold both: names in UTF-8, and others that an archive brought.
     clearly_utf8 = {name for name in unclear if _is_clearly_utf8(name)}
     utf8_bits = MIXED_BITS + _bits(_samples(clearly_utf8), "utf-8")
-    best = (float("inf"), encodings[0], clearly_utf8)
+    choices: list[tuple[float, str, set[bytes]]] = []
     for encoding in encodings:
-        if all(_can_decode(name, encoding) for name in unclear):
-            best = min(best, (_bits(_samples(unclear), encoding), encoding, set()), key=itemgetter(0))
-        others = unclear - clearly_utf8
-        if clearly_utf8 and all(_can_decode(name, encoding) for name in others):
-            best = min(best, (utf8_bits + _bits(_samples(others), encoding), encoding, clearly_utf8), key=itemgetter(0))
-    _, encoding, in_utf8 = best
-    return [_decode(name, "utf-8" if name in in_utf8 else encoding) for name in names], encoding
-
-
-def _decode(name: bytes, encoding: str) -> str:
-    if name.isascii() or _can_decode(name, encoding):
-        return name.decode(encoding)
-    return name.decode("utf-8", "surrogateescape")
+        for in_utf8, bits in ((set[bytes](), 0.0), (clearly_utf8, utf8_bits)):
+            others = unclear - in_utf8
+            if all(_can_decode(name, encoding) for name in others):
+                choices.append((bits + _bits(_samples(others), encoding), encoding, in_utf8))
+    _, best_encoding, utf8_names = min(choices, key=itemgetter(0))
+    return [name.decode("utf-8" if name in utf8_names else best_encoding) for name in names], best_encoding
 
 
 def _can_decode(name: bytes, encoding: str) -> bool:

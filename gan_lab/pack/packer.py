@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from gan_lab.core.terminal import join_lines, printable
 from gan_lab.data.hdf5_writer import ImageBuffer, Origin, megabytes, write_packed
 from gan_lab.data.packed_file import format_shape
 from gan_lab.pack.archives import Member, Source, natural_key, open_source
-from gan_lab.pack.decoding import SUFFIXES, Form, NumberedContent, decode_with
+from gan_lab.pack.decoding import SUFFIXES, Form, NumberedContent, Result, decode_with
 from gan_lab.pack.labelling import Labelling, assign_labels, classes_of, format_class_counts, hold_out
 
 # What a worker gets per task:
@@ -37,6 +37,7 @@ class PackSettings(NamedTuple):
     color: str
     background: str
     labels: str
+    column: str | None
     holdout: float
     workers: int
     max_bad: float
@@ -53,6 +54,7 @@ class Packed(NamedTuple):
         labels: the name of each one's class, or None.
         classes: number of classes.
         bad: by place among the members, why an image can't be read.
+        note: about 16-bit gray, for the user; empty if there is none.
     """
 
     images: int
@@ -61,6 +63,7 @@ class Packed(NamedTuple):
     labels: list[str] | None
     classes: int
     bad: dict[int, str]
+    note: str
 
 
 def pack(settings: PackSettings) -> str:
@@ -76,12 +79,12 @@ def pack(settings: PackSettings) -> str:
     """
     started = time.perf_counter()
     form = Form.from_keys(settings.size, settings.crop, settings.color, settings.background)
-    target = Path(settings.target)
+    target = Path(settings.target).expanduser()
     if target.exists() or target.is_symlink():
         raise LabError(
             f"target={target} is there already.", "Remove it, or choose another name.", code="exists", key="target"
         )
-    with closing(open_source(Path(settings.source))) as source:
+    with closing(open_source(Path(settings.source).expanduser())) as source:
         every_member = source.members
         if not every_member:
             lines = [f"There is no image in {settings.source}.", *_left_out_lines(source)]
@@ -91,7 +94,7 @@ def pack(settings: PackSettings) -> str:
                 code="missing",
                 key="source",
             )
-        chosen = _first(assign_labels(every_member, settings.labels), settings.limit)
+        chosen = _first(assign_labels(every_member, settings.labels, settings.column), settings.limit)
         packed = _pack_members(source, chosen, form, settings)
     seconds = time.perf_counter() - started
     lines = [
@@ -101,7 +104,9 @@ def pack(settings: PackSettings) -> str:
     ]
     if packed.labels:
         lines.append(f"Classes: {packed.classes:,} ({format_class_counts(packed.labels)}).")
-    lines += chosen.notes
+    lines += [*source.notes, *chosen.notes]
+    if packed.note:
+        lines.append(packed.note)
     if packed.bad:
         lines.append(f"Can't be read: {len(packed.bad):,}.")
         lines += _reasons(packed.bad, chosen.members)
@@ -140,10 +145,10 @@ def _pack_members(source: Source, chosen: Labelling, form: Form, settings: PackS
         LabError: if too many images can't be read, none can be held out, or the target can't be written.
     """
     members = chosen.members
-    target = Path(settings.target)
+    target = Path(settings.target).expanduser()
     origin = Origin(printable(source.path.absolute().name), source.sha256(), _shaping_settings(settings))
     with _target_folder(target), ImageBuffer(target, len(members)) as images:
-        bad = _decode(source, members, form, settings, images)
+        bad, note = _decode(source, members, form, settings, images)
         good_places = np.array([place for place in range(len(members)) if place not in bad])
         names = [members[place].name for place in good_places]
         labels = None
@@ -162,54 +167,101 @@ def _pack_members(source: Source, chosen: Labelling, form: Form, settings: PackS
             )
         write_packed(images, good_places, is_heldout, names, numbers, classes, origin, settings.compress)
     assert images.shape is not None
-    return Packed(len(good_places), int(is_heldout.sum()), images.shape, labels, len(classes), bad)
+    return Packed(len(good_places), int(is_heldout.sum()), images.shape, labels, len(classes), bad, note)
 
 
 def _decode(
     source: Source, members: Sequence[Member], form: Form, settings: PackSettings, images: ImageBuffer
-) -> dict[int, str]:
+) -> tuple[dict[int, str], str]:
     """Fills `images`.
 
+    16-bit gray is read twice: which value is white is known when all images were seen.
+
     Returns:
-        The places of images that can't be read, each with the reason, in the order of the places.
+        The places of images that can't be read, each with the reason, in the order of the places; and a note about
+        16-bit gray, empty if there is none.
 
     Raises:
-        LabError: if their share is larger than `max_bad`, or none can be read.
+        LabError: if the share of bad ones is larger than `max_bad`, or none can be read.
     """
-    places = {member.name: place for place, member in enumerate(members)}
     bad: dict[int, str] = {}
-    max_bad_images = settings.max_bad * len(members)
+    whites: dict[int, int] = {}
+    note = ""
+    with tqdm(total=len(members), desc="packing", unit="image", disable=None) as bar:
+        results = _read_and_decode(source, dict(enumerate(members)), form, settings.workers)
+        _sort_results(results, members, settings.max_bad, images, bad, whites, bar)
+        if whites:
+            white = max(whites.values())
+            deep_members = {place: members[place] for place in sorted(whites)}
+            results = _read_and_decode(source, deep_members, form._replace(white=white), settings.workers)
+            _sort_results(results, members, settings.max_bad, images, bad, {}, bar)
+            note = (
+                f"{len(whites):,} images are 16-bit gray, with values of {white.bit_length()} bits: "
+                f"{white:,} becomes white in all of them."
+            )
+    return dict(sorted(bad.items())), note
+
+
+def _read_and_decode(
+    source: Source, members: Mapping[int, Member], form: Form, workers: int
+) -> Generator[Result, None, None]:
+    """Gives the places of images, each with its pixels or what `decode_with` says instead; those not read come late."""
+    places = {member.name: place for place, member in members.items()}
+    unread: list[Result] = []
 
     def contents() -> Iterator[NumberedContent]:
-        for member, content in source.read(members):
+        for member, content in source.read(list(members.values())):
             place = places[member.name]
             if isinstance(content, Exception):
-                bad[place] = printable(str(content) or type(content).__name__)
-                bar.update()
+                unread.append((place, str(content) or type(content).__name__))
             else:
                 yield place, content
 
-    with tqdm(total=len(members), desc="packing", unit="image", disable=None) as bar:
-        for place, result in decode_with(settings.workers, _blocks(contents()), form):
+    for result in decode_with(workers, _blocks(contents()), form):
+        yield result
+        yield from unread
+        unread.clear()
+    yield from unread
+
+
+def _sort_results(
+    results: Generator[Result, None, None],
+    members: Sequence[Member],
+    max_bad: float,
+    images: ImageBuffer,
+    bad: dict[int, str],
+    whites: dict[int, int],
+    bar: tqdm,
+) -> None:
+    """Puts pixels into `images`, and into `bad` and `whites` what comes instead of them, by place.
+
+    Raises:
+        LabError: if the share of bad ones is larger than `max_bad`, or none can be read.
+    """
+    # Closed here, since it may end early: worker processes end with it.
+    with closing(results):
+        for place, result in results:
+            if isinstance(result, int):
+                whites[place] = result
+                continue
             bar.update()
-            if isinstance(result, str):
-                bad[place] = printable(result)
-            else:
+            if not isinstance(result, str):
                 images.put(place, result)
-            if len(bad) > max_bad_images:
+                continue
+            bad[place] = printable(result)
+            if len(bad) > max_bad * len(members):
                 break
     if len(bad) == len(members):
         lines = [f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]
         raise LabError(join_lines(lines), code="damaged", key="source")
-    if len(bad) > max_bad_images:
-        first_line = f"More than max_bad={settings.max_bad:g} of {len(members):,} images can't be read:"
+    if len(bad) > max_bad * len(members):
+        first_line = f"More than max_bad={max_bad:g} of {len(members):,} images can't be read:"
         raise LabError(
             join_lines([first_line, *_reasons(bad, members)]),
             "If you want to pack the others, allow more: a larger max_bad=…",
             code="damaged",
             key="max_bad",
         )
-    return dict(sorted(bad.items()))
 
 
 def _blocks(contents: Iterable[NumberedContent]) -> Iterator[list[NumberedContent]]:
@@ -261,6 +313,7 @@ def _shaping_settings(settings: PackSettings) -> dict[str, Any]:
         "background": settings.background,
         "holdout": settings.holdout,
         "labels": labels,
+        "column": settings.column,
     }
 
 
@@ -276,4 +329,9 @@ def _reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
 
 def _left_out_lines(source: Source) -> list[str]:
     """Returns a line for each of the most frequent kinds of things that aren't packed."""
-    return [f"Not packed: {count:,} {description}." for description, count in source.left_out.most_common(MAX_LISTED)]
+    kinds = source.left_out.most_common()
+    lines = [f"Not packed: {count:,} {description}." for description, count in kinds[:MAX_LISTED]]
+    others = sum(count for _, count in kinds[MAX_LISTED:])
+    if others:
+        lines.append(f"Not packed: {others:,} of {len(kinds) - MAX_LISTED:,} other kinds.")
+    return lines
