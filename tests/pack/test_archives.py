@@ -8,10 +8,12 @@ import lzma
 import os
 import random
 import stat
+import struct
 import subprocess
 import tarfile
 import tracemalloc
 import zipfile
+import zlib
 from contextlib import closing
 from pathlib import Path
 
@@ -159,6 +161,159 @@ def test_what_is_left_out_is_counted(tmp_path):
         ".csv: no images, by their names": 1,
         "archives inside, which aren't opened": 3,
     }
+
+
+TOOLS = [
+    "cat/.ipynb_checkpoints/1-checkpoint.png",
+    "cat/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg",
+    "$RECYCLE.BIN/$R1.png",
+    ".git/1.png",
+    "lost+found/1.png",
+    "System Volume Information/1.png",
+    "#recycle/1.png",
+]
+
+
+@pytest.mark.parametrize("make", [make_zip, make_tar, make_folder])
+def test_what_tools_leave_behind_is_no_image(tmp_path, make):
+    path = make(tmp_path / "source", dict.fromkeys([*TOOLS, "cat/1.png"], b"1"))
+    assert list(read(path)) == ["cat/1.png"]
+    assert left_out(path)["in @eaDir: of the system or a tool"] == 1
+    assert sum(left_out(path).values()) == len(TOOLS)
+
+
+def test_images_that_no_one_reads_are_named_with_a_way_out(tmp_path):
+    names = ["1.HEIC", "2.cr2", "3.dcm", "4.npy", "5.svg", "6.mp4"]
+    counts = left_out(make_zip(tmp_path / "z.zip", dict.fromkeys(names, b"1")))
+    assert len(counts) == 6
+    assert any("heic: HEIC photographs: convert" in kind for kind in counts)
+
+
+@pytest.mark.parametrize(
+    ("start", "phrase"),
+    [
+        (b"7z\xbc\xaf\x27\x1c", "7z"),
+        (b"Rar!\x1a\x07", "RAR"),
+        (b"\x93NUMPY\x01", "NumPy"),
+        (b"MATLAB 5.0 MAT-file", "MATLAB"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        (b"\xff\xd8\xff\xe0", "single image"),
+    ],
+)
+def test_what_is_no_archive_is_named(tmp_path, start, phrase):
+    (tmp_path / "a.zip").write_bytes(start + bytes(600))
+    with refused("damaged", "source") as error:
+        open_source(tmp_path / "a.zip")
+    assert phrase in str(error.value)
+
+
+KOREAN = ["고양이/1.png", "강아지/2.png", "토끼/3.png"]
+
+
+def raw_zip(path: Path, names: list[bytes], extra=lambda _: b"", system: int = 0) -> Path:
+    """Makes a zip of names as bytes, without the flag for UTF-8, as Windows' Explorer does."""
+    locals_, centrals = b"", b""
+    for name in names:
+        field = extra(name)
+        common = struct.pack("<HHHHHIIIHH", 20, 0, 0, 0, 33, zlib.crc32(b"1"), 1, 1, len(name), len(field))
+        centrals += b"PK\1\2" + bytes([20, system]) + common + struct.pack("<HHHII", 0, 0, 0, 0, len(locals_))
+        centrals += name + field
+        locals_ += b"PK\3\4" + common + name + field + b"1"
+    count = len(names)
+    end = b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, count, count, len(centrals), len(locals_), 0)
+    path.write_bytes(locals_ + centrals + end)
+    return path
+
+
+def names_and_notes(path: Path) -> tuple[set[str], list[str]]:
+    with closing(open_source(path)) as source:
+        assert all(content == b"1" for _, content in source.read(source.members))
+        return {member.name for member in source.members}, source.notes
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp949", KOREAN),
+        ("cp932", ["表/1.png", "ソフト/2.png", "うさぎ/3.png"]),  # whose second bytes are backslashes
+        ("gbk", ["猫/1.png", "狗/2.png", "兔子/3.png"]),
+        ("cp437", ["Löwe/1.png", "Hündin/2.png", "café/3.png"]),
+        ("cp866", ["кошка/1.png", "собака/2.png"]),
+    ],
+)
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_zips_of_windows(tmp_path, encoding, names, slash):
+    raw = [slash.join(name.split("/")).encode(encoding) for name in names]
+    found, notes = names_and_notes(raw_zip(tmp_path / "z.zip", raw))
+    assert found == set(names)
+    assert encoding in notes[0]
+
+
+def test_names_that_state_their_encoding(tmp_path):
+    """UTF-8 without the flag, as of macOS; Info-ZIP's field, if it belongs to the name; the flag."""
+    assert names_and_notes(raw_zip(tmp_path / "u.zip", [name.encode() for name in KOREAN], system=3)) == (
+        set(KOREAN),
+        [],
+    )
+    ascii_names = {name.encode("cp949"): name for name in KOREAN}
+
+    def unicode_path(name: bytes, checksum_of: bytes | None = None) -> bytes:
+        data = struct.pack("<BL", 1, zlib.crc32(name if checksum_of is None else checksum_of))
+        data += ascii_names[name].encode()
+        return struct.pack("<HH", 0x7075, len(data)) + data
+
+    single = [KOREAN[0].encode("cp949")]
+    assert names_and_notes(raw_zip(tmp_path / "x.zip", single, unicode_path)) == ({KOREAN[0]}, [])
+    ascii_names = dict.fromkeys(ascii_names, "wrong.png")
+    found, notes = names_and_notes(
+        raw_zip(tmp_path / "y.zip", list(ascii_names), lambda name: unicode_path(name, b"other"))
+    )
+    assert (found, len(notes)) == (set(KOREAN), 1)
+    assert names_and_notes(make_zip(tmp_path / "f.zip", dict.fromkeys(KOREAN, b"1"))) == (set(KOREAN), [])
+
+
+@pytest.mark.parametrize("format_", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_tars_in_another_encoding(tmp_path, format_, monkeypatch):
+    monkeypatch.setattr(tarfile, "ENCODING", "latin-1")  # of the system that reads
+    for encoding in ("cp949", "utf-8"):
+        with tarfile.open(tmp_path / encoding, "w", format=format_, encoding=encoding) as archive:
+            for name in [*KOREAN, f"{'가' * 40}/긴 이름.png"]:
+                entry = tarfile.TarInfo(name)
+                entry.size = 1
+                archive.addfile(entry, io.BytesIO(b"1"))
+        found, notes = names_and_notes(tmp_path / encoding)
+        assert set(KOREAN) < found
+        assert len(notes) == (encoding == "cp949" and format_ != tarfile.PAX_FORMAT)
+
+
+def test_folders_in_another_encoding(tmp_path):
+    for name in KOREAN:
+        path = os.path.join(os.fsencode(tmp_path / "f"), name.encode("cp949"))
+        try:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            Path(os.fsdecode(path)).write_bytes(b"1")
+        except OSError:
+            pytest.skip("this file system has only Unicode names")
+    assert names_and_notes(tmp_path / "f")[0] == set(KOREAN)
+
+
+def test_backslashes_of_powershell(tmp_path):
+    names = ["cat\\", "cat\\1.png", "dog\\a\\2.png", ".\\3.png", "./4.png", "cat//5.png"]
+    path = make_zip(tmp_path / "z.zip", dict.fromkeys(names, b"1"))
+    assert set(read(path)) == {"cat/1.png", "dog/a/2.png", "3.png", "4.png", "cat/5.png"}
+    assert left_out(path) == {}
+
+
+def test_names_in_two_unicode_forms(tmp_path):
+    composed, decomposed = "caf\u00e9/1.png", "cafe\u0301/1.png"
+    for make in (make_zip, make_tar, make_folder):
+        path = make(tmp_path / make.__name__, {decomposed: b"1", "b/1.png": b"1"})
+        assert names_and_notes(path) == ({composed, "b/1.png"}, [])
+        both = make(tmp_path / f"{make.__name__}2", {decomposed: b"1", composed: b"1", "cafz/1.png": b"1"})
+        with closing(open_source(both)) as source:
+            assert [member.name for member in source.members] == ["cafz/1.png", decomposed, composed]
+            assert "1 names" in source.notes[0]
 
 
 def test_of_names_that_come_twice_the_last_counts(tmp_path):

@@ -23,7 +23,7 @@ def file_of(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 
 def pixels(content, size=None, crop="none", color="rgb", background="white") -> list:
-    return decode(content, Form.from_keys(size, crop, color, background)).tolist()
+    return decode(content, Form.from_keys(size, crop, color, background)._replace(white=65535)).tolist()
 
 
 def image(rows, mode="RGB") -> Image.Image:
@@ -176,6 +176,128 @@ def test_damage_is_found_or_harmless(kind):
 def test_16_bits_are_cropped_as_well():
     content = file_of(Image.fromarray(257 * np.arange(16, dtype=np.uint16).reshape(4, 4)))
     assert pixels(content, crop="2x2", color="gray") == [[[5], [6]], [[9], [10]]]
+
+
+def gray16(*values: int, kind: str = "PNG", dtype=np.uint16, **options) -> bytes:
+    return file_of(Image.fromarray(np.array([values], dtype)), kind, **options)
+
+
+@pytest.mark.parametrize(
+    ("content", "white"),
+    [
+        (gray16(0, 1023), 1023),
+        (gray16(0, 1024), 4095),
+        (gray16(4095), 4095),
+        (gray16(4096), 16383),
+        (gray16(16384), 65535),
+        (gray16(0, 255), 255),
+        (gray16(0, 0), 255),
+        (gray16(3000, kind="TIFF"), 4095),
+        (gray16(3000, kind="TIFF", dtype=np.int32), 4095),
+        # what the header states may be more than what occurs
+        (gray16(700, kind="TIFF", tiffinfo={281: 4095}), 4095),
+        (gray16(700, kind="TIFF", tiffinfo={281: 65535}), 1023),
+        (gray16(700, kind="TIFF", tiffinfo={281: 100}), 1023),
+    ],
+)
+def test_which_value_is_white_in_16_bits(content, white):
+    form = Form.from_keys(None, "none", "gray", "white")
+    assert decode_all([(3, content)], form) == [(3, white)]
+
+
+def test_big_endian_tiff():
+    """As microscopes write it: 12 bits in two bytes each, the high one first."""
+    entries = [(256, 3, 1, 2), (257, 3, 1, 1), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1)]
+    entries += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 1), (279, 4, 1, 4)]
+    directory = struct.pack(">H", len(entries))
+    for tag, kind, count, value in entries:
+        directory += struct.pack(">HHI", tag, kind, count) + (
+            struct.pack(">HH", value, 0) if kind == 3 else struct.pack(">I", value)
+        )
+    content = b"MM\0*" + struct.pack(">I", 12) + struct.pack(">HH", 4095, 2048) + directory + bytes(4)
+    form = Form.from_keys(None, "none", "gray", "white")
+    assert decode_all([(0, content)], form) == [(0, 4095)]
+    assert decode(content, form._replace(white=4095)).tolist() == [[[255], [128]]]
+
+
+def test_12_bits_reach_white():
+    form = Form.from_keys(None, "none", "gray", "white")._replace(white=4095)
+    assert decode(gray16(0, 8, 9, 2048, 4095), form).tolist() == [[[0], [0], [1], [128], [255]]]
+    # 8 bits in 16 stay what they are
+    values = list(range(256))
+    assert decode(gray16(*values), form._replace(white=255)).ravel().tolist() == values
+
+
+def animation(kind: str) -> bytes:
+    return file_of(image([[RED]]), kind, save_all=True, append_images=[image([[BLUE]])], lossless=True)
+
+
+def translucent_palette() -> bytes:
+    picture = Image.new("P", (2, 1))
+    picture.putpalette([*RED, *GREEN])
+    picture.putdata([0, 1])
+    return file_of(picture, transparency=bytes([255, 0]))
+
+
+def png_of_16_bit_colour() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    row = b"\0" + struct.pack(">HHH", 65535, 0, 256)
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (animation("WEBP"), [[[*RED]]]),
+        (animation("PNG"), [[[*RED]]]),
+        (animation("TIFF"), [[[*RED]]]),
+        (translucent_palette(), [[[*RED], [255] * 3]]),
+        (png_of_16_bit_colour(), [[[255, 0, 1]]]),
+        (file_of(image([[(255, 0, 0, 0)] * 8] * 8, "CMYK"), "JPEG"), [[[0, 255, 255]] * 8] * 8),
+        (file_of(image([[200]], "L"), "PPM"), [[[200] * 3]]),
+        (file_of(image([[(*BLUE, 255)]], "RGBA"), "WEBP", lossless=True), [[[*BLUE]]]),
+    ],
+    ids=["webp", "apng", "pages", "palette", "rgb16", "cmyk jpeg", "pgm", "webp rgba"],
+)
+def test_oddities(content, expected):
+    values = np.array(pixels(content))
+    assert values.shape == np.array(expected).shape
+    assert abs(values - expected).max() <= 2, "JPEG's rounding"
+
+
+def test_photographs_of_phones():
+    """MPO: a JPEG with a second picture behind the first, turned by EXIF."""
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    left_white = np.zeros((16, 32, 3), np.uint8)
+    left_white[:, :16] = 255
+    first = Image.fromarray(left_white)
+    content = file_of(first, "MPO", save_all=True, append_images=[first], exif=exif)
+    values = np.array(pixels(content))
+    assert values.shape == (32, 16, 3)
+    assert values[28:].min() > 200 > 50 > values[:4].max(), "what is left comes to the bottom"
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        (b"<!DOCTYPE html><html>Too many requests</html>", "web page"),
+        (b"\n<html>", "web page"),
+        (b"<svg xmlns=", "SVG"),
+        (b'{"error": "quota"}', "JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC"),
+        (bytes(5000), "zeros"),
+        (b"%PDF-1.7", "PDF"),
+        (gray16(-5, kind="TIFF", dtype=np.int32), "negative"),
+    ],
+)
+def test_files_that_are_not_what_their_names_say(content, phrase):
+    with pytest.raises(UnreadableError, match=phrase):
+        pixels(content)
 
 
 def test_nothing_that_runs_programs_is_opened():

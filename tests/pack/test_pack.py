@@ -72,7 +72,7 @@ def test_the_layout(tmp_path):
         assert about["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
         assert json.loads(about["classes"]) == ["cat", "dog"]
         settings = {"size": 2, "crop": "center", "limit": 20000, "color": "rgb", "background": "white"}
-        assert json.loads(about["settings"]) == {**settings, "holdout": 0.1, "labels": "folders"}
+        assert json.loads(about["settings"]) == {**settings, "holdout": 0.1, "labels": "folders", "column": None}
         assert about.keys() == {
             "format",
             "format_version",
@@ -186,6 +186,72 @@ def test_thousands_of_classes_and_more_images_than_a_block(tmp_path, monkeypatch
         assert (file["train/images"][:, 0, 0, 0] == values[~is_heldout]).all()
         assert (file["holdout/images"][:, 1, 1, 2] == values[is_heldout]).all()
         assert (file["holdout/labels"][()] == np.flatnonzero(is_heldout)).all()
+
+
+def gray16(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((2, 3), value, np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_16_bit_gray_has_one_white_whatever_the_workers(tmp_path):
+    """12 bits, most of them dark: not each image by itself, and whichever is decoded first."""
+    images = {f"{n}.png": gray16(10 * n) for n in range(70)} | {"70.png": gray16(4095), "8bit.png": png(7)}
+    bad = {"cut.png": gray16(9)[:50]}
+    for source in (make_zip(tmp_path / "z.zip", images | bad), make_tar(tmp_path / "t.tgz", images | bad, "w:gz")):
+        reports = [
+            packing(source, tmp_path / f"{source.name}{workers}.h5", workers=workers, color="gray", max_bad=0.1)
+            for workers in (0, 3)
+        ]
+        first, second = ((tmp_path / f"{source.name}{workers}.h5").read_bytes() for workers in (0, 3))
+        assert first == second
+        assert all("71 images are 16-bit gray, with values of 12 bits: 4,095 becomes white" in text for text in reports)
+        assert all("Packed 72 of 73" in text for text in reports)
+    values = {}
+    with h5py.File(tmp_path / "z.zip0.h5") as file:
+        for part in ("train", "holdout"):
+            for name, pixels in zip(file[part]["names"].asstr()[()], file[part]["images"][()], strict=True):
+                values[name] = int(pixels[0, 0, 0])
+    assert values["70.png"] == 255
+    assert all(values[f"{n}.png"] == round(10 * n * 255 / 4095) for n in range(70))
+    report = packing(tmp_path / "z.zip", tmp_path / "l.h5", limit=60, color="gray")
+    assert "values of 10 bits" in report, "of the images that are packed"
+
+
+def test_a_school_in_seoul(tmp_path):
+    """A zip by Windows' Explorer, with what Windows and a NAS leave behind, and 16 bits nowhere."""
+    names = [f"사진\\{word}\\{n}.png" for word in ("고양이", "강아지") for n in range(10)]
+    source = tmp_path / "사진.zip"
+    raw = {name.encode("cp949"): png(number) for number, name in enumerate(names)}
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, image in raw.items():
+            entry = zipfile.ZipInfo(name.decode("cp437"))
+            entry.create_system = 0
+            # Of one length with the name that is put in its place: zipfile would set the flag for UTF-8.
+            entry.filename = entry.orig_filename = "x" * (len(name) - 2) + f"{len(archive.infolist()):02}"
+            archive.writestr(entry, image)
+        archive.writestr("@eaDir/1.png", png(1))
+    content_of_zip = source.read_bytes()
+    for number, name in enumerate(raw):
+        content_of_zip = content_of_zip.replace(b"x" * (len(name) - 2) + b"%02d" % number, name)
+    source.write_bytes(content_of_zip)
+    report = packing(source, tmp_path / "t.h5", labels="folders")
+    assert "Classes: 2 (강아지 10, 고양이 10)" in report
+    assert "Korean (cp949)" in report
+    assert "1 in @eaDir" in report
+    assert {label for _, _, label in content(tmp_path / "t.h5").values()} == {"고양이", "강아지"}
+
+
+def test_celebas_attributes(tmp_path):
+    source = make_zip(tmp_path / "z.zip", {f"img_align_celeba/{n:06}.jpg": png(n) for n in range(1, 21)})
+    lines = [f"{n:06}.jpg {-1 if n % 2 else 1:2} {1:2}" for n in range(1, 21)]
+    (tmp_path / "list_attr_celeba.txt").write_text("20\nSmiling Young\n" + "\n".join(lines) + "\n")
+    table = str(tmp_path / "list_attr_celeba.txt")
+    report = packing(source, tmp_path / "t.h5", labels=table, column="Smiling")
+    assert "Classes: 2 (Smiling 10, not Smiling 10)" in report
+    with refused("missing", "column"):
+        packing(source, tmp_path / "u.h5", labels=table)
+    assert not (tmp_path / "u.h5").exists()
 
 
 def test_any_tool_opens_it(tmp_path):
