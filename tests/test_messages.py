@@ -310,9 +310,16 @@ def background_is_unknown(folder: Path) -> None:
     pack(pack_keys(source="z.zip", target="t.h5", background="whitish"))
 
 
-@message("invalid", "labels", "row 2: 1 columns", "file name and label")
-def labels_are_separated_by_semicolons(folder: Path) -> None:
-    (folder / "labels.csv").write_text("file;label\na.png;cat\n")
+@message("invalid", "labels", "row 2: 3 columns, where two filled ones have to be", "quotation marks")
+def label_contains_a_comma(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,label\na.png,cat, black\n")
+    source = make_zip(folder, a=png(3, 2))
+    pack(pack_keys(source=source, target=str(folder / "t.h5"), labels=str(folder / "labels.csv")))
+
+
+@message("missing", "column", "labels.csv has 2 columns that may be the labels: kind, colour", "column=kind")
+def column_of_labels_is_not_named(folder: Path) -> None:
+    (folder / "labels.csv").write_text("file,kind,colour\na.png,cat,black\n")
     source = make_zip(folder, a=png(3, 2))
     pack(pack_keys(source=source, target=str(folder / "t.h5"), labels=str(folder / "labels.csv")))
 
