@@ -130,6 +130,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     )
     loggers: list[Logger] = []
     if process_group.is_leader:
+        datamodule.refuse_small_shared_memory(module, process_group.devices, process_group.nodes)
         for name, node in cfg.logger.items():
             loggers.append(instantiate_part(f"logger.{name}", node, Logger, run=run))
     else:
@@ -405,19 +406,20 @@ def _build_trainer(
 ) -> pl.Trainer:
     """Builds Lightning's trainer; without a run one for trials in this process only."""
     options: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
-    plugins: list[Any] = [CheckpointFile(checkpoint)]
+    # Otherwise Lightning would follow the variables of Slurm, torchrun, LSF or MPI, whatever `devices` says. They are
+    # in the environment of every shell in an allocation, also where nothing was started by srun.
+    environment = LightningEnvironment()
     processes = options.get("devices", 1) * options.get("num_nodes", 1)
     if run is None or processes == 1:
         options |= {"devices": 1, "num_nodes": 1, "strategy": "auto"}
-    else:
-        # Lightning would take Slurm's environment for its own, see `gan_lab.training.ddp`.
-        plugins.append(LightningEnvironment())
+        # A rank in those variables counts from Lightning's import on: with another than 0 nothing would be written.
+        environment.set_global_rank(0)
     try:
         return pl.Trainer(
             **options,
             max_epochs=1,  # the stream of batches ends after `steps` steps
             callbacks=list(callbacks),
-            plugins=plugins,
+            plugins=[CheckpointFile(checkpoint), environment],
             use_distributed_sampler=False,
             logger=loggers,
             default_root_dir=run.folder if run else None,

@@ -6,17 +6,20 @@ See `gan_lab.training.ddp`.
 import os
 import sys
 
-from gan_lab.assembly.build import build, prepare_libraries
+from gan_lab.config.cli import prepare_process
 from gan_lab.config.resume import load_config
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import escape_tracebacks, say
-from gan_lab.training.ddp import LEADER_PID, end_with
+from gan_lab.core.terminal import say
 
 
 def main() -> None:
     """Joins the training in the run folder that the command line names, and ends with it."""
-    escape_tracebacks()
+    prepare_process()
+    # torch and Lightning: only in a prepared process
+    from gan_lab.assembly.build import build, prepare_libraries
+    from gan_lab.training.ddp import LEADER_PID, end_with
+
     prepare_libraries()
     if len(sys.argv) < 2:
         sys.exit("python -m gan_lab.commands.ddp_worker <run folder>, with NODE_RANK, MASTER_ADDR and MASTER_PORT set.")

@@ -6,9 +6,10 @@ from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
-from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage
+from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage, worker_died
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import say
+from gan_lab.data.datamodule import WITHOUT_WORKERS
 from gan_lab.training import resume_state
 from gan_lab.training.step_log import NotFiniteError
 
@@ -91,6 +92,9 @@ def _explain_foreign(problem: Exception, training: Training) -> tuple[Code, str]
     if out_of_memory(problem):
         advice = "Smaller networks or a smaller batch_size need less."
         return "memory", f"There wasn't enough memory: {problem}\n{advice}"
+    if worker_died(problem):
+        advice = f"The system ends processes when memory is short. {WITHOUT_WORKERS}"
+        return "memory", f"A worker process has died. torch: {str(problem).strip()}\n{advice}"
     if isinstance(problem, RuntimeError):
         # Perhaps another process has died, which only shows after a while.
         return "failed", training.process_group.failure(wait=5.0) or ""

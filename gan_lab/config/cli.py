@@ -47,6 +47,8 @@ def command(config: str, after_sweep: Callable[[Path], None] | None = None) -> C
 def prepare_process() -> None:
     """Prepares a process to compose a configuration: a command, or a worker that runs jobs of a sweep."""
     escape_tracebacks()
+    # Commands draw into files. The backend of a notebook, which `!python train.py` inherits, may not even be installed.
+    os.environ["MPLBACKEND"] = "agg"
     folders.register_resolvers()
     launchers.prefer_presets()
 

@@ -36,6 +36,8 @@ STORAGE_ERRNOS = {
 }
 # How torch says that memory is short, in errors that have no type of their own.
 OUT_OF_MEMORY_PHRASES = ("can't allocate memory", "not enough memory", "out of memory")
+# How torch begins the message about a worker process of its loader that has died.
+WORKER_DIED = "DataLoader worker"
 
 
 class LabError(Exception):
@@ -81,3 +83,8 @@ def out_of_memory(problem: BaseException) -> bool:
         return False
     text = str(problem)
     return any(phrase in text for phrase in OUT_OF_MEMORY_PHRASES)
+
+
+def worker_died(problem: BaseException) -> bool:
+    """Returns whether an error says that a worker process that loads data has died."""
+    return isinstance(problem, RuntimeError) and str(problem).startswith(WORKER_DIED)

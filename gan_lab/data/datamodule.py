@@ -1,9 +1,14 @@
 """Brings data to the training: a stream of batches in which each step's batch follows from seed and step only."""
 
 import math
+import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from gan_lab.core.errors import LabError
+from gan_lab.core.errors import LabError, RunError, worker_died
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, Samples
 
@@ -26,6 +31,14 @@ MAX_BLOCK_STEPS = 20
 # but a block is kept in memory, so one of large samples has fewer steps.
 MAX_BLOCK_BYTES = 2**22
 FLOAT32_BYTES = 4
+INT64_BYTES = 8
+
+# Worker processes hand over their blocks in shared memory. torch's loader has this many of each worker there;
+BLOCKS_PER_WORKER = 2
+# and training has the block it computes with, the one before, and the next one, which Lightning fetches in advance.
+BLOCKS_IN_TRAINING = 3
+SHARED_MEMORY = Path("/dev/shm")
+WITHOUT_WORKERS = "workers=0 loads the data without worker processes."
 
 
 class BatchStream:
@@ -83,20 +96,29 @@ class BatchStream:
             for span in self.spans():
                 yield self.block(span)
             return
-        loader: DataLoader[StepBlock | LabError] = DataLoader(
+        loader: DataLoader[bytes | LabError] = DataLoader(
             _WorkerBlocks(self),
             batch_size=None,  # a block is a batch of batches already
             sampler=self.spans(),
             num_workers=self.workers,
+            prefetch_factor=BLOCKS_PER_WORKER,
             collate_fn=_unchanged,
             worker_init_fn=_set_worker_signals,
             # Without a generator of its own, the loader would draw its workers' seeds from the global one.
             generator=torch.Generator(),
         )
-        for item in loader:
-            if isinstance(item, LabError):
-                raise item
-            yield item
+        try:
+            items = iter(loader)
+        except OSError as error:
+            raise RunError(
+                f"The worker processes can't be started: {error}.", WITHOUT_WORKERS, code="unsupported", key="workers"
+            ) from error
+        try:
+            for item in items:
+                yield _receive(item)
+        finally:
+            # This ends the workers; the traceback of an error would keep them until the interpreter ends.
+            del items
 
     def block(self, span: Span) -> StepBlock:
         """Returns the batches of the given steps; see `StepBlock`."""
@@ -111,10 +133,25 @@ class BatchStream:
             return samples
         return samples, self.labels.labels_of(flat_indices).view(indices.shape)
 
+    def max_block_steps(self) -> int:
+        """Returns how many steps a block has at most."""
+        values_per_step = math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
+        return max(1, min(MAX_BLOCK_STEPS, MAX_BLOCK_BYTES // (FLOAT32_BYTES * values_per_step)))
+
+    def shared_bytes(self) -> int:
+        """Returns how much shared memory the blocks take while worker processes read ahead; 0 without workers."""
+        if not self.workers:
+            return 0
+        steps = min(self.max_block_steps(), *self.boundaries, max(1, self.steps - self.start))
+        samples = steps * self.n_critic * len(self.seeds) * len(range(self.batch_size)[self.rank_slice])
+        bytes_per_sample = FLOAT32_BYTES * math.prod(self.part.shape)
+        if self.labels is not None:
+            bytes_per_sample += INT64_BYTES
+        return (BLOCKS_PER_WORKER * self.workers + BLOCKS_IN_TRAINING) * samples * bytes_per_sample
+
     def spans(self) -> Iterator[Span]:
         """Gives the steps of each block."""
-        values_per_step = math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
-        max_steps = max(1, min(MAX_BLOCK_STEPS, MAX_BLOCK_BYTES // (FLOAT32_BYTES * values_per_step)))
+        max_steps = self.max_block_steps()
         step = self.start
         while step < self.steps:
             size = min(max_steps, self.steps - step)
@@ -168,8 +205,8 @@ class BatchStream:
         return torch.stack(orders)
 
 
-class _WorkerBlocks(TorchDataset[StepBlock | LabError]):
-    """The blocks of a stream, read in a worker process.
+class _WorkerBlocks(TorchDataset[bytes | LabError]):
+    """The blocks of a stream, read in a worker process, as `_receive` takes them.
 
     A `LabError` is returned instead of raised: torch would put the worker's traceback into the message of a raised
     error, and lose its code and key.
@@ -178,11 +215,43 @@ class _WorkerBlocks(TorchDataset[StepBlock | LabError]):
     def __init__(self, stream: BatchStream):
         self.stream = stream
 
-    def __getitem__(self, span: Span) -> StepBlock | LabError:
+    def __getitem__(self, span: Span) -> bytes | LabError:
         try:
-            return self.stream.block(span)
+            block = self.stream.block(span)
         except LabError as error:
             return error
+        # This moves the block to shared memory. torch would do so in a thread, where an error loses the block, and the
+        # training waits for it forever.
+        try:
+            return bytes(ForkingPickler.dumps(block))
+        except (RuntimeError, OSError) as error:
+            return _not_handed_over(error)
+
+
+def _receive(item: bytes | LabError) -> StepBlock:
+    """Returns the block that a worker process has put into shared memory.
+
+    Raises:
+        LabError: that of the worker, or if this process can't open the memory.
+        RuntimeError: if the worker has died; see `worker_died`.
+    """
+    if isinstance(item, LabError):
+        raise item
+    try:
+        return ForkingPickler.loads(item)
+    except (RuntimeError, OSError, EOFError) as error:
+        if worker_died(error):
+            raise
+        raise _not_handed_over(error) from error
+
+
+def _not_handed_over(error: Exception) -> RunError:
+    return RunError(
+        f"A worker process could not hand over its batches: {str(error) or type(error).__name__}.",
+        WITHOUT_WORKERS,
+        code="memory",
+        key="workers",
+    )
 
 
 def _unchanged(item: Any) -> Any:
@@ -196,6 +265,39 @@ def _set_worker_signals(_: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def refuse_small_shared_memory(needed: int) -> None:
+    """Refuses worker processes for which the system has too little shared memory.
+
+    Args:
+        needed: bytes; see `BatchStream.shared_bytes`.
+
+    Raises:
+        LabError: if there is less.
+    """
+    free = _free_shared_memory()
+    if free is None or needed <= free:
+        return
+    raise LabError(
+        f"The worker processes need {needed / 1e6:,.0f} MB of shared memory, but {SHARED_MEMORY} has "
+        f"{free / 1e6:,.0f} MB free.",
+        f"A Docker container has 64 MB, and more with docker run --shm-size={math.ceil(needed / 2**30)}g. "
+        f"{WITHOUT_WORKERS}",
+        code="memory",
+        key="workers",
+    )
+
+
+def _free_shared_memory() -> int | None:
+    """Returns how many bytes of shared memory are free; None where the system doesn't tell."""
+    if sys.platform != "linux":
+        return None
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        return 0
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    # A tmpfs without a limit has a size of 0.
+    return usage.free if usage.total else None
 
 
 class GANDataModule(pl.LightningDataModule):
@@ -229,11 +331,21 @@ class GANDataModule(pl.LightningDataModule):
         """Returns what a checkpoint stores of the data; `gan_lab.data.digest.refuse_other_data` compares it."""
         return {"digest": self.digest}
 
+    def refuse_small_shared_memory(self, module: Any, devices: int, nodes: int) -> None:
+        """Refuses more workers than the shared memory of this machine suffices for, before a training starts them.
+
+        Args:
+            module: the GAN.
+            devices: processes on each node, each with its own workers.
+            nodes: number of nodes.
+        """
+        stream = self._stream(module, self.dataset.train, slice(0, None, devices * nodes))
+        refuse_small_shared_memory(devices * stream.shared_bytes())
+
     def train_dataloader(self) -> BatchStream:
         """Returns the stream of the steps that the module has not done yet."""
         trainer = self.trainer
         assert trainer is not None  # Lightning sets it before it asks for data
-        module: Any = trainer.lightning_module
         part = self.dataset.train
         device = trainer.strategy.root_device
         # Data that lie on the GPU need not be copied to it in every step. Worker processes can't read from there.
@@ -241,6 +353,9 @@ class GANDataModule(pl.LightningDataModule):
             # Where the data don't fit, batches are copied.
             with suppress(torch.OutOfMemoryError):
                 part = part.to(device)
+        return self._stream(trainer.lightning_module, part, slice(trainer.global_rank, None, trainer.world_size))
+
+    def _stream(self, module: Any, part: Samples, rank_slice: slice) -> BatchStream:
         return BatchStream(
             part,
             self.batch_size,
@@ -250,7 +365,7 @@ class GANDataModule(pl.LightningDataModule):
             boundaries=self.boundaries,
             workers=self.workers,
             replicas=module.replicas,
-            rank_slice=slice(trainer.global_rank, None, trainer.world_size),
+            rank_slice=rank_slice,
             n_critic=module.n_critic,
             labels=self.dataset.train if module.classes else None,
         )

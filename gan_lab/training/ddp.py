@@ -26,6 +26,8 @@ OUTPUT_LINES = 6  # lines of a dead process's output that are shown
 
 LEADER_PID = "GAN_LAB_LEADER_PID"  # environment of a worker: the process with which it ends
 RANK_VARIABLES = ("LOCAL_RANK", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # tell Lightning who is who
+# How many processes srun and mpirun have started. SLURM_NTASKS only says how many an allocation has room for.
+SIZE_VARIABLES = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 
 
 class Worker(NamedTuple):
@@ -55,6 +57,7 @@ class ProcessGroup:
 
     def __init__(self, devices: int = 1, nodes: int = 1, trust: Sequence[str] = ()):
         self.devices = devices
+        self.nodes = nodes
         self.size = devices * nodes
         self.trust = trust
         self.is_leader = self.size == 1 or LEADER_PID not in os.environ
@@ -64,9 +67,10 @@ class ProcessGroup:
         if self.size == 1 or not self.is_leader:
             return
         _check_environment(nodes)
-        defaults = {"LOCAL_RANK": "0", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
-        for name, value in defaults.items():
-            os.environ.setdefault(name, value)
+        # What another program has left in these variables would make the processes wait for each other in vain.
+        os.environ.update({"LOCAL_RANK": "0", "NODE_RANK": "0"})
+        if nodes == 1:
+            os.environ.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()})
 
     def start(self, folder: Path) -> None:
         """Starts this node's other processes, and a thread that watches them."""
@@ -166,10 +170,11 @@ def _check_environment(nodes: int) -> None:
             code="conflict",
             key="NODE_RANK",
         )
-    if "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS") or 1) > 1:
+    started = {os.environ.get(name, "1") for name in SIZE_VARIABLES}
+    if "TORCHELASTIC_RUN_ID" in os.environ or started != {"1"}:
         raise LabError(
             "train.py starts its processes itself.",
-            "Give the command once per node, without torchrun.",
+            "Give the command once per node, without torchrun, srun --ntasks=… or mpirun.",
             code="conflict",
             key="devices",
         )

@@ -1,20 +1,26 @@
 """Packed files, read against what was put into them; good ones, bad ones, and large ones."""
 
+import os
 import pickle
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, compose, make_packed_file, refused, small, training
+from conftest import BARE, ROOT, compose, make_packed_file, refused, small, training
 from hydra.errors import InstantiationException
 from torch.utils.data import DataLoader
 
 from gan_lab.assembly.build import load
-from gan_lab.core.errors import LabError, RunError
+from gan_lab.commands.train import _explain_foreign
+from gan_lab.core.errors import LabError, RunError, worker_died
 from gan_lab.data import datamodule, synthetic
 from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import FlippedPart, Part
@@ -132,6 +138,112 @@ def test_data_in_memory_take_workers_too():
     part = synthetic.ring(samples=50).train
     blocks = list(BatchStream(part, 8, seed=0, steps=12, workers=1))
     assert all(torch.equal(a, b) for a, b in zip(blocks, BatchStream(part, 8, seed=0, steps=12), strict=True))
+
+
+# Worker processes and their shared memory.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"boundaries": [7]},
+        {"replicas": 3, "n_critic": 2},
+        {"rank_slice": slice(0, None, 4)},
+        {"start": 9},
+        {"labels": True},
+    ],
+    ids=str,
+)
+def test_the_shared_memory_that_workers_need(options):
+    part = synthetic.ring(samples=50).train
+    if "labels" in options:
+        options = {"labels": part}
+    stream = BatchStream(part, 8, seed=0, steps=12, workers=2, **options)
+    largest = 0
+    for span in stream.spans():
+        block = stream.block(span)
+        tensors = block if isinstance(block, tuple) else (block,)
+        largest = max(largest, sum(tensor.nbytes for tensor in tensors))
+    assert stream.shared_bytes() == (2 * 2 + 3) * largest
+    stream.workers = 0
+    assert stream.shared_bytes() == 0
+
+
+def test_too_little_shared_memory_is_refused_before_the_training(tmp_path, monkeypatch, small_disk):
+    monkeypatch.setattr(datamodule, "SHARED_MEMORY", small_disk(64))
+    run = [*BARE, "dataset=ring", "batch_size=64", "steps=20"]
+    with refused("memory", "workers"):
+        training(tmp_path / "a", *run, "workers=4")
+    training(tmp_path / "b", *run, "workers=0")
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "writable", "platform", "is_refused"),
+    [
+        (999, 2**26, True, "linux", True),
+        (1000, 2**26, True, "linux", False),
+        (2**30, 2**30, False, "linux", True),
+        (0, 0, True, "linux", False),  # a tmpfs without a limit
+        (999, 2**26, True, "darwin", False),
+    ],
+)
+def test_shared_memory_of_different_systems(monkeypatch, free, total, writable, platform, is_refused):
+    monkeypatch.setattr(datamodule.shutil, "disk_usage", lambda _: SimpleNamespace(free=free, total=total))
+    monkeypatch.setattr(datamodule.os, "access", lambda *_: writable)
+    monkeypatch.setattr(datamodule.sys, "platform", platform)
+    with refused("memory", "workers") if is_refused else nullcontext():
+        datamodule.refuse_small_shared_memory(1000)
+
+
+class _Fails:
+    """A part of which a worker process can't hand over anything."""
+
+    shape = (2,)
+
+    def __init__(self, failure):
+        self.failure = failure
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, indices):
+        if isinstance(self.failure, int):
+            os.kill(os.getpid(), self.failure)
+        return torch.zeros(len(indices), 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_dies_ends_the_training(number):
+    with pytest.raises(RuntimeError) as error:
+        list(BatchStream(_Fails(number), 4, seed=0, steps=100, workers=2))
+    assert worker_died(error.value)
+    code, _ = _explain_foreign(error.value, training=None)
+    assert code == "memory"
+
+
+@pytest.mark.parametrize("direction", ["dumps", "loads"])
+@pytest.mark.parametrize("failure", [RuntimeError("no space left"), OSError(24, "Too many open files")], ids=str)
+def test_a_block_that_is_lost_ends_the_training(monkeypatch, direction, failure):
+    """torch would wait forever for a block that its worker can't put into shared memory."""
+
+    def fail(_):
+        raise failure
+
+    functions = {"dumps": ForkingPickler.dumps, "loads": ForkingPickler.loads, direction: fail}
+    monkeypatch.setattr(datamodule, "ForkingPickler", SimpleNamespace(**functions))
+    with refused("memory", "workers") as error:
+        list(BatchStream(_Fails(None), 4, seed=0, steps=100, workers=1))
+    assert isinstance(error.value, RunError)
+
+
+def test_workers_that_cannot_start_end_the_training(monkeypatch):
+    def fail(_):
+        raise FileNotFoundError(2, "No such file or directory")  # no /dev/shm for their semaphores
+
+    monkeypatch.setattr(datamodule.DataLoader, "__iter__", fail)
+    with refused("unsupported", "workers"):
+        list(BatchStream(_Fails(None), 4, seed=0, steps=100, workers=1))
 
 
 # What can be wrong with a file.

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, command, compose, refused, small, training
+from conftest import BARE, ROOT, command, compose, refused, small, training
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback
+from pytorch_lightning.utilities import rank_zero_only
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
@@ -90,6 +91,57 @@ def test_who_starts_processes(monkeypatch):
         ProcessGroup(2)
     assert ProcessGroup().is_leader
     assert "LOCAL_RANK" not in os.environ
+
+
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"])
+def test_processes_that_srun_or_mpirun_started_are_refused(monkeypatch, variable):
+    monkeypatch.setenv(variable, "4")
+    with refused("conflict", "devices"):
+        ProcessGroup(2)
+    monkeypatch.setenv(variable, "1")
+    ProcessGroup(2).end()
+
+
+def test_what_other_programs_left_in_the_environment_does_not_mislead_the_processes(monkeypatch):
+    left = {"LOCAL_RANK": "2", "MASTER_ADDR": "pod-0.nowhere", "MASTER_PORT": "1", "SLURM_NTASKS": "4(x2)"}
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    group = ProcessGroup(2)
+    assert (os.environ["LOCAL_RANK"], os.environ["MASTER_ADDR"]) == ("0", "127.0.0.1")
+    assert os.environ["MASTER_PORT"] != "1"
+    group.end()
+    assert {name: os.environ[name] for name in left} == left
+
+
+ENVIRONMENTS = {
+    "salloc": {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"},
+    "sbatch": {
+        **{"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "2"},
+        **{"SLURM_NODEID": "1", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NNODES": "2"},
+    },
+    "Slurm with words for numbers": {"SLURM_NTASKS": "4(x2)", "SLURM_PROCID": "0"},
+    "torchrun": {
+        **{"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "1"},
+        **{"MASTER_ADDR": "nowhere", "MASTER_PORT": "29500", "TORCHELASTIC_RUN_ID": "x"},
+    },
+    "LSF": {"LSB_JOBID": "7", "LSB_DJOB_RANKFILE": "/nowhere", "JSM_NAMESPACE_SIZE": "4", "JSM_NAMESPACE_RANK": "2"},
+    "Open MPI": {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "2"},
+    "Kubeflow": {"MASTER_ADDR": "job-master-0", "MASTER_PORT": "23456", "WORLD_SIZE": "2", "RANK": "1"},
+    "a node rank": {"NODE_RANK": "1"},
+}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_one_process_trains_in_every_environment(tmp_path, monkeypatch, environment):
+    """Also where Lightning took another rank from it, when it was imported."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 2)
+    job, run = training(tmp_path / "run", *BARE, "dataset=ring", "steps=4", "log_every=2")
+    summary, status = fit(job, run)
+    assert (summary["status"], status, job.trainer.world_size, job.trainer.global_rank) == ("finished", 0, 1, 0)
+    assert len(run.metrics.read_text().splitlines()) == 3
+    assert run.checkpoint.is_file()
 
 
 class At(Callback):
