@@ -1,5 +1,6 @@
 """A run that was stopped, killed or damaged goes on as if nothing had happened: on the CPU, to the bit."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -13,7 +14,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import CONFLICTING_REMEDIES, OPTIONS, ROOT, classifier_cache, command, refused, run_here, small, training
+from conftest import (
+    CONFLICTING_REMEDIES,
+    OPTIONS,
+    PARTNERS,
+    ROOT,
+    classifier_cache,
+    command,
+    refused,
+    run_here,
+    small,
+    training,
+)
 from matplotlib.figure import Figure
 from pytorch_lightning import Callback
 from torture import differences
@@ -63,19 +75,36 @@ def _groups_of_remedies(most: int = 5) -> list[list[str]]:
     return gathered
 
 
+# Groups whose options go together: a case has one of each. An option that needs a partner stays alone.
+COMBINED = [("loss", "activation", "norm", "optim", "latent"), ("optim_d", "optim_g")]
+
+
+def _combined(groups: tuple[str, ...]) -> dict[str, list[str]]:
+    """The i-th case has the i-th option of each of the groups, as far as they have so many."""
+    columns = []
+    for name in groups:
+        options = [option for group, option in OPTIONS if group == name and option not in PARTNERS]
+        columns.append([f"{name}={option}" for option in options if (name, option) not in DEFAULTS])
+    rows = [[part for part in row if part] for row in itertools.zip_longest(*columns)]
+    return {" ".join(row): [*small("logger", "default"), *row] for row in rows}
+
+
 # The default with all loggers, every other option of every group, every key that is a switch or a number: new ones
 # join by themselves.
 CASES = {"default": small("logger", "default")}
+for groups in COMBINED:
+    CASES |= _combined(groups)
 CASES |= {
     "=".join(case): small(*case)
     for case in OPTIONS
     if case not in DEFAULTS and case[0] != "remedy" and not _presets(*case)
+    if case[0] not in itertools.chain(*COMBINED) or case[1] in PARTNERS
 }
 CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _groups_of_remedies())}
 SOON = {"lecam": "remedy.lecam.warmup_steps=3", "ema": "remedy.ema.decay=0.8", "balance": "remedy.balance.max_auc=0.5"}
 CASES = {case: [*settings, *(soon for name, soon in SOON.items() if name in case)] for case, settings in CASES.items()}
 CASES |= {
-    each: [*CASES["loss=mse"], each]
+    each: [*small("loss", "mse"), each]
     for key in TRAIN.keys() - {"format", "steps", "force", "threads", "devices", "num_nodes"}
     for each in _other(key)
 }
@@ -132,7 +161,12 @@ def _go_on(run: Run, *overrides: str) -> None:
     assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
 
 
-@pytest.mark.parametrize("case", sorted(CASES))
+SLOW = {"compile=true"}  # compiling takes most of its time
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow if case in SLOW else ()) for case in sorted(CASES)]
+)
 def test_whatever_is_trained_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, case):
     """Killed at step 7: past the checkpoint of step 5, between the rows of steps 6 and 8."""
     if case == "trainer=mps" and not torch.backends.mps.is_available():
