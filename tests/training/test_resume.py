@@ -20,7 +20,7 @@ from conftest import (
     PARTNERS,
     ROOT,
     classifier_cache,
-    command,
+    command_here,
     refused,
     run_here,
     small,
@@ -441,7 +441,7 @@ def test_two_processes_do_not_resume_one_run(copied, tmp_path):
     try:
         assert first.stdout is not None
         assert "Resuming training on" in first.stdout.readline()
-        second = command("train.py", f"resume={copied.folder}", cwd=tmp_path)
+        second = command_here("train.py", f"resume={copied.folder}", cwd=tmp_path)
         assert second.returncode == 2
         assert "is being trained by another process" in second.stderr
         assert "Traceback" not in second.stderr
