@@ -2,12 +2,13 @@
 
 import sys
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
-from gan_lab.config.resume import open_run
 from gan_lab.core.terminal import say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def compare(sweep: Path) -> None:
@@ -17,10 +18,14 @@ def compare(sweep: Path) -> None:
 
 
 @command("train", after_sweep=compare)
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.resume import open_run
+
     with open_run(cfg) as (cfg, run):
         # torch and Lightning: only for a configuration that is known to be good
         from gan_lab.assembly.build import DryRun, build, prepare_libraries
+        from gan_lab.commands.summary import announce, describe
+        from gan_lab.commands.train import fit
 
         prepare_libraries()
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began
@@ -28,11 +33,10 @@ def main(cfg: DictConfig) -> None:
 
             say(preflight(DryRun(cfg), run))
         training = build(cfg, run)
+        say(announce(training, run))
+        # From here on a signal lets the run end with a checkpoint.
+        training.stop.start()
 
-    from gan_lab.commands.summary import announce, describe
-    from gan_lab.commands.train import fit
-
-    say(announce(training, run))
     summary, code = fit(training, run)
     say(describe(summary, run))
     if code:

@@ -1,15 +1,19 @@
 """The image a classifier holds ideal for a label: `python scripts/backquery.py dataset=mnist label=5`; see `--help`."""
 
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import output_folder
 from gan_lab.core.terminal import say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @command("backquery")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.check import check
+    from gan_lab.config.resume import output_folder
+
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
         cfg = check(cfg)

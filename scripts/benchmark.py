@@ -3,27 +3,34 @@
 import tempfile
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra import compose
-from omegaconf import DictConfig
-
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import output_folder, resolve_defaults
 from gan_lab.core.terminal import say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 ALL = ("step", "replicas", "storage", "startup", "sweep")
 
 
-def compose_training(*overrides: str) -> DictConfig:
+def compose_training(*overrides: str) -> "DictConfig":
     """Composes and checks the configuration of train.py."""
+    from hydra import compose
+
+    from gan_lab.config.check import check
+    from gan_lab.config.resume import resolve_defaults
+
     cfg = compose("train", list(overrides))
     resolve_defaults(cfg, overrides)
     return check(cfg)
 
 
 @command("benchmark")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.check import check
+    from gan_lab.config.resume import output_folder
+
     with output_folder() as folder:
         cfg = check(cfg)
         import torch

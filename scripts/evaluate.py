@@ -1,18 +1,23 @@
 """Measures a run again: `python scripts/evaluate.py run=<run folder> samples=26000`; `--help` lists the keys."""
 
 from functools import partial
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
-from gan_lab.config.resume import load_config
-from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @command("evaluate")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from omegaconf import OmegaConf
+
+    from gan_lab.config.check import check
+    from gan_lab.config.resume import load_config
+    from gan_lab.core.run_folder import Run
+
     cfg = check(cfg)
     run = Run.existing(cfg.run)
     before = load_config(run, cfg.trust)

@@ -1,14 +1,18 @@
 """Plays with latent vectors: `python scripts/explore.py run=<run folder> op=…`; `--help` lists the keys."""
 
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
 from gan_lab.core.terminal import say
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 @command("explore")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.check import check
+
     cfg.a, cfg.b, cfg.normalize = str(cfg.a), str(cfg.b), str(cfg.normalize).lower()  # numbers, words, truth values
     cfg = check(cfg)
     from gan_lab.assembly.build import prepare_libraries

@@ -1,14 +1,18 @@
 """Images into one HDF5 file: `python scripts/pack.py source=<archive or folder> target=<file.h5>`; see `--help`."""
 
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
 from gan_lab.core.terminal import say
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 @command("pack")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.check import check
+
     cfg = check(cfg)
     from gan_lab.pack.packer import PackSettings, pack
 

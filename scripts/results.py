@@ -1,14 +1,20 @@
 """What runs have shown, as a document: `python scripts/results.py runs=[<folders>]`; `--help` lists the keys."""
 
-from omegaconf import DictConfig, OmegaConf
+from typing import TYPE_CHECKING
 
-from gan_lab.config.check import check
 from gan_lab.config.cli import command
 from gan_lab.core.terminal import say
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 
 @command("results")
-def main(cfg: DictConfig) -> None:
+def main(cfg: "DictConfig") -> None:
+    from omegaconf import OmegaConf
+
+    from gan_lab.config.check import check
+
     if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
         cfg.runs = [cfg.runs]
     cfg = check(cfg)

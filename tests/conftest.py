@@ -31,6 +31,7 @@ from gan_lab.config.check import check
 from gan_lab.config.refusals import explain
 from gan_lab.config.resume import resolve_defaults
 from gan_lab.config.targets import CONF, groups
+from gan_lab.core import interrupts
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
@@ -190,8 +191,9 @@ def run_here(script: str, *arguments: str) -> int:
         except SystemExit as end:
             return int(end.code or 0)
         finally:
-            # The command sets it.
+            # The command sets it, and watches for signals.
             os.environ.pop("HYDRA_FULL_ERROR", None)
+            interrupts.forget()
     return 0
 
 

@@ -6,15 +6,18 @@ See `gan_lab.training.ddp`.
 import os
 import sys
 
-from gan_lab.config.cli import prepare_process
+from gan_lab.config.hydra_app import prepare_process
 from gan_lab.config.resume import load_config
+from gan_lab.core import interrupts
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import say
+from gan_lab.core.terminal import prepare_streams, say
 
 
 def main() -> None:
     """Joins the training in the run folder that the command line names, and ends with it."""
+    interrupts.watch(as_worker=True)
+    prepare_streams()
     prepare_process()
     # torch and Lightning: only in a prepared process
     from gan_lab.assembly.build import build, prepare_libraries
@@ -32,6 +35,7 @@ def main() -> None:
     try:
         run = Run.existing(folder)
         training = build(load_config(run, trust), run)
+        training.stop.start()
         training.process_group.start(run.folder)
         try:
             training.trainer.fit(

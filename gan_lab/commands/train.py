@@ -7,7 +7,7 @@ from typing import Any
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
 from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage, worker_died
-from gan_lab.core.run_folder import Run, resume_command
+from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
 from gan_lab.training import resume_state
@@ -15,18 +15,20 @@ from gan_lab.training.step_log import NotFiniteError
 
 
 def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
-    """Trains, from the run's newest whole checkpoint if it has one, and writes `summary.json` in any case.
+    """Trains, from the run's newest whole checkpoint if it has one, and writes `summary.json` if its folder is there.
 
     Returns:
         The summary, and the exit status: 0 when all steps were trained, 128 + the signal's number when one stopped it.
 
     Raises:
         RunError: after NaN or infinity, or when disk or memory are full, once the summary says so.
+        RemovedError: if the run folder was removed; then nothing is written.
         Exception: whatever else training raised, once the summary says so.
     """
     status = "failed"
     error = None
     exit_status = 1
+    training.stop.start()
     try:
         training.process_group.start(run.folder)
         training.trainer.fit(training.module, training.datamodule, ckpt_path=training.resumed_from, weights_only=True)
@@ -36,10 +38,10 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         else:
             status = "interrupted"
             exit_status = 128 + (training.stop.signal or signal.SIGINT)
-    except SystemExit:
-        # What Lightning turns a KeyboardInterrupt into, here the second Ctrl-C.
+    except (SystemExit, KeyboardInterrupt):
+        # Lightning turns the KeyboardInterrupt of a second signal into SystemExit.
         status = "interrupted"
-        exit_status = 128 + signal.SIGINT
+        exit_status = 128 + (training.stop.signal or signal.SIGINT)
     except Exception as problem:
         failure = _explain(problem, training, run)
         if failure is None:
@@ -52,10 +54,15 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
+        except RemovedError:
+            if status != "failed":
+                raise
         except OSError as problem:
             # A full disk shouldn't hide what happened.
             say(refused_by_storage(problem) or problem, stderr=True)
-        run.release()
+        finally:
+            run.release()
+            training.stop.end()
     return summary, exit_status
 
 
@@ -64,6 +71,11 @@ def _explain(problem: Exception, training: Training, run: Run) -> LabError | Non
     code: Code
     key = ""
     changes: tuple[str, ...] = ()
+    try:
+        run.refuse_if_removed()
+    except RemovedError as removed:
+        # Whatever failed, it failed because of that.
+        return removed
     if isinstance(problem, NotFiniteError):
         # The callback has looked for the cause.
         description = training.nan_guard.explanation or str(problem)

@@ -7,6 +7,7 @@ conf/hydra/.
 import os
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+
+from gan_lab.core import interrupts
 
 # Presets of conf/hydra/ that have the name of a config that their plugin brings along.
 NAMESAKES = {"launcher": "ray", "sweeper": "optuna"}
@@ -40,15 +43,11 @@ def prepare(config: DictConfig, sweep: Path) -> None:
     """
     # Otherwise Ray would send statistics to its authors.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if "Slurm" not in config.hydra.launcher._target_:
-        return
-
-    def stop(*_: object) -> None:
-        cancel(sweep)
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    launcher = config.hydra.launcher._target_
+    if "Slurm" in launcher:
+        interrupts.at_end(partial(cancel, sweep))
+    elif "Joblib" in launcher:
+        interrupts.relay()
 
 
 def cancel(sweep: Path) -> None:

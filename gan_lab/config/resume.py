@@ -19,6 +19,7 @@ from gan_lab.config.references import is_plain, refuse_nonplain_references, stri
 from gan_lab.config.schema import is_resumable, leaves
 from gan_lab.config.targets import harmless_overrides, within
 from gan_lab.core.errors import LabError
+from gan_lab.core.interrupts import undoing
 from gan_lab.core.io import MAX_YAML, read_text, relative_path
 from gan_lab.core.run_folder import Run, refuse_other_format, remove_empty
 
@@ -76,13 +77,14 @@ def _open_new(cfg: DictConfig) -> Iterator[tuple[DictConfig, Run]]:
     """Opens a new run folder; removes what it wrote there if the training can't start."""
     run = Run.new(HydraConfig.get().runtime.output_dir, OmegaConf.to_yaml(cfg))
     try:
-        resolved = check(cfg)
-        _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
-        yield resolved, run
-        # The run keeps the number of threads that threads=auto chose.
-        if cfg.threads != resolved.threads:
-            cfg.threads = resolved.threads
-            run.write_config(OmegaConf.to_yaml(cfg))
+        with undoing(run.discard):
+            resolved = check(cfg)
+            _refuse_misplaced(resolved, HydraConfig.get().overrides.task)
+            yield resolved, run
+            # The run keeps the number of threads that threads=auto chose.
+            if cfg.threads != resolved.threads:
+                cfg.threads = resolved.threads
+                run.write_config(OmegaConf.to_yaml(cfg))
     except BaseException:
         run.discard()
         raise

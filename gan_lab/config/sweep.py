@@ -26,11 +26,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
+from gan_lab.core import interrupts
 from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
-from gan_lab.core.run_folder import Run, refuse_links, remove_empty
-from gan_lab.core.terminal import format_traceback, printable, say
+from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, remove_empty
+from gan_lab.core.terminal import format_traceback, open_log, printable, say
 
 # Characters of the name of a job's folder, at most.
 NAME_LENGTH = 80
@@ -72,6 +73,9 @@ class Current:
     def __init__(self, config: DictConfig):
         self.folder = Path(config.hydra.sweep.dir)
         self.record = self.folder / "sweep.json"
+        self.lock = FileLock(self.folder / ".lock", timeout=0)
+        self.watch: Watch | None = None
+        self.identity: tuple[int, int] | None = None
         params = config.hydra.sweeper.get("params") or {}
         texts = [f"{key}={value}" for key, value in params.items()]
         texts += list(config.hydra.overrides.task)
@@ -86,17 +90,18 @@ class Current:
         if self.search:
             number = config.hydra.sweeper.n_trials
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
-        self.lock = self._claim(lines)
+        interrupts.at_end(self.abandon)
+        self._claim(lines)
+        self.identity = identity(self.folder)
         with atomic(self.record) as path:
             path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
         self.watch = Watch(self.folder, number)
 
-    def _claim(self, lines: list[str]) -> FileLock:
+    def _claim(self, lines: list[str]) -> None:
         """Takes the folder for this process; refuses one that holds anything but the sweep of these overrides."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=0)
         try:
-            lock.acquire()
+            self.lock.acquire()
         except Timeout:
             raise LabError(
                 f"Another process runs the sweep in {self.folder}.",
@@ -122,7 +127,6 @@ class Current:
                 code="exists",
                 key="hydra.sweep.dir",
             )
-        return lock
 
     def overrides_of_jobs(self) -> list[str]:
         """Returns overrides for every job: this folder, whatever the time is then; names of what varies only."""
@@ -141,7 +145,7 @@ class Current:
         Args:
             compare: gets the folder of the sweep.
         """
-        self.watch.end()
+        self._end_watch()
         records = {path.parent: read_record(path) for path in _records(self.folder)}
         failed = {folder: record for folder, record in records.items() if record.get("status") == "failed"}
         interrupted = [folder.name for folder, record in records.items() if record.get("status") == "interrupted"]
@@ -193,15 +197,29 @@ class Current:
         return False
 
     def abandon(self) -> None:
-        """Ends a sweep that an error has stopped; if no job began, nothing of it is left."""
-        self.watch.end()
-        self.lock.release()
+        """Ends a sweep that an error or a signal has stopped; if no job began, nothing of it is left."""
+        self._end_watch()
+        if self.is_removed():
+            return
         if _records(self.folder):
             self.say_how_to_continue()
-            return
-        for name in (".lock", "sweep.json", "multirun.yaml"):
-            (self.folder / name).unlink(missing_ok=True)
+        elif self.lock.is_locked:
+            for name in (".lock", "sweep.json", "multirun.yaml"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder in self.folder.glob("*/"):
+                # Hydra wrote into it, and then the job did not begin.
+                if not Run(folder).config.exists():
+                    Run(folder).discard()
+        self.lock.release()
         remove_empty(self.folder)
+
+    def is_removed(self) -> bool:
+        """Returns whether the folder was removed or replaced since the sweep began."""
+        return self.identity is not None and identity(self.folder) != self.identity
+
+    def _end_watch(self) -> None:
+        if self.watch is not None:
+            self.watch.end()
 
 
 def _number_of_jobs(overrides: Iterable[Override]) -> int:
@@ -280,28 +298,32 @@ def run_job(
 
     Raises:
         KeyboardInterrupt: if a signal stopped the job in the process that runs the sweep, which then has to stop, too.
+        RemovedError: if the folder of the sweep, or of the job while it runs, was removed.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_if_removed(Path(HydraConfig.get().sweep.dir), folder)
     overrides = list(HydraConfig.get().overrides.task)
     record: dict[str, Any] = {"status": "finished", "error": None, "overrides": overrides}
     if not Run(folder).finished(cfg.steps):
         _write(folder, {**record, "status": "running"})
         try:
             _refuse_renamed_trial(folder)
-            with open(folder / "log.txt", "a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
+            with open_log(folder / "log.txt") as log, redirect_stdout(log), redirect_stderr(log), interrupts.job():
                 launchers.heed_time_limit()
                 main(cfg)
-        except (SystemExit, KeyboardInterrupt) as stop:
-            _write(folder, {**record, "status": "interrupted"})
-            # In a worker process only this job was stopped.
-            if current is None:
-                return None
-            raise KeyboardInterrupt from stop
-        except Exception as error:
+        except RemovedError:
+            raise
+        except BaseException as error:
+            # Imports and libraries turn the exception of a signal into others.
+            if interrupts.is_ending() or not isinstance(error, Exception):
+                _write(folder, {**record, "status": "interrupted"})
+                # In a worker process only this job was stopped.
+                if current is None:
+                    return None
+                raise KeyboardInterrupt from error
             record["status"] = "failed"
             record["error"] = explain(error) or f"{type(error).__name__}: {error}"
-            with open(folder / "log.txt", "a", encoding="utf-8") as log:
+            with open_log(folder / "log.txt") as log:
                 log.write(format_traceback(error))
     direction = HydraConfig.get().sweeper.get("direction")
     value = None
@@ -311,6 +333,22 @@ def run_job(
         record["objective"] = {"metric": cfg.objective, "value": value, "instead_of": reason}
     _write(folder, record)
     return value
+
+
+def _refuse_if_removed(sweep: Path, folder: Path) -> None:
+    """Refuses to run a job of a sweep whose folder was removed or replaced: Hydra has just made it anew.
+
+    Args:
+        sweep: the folder of the sweep.
+        folder: of the job.
+    """
+    is_whole = (sweep / "sweep.json").is_file() and (current is None or not current.is_removed())
+    if is_whole:
+        return
+    if not Run(folder).config.exists():
+        Run(folder).discard()
+    remove_empty(sweep)
+    raise RemovedError(sweep)
 
 
 def _refuse_renamed_trial(folder: Path) -> None:

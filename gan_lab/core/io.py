@@ -7,11 +7,13 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from gan_lab.core.errors import LabError
+from gan_lab.core.interrupts import undoing
 from gan_lab.core.terminal import say
 
 # Upper bounds, in bytes, for files that may come from strangers.
@@ -37,11 +39,12 @@ def atomic(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         try:
-            yield temporary
-            sync(temporary)
-            # mkstemp lets only this user read; a normal file follows the umask.
-            temporary.chmod(0o666 & ~_umask())
-            os.replace(temporary, path)
+            with undoing(partial(temporary.unlink, missing_ok=True)):
+                yield temporary
+                sync(temporary)
+                # mkstemp lets only this user read; a normal file follows the umask.
+                temporary.chmod(0o666 & ~_umask())
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         sync(path.parent)

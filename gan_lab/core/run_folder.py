@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from gan_lab import __version__
 from gan_lab.core.command_line import command, setting
-from gan_lab.core.errors import LabError
+from gan_lab.core.errors import LabError, RunError
 from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import printable, say
 
@@ -36,6 +36,22 @@ APPENDED_FILES = ("log.txt", "multirun.yaml")
 
 # What may be in a folder whose run never began; see `Run.discard`.
 STARTED_FILES = ("config.yaml", ".lock", ".hydra/*.yaml", "preflight/*.png", "preflight/checks.json")
+
+
+class RemovedError(RunError):
+    """The folder of a run or of a sweep, or its checkpoints, were removed or replaced while they were needed.
+
+    Args:
+        path: what is missing.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(
+            f"{path} was removed or replaced meanwhile, so this stopped; nothing more was written.",
+            "Start it again.",
+            code="missing",
+            key=path.name,
+        )
 
 
 class Run:
@@ -57,6 +73,8 @@ class Run:
         self.preflight = self.folder / "preflight"
         self.explore = self.folder / "explore"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
+        self._identity: tuple[int, int] | None = None
+        self._has_checkpoint = False
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -76,11 +94,11 @@ class Run:
         run = cls(folder)
         run.refuse_if_taken()
         run.claim()
+        # Checked again under the lock: between the first check and the lock another process may have made a run.
+        run.refuse_if_taken()
         try:
-            # Checked again under the lock: between the first check and the lock another process may have made a run.
-            run.refuse_if_taken()
             run.write_config(config)
-        except OSError:
+        except BaseException:
             run.discard()
             raise
         return run
@@ -115,6 +133,7 @@ class Run:
                 key=run.folder.name,
             )
         refuse_links(run.folder)
+        run._identity = identity(run.folder)
         return run
 
     def claim(self) -> None:
@@ -136,12 +155,43 @@ class Run:
                 code="busy",
                 key=self.folder.name,
             ) from None
+        self._identity = identity(self.folder)
+        self._has_checkpoint = self.checkpoint.is_file()
         for temporary in self.folder.rglob(f"{TMP_PREFIX}*"):
             temporary.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Unlocks the folder."""
         self._lock.release()
+
+    def refuse_if_removed(self) -> None:
+        """Checks that the folder is the one that was opened, and that the checkpoints written there are still there.
+
+        Raises:
+            RemovedError: otherwise. Writing on would make a folder without a configuration.
+        """
+        if self._identity is not None and identity(self.folder) != self._identity:
+            raise RemovedError(self.folder)
+        checkpoints = (self.checkpoint, self.previous_checkpoint)
+        if self._has_checkpoint and not any(path.exists() for path in checkpoints):
+            raise RemovedError(self.checkpoint.parent)
+
+    @contextmanager
+    def atomic(self, path: Path) -> Iterator[Path]:
+        """Does the same as `gan_lab.core.io.atomic` for a file of this run, and never makes a run folder anew.
+
+        Raises:
+            RemovedError: if the folder was removed; see `refuse_if_removed`.
+            OSError: if the disk is full, read-only or broken.
+        """
+        self.refuse_if_removed()
+        try:
+            with atomic(path) as temporary:
+                yield temporary
+        except FileNotFoundError:
+            # In the middle of writing.
+            self.refuse_if_removed()
+            raise
 
     def picture_folders(self) -> list[Path]:
         """Returns those of the folders `images` and `plots` that hold pictures."""
@@ -161,9 +211,9 @@ class Run:
         if keep:
             has_checkpoint = self.whole_checkpoint() is not None
             step = self.load_checkpoint()["gan_lab"]["step"] if has_checkpoint else 0
-            with atomic(self.folder / f"config_until_step_{step}.yaml") as path:
+            with self.atomic(self.folder / f"config_until_step_{step}.yaml") as path:
                 path.write_bytes(self.config.read_bytes())
-        with atomic(self.config) as path:
+        with self.atomic(self.config) as path:
             path.write_text(config, encoding="utf-8")
 
     def overrides(self) -> list[str]:
@@ -222,7 +272,7 @@ class Run:
             ValueError: for NaN and infinity, which JSON doesn't have.
             OSError: if the disk is full, read-only or broken.
         """
-        with atomic(self.folder / name) as path:
+        with self.atomic(self.folder / name) as path:
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
             path.write_text(text + "\n", encoding="utf-8")
 
@@ -232,11 +282,12 @@ class Run:
 
         The checkpoint that was there becomes `previous_checkpoint` if it is whole itself: of the two, one always is.
         """
-        with atomic(self.checkpoint) as temporary:
+        with self.atomic(self.checkpoint) as temporary:
             yield temporary
             sync(temporary)
             if self.checkpoint.exists() and corruption(read_bytes(self.checkpoint)) is None:
                 os.replace(self.checkpoint, self.previous_checkpoint)
+        self._has_checkpoint = True
 
     def whole_checkpoint(self) -> Path | None:
         """Returns the newest checkpoint that is whole, and prints a note if it isn't the last one; None without any.
@@ -298,6 +349,9 @@ class Run:
     def discard(self) -> None:
         """Removes what starting a run left in a folder whose run never began, and nothing else."""
         self.release()
+        if self._identity is not None and identity(self.folder) != self._identity:
+            # What has taken its place isn't ours.
+            return
         # A TensorBoard file has the number of the process that opened it in its name.
         opened_here = f"events.out.tfevents.*.{os.getpid()}.*"
         for pattern in (*STARTED_FILES, opened_here):
@@ -369,6 +423,15 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def identity(folder: Path) -> tuple[int, int] | None:
+    """Returns what tells a folder from another one of the same name; None if there is none."""
+    try:
+        about = folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return about.st_dev, about.st_ino
 
 
 def remove_empty(folder: Path) -> None:

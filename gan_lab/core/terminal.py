@@ -2,13 +2,18 @@
 
 Names, settings and errors that quote them may come from files of other people. This is the only module that prints;
 ruff's rule T20 refuses `print` in all others.
+
+Printing never fails: characters that a terminal's encoding lacks are escaped, and what can't be written is lost; a full
+disk or a closed terminal shouldn't end a training.
 """
 
+import io
+import os
 import sys
-import traceback
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -63,6 +68,67 @@ def escape_texts(value: Any, max_depth: int = MAX_DEPTH) -> Any:
     return value
 
 
+def prepare_streams() -> None:
+    """Makes stdout and stderr of this process accept any text, whether or not it can be written."""
+    _open_closed_descriptors()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for the whole process
+        # Not one that tests or a notebook have put in its place.
+        elif stream is getattr(sys, f"__{name}__"):
+            setattr(sys, name, _forgiving(stream))
+
+
+def open_log(path: Path) -> TextIO:
+    """Opens a file for what a job prints, which is appended; see `prepare_streams`."""
+    return _text_writer(_ForgivingFile(path, "a"), "utf-8")
+
+
+def _open_closed_descriptors() -> None:
+    """Opens the null device in the place of stdin, stdout and stderr where they are closed.
+
+    Otherwise the next files that are opened, a checkpoint for example, would be the stdout of libraries and of other
+    processes.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The system gives the lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
+def _forgiving(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Returns a stream to the same file that never raises, neither for a character nor for the system's errors."""
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if type(raw) is not io.FileIO:
+        # A console of Windows, which takes all characters.
+        stream.reconfigure(errors="backslashreplace")
+        return stream
+    return _text_writer(_ForgivingFile(stream.fileno(), "w", closefd=False), stream.encoding)
+
+
+def _text_writer(raw: io.FileIO, encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="backslashreplace", line_buffering=True)
+
+
+class _ForgivingFile(io.FileIO):
+    """A file whose content is lost, without an error, from the moment when it can't be written any more."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            # What libraries and other processes write is lost, too.
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return len(data)
+        # None: a pipe that doesn't block is full.
+        return len(data) if written is None else written
+
+
 def say(text: object, stderr: bool = False, flush: bool = False) -> None:
     """Prints a message, `printable` except for its newlines and tabs."""
     print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
@@ -76,6 +142,9 @@ def escape_tracebacks() -> None:
 
 def format_traceback(error: BaseException) -> str:
     """Returns an error with its traceback, `printable`."""
+    # Imported here: a command has to start fast, see `gan_lab.config.cli`.
+    import traceback
+
     return printable("".join(traceback.format_exception(error)), lines=True)
 
 

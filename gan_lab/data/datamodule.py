@@ -3,7 +3,6 @@
 import math
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from gan_lab.core.errors import LabError, RunError, worker_died
+from gan_lab.core.interrupts import blocked, leave_to_parent
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, Samples
 
@@ -108,7 +108,9 @@ class BatchStream:
             generator=torch.Generator(),
         )
         try:
-            items = iter(loader)
+            with blocked():
+                # This starts the workers.
+                items = iter(loader)
         except OSError as error:
             raise RunError(
                 f"The worker processes can't be started: {error}.", WITHOUT_WORKERS, code="unsupported", key="workers"
@@ -259,12 +261,8 @@ def _unchanged(item: Any) -> Any:
 
 
 def _set_worker_signals(_: int) -> None:
-    """Makes a worker ignore Ctrl-C, which reaches all processes but is for the training to handle, and end by SIGTERM.
-
-    Lightning's handler of SIGTERM, which a forked worker inherits, would not end it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Sets a worker's own handlers in the place of the training's, which it inherits."""
+    leave_to_parent()
 
 
 def refuse_small_shared_memory(needed: int) -> None:

@@ -6,7 +6,6 @@ It imports little, since every worker process imports it.
 import io
 import multiprocessing
 import os
-import signal
 import threading
 import warnings
 from collections import deque
@@ -20,6 +19,7 @@ from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gan_lab.core.errors import LabError
+from gan_lab.core.interrupts import blocked, leave_to_parent
 from gan_lab.data.layout import MAX_PIXELS
 
 MAX_BYTES = 2**28  # of an image file, whatever an archive's header says; no 89 million pixels need more
@@ -163,7 +163,9 @@ def decode_with(workers: int, blocks: Iterable[Sequence[NumberedContent]], form:
     pending: deque[Future[list[Result]]] = deque()
     try:
         for block in blocks:
-            pending.append(pool.submit(decode_all, block, form))
+            # This starts the workers.
+            with blocked():
+                pending.append(pool.submit(decode_all, block, form))
             if len(pending) > 2 * workers:
                 yield from pending.popleft().result()
         while pending:
@@ -181,7 +183,7 @@ def decode_with(workers: int, blocks: Iterable[Sequence[NumberedContent]], form:
 
 def _set_up_worker() -> None:
     """Makes a worker leave Ctrl-C to its parent, and end when the parent does, even if that one is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_parent()
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:

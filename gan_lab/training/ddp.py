@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from gan_lab.core.errors import LabError
+from gan_lab.core.interrupts import blocked
 from gan_lab.core.terminal import say
 
 POLL_SECONDS = 0.5  # between two checks of the other processes
@@ -88,7 +89,10 @@ class ProcessGroup:
                 "PYTHONPATH": os.pathsep.join(paths),
             }
             command = [sys.executable, "-m", "gan_lab.commands.ddp_worker", str(folder), *self.trust]
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            with blocked():
+                process = subprocess.Popen(
+                    command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                )
             self.workers.append(Worker(rank, process, output))
         threading.Thread(target=self._watch, daemon=True).start()
 

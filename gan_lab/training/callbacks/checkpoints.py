@@ -3,7 +3,6 @@
 import io
 import math
 import signal
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from gan_lab.core.checkpoint_file import refuse_invalid_rng_state
 from gan_lab.core.errors import LabError
+from gan_lab.core.interrupts import Handling, interrupt
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 from gan_lab.training import resume_state
@@ -177,6 +177,7 @@ class Checkpoint(GANCallback):
 
     Raises:
         NotFiniteError: instead of storing weights that are not finite, unless those of other replicas are.
+        RemovedError: after the first block of steps that finds the run folder or its checkpoints removed.
     """
 
     def __init__(self, run: Run, every: int):
@@ -184,6 +185,7 @@ class Checkpoint(GANCallback):
         self.every: int = every
 
     def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        self.run.refuse_if_removed()
         if module.step % self.every == 0 or module.step == module.steps or trainer.should_stop:
             self.save(trainer, module)
 
@@ -205,9 +207,10 @@ class Checkpoint(GANCallback):
 
 
 class StopOnSignal(pl.Callback):
-    """Stops a training after the present block of steps on Ctrl-C or SIGTERM, which Slurm sends.
+    """Stops a training after the present block of steps on Ctrl-C, SIGTERM, which Slurm sends, or a closed terminal.
 
-    A second Ctrl-C stops immediately, in the middle of a step; then the last regular checkpoint counts.
+    A second signal stops immediately, in the middle of a step; then the last regular checkpoint counts. This holds from
+    `start` to `end`: a training that is about to begin does its first block of steps.
 
     Attributes:
         signal: the signal that stopped the training, or None.
@@ -215,16 +218,24 @@ class StopOnSignal(pl.Callback):
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._handling = Handling(self._on_signal)
+
+    def start(self) -> None:
+        """Handles signals from now on."""
+        self._handling.start()
+
+    def end(self) -> None:
+        """Leaves signals to whoever handled them before."""
+        self._handling.end()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Signal handlers can only be set in the main thread. Lightning puts the old ones back at the end.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._on_signal)
+        # Lightning has put its own in the place of ours.
+        self.start()
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
-            raise KeyboardInterrupt
+            interrupt(number)
+            return
         self.signal = signal.Signals(number)
         say("\nStopping after this step; Ctrl-C again stops immediately.", stderr=True)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation import aggregate
@@ -182,7 +181,7 @@ class Evaluation(GANCallback):
         if len(dataset.shape) == 3 and torch.isfinite(samples).all():
             figures["neighbours"] = nearest_neighbours(samples, self.evaluator.nearest_originals(samples))
         for name, figure in figures.items():
-            with atomic(self.run.plots / f"{name}.png") as path:
+            with self.run.atomic(self.run.plots / f"{name}.png") as path:
                 figure.savefig(path)
             for logger in tensorboards(trainer):
                 logger.experiment.add_figure(name, figure, module.step)

@@ -14,7 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import MAX_TABLE, atomic, read_bytes, read_text
+from gan_lab.core.io import MAX_TABLE, read_bytes, read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.evaluation.metrics.registry import shown_in
@@ -58,6 +58,7 @@ class MetricsTable(Logger):
 
     def __init__(self, run: Run):
         super().__init__()
+        self.run = run
         self.path: Path = run.metrics
         self.rows: dict[int, dict[str, float]] = {}
         if self.path.is_file() and run.whole_checkpoint():
@@ -84,7 +85,7 @@ class MetricsTable(Logger):
     def save(self) -> None:
         if self.rows:
             table = pd.DataFrame.from_dict(self.rows, orient="index")
-            with atomic(self.path) as path:
+            with self.run.atomic(self.path) as path:
                 path.write_text(csv_text(table, "step", "%.7g"), encoding="utf-8", newline="")
 
     def finalize(self, status: str) -> None:

@@ -3,7 +3,6 @@
 import pandas as pd
 import pytorch_lightning as pl
 
-from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.plotting.curves import loss_curves, score_curves
 from gan_lab.training.callbacks.base import GANCallback, tensorboards
@@ -47,7 +46,7 @@ class LossCurves(GANCallback):
             return
         metrics = pd.read_csv(self.run.metrics)
         for name, draw in {"losses.png": loss_curves, "scores.png": score_curves}.items():
-            with atomic(self.run.plots / name) as path:
+            with self.run.atomic(self.run.plots / name) as path:
                 draw(metrics, module.loss).savefig(path)
 
     @staticmethod

@@ -6,7 +6,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
@@ -157,7 +156,7 @@ class SampleGrids(GANCallback):
 
     def save(self, figure: Figure, name: str) -> None:
         """Writes a picture into the run's `images/`."""
-        with atomic(self.run.images / name) as path:
+        with self.run.atomic(self.run.images / name) as path:
             figure.savefig(path)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""A command under Hydra, which composes its configuration; each mistake of a user ends in one message."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from gan_lab.config import folders, launchers, sweep
+from gan_lab.config.arguments import config_folders, refuse_arguments
+from gan_lab.config.help import asks_for_help, help_text
+from gan_lab.config.refusals import explain
+from gan_lab.config.targets import CONF
+from gan_lab.core import interrupts
+from gan_lab.core.errors import LabError
+from gan_lab.core.terminal import escape_tracebacks, say
+
+Main = Callable[[DictConfig], None]
+
+# With this in the environment Hydra raises its exceptions. Without, it prints them in its own way.
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def prepare_process() -> None:
+    """Prepares a process to compose a configuration: a command, or a worker that runs jobs of a sweep."""
+    escape_tracebacks()
+    # Commands draw into files. The backend of a notebook, which `!python train.py` inherits, may not even be installed.
+    os.environ["MPLBACKEND"] = "agg"
+    folders.register_resolvers()
+    launchers.prefer_presets()
+
+
+def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Path], None] | None) -> None:
+    """Runs a command; see `gan_lab.config.cli.command`.
+
+    Args:
+        main, config, after_sweep: of the command.
+        arguments: the command line without the command.
+    """
+    if asks_for_help(arguments):
+        say(help_text(config, config_folders(arguments)))
+        return
+    prepare_process()
+    with _raised_by_hydra() as is_debugging:
+        try:
+            refuse_arguments(arguments)
+            if after_sweep is None and {"-m", "--multirun"} & set(arguments):
+                raise LabError("Only train.py makes sweeps.", "Leave -m out.", code="unsupported")
+            job = _Job(main, config, tuple(arguments), is_debugging)
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(job)()
+        except Exception as error:
+            # Imports and libraries turn the exception of a signal into others.
+            if interrupts.is_ending():
+                raise KeyboardInterrupt from None
+            if sweep.current:
+                sweep.current.abandon()
+            _refuse(error, config, arguments, is_debugging)
+    if sweep.current and after_sweep:
+        sys.exit(sweep.current.finish(after_sweep))
+
+
+@dataclass
+class _Job:
+    """What Hydra calls with the composed configuration: here or, in a sweep, in a worker process."""
+
+    main: Main
+    config: str
+    arguments: tuple[str, ...]
+    is_debugging: bool
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Receives the job in a worker process, where nothing has been prepared."""
+        self.__dict__.update(state)
+        interrupts.watch(as_worker=True)
+        prepare_process()
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        try:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                return sweep.run_job(self.main, cfg, self._explain)
+            self.main(cfg)
+        except Exception as error:
+            if interrupts.is_ending():
+                raise KeyboardInterrupt from None
+            _refuse(error, self.config, self.arguments, self.is_debugging)
+        return None
+
+    def _explain(self, error: Exception) -> str | None:
+        explanation = explain(error, self.config, self.arguments)
+        return str(explanation) if explanation else None
+
+
+@contextmanager
+def _raised_by_hydra() -> Iterator[bool]:
+    """Lets Hydra raise its exceptions, and tells whether the user wants to see their tracebacks."""
+    is_debugging = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"
+    try:
+        yield is_debugging
+    finally:
+        if not is_debugging:
+            del os.environ[FULL_ERROR]
+
+
+def _refuse(error: Exception, config: str, arguments: tuple[str, ...] | list[str], is_debugging: bool) -> NoReturn:
+    """Prints a user's mistake and exits with its status; raises any other error again."""
+    explanation = None if is_debugging else explain(error, config, arguments)
+    if explanation is None:
+        raise error
+    say(explanation, stderr=True)
+    sys.exit(explanation.status)
