@@ -15,7 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 from gan_lab.core.csv_table import csv_cell, csv_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes, read_text
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import RemovedError, Run
 from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.evaluation.metrics.registry import shown_in
 from gan_lab.training import resume_state
@@ -135,6 +135,15 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Writes what is buffered. Lightning would also write a hparams.yaml, which repeats config.yaml."""
         self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        try:
+            self._run.refuse_if_removed()
+        except RemovedError:
+            # TensorBoard would write what is buffered into a new file in whatever has taken the folder's place.
+            return
+        super().finalize(status)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
