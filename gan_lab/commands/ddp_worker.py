@@ -6,11 +6,8 @@ See `gan_lab.training.ddp`.
 import os
 import sys
 
-from gan_lab.config.hydra_app import prepare_process
-from gan_lab.config.resume import load_config
 from gan_lab.core import interrupts
 from gan_lab.core.errors import LabError
-from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import prepare_streams, say
 
 
@@ -18,9 +15,13 @@ def main() -> None:
     """Joins the training in the run folder that the command line names, and ends with it."""
     interrupts.watch(as_worker=True)
     prepare_streams()
+    from gan_lab.config.hydra_app import prepare_process
+
     prepare_process()
     # torch and Lightning: only in a prepared process
     from gan_lab.assembly.build import build, prepare_libraries
+    from gan_lab.config.resume import load_config
+    from gan_lab.core.run_folder import Run
     from gan_lab.training.ddp import LEADER_PID, end_with
 
     prepare_libraries()
