@@ -30,12 +30,22 @@ from gan_lab.core.terminal import printable
 from gan_lab.data import hdf5_safety
 from gan_lab.data.layout import FORMAT, MAX_PIXELS
 from gan_lab.pack.decoding import MAX_BYTES, SUFFIXES
-from gan_lab.pack.names import LANGUAGES, TEXT_ENCODINGS, ZIP_ENCODINGS, decode_names, nfc, to_bytes, tool_name
+from gan_lab.pack.names import (
+    LANGUAGES,
+    MAX_PATH,
+    TEXT_ENCODINGS,
+    ZIP_ENCODINGS,
+    decode_names,
+    nfc,
+    to_bytes,
+    tool_name,
+)
 
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar"}
 MAX_UNFOLDING = 200  # a compressed tar may be so many times larger inside,
 MIN_UNFOLDED_BOUND = 2**30  # and a small one may have a GiB in any case
 MAX_TAR_HEADER = 2**20  # bytes of a tar's extended header, which tarfile reads in one call
+MAX_FOLDERS = 32  # around an image; no data set has more
 HASH_BLOCK = 2**20  # bytes per read for a checksum
 UTF8_NAME = 0x800  # of a zip entry's flags
 UNICODE_PATH = 0x7075  # Info-ZIP's extra field with a name in UTF-8
@@ -220,6 +230,8 @@ class Source(ABC):
         if tool is not None:
             place = f"in {printable(tool)[:40]}" if tool != path.name else "hidden files"
             self.left_out[f"{place}: of the system or a tool"] += 1
+        elif len(name) > MAX_PATH or len(path.parts) > MAX_FOLDERS:
+            self.left_out["of a name that is longer or deeper than any file system's"] += 1
         elif suffix in ARCHIVE_SUFFIXES:
             self.left_out["archives inside, which aren't opened"] += 1
         elif suffix not in SUFFIXES:
@@ -301,11 +313,11 @@ def _zip_name(entry: zipfile.ZipInfo) -> str | bytes:
     if name.isascii() or entry.flag_bits & UTF8_NAME:
         return name
     raw = name.encode("cp437")  # with which zipfile has decoded it
-    extra = entry.extra
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<HH", extra)
-        field = extra[4 : 4 + size]
-        extra = extra[4 + size :]
+    end = 0
+    while end + 4 <= len(entry.extra):
+        kind, size = struct.unpack_from("<HH", entry.extra, end)
+        field = entry.extra[end + 4 : end + 4 + size]
+        end += 4 + size
         # Version 1, and the checksum of the name that it belongs to: other programs may have changed that one.
         if kind == UNICODE_PATH and field[:5] == struct.pack("<BL", 1, zlib.crc32(raw)):
             with suppress(UnicodeDecodeError):

@@ -28,6 +28,8 @@ WORDS_BESIDE_SPLIT = frozenset({"set", "data", "dataset", "image", "images", "im
 # Folders that only say that images are in them.
 CONTAINERS = frozenset({"image", "images", "img", "imgs", "jpg", "jpeg", "jpegs", "png", "pngs", "photos", "pictures"})
 
+MAX_LONGER_ROWS = 1000  # of one file name in several folders, among which that of an image is looked for
+
 
 class Labelling(NamedTuple):
     """The images to pack, with their classes.
@@ -173,10 +175,10 @@ def _is_split(folder: str) -> bool:
 
 
 def _by_table(members: Sequence[Member], table_path: Path, column: str | None) -> Labelling:
-    names = {ending for member in members for ending in _endings(_stem(nfc(member.name)))}
+    files = {_stem(PurePosixPath(nfc(member.name)).name) for member in members}
 
     def is_member(cell: str) -> bool:
-        return bool(cell) and _stem(cell.replace("\\", "/")) in names
+        return _stem(cell.replace("\\", "/").rpartition("/")[2]) in files
 
     table, notes = read_table(table_path, column, is_member)
     find_row = _RowFinder(table)
@@ -241,8 +243,10 @@ class _RowFinder:
         for ending in _endings(stem):
             if ending in self.rows_by_stem:
                 return self._if_clear(self.rows_by_stem[ending])
-        longer = [row for row in self.rows_by_file.get(stem.rpartition("/")[2], []) if _stem(row).endswith(f"/{stem}")]
-        return self._if_clear(longer)
+        rows = self.rows_by_file.get(stem.rpartition("/")[2], [])
+        if len(rows) > MAX_LONGER_ROWS:
+            return None
+        return self._if_clear([row for row in rows if _stem(row).endswith(f"/{stem}")])
 
     def _if_clear(self, rows: list[str]) -> str | None:
         return rows[0] if len({self.table[row] for row in rows}) == 1 else None

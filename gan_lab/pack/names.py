@@ -5,6 +5,7 @@ are single words. So every encoding that is in use is tried on all names togethe
 most like words: each letter costs about as many bits as it is rare in its language.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
@@ -23,7 +24,9 @@ LANGUAGES = {
     "cp1251": "Cyrillic (cp1251)",
 }
 
-MAX_SAMPLES = 1000  # parts of names that are looked at
+MAX_PATH = 1024  # characters of a name with its folders; a file system allows 4,096 bytes at most
+SEPARATORS = re.compile(rb"[\0-\x3f]+")  # bytes that belong to no letter of these encodings: digits, /, dots, spaces
+MAX_SAMPLES = 1000  # words that are looked at
 MAX_SAMPLE = 255  # bytes of one; no file system has longer names
 
 # Bits of the parts of a Hangul syllable, counted in Korean prose: first consonant, vowel, last consonant.
@@ -66,8 +69,11 @@ TOOL_NAMES = frozenset(
 
 
 def nfc(text: str) -> str:
-    """Returns a text in Unicode's composed form; macOS writes names decomposed, an é as e and an accent."""
-    return unicodedata.normalize("NFC", text)
+    """Returns a text in Unicode's composed form; macOS writes names decomposed, an é as e and an accent.
+
+    One that is too long for a name stays as it is: accents without end would take their time.
+    """
+    return unicodedata.normalize("NFC", text) if len(text) <= MAX_PATH else text
 
 
 def tool_name(path: PurePosixPath) -> str | None:
@@ -99,20 +105,32 @@ def decode_names(names: Sequence[bytes], encodings: Sequence[str]) -> tuple[list
     Returns:
         The names, and the encoding; None if all names are UTF-8.
     """
-    unclear = {name for name in names if not name.isascii()}
-    if all(_can_decode(name, "utf-8") for name in unclear):
+    words: set[bytes] = set()
+    for name in names:
+        if not name.isascii():
+            words.update(word for word in SEPARATORS.split(name) if not word.isascii())
+    if all(_can_decode(word, "utf-8") for word in words):
         return [name.decode() for name in names], None
     # Folders may hold both: names in UTF-8, and others that an archive brought.
-    clearly_utf8 = {name for name in unclear if _is_clearly_utf8(name)}
-    utf8_bits = MIXED_BITS + _bits(_samples(clearly_utf8), "utf-8")
-    choices: list[tuple[float, str, set[bytes]]] = []
+    utf8_words = {word for word in words if _is_clearly_utf8(word)}
+    utf8_bits = MIXED_BITS + _bits(utf8_words, "utf-8")
+    choices: list[tuple[float, str, bool]] = []
     for encoding in encodings:
-        for in_utf8, bits in ((set[bytes](), 0.0), (clearly_utf8, utf8_bits)):
-            others = unclear - in_utf8
-            if all(_can_decode(name, encoding) for name in others):
-                choices.append((bits + _bits(_samples(others), encoding), encoding, in_utf8))
-    _, best_encoding, utf8_names = min(choices, key=itemgetter(0))
-    return [name.decode("utf-8" if name in utf8_names else best_encoding) for name in names], best_encoding
+        if all(_can_decode(word, encoding) for word in words):
+            choices.append((_bits(words, encoding), encoding, False))
+        others = words - utf8_words
+        if utf8_words and all(_can_decode(word, encoding) for word in others):
+            choices.append((utf8_bits + _bits(others, encoding), encoding, True))
+    _, best_encoding, is_mixed = min(choices, key=itemgetter(0))
+    if is_mixed:
+        return [_decode_parts(name, best_encoding) for name in names], best_encoding
+    return [name.decode(best_encoding) for name in names], best_encoding
+
+
+def _decode_parts(name: bytes, encoding: str) -> str:
+    """Decodes a name whose folders may be in UTF-8 or in an encoding."""
+    parts = name.split(b"/")
+    return "/".join(part.decode("utf-8" if _is_clearly_utf8(part) else encoding) for part in parts)
 
 
 def _can_decode(name: bytes, encoding: str) -> bool:
@@ -128,16 +146,14 @@ def _is_clearly_utf8(name: bytes) -> bool:
     return _can_decode(name, "utf-8") and any(character >= "\u0800" for character in name.decode())
 
 
-def _samples(names: Iterable[bytes]) -> list[bytes]:
-    """Returns different parts of names, evenly spread if there are many."""
-    parts = {part for name in names for part in name.replace(b".", b"/").split(b"/")}
-    ordered = sorted(part for part in parts if not part.isascii() and len(part) <= MAX_SAMPLE)
-    return ordered[:: len(ordered) // MAX_SAMPLES + 1]
+def _bits(words: Iterable[bytes], encoding: str) -> float:
+    """Returns how many bits words cost in the language of an encoding; fewer are more probable.
 
-
-def _bits(samples: Iterable[bytes], encoding: str) -> float:
-    """Returns how many bits names cost as words in the language of an encoding; fewer are more probable."""
-    return sum(_word_bits(nfc(sample.decode(encoding, "replace")), encoding) for sample in samples)
+    Of many words some are looked at, spread evenly, and of long ones the beginning.
+    """
+    ordered = sorted(words)
+    samples = ordered[:: len(ordered) // MAX_SAMPLES + 1]
+    return sum(_word_bits(nfc(word[:MAX_SAMPLE].decode(encoding, "replace")), encoding) for word in samples)
 
 
 def _word_bits(word: str, encoding: str) -> float:

@@ -11,6 +11,7 @@ import stat
 import struct
 import subprocess
 import tarfile
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -391,6 +392,17 @@ def test_a_name_that_unfolds_without_end_is_refused(tmp_path, kind):
     assert "has no end" in str(error.value), "for no other reason"
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
+
+
+def test_names_without_end_are_left_out_and_counted(tmp_path):
+    """So that neither accents nor folders without end take time or memory."""
+    names = ["a" + "\u0301\u0323" * 15_000 + ".png", "a/" * 30_000 + "1.png", "cat/1.png"]
+    for make in (make_zip, make_tar):
+        path = make(tmp_path / make.__name__, dict.fromkeys(names, b"1"))
+        started = time.process_time()
+        assert list(read(path)) == ["cat/1.png"]
+        assert left_out(path) == {"of a name that is longer or deeper than any file system's": 2}
+        assert time.process_time() - started < 2
 
 
 def test_an_encrypted_zip_is_refused(tmp_path):

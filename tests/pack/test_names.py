@@ -53,6 +53,9 @@ def test_a_folder_may_hold_both():
     names = ["고양이/1.png", "강아지/2.png", "토끼/3.png"]
     raw = [names[0].encode(), names[1].encode(), names[2].encode("cp949")]
     assert decode_names(raw, TEXT_ENCODINGS) == (names, "cp949")
+    inside = [f"데이터/{name}" for name in names]
+    raw = ["데이터/".encode() + name.encode("cp949") for name in names]
+    assert decode_names(raw, TEXT_ENCODINGS) == (inside, "cp949")
 
 
 def test_chinese_that_is_valid_utf8_by_chance():
