@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def main(cfg: "DictConfig") -> None:
     from gan_lab.config.check import check
 
+    cfg.column = None if cfg.column is None else str(cfg.column)  # a title or a number
     cfg = check(cfg)
     from gan_lab.pack.packer import PackSettings, pack
 

@@ -54,7 +54,6 @@ TOOL_NAMES = frozenset(
         "@recently-snapshot",
         "~snapshot",  # of NetApp
         "$recycle.bin",
-        "recycler",
         "system volume information",
         "found.000",  # of Windows' chkdsk
         "lost+found",

@@ -14,6 +14,7 @@ from gan_lab.core.terminal import printable
 from gan_lab.pack.decoding import SUFFIXES
 from gan_lab.pack.names import LANGUAGES, TEXT_ENCODINGS, decode_names, nfc
 
+UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # By their first bytes, files that are no tables.
 NO_TABLES = {
@@ -77,8 +78,9 @@ def _unreadable(path: Path, reason: str) -> LabError:
 def _read_text(path: Path) -> tuple[str, list[str]]:
     """Returns a file's text, and a note if it isn't Unicode."""
     raw = read_bytes(path, MAX_TEXT)
+    start = raw[:64].removeprefix(UTF8_MARK).lstrip()
     for signature, kind in NO_TABLES.items():
-        if raw.lstrip().startswith(signature):
+        if start.startswith(signature):
             raise LabError(
                 f"{path} {kind}, not a table in a text file.",
                 "Save it as CSV in UTF-8, with a file name and a label in each row.",
@@ -91,7 +93,7 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
             return raw.decode("utf-16"), []
         except UnicodeDecodeError as error:
             raise _unreadable(path, str(error)) from error
-    lines, encoding = decode_names(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), TEXT_ENCODINGS)
+    lines, encoding = decode_names(raw.removeprefix(UTF8_MARK).split(b"\n"), TEXT_ENCODINGS)
     text = "\n".join(lines)
     if encoding is None:
         return text, []
@@ -119,9 +121,15 @@ def _rows(text: str) -> Iterator[Row]:
     else:
         rows = csv.reader(itertools.chain([first_line], lines), delimiter=separator, strict=True)
     for position, row in enumerate(rows, start=number):
-        cells = [nfc(printable(cell.strip())) for cell in row]
+        cells = [_clean(cell) for cell in row]
         if any(cells):
             yield position, cells
+
+
+def _clean(cell: str) -> str:
+    text = cell.strip()
+    # Most are numbers: of 40 columns of 200,000 rows.
+    return text if text.isascii() and text.isprintable() else nfc(printable(text))
 
 
 def _separator(line: str) -> str | None:

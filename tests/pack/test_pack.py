@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import unicodedata
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +142,24 @@ def test_limit_takes_the_first_by_name(tmp_path):
     assert sorted(content(tmp_path / "t.h5")) == ["0.png", "1.png", "2.png"]
     report = packing(make_zip(tmp_path / "y.zip", IMAGES), tmp_path / "u.h5", limit=20, labels="folders")
     assert "leaves out 10 images, all of dog among them" in report
+
+
+def test_limit_takes_the_first_by_name_in_either_unicode_form(tmp_path):
+    """As bytes, a decomposed ä comes before b, and a composed one behind z."""
+    images = {f"{letter}.png": png(number) for number, letter in enumerate("abzä")}
+    decomposed = {unicodedata.normalize("NFD", name): image for name, image in images.items()}
+    packing(make_zip(tmp_path / "nfc.zip", images), tmp_path / "nfc.h5", limit=3)
+    packing(make_tar(tmp_path / "nfd.tar", decomposed), tmp_path / "nfd.h5", limit=3)
+    assert content(tmp_path / "nfc.h5") == content(tmp_path / "nfd.h5")
+
+
+def test_paths_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    make_zip(tmp_path / "z.zip", IMAGES)
+    (tmp_path / "l.csv").write_text("".join(f"{n}.png,{n % 2}\n" for n in range(30)))
+    packing(Path("~/z.zip"), Path("~/t.h5"), labels="~/l.csv")
+    assert len(content(tmp_path / "t.h5")) == 30
 
 
 def test_labels_by_csv(tmp_path):
@@ -437,6 +456,18 @@ def test_as_a_user(main, tmp_path, monkeypatch, capsys):
     main()
     assert "Packed 30 of 30 images from z.zip, 2 × 2 × 3 each" in capsys.readouterr().out
     assert content(tmp_path / "data" / "t.h5").keys() == IMAGES.keys()
+
+
+@pytest.mark.parametrize("column", ["3", "5_o_Clock_Shadow", "'a b, c'"])
+def test_a_column_by_number_or_title(main, tmp_path, monkeypatch, capsys, column):
+    make_zip(tmp_path / "z.zip", IMAGES)
+    rows = "".join(f"{n}.png,{n % 2},{n % 3},{n % 5}\n" for n in range(30))
+    (tmp_path / "l.csv").write_text(f'file,5_o_Clock_Shadow,third,"a b, c"\n{rows}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["pack.py", "source=z.zip", "target=t.h5", "labels=l.csv", f"column={column}"])
+    main()
+    out = capsys.readouterr().out
+    assert f"Classes: {({'3': 3, '5': 2}).get(column[0], 5)} (" in out
 
 
 def test_the_keys_of_the_command_are_the_settings_of_the_packer():

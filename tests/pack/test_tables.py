@@ -114,7 +114,15 @@ def test_labels_are_compared_composed(tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [b'{"1.png": "cat"}', b' [{"file": "1.png"}]', b"PK\x03\x04", b"\x89HDF\r\n", b"MATLAB 5.0", b"<html>"],
+    [
+        b'{"1.png": "cat"}',
+        b'\xef\xbb\xbf{"1.png": "cat"}',
+        b' [{"file": "1.png"}]',
+        b"PK\x03\x04",
+        b"\x89HDF\r\n",
+        b"MATLAB 5.0",
+        b"<html>",
+    ],
 )
 def test_what_is_no_table_is_refused(tmp_path, content):
     with refused("unsupported", "labels"):
