@@ -11,7 +11,6 @@ from hydra.errors import HydraException
 
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.errors import LabError
-from gan_lab.core.run_folder import Run
 
 # Hydra's flags that are followed by a value.
 _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
@@ -78,31 +77,19 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
         arguments: the command line without the command.
 
     Raises:
-        LabError: for `=value`; for `hydra.run.dir=<a run>`, where Hydra would write; for `<group>={}`, which changes
-            nothing; for anything but names of options as the value of a group; for a preset without its plugin.
+        LabError: for `=value`; for `<group>={}`, which changes nothing; for anything but names of options as the value
+            of a group; for a preset without its plugin.
     """
-    resuming = any(argument.startswith("resume=") and argument != "resume=null" for argument in arguments)
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if equals and not name.strip("+~ ").partition("@")[0]:
             raise LabError(f"{argument} names no key.", "Say key=value; --help lists the keys.")
-        if name == "hydra.run.dir":
-            _refuse_folder(value, resuming)
         group = name.strip("+~ ").partition("@")[0]
         # Hydra's own groups too: it raises a ValueError for hydra=3.
         if equals and (group in groups() or group.partition("/")[0] == "hydra"):
             _refuse_options(argument, group, value)
         if argument in PLUGINS:
             _refuse_without_plugin(argument)
-
-
-def _refuse_folder(folder: str, resuming: bool) -> None:
-    """Refuses `hydra.run.dir=…` for a folder that holds a run, and for a run that is resumed."""
-    if resuming:
-        raise LabError(
-            "A resumed run stays in its folder.", "Leave hydra.run.dir=… out.", code="conflict", key="hydra.run.dir"
-        )
-    Run(folder).refuse_if_taken()
 
 
 def _refuse_options(argument: str, group: str, value: str) -> None:

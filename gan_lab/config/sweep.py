@@ -7,7 +7,6 @@
 """
 
 import difflib
-import hashlib
 import json
 import re
 import sys
@@ -22,10 +21,10 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
+from gan_lab.config.folders import Guard, is_part_of_run, refuse_changed_layout
 from gan_lab.core import interrupts
 from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
@@ -33,28 +32,16 @@ from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, remove_empty
 from gan_lab.core.terminal import format_traceback, open_log, printable, say
 
-# Characters of the name of a job's folder, at most.
-NAME_LENGTH = 80
 # Seconds between two looks at the jobs.
 LOOK_EVERY = 0.5
 
 
-class Sweep(Callback):
-    """Prepares a sweep when Hydra starts one: its folder, the names of its jobs, the line of progress.
+class Sweep(Guard):
+    """Prepares a sweep when Hydra starts one: its folder, the names of its jobs, the line of progress."""
 
-    If the folder holds another sweep, it ends the process: Hydra would turn an error of a callback into a warning.
-    """
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+    def prepare_multirun(self, config: DictConfig) -> None:
         global current
-        try:
-            current = Current(config)
-        except LabError as error:
-            say(error, stderr=True)
-            sys.exit(error.status)
-        except OSError as error:
-            say(error, stderr=True)
-            sys.exit(LabError.status)
+        current = Current(config)
         launchers.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
             config.hydra.overrides.hydra.extend(current.overrides_of_jobs())
@@ -71,7 +58,8 @@ class Current:
     """
 
     def __init__(self, config: DictConfig):
-        self.folder = Path(config.hydra.sweep.dir)
+        refuse_changed_layout(config)
+        self.folder = Path(config.hydra.sweep.dir).expanduser()
         self.record = self.folder / "sweep.json"
         self.lock = FileLock(self.folder / ".lock", timeout=0)
         self.watch: Watch | None = None
@@ -99,6 +87,14 @@ class Current:
 
     def _claim(self, lines: list[str]) -> None:
         """Takes the folder for this process; refuses one that holds anything but the sweep of these overrides."""
+        # Before anything is written: the lock is a file, too.
+        if Run(self.folder).is_taken() or is_part_of_run(self.folder):
+            raise LabError(
+                f"{self.folder} holds a run or a part of one, not a sweep.",
+                "Name another folder with hydra.sweep.dir=…",
+                code="exists",
+                key="hydra.sweep.dir",
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.lock.acquire()
@@ -120,13 +116,6 @@ class Current:
                     code="exists",
                     key="hydra.sweep.dir",
                 )
-        if Run(self.folder).config.exists():
-            raise LabError(
-                f"{self.folder} holds a run, not a sweep.",
-                "Name another folder with hydra.sweep.dir=…",
-                code="exists",
-                key="hydra.sweep.dir",
-            )
 
     def overrides_of_jobs(self) -> list[str]:
         """Returns overrides for every job: this folder, whatever the time is then; names of what varies only."""
@@ -364,23 +353,6 @@ def _refuse_renamed_trial(folder: Path) -> None:
                 code="conflict",
                 key="hydra.sweep.dir",
             )
-
-
-def job_folder(*parts: str) -> str:
-    """Returns the name of a job's folder: 'loss=mse,seed=0' → 'loss-mse_seed-0'.
-
-    What a name can't have is left out, and a hash tells it apart: 'remedy=[r1],seed=0' → 'remedy-r1_seed-0_ea4f86'.
-
-    Args:
-        parts: Hydra's `override_dirname`, split at its commas.
-    """
-    dirname = ",".join(parts)
-    name = re.sub(r"[^\w.-]+", "-", dirname.replace(",", "_").replace("=", "-")).strip("-")
-    if len(name) <= NAME_LENGTH and not re.search(r"[^\w.,=/-]", dirname):
-        return name or "job"
-    name = re.sub(r"-+(?=[_-]|$)", "", name)
-    digest = hashlib.sha256(dirname.encode()).hexdigest()[:6]
-    return f"{name[: NAME_LENGTH - 7]}_{digest}"
 
 
 def _records(folder: Path) -> list[Path]:

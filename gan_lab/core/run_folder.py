@@ -103,12 +103,19 @@ class Run:
             raise
         return run
 
+    def is_taken(self) -> bool:
+        """Returns whether the folder holds a run, or what is left of one that lost its configuration."""
+        return self.config.exists() or self.summary.exists() or self.checkpoint.exists()
+
     def refuse_if_taken(self) -> None:
         """Raises a LabError if the folder holds a run."""
-        if self.config.exists():
+        if self.is_taken():
+            hint = "Name another folder with hydra.run.dir=…"
+            if self.config.exists():
+                hint += f", or continue it: {resume_command(self.folder)}"
             raise LabError(
                 f"{self.folder} already holds a run.",
-                f"Name another folder with hydra.run.dir=…, or continue it: {resume_command(self.folder)}",
+                hint,
                 code="exists",
                 key="hydra.run.dir",
             )

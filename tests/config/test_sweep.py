@@ -16,7 +16,7 @@ from conftest import ROOT, classifier_cache, command, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
-from gan_lab.config.sweep import job_folder
+from gan_lab.config.folders import job_folder
 from gan_lab.config.targets import CONF
 
 pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once

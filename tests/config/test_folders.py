@@ -1,0 +1,135 @@
+"""Where Hydra writes: never into the folder of a run that is there already, however that folder is named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, command_here
+
+SHORT = ("steps=4", "dataset=ring", "dataset.samples=300", "logger=table", "callbacks=none", "threads=1")
+
+
+@pytest.fixture
+def cwd(tmp_path) -> Path:
+    """A working directory with a finished run, `runs/a b`, and configurations that lead there."""
+    run = tmp_path / "runs" / "a b"
+    for name in (".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "config.yaml", "summary.json"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("as it was")
+    for name in ("checkpoints/last.ckpt", "images/samples_1.png", ".lock"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).touch()
+    conf = tmp_path / "conf"
+    (conf / "experiment").mkdir(parents=True)
+    lead = "hydra: {run: {dir: runs/a b}, sweep: {dir: runs/a b}}\n"
+    (conf / "experiment" / "lead.yaml").write_text(f"# @package _global_\n{lead}")
+    (conf / "mine.yaml").write_text(f"defaults: [train, _self_]\n{lead}")
+    (tmp_path / "link").symlink_to(run)
+    return tmp_path
+
+
+def state_of(folder: Path) -> dict[str, tuple]:
+    """Returns the contents, times and names of everything in and below a folder."""
+    state = {}
+    for path in sorted(folder.rglob("*")):
+        about = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        state[str(path)] = (content, about.st_mtime_ns, about.st_ino)
+    return state
+
+
+LEADING = (
+    ('hydra.run.dir="runs/a b"',),
+    ("++hydra.run.dir='runs/a b'",),
+    ("hydra.run.dir=runs/a\\ b",),
+    ("hydra.run.dir=runs/${name}", "name='a b'"),
+    ("hydra.run.dir=runs/${oc.env:RUN_NAME}",),
+    ("hydra.run.dir=${hydra:job.config_name}",),
+    ("hydra.run.dir=link",),
+    ("hydra.run.dir=~/runs/a\\ b",),
+    ("hydra.run.dir='runs/a b/checkpoints'",),
+    ("hydra.run.dir=runs", "hydra.output_subdir='a b/.hydra'"),
+    ("hydra.run.dir=new", "hydra.output_subdir='../runs/a b/.hydra'"),
+    ("--config-dir", "conf", "experiment=lead"),
+    ("--config-dir=conf", "--config-name=mine"),
+    ("-m", "seed=0,1", "hydra.sweep.dir='runs/a b'"),
+    ("-m", "seed=0,1", "hydra.sweep.dir=~/runs/a\\ b"),
+    ("-m", "seed=0,1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir='../runs/a b'"),
+    ("-m", "seed=0,1", "hydra.sweep.dir=runs", "hydra.sweep.subdir='a b'"),
+    ("-m", "seed=0,1", "hydra.sweep.dir=sweep", "hydra.output_subdir='../../runs/a b/.hydra'"),
+    ("-m", "seed=0,1", "--config-dir", "conf", "experiment=lead"),
+)
+
+
+@pytest.mark.parametrize("arguments", LEADING, ids=" ".join)
+def test_nothing_of_a_finished_run_changes(cwd, arguments):
+    shutil.copytree(cwd / "runs" / "a b", cwd / "train")
+    before = state_of(cwd)
+    done = command_here("train.py", *SHORT, *arguments, cwd=cwd, HOME=str(cwd), RUN_NAME="a b")
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert state_of(cwd) == before
+
+
+COMMANDS = (
+    ("check", *SHORT),
+    ("backquery", "dataset=digits"),
+    ("benchmark", "what=storage"),
+    ("evaluate", "run=nowhere"),
+    ("explore", "run=nowhere"),
+    ("pack", "source=nowhere", "target=x.h5"),
+    ("compare", "runs=nowhere"),
+    ("results", "runs=nowhere"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("arguments", [LEADING[0], ("hydra.run.dir=new", "hydra.output_subdir='../runs/a b/.hydra'")])
+def test_no_other_command_writes_there_either(cwd, command, arguments):
+    script, *settings = command
+    before = state_of(cwd)
+    done = command_here(f"scripts/{script}.py", *settings, *arguments, cwd=cwd)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert state_of(cwd) == before
+
+
+def test_a_command_that_writes_nothing_there_runs_in_the_folder_of_a_run(cwd):
+    run = cwd / "runs" / "a b"
+    before = state_of(run)
+    done = command_here("scripts/compare.py", "runs=nowhere", cwd=run)
+    assert "There is no folder nowhere" in done.stderr
+    assert state_of(run) == before
+
+
+def test_only_train_makes_sweeps(cwd):
+    done = command_here("scripts/compare.py", "runs=nowhere", "hydra.mode=MULTIRUN", cwd=cwd)
+    assert done.returncode == 2
+    assert "Only train.py makes sweeps" in done.stderr
+    assert not (cwd / "multirun").exists()
+
+
+def test_a_foreign_folder_may_be_used(cwd):
+    (cwd / "diary").mkdir()
+    (cwd / "diary" / "today.txt").write_text("keep")
+    done = command_here("train.py", *SHORT, "hydra.run.dir=${name}", "name=diary", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load((cwd / "diary/.hydra/overrides.yaml").read_text()) == [*SHORT, "name=diary"]
+    # What Hydra keeps of a run is from its start, also when it is named again.
+    before = state_of(cwd / "diary" / ".hydra")
+    assert command_here("train.py", "resume=diary", "steps=6", cwd=cwd).returncode == 0
+    assert state_of(cwd / "diary" / ".hydra") == before
+    same = ("resume=diary", "steps=8", f"hydra.run.dir={cwd}/diary")
+    assert command_here("train.py", *same, cwd=cwd).returncode == 0
+    assert command_here("train.py", "resume=diary", "steps=9", "hydra.run.dir=x", cwd=cwd).returncode == 2
+    assert not (cwd / "x").exists()
+    assert state_of(cwd / "diary" / ".hydra") == before
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("conf/*.yaml")), ids=lambda file: file.stem)
+def test_every_command_looks_before_hydra_writes(file):
+    callbacks = yaml.safe_load(file.read_text())["hydra"]["callbacks"]
+    assert {"gan_lab.config.folders.Guard", "gan_lab.config.sweep.Sweep"} & {
+        callback["_target_"] for callback in callbacks.values()
+    }
