@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gan_lab.config import folders, launchers, sweep
+from gan_lab.config import config_files, folders, launchers, sweep
 from gan_lab.config.arguments import config_folders, refuse_arguments
 from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
@@ -34,6 +34,7 @@ def prepare_process() -> None:
     # Commands draw into files. The backend of a notebook, which `!python train.py` inherits, may not even be installed.
     os.environ["MPLBACKEND"] = "agg"
     folders.register_resolvers()
+    config_files.register_config_files()
     launchers.prefer_presets()
 
 

@@ -1,5 +1,6 @@
 """The configuration of a run: of a new one, of one that is resumed, and of one that another command opens."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,7 +290,7 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Puts values for what depends on other choices into a composed configuration.
 
     `norm=auto` becomes the normalisation of the model, which a run keeps. What an experiment sets of remedies and
-    callbacks that aren't chosen is left out. References to anything but other keys are resolved.
+    callbacks that the command line leaves out is left out, too. References to anything but other keys are resolved.
 
     Args:
         cfg: as composed; it is changed.
@@ -313,11 +314,12 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
 def _leave_out_unchosen(cfg: DictConfig, group: str, overrides: Sequence[str]) -> None:
     """Removes what an experiment sets of parts that the command line leaves out by `remedy=[]` or `callbacks=none`.
 
-    Such a part has settings but no `_target_`, which only its option has. One that the overrides themselves set
-    remains, for `check` to refuse.
+    Such a part has settings but no `_target_`, which only its option has. One that the overrides themselves set, or
+    that nobody left out, remains, for `check` to refuse.
     """
     parts = cfg.get(group)
-    if not OmegaConf.is_dict(parts):
+    is_changed = any(re.match(rf"[+~]*{group}([@=.]|$)", override) for override in overrides)
+    if not OmegaConf.is_dict(parts) or not is_changed:
         return
     for name, node in list(parts.items()):
         is_chosen = not OmegaConf.is_dict(node) or not node or "_target_" in node
