@@ -401,5 +401,6 @@ def write(findings: Findings, folder: Path, about: dict[str, Any]) -> list[Path]
         write_csv(pd.DataFrame(findings.rows), path)
     content = {**about, **findings.about, "conclusion": conclusion(findings.rows), "rows": findings.rows}
     with atomic(json_path) as path:
-        path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
     return [picture_path, table_path, json_path]

@@ -54,6 +54,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "steps_per_second": steps_per_second,
         "replicas": module.replicas,
         **training.description,
+        "data_digest": training.datamodule.digest,
         "losses": losses,
         "scores": scores,
         **_evaluated(training, scores),

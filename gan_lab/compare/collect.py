@@ -229,12 +229,23 @@ def _conditions(record: Record) -> dict[str, str]:
     """What has to be equal for runs to be comparable, in words."""
     conditions = {
         "dataset": record.component("dataset"),
+        "data": _content_of_data(record),
         "steps": value_text(record.steps),
         "compared by": value_text(record.summary.get("features")),
     }
     for metric in shown_in("conditions"):
         conditions[metric.label] = value_text(record.metrics.get(metric.name))
     return conditions
+
+
+def _content_of_data(record: Record) -> str:
+    """Returns what tells one packed file from another, wherever they are; '' where the data are no packed file."""
+    if "dataset.path" not in record.settings:
+        return ""
+    digest = record.summary.get("data_digest")
+    if digest is None:
+        return value_text(resolve(record.settings, "dataset.path"))
+    return f"with digest {value_text(digest)[:8]}"
 
 
 def _difference(conditions: dict[str, str], group_conditions: dict[str, str]) -> str:

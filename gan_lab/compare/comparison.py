@@ -38,6 +38,7 @@ MAX_EFFECTS = 35_000
 VERDICT_WORDS = ("collapse", "copies", "likeness", "balance")
 # A single variant is named after what these groups choose.
 GROUPS_IN_NAME = ("loss", "activation", "norm", "optim")
+NOT_UTF8 = "the name of its folder isn't UTF-8: rename it"
 
 
 def conclude(folders: Sequence[str | Path], target: str | Path | None = None) -> str:
@@ -157,13 +158,16 @@ def _read_records(folders: Sequence[str | Path]) -> list[Record]:
             code="missing",
             key="runs",
         )
-    runs: dict[str, Run] = {}
+    # The run, and its path below the folder that was named.
+    runs: dict[str, tuple[Run, str]] = {}
     for folder in folders:
         for run in find_runs(folder):
-            runs.setdefault(os.path.realpath(run.folder), run)
+            runs.setdefault(os.path.realpath(run.folder), (run, os.path.relpath(run.folder, folder)))
     records = []
-    for run in runs.values():
+    for run, path in runs.values():
         record = read_record(run)
+        if not _is_utf8(path):
+            record.reason = record.reason or NOT_UTF8
         if record.status != "foreign":
             records.append(record)
     return records
@@ -274,9 +278,20 @@ def _table(records: list[Record], home: Path, factor_names: list[str], names: di
     return pd.DataFrame(rows)
 
 
+def _is_utf8(path: str) -> bool:
+    """Returns whether UTF-8 can write a path; in Python, bytes of a name that isn't UTF-8 are surrogates."""
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:
     """Returns a run's rows, one for each of its replicas; one that failed has its reason not to be compared."""
-    run = {"run": _path_from(home, record.run)}
+    path = _path_from(home, record.run)
+    # Tables, links and pages are UTF-8.
+    run = {"run": path if _is_utf8(path) else printable(path)}
     variant_name = ""
     values = [""] * len(factor_names)
     if record.variant:

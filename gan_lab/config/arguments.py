@@ -1,5 +1,6 @@
 """The command line before Hydra sees it: what it names, and a refusal of what Hydra would not do as it says."""
 
+import os
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,6 +17,9 @@ from gan_lab.core.errors import LabError
 _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
 _FLAGS_WITH_VALUE |= {"--cfg", "-c", "--info", "-i"}
 
+# A ~ at the start of a value or of an entry, with all up to the next entry; a backslash escapes what follows it.
+_TILDE = re.compile(r"""(?<![^\[,])~(?:[^,\]\\"']|\\.)*""")
+
 
 class Plugin(NamedTuple):
     """The plugin of Hydra that a preset in conf/hydra/ needs, and the extra of pyproject.toml that installs it."""
@@ -29,6 +33,28 @@ PLUGINS = {
     "hydra/launcher=ray": Plugin("hydra_ray_launcher", "ray"),
     "hydra/sweeper=optuna": Plugin("hydra_optuna_sweeper", "optuna"),
 }
+
+
+def quote_tildes(arguments: Sequence[str]) -> list[str]:
+    """Puts each value, or entry of a list, that begins with `~` into quotes, since Hydra's grammar has no `~` there.
+
+    `gan_lab.config.folders.expand_home` puts the user's home in its place where the key names a path. The folder of
+    `--config-dir=~/…`, which Hydra reads by itself, is expanded here.
+    """
+    quoted = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in ("--config-dir", "-cd"):
+            value = os.path.expanduser(value)
+        elif not key.startswith("-"):
+            value = _TILDE.sub(_quoted, value)
+        quoted.append(f"{key}{equals}{value}")
+    return quoted
+
+
+def _quoted(match: re.Match[str]) -> str:
+    unescaped = re.sub(r"\\(.)", r"\1", match[0])
+    return f'"{unescaped}"'
 
 
 def overrides_of(arguments: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from gan_lab.config.schema import leaves, spec_of
 from gan_lab.core.errors import LabError
 from gan_lab.core.interrupts import at_end
 from gan_lab.core.run_folder import OUTPUTS, RUN_SUBFOLDERS, Run, refuse_links
@@ -84,6 +85,29 @@ def job_folder(*parts: str) -> str:
     return f"{name[: NAME_LENGTH - 7]}_{digest}"
 
 
+def expand_home(cfg: DictConfig) -> None:
+    """Puts the user's home in place of the ~ at the start of every path; a shell does so only after a space.
+
+    `~name` without such a user stays as it is, and so does `./~`.
+
+    Args:
+        cfg: composed; it is changed.
+    """
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    raw.pop("hydra", None)
+    for key, value in leaves(raw):
+        spec = spec_of(key)
+        if spec is None or not spec.path:
+            continue
+        expanded = value
+        if isinstance(value, str):
+            expanded = os.path.expanduser(value)
+        elif isinstance(value, list):
+            expanded = [os.path.expanduser(entry) if isinstance(entry, str) else entry for entry in value]
+        if expanded != value:
+            OmegaConf.update(cfg, key, expanded)
+
+
 class Guard(Callback):
     """Refuses a folder in which files of a run would be overwritten, before Hydra makes it or writes into it.
 
@@ -93,6 +117,7 @@ class Guard(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        expand_home(config)
         # For references to Hydra's own values, `${hydra:job.name}`.
         HydraConfig.instance().set_config(config)
         try:
@@ -111,6 +136,8 @@ class Guard(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         with _ended_by_errors():
+            with read_write(config.hydra):
+                config.hydra.sweep.dir = os.path.expanduser(config.hydra.sweep.dir)
             self.prepare_multirun(config)
 
     def prepare_multirun(self, config: DictConfig) -> None:

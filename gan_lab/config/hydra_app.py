@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_lab.config import config_files, folders, launchers, sweep
-from gan_lab.config.arguments import config_folders, refuse_arguments
+from gan_lab.config.arguments import config_folders, quote_tildes, refuse_arguments
 from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
 from gan_lab.config.targets import CONF
@@ -45,6 +45,9 @@ def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Pa
         main, config, after_sweep: of the command.
         arguments: the command line without the command.
     """
+    arguments = quote_tildes(arguments)
+    # Hydra reads them there.
+    sys.argv[1:] = arguments
     if asks_for_help(arguments):
         say(help_text(config, config_folders(arguments)))
         return
@@ -85,6 +88,7 @@ class _Job:
     def __call__(self, cfg: DictConfig) -> float | None:
         try:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
+                folders.expand_home(cfg)
                 return sweep.run_job(self.main, cfg, self._explain)
             self.main(cfg)
         except Exception as error:

@@ -170,6 +170,9 @@ def load_config(
         cfg.data_dir = data_dir
     if data_path is not None:
         OmegaConf.update(cfg, "data.path", data_path, force_add=True)
+        # Where it isn't a reference to data.path.
+        if OmegaConf.select(cfg, "dataset.path") is not None:
+            cfg.dataset.path = data_path
     with _named(run.config):
         return check(cfg)
 

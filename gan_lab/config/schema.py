@@ -71,6 +71,8 @@ COUNT = ValueSpec(int, low=1, high=10**9)
 FLAG = ValueSpec(bool)
 TEXT = ValueSpec(str)
 TEXT_OR_NULL = ValueSpec(str, none=True)
+PATH = ValueSpec(str, path=True)
+PATH_OR_NULL = ValueSpec(str, none=True, path=True)
 SEED = ValueSpec(int, low=0, high=2**32 - 1)
 WIDTH = ValueSpec(int, low=1, high=10**4)
 WIDTHS = ValueSpec(list, low=1, high=10**6, none=True)
@@ -175,7 +177,7 @@ _TRAINING = (
     ),
     Key(
         "data_dir",
-        TEXT,
+        PATH,
         "folder for downloaded data",
         "place",
         resumable=True,
@@ -186,7 +188,7 @@ _TRAINING = (
     ),
     Key(
         "data.path",
-        TEXT_OR_NULL,
+        PATH_OR_NULL,
         "the packed file (scripts/pack.py) of dataset=images or celeba; null: celeba.h5 in data_dir",
         "place",
         resumable=True,
@@ -199,9 +201,9 @@ _TRAINING = (
         "record",
         help_for={"evaluate": "feature space of the metrics; evaluator: learnt from labels; null: as in the run"},
     ),
-    Key("cache_dir", TEXT, "folder for trained label classifiers", "place", resumable=True),
+    Key("cache_dir", PATH, "folder for trained label classifiers", "place", resumable=True),
     Key("name", TEXT_OR_NULL, "folder below outputs/; null: the name of the experiment or dataset", "place"),
-    Key("resume", TEXT_OR_NULL, "a run folder whose training continues", "place"),
+    Key("resume", PATH_OR_NULL, "a run folder whose training continues", "place"),
     Key("force", FLAG, "true: continue it with other settings", "place"),
     Key(
         "preflight",
@@ -226,11 +228,11 @@ _TRAINING = (
 )
 
 _COMMANDS = (
-    Key("run", TEXT_OR_NULL, "the run folder", help_for={"backquery": "a run folder whose samples are shown as well"}),
-    Key("runs", ValueSpec(list, entries=str), "a folder with runs at any depth, or [several]"),
+    Key("run", PATH_OR_NULL, "the run folder", help_for={"backquery": "a run folder whose samples are shown as well"}),
+    Key("runs", ValueSpec(list, entries=str, path=True), "a folder with runs at any depth, or [several]"),
     Key(
         "target",
-        TEXT_OR_NULL,
+        PATH_OR_NULL,
         "folder for the report; null: the folder that all runs have in common",
         help_for={"results": "the document; its pictures go to pictures/ next to it", "pack": "the HDF5 file to write"},
     ),
@@ -276,7 +278,7 @@ _COMMANDS = (
     Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
     Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),
     Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
-    Key("source", TEXT, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file with a dataset per image"),
+    Key("source", PATH, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file with a dataset per image"),
     Key(
         "size",
         ValueSpec(int, low=1, high=4096, none=True),
@@ -286,7 +288,7 @@ _COMMANDS = (
     Key("limit", SAMPLES_OR_NULL, "the first so many images by name; null: all"),
     Key("color", ValueSpec(str, among=("rgb", "gray")), "colours of the packed images"),
     Key("background", TEXT, "colour behind transparent images: a name or '#ff8000'"),
-    Key("labels", TEXT, "none; folders: the name of each image's folder; or a table of file names and labels, as CSV"),
+    Key("labels", PATH, "none; folders: the name of each image's folder; or a table of file names and labels, as CSV"),
     Key(
         "column",
         TEXT_OR_NULL,
@@ -305,8 +307,8 @@ _OPTIONS = (
     Key("dataset.std", ValueSpec(float, low=1e-9), "standard deviation of a mode"),
     Key("dataset.radius", NOT_NEGATIVE, "radius of the ring"),
     Key("dataset.spacing", NOT_NEGATIVE, "distance between neighbouring modes"),
-    Key("dataset.data_dir", TEXT, "folder for downloaded data", "place"),
-    Key("dataset.path", TEXT_OR_NULL, "the packed file"),
+    Key("dataset.data_dir", PATH, "folder for downloaded data", "place"),
+    Key("dataset.path", PATH_OR_NULL, "the packed file", "place", resumable=True),
     Key("dataset.flip", FLAG, "true: train on mirror images as well"),
     Key(
         "dataset.memory",
@@ -348,7 +350,7 @@ _OPTIONS = (
         SAMPLES_OR_NULL,
         "in the last evaluation; null: as in papers: 2,500 in the plane, 26,000 for 1,000 modes, else 10,000",
     ),
-    Key("callbacks.verdict.cache_dir", TEXT, "folder for trained label classifiers"),
+    Key("callbacks.verdict.cache_dir", PATH, "folder for trained label classifiers"),
     Key("callbacks.verdict.features", FEATURES, "feature space of the metrics"),
     Key("callbacks.*.points", COUNT, "samples in a scatter plot"),
 )

@@ -59,7 +59,7 @@ class Current:
 
     def __init__(self, config: DictConfig):
         refuse_changed_layout(config)
-        self.folder = Path(config.hydra.sweep.dir).expanduser()
+        self.folder = Path(config.hydra.sweep.dir)
         self.record = self.folder / "sweep.json"
         self.lock = FileLock(self.folder / ".lock", timeout=0)
         self.watch: Watch | None = None
@@ -401,7 +401,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def _write(folder: Path, record: dict[str, Any]) -> None:
     with atomic(folder / "job.json") as path:
-        path.write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(record, indent=2, ensure_ascii=False)
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _outcome(folder: Path) -> str:

@@ -21,6 +21,7 @@ class ValueSpec:
         entries: kind of a list's entries, to which the bounds apply.
         none: whether null is allowed.
         among: the texts that are allowed; of a number in addition to it; of a list as its entries.
+        path: whether the texts are paths, in which a ~ at the start stands for the user's home.
     """
 
     kind: type
@@ -31,6 +32,7 @@ class ValueSpec:
     entries: type = int
     none: bool = False
     among: tuple[str, ...] = ()
+    path: bool = False
 
     def fits(self, value: Any) -> bool:
         """Tells whether a value, as YAML gives it, is allowed."""

@@ -55,4 +55,4 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None, float_format: 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Writes a table without its index; see `csv_text`."""
-    path.write_text(csv_text(table), encoding="utf-8", newline="")
+    path.write_text(csv_text(table), encoding="utf-8", errors="backslashreplace", newline="")

@@ -281,7 +281,8 @@ class Run:
         """
         with self.atomic(self.folder / name) as path:
             text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-            path.write_text(text + "\n", encoding="utf-8")
+            # A byte of a path that isn't UTF-8 is a surrogate in Python: `\\udcff`, as JSON writes it.
+            path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
     @contextmanager
     def new_checkpoint(self) -> Iterator[Path]:

@@ -36,7 +36,12 @@ def open_packed(path: Path) -> Iterator[h5py.File]:
     """
     if not path.is_file():
         other = ", but a folder, a pipe or a device" if path.exists() else ""
-        raise refusal(path, f"There is no file {path}{other}.", f"Pack images first: {PACK}", code="missing")
+        raise refusal(
+            path,
+            f"There is no file {path}{other}.",
+            f"If it is somewhere else now, say where: data.path=<file.h5>. If there is none yet, pack images: {PACK}",
+            code="missing",
+        )
     try:
         if not h5py.is_hdf5(path):
             # is_hdf5 also answers no for a file that can't be read: opening it raises what the system says.

@@ -18,8 +18,11 @@ from gan_lab.benchmark.startup import PEAK
 from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find_runs, read_record, read_settings
 from gan_lab.compare.factors import factors, ordered_levels
+from gan_lab.compare.report import write_report
 from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write_tables
+from gan_lab.core.command_line import hydra_text
+from gan_lab.core.terminal import printable
 
 SGD, ADAM = [1, 1, 2, 2, 4], [7, 8, 8, 9, 10]  # modes: means of 2 and 8.4, fully separate
 PLAIN = "loss=mse activation=sigmoid optim=sgd norm=none"
@@ -552,6 +555,62 @@ def test_a_sweeps_failed_jobs_are_named(pair):
         "q": "unfinished: it has no summary, so it was killed or is still training",
         "r": "failed: No space left on device.",
     }
+
+
+def packed(folder: Path, path: str, seed: int, digest: str | None, overrides: str = "", **results: Any) -> Path:
+    data = f"dataset=images data.path={hydra_text(path)}"
+    return made_up(folder, f"{data} {overrides}", seed, _data_digest=digest, **results)
+
+
+@pytest.mark.parametrize("other", ["/elsewhere/faces.h5", "faces.h5", "renamed.h5", "D:\\kim\\faces.h5"])
+def test_equal_data_at_another_path_are_compared(tmp_path, other):
+    """A path is a place and no factor, and no difference either."""
+    for seed, modes in enumerate([2, 3]):
+        packed(tmp_path / f"a{seed}", "/home/kim/faces.h5", seed, "5a" * 16, modes=modes)
+        packed(tmp_path / f"b{seed}", other, seed, "5a" * 16, "loss=mse", modes=modes + 5)
+    findings = compare([tmp_path])
+    assert (findings.factors, len(findings.runs), reasons(findings)) == (["loss"], 4, {})
+    packed(tmp_path / "copy", other, 0, "5a" * 16, modes=2)
+    assert "no independent repetition" in reasons(compare([tmp_path]))["copy"]
+
+
+def test_other_data_at_the_same_path_are_not_compared(tmp_path):
+    for seed in range(2):
+        packed(tmp_path / f"a{seed}", "faces.h5", seed, "5a" * 16)
+    packed(tmp_path / "b", "faces.h5", 2, "7b" * 16)
+    reason = "not comparable: data with digest 7b7b7b7b, not with digest 5a5a5a5a"
+    assert reasons(compare([tmp_path])) == {"b": reason}
+
+
+def test_data_without_a_digest_are_told_apart_by_their_paths(tmp_path):
+    for seed in range(2):
+        packed(tmp_path / f"a{seed}", "a.h5", seed, None)
+    packed(tmp_path / "b", "b.h5", 2, None)
+    assert reasons(compare([tmp_path])) == {"b": "not comparable: data b.h5, not a.h5"}
+
+
+@pytest.mark.parametrize("name", ["\udcff", "caf\udce9", "sweep \udcb0\udca1/seed-0", "\udced\udca0\udc80"])
+def test_a_folder_whose_name_is_not_utf8_is_told_and_the_rest_compared(pair, name):
+    made_up(pair / name, "optim=adam", 9)
+    findings = compare([pair])
+    assert reasons(findings) == {printable(name): "the name of its folder isn't UTF-8: rename it"}
+    assert len(findings.runs) == 10
+    assert printable(name) in describe(findings)
+    paths = [*write_tables(findings), write_report(findings)]
+    assert pd.read_csv(paths[0])["run"].tolist()[-1] == printable(name)
+    # Named itself, its own name is in no table.
+    assert len(compare([pair / name]).runs) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "-rf", "~", "~kim", "=1+1", "tab\t", "\x1b[31m", "e\u0301 é", "a,b;c", "x" * 250]
+)
+def test_odd_names_of_folders_are_names(pair, name):
+    made_up(pair / name, "optim=adam", 9, modes=1)
+    findings = compare([pair])
+    assert len(findings.runs) == 11
+    for path in [*write_tables(findings), write_report(findings)]:
+        path.read_text(encoding="utf-8")
 
 
 def test_the_same_run_twice_counts_once(pair):

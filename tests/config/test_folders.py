@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, command_here
+from omegaconf import OmegaConf
+
+from gan_lab.config.folders import expand_home
+from gan_lab.config.schema import KEYS
 
 SHORT = ("steps=4", "dataset=ring", "dataset.samples=300", "logger=table", "callbacks=none", "threads=1")
 
@@ -69,6 +73,7 @@ def test_nothing_of_a_finished_run_changes(cwd, arguments):
     done = command_here("train.py", *SHORT, *arguments, cwd=cwd, HOME=str(cwd), RUN_NAME="a b")
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
+    assert "Can't read" not in done.stderr
     assert state_of(cwd) == before
 
 
@@ -92,6 +97,7 @@ def test_no_other_command_writes_there_either(cwd, command, arguments):
     done = command_here(f"scripts/{script}.py", *settings, *arguments, cwd=cwd)
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
+    assert "Can't read" not in done.stderr
     assert state_of(cwd) == before
 
 
@@ -133,3 +139,56 @@ def test_every_command_looks_before_hydra_writes(file):
     assert {"gan_lab.config.folders.Guard", "gan_lab.config.sweep.Sweep"} & {
         callback["_target_"] for callback in callbacks.values()
     }
+
+
+def test_a_tilde_is_the_users_home_in_every_path(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/kim")
+    paths = {key.name: "~/x" for key in KEYS if key.spec.path}
+    assert {"data_dir", "data.path", "cache_dir", "resume", "run", "runs", "source", "target", "labels"} < paths.keys()
+    cfg = OmegaConf.create({"name": "~/x", "a": "~"})
+    for key, value in paths.items():
+        OmegaConf.update(cfg, key, value, force_add=True)
+    cfg.runs = ["~", "~/a b", "./~/x", "~nobody_of_this_name/x", "a~"]
+    OmegaConf.set_struct(cfg, True)
+    expand_home(cfg)
+    for key in paths.keys() - {"runs"}:
+        assert OmegaConf.select(cfg, key) == "/home/kim/x", key
+    assert cfg.runs == ["/home/kim", "/home/kim/a b", "./~/x", "~nobody_of_this_name/x", "a~"]
+    assert cfg.name == cfg.a + "/x" == "~/x"
+
+
+HOME_ARGUMENTS = (
+    ("train.py", "dataset=images", "data.path=~/x.h5"),
+    ("train.py", "resume=~/x.h5"),
+    ("scripts/backquery.py", "dataset=images", "data.path=~/x.h5", "run=~/x.h5"),
+    ("scripts/evaluate.py", "run=~/x.h5"),
+    ("scripts/explore.py", "run=~/x.h5"),
+    ("scripts/compare.py", "runs=~/x.h5"),
+    ("scripts/results.py", "runs=[~/x.h5]"),
+    ("scripts/results.py", "runs=[~/x.h5,~/y.h5]"),
+    ("scripts/results.py", "runs='~/x.h5'"),
+    ("scripts/pack.py", "source=~/x.h5", "target=~/y.h5"),
+    ("train.py", "resume=~/${name}", "name=x.h5"),
+    ("train.py", "+experiment.x=1", "--config-dir=~/x.h5"),
+)
+
+
+@pytest.mark.parametrize("arguments", HOME_ARGUMENTS, ids=" ".join)
+def test_a_tilde_is_the_users_home_on_every_command_line(tmp_path, arguments):
+    done = command_here(*arguments, cwd=tmp_path, HOME="/home/kim")
+    assert done.returncode == 2, done
+    assert "/home/kim/x.h5" in done.stderr
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_run_and_a_sweep_go_to_the_users_home(tmp_path):
+    home = tmp_path / "home"
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+    settings = (*SHORT, "cache_dir=~/cache")
+    assert command_here("train.py", *settings, "hydra.run.dir=~/run", cwd=cwd, HOME=str(home)).returncode == 0
+    assert command_here("train.py", "resume=~/run", "steps=5", cwd=cwd, HOME=str(home)).returncode == 0
+    command_here("train.py", "-m", "seed=0", *settings, "hydra.sweep.dir=~/sweep", cwd=cwd, HOME=str(home))
+    for config in (home / "run/config.yaml", *home.glob("sweep/*/config.yaml")):
+        assert yaml.safe_load(config.read_text())["cache_dir"] == f"{home}/cache"
+    assert not list(cwd.iterdir())
