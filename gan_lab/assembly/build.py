@@ -26,7 +26,7 @@ from gan_lab.assembly.instantiate import (
 )
 from gan_lab.config.launchers import cores
 from gan_lab.config.resume import load_config
-from gan_lab.config.schema import is_hyperparameter, leaves
+from gan_lab.config.schema import is_hyperparameter, leaves, scope_of
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import say
@@ -371,7 +371,7 @@ def _dataset_name(cfg: DictConfig) -> str:
     name = cfg.dataset._target_.rpartition(".")[2]
     settings = []
     for key, value in cfg.dataset.items():
-        if key not in ("_target_", "data_dir", "memory"):
+        if key != "_target_" and scope_of(f"dataset.{key}") != "place":
             settings.append(f"{key}={value}")
     return f"{name}({', '.join(settings)})" if settings else name
 

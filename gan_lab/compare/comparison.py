@@ -38,7 +38,7 @@ MAX_EFFECTS = 35_000
 VERDICT_WORDS = ("collapse", "copies", "likeness", "balance")
 # A single variant is named after what these groups choose.
 GROUPS_IN_NAME = ("loss", "activation", "norm", "optim")
-NOT_UTF8 = "the name of its folder isn't UTF-8: rename it"
+NOT_UTF8 = "not UTF-8: its folder's name; rename it"
 
 
 def conclude(folders: Sequence[str | Path], target: str | Path | None = None) -> str:

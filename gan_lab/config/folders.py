@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gan_lab.config.schema import leaves, spec_of
 from gan_lab.core.errors import LabError
 from gan_lab.core.interrupts import at_end
-from gan_lab.core.run_folder import OUTPUTS, RUN_SUBFOLDERS, Run, refuse_links
+from gan_lab.core.run_folder import OUTPUTS, RUN_SUBFOLDERS, Run, refuse_links, refuse_other_encoding
 from gan_lab.core.terminal import format_traceback, say
 
 # Characters of the name of a job's folder, at most.
@@ -191,6 +191,7 @@ def _refuse_folder(config: DictConfig) -> None:
     if writes_there:
         run = Run(folder)
         run.refuse_if_taken()
+        refuse_other_encoding(run.folder)
         refuse_links(run.folder)
     if "resume" in config and is_part_of_run(folder):
         Run(Path(os.path.abspath(folder)).parent).refuse_if_taken()
@@ -201,8 +202,11 @@ def _ended_by_errors() -> Iterator[None]:
     """Ends the process after an error: Hydra would go on."""
     try:
         yield
-    except (LabError, OSError) as error:
+    except LabError as error:
         say(error, stderr=True)
+        sys.exit(error.status)
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}.", stderr=True)
         sys.exit(LabError.status)
     except Exception as error:
         say(format_traceback(error), stderr=True)

@@ -29,7 +29,7 @@ from gan_lab.core import interrupts
 from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
-from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, remove_empty
+from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, refuse_other_encoding, remove_empty
 from gan_lab.core.terminal import format_traceback, open_log, printable, say
 
 # Seconds between two looks at the jobs.
@@ -95,6 +95,7 @@ class Current:
                 code="exists",
                 key="hydra.sweep.dir",
             )
+        refuse_other_encoding(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self.lock.acquire()

@@ -139,6 +139,7 @@ class Run:
                 code="missing",
                 key=run.folder.name,
             )
+        refuse_other_encoding(run.folder)
         refuse_links(run.folder)
         run._identity = identity(run.folder)
         return run
@@ -400,6 +401,21 @@ def refuse_other_format(path: Path, config: Mapping[Any, Any]) -> None:
         code="format",
         key="format",
     )
+
+
+def refuse_other_encoding(folder: Path) -> None:
+    """Refuses a folder whose path isn't UTF-8, as names from old archives aren't: TensorBoard can't write there.
+
+    Raises:
+        LabError: with the path, its other bytes escaped.
+    """
+    path = os.path.abspath(folder)
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise LabError(
+            f"{printable(path)} is no UTF-8.", "Rename that folder.", code="unsupported", key=folder.name
+        ) from error
 
 
 def refuse_links(folder: Path) -> None:

@@ -593,7 +593,7 @@ def test_data_without_a_digest_are_told_apart_by_their_paths(tmp_path):
 def test_a_folder_whose_name_is_not_utf8_is_told_and_the_rest_compared(pair, name):
     made_up(pair / name, "optim=adam", 9)
     findings = compare([pair])
-    assert reasons(findings) == {printable(name): "the name of its folder isn't UTF-8: rename it"}
+    assert reasons(findings) == {printable(name): "not UTF-8: its folder's name; rename it"}
     assert len(findings.runs) == 10
     assert printable(name) in describe(findings)
     paths = [*write_tables(findings), write_report(findings)]

@@ -62,7 +62,7 @@ LEADING = (
     ("-m", "seed=0,1", "hydra.sweep.dir=sweep", "hydra.sweep.subdir='../runs/a b'"),
     ("-m", "seed=0,1", "hydra.sweep.dir=runs", "hydra.sweep.subdir='a b'"),
     ("-m", "seed=0,1", "hydra.sweep.dir=sweep", "hydra.output_subdir='../../runs/a b/.hydra'"),
-    ("-m", "seed=0,1", "--config-dir", "conf", "experiment=lead"),
+    ("-m", "--config-dir", "conf", "experiment=lead", "seed=0,1"),
 )
 
 
@@ -70,10 +70,11 @@ LEADING = (
 def test_nothing_of_a_finished_run_changes(cwd, arguments):
     shutil.copytree(cwd / "runs" / "a b", cwd / "train")
     before = state_of(cwd)
-    done = command_here("train.py", *SHORT, *arguments, cwd=cwd, HOME=str(cwd), RUN_NAME="a b")
+    done = command_here("train.py", *arguments, *SHORT, cwd=cwd, HOME=str(cwd), RUN_NAME="a b")
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert "Can't read" not in done.stderr
+    assert "usage:" not in done.stderr
     assert state_of(cwd) == before
 
 
@@ -98,6 +99,7 @@ def test_no_other_command_writes_there_either(cwd, command, arguments):
     assert done.returncode == 2, done
     assert "Traceback" not in done.stderr
     assert "Can't read" not in done.stderr
+    assert "usage:" not in done.stderr
     assert state_of(cwd) == before
 
 
@@ -192,3 +194,16 @@ def test_a_run_and_a_sweep_go_to_the_users_home(tmp_path):
     for config in (home / "run/config.yaml", *home.glob("sweep/*/config.yaml")):
         assert yaml.safe_load(config.read_text())["cache_dir"] == f"{home}/cache"
     assert not list(cwd.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments", [("hydra.run.dir=${name}",), ("resume=${name}",), ("-m", "seed=0,1", "hydra.sweep.dir=${name}")]
+)
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_hydra_writes(tmp_path, arguments):
+    if arguments[0].startswith("resume"):
+        (tmp_path / "caf\udce9").mkdir()
+        (tmp_path / "caf\udce9" / "config.yaml").touch()
+    before = state_of(tmp_path)
+    done = command_here("train.py", *arguments, *SHORT, "name='caf\udce9'", cwd=tmp_path)
+    assert (done.returncode, "caf\\udce9 is no UTF-8." in done.stderr) == (2, True), done.stderr
+    assert state_of(tmp_path) == before

@@ -60,7 +60,7 @@ def test_each_key_belongs_to_what_its_group_or_its_declaration_says():
         "loss._target_": "experiment",
         "optim.lr": "experiment",
         "remedy.r1.gamma": "experiment",
-        "dataset.path": "experiment",
+        "dataset.path": "place",
         "seed": "repetition",
         "replicas": "repetition",
         "devices": "machine",
@@ -91,7 +91,6 @@ def test_what_may_change_when_a_run_is_resumed():
         "loss._target_",
         "trainer.devices",
         "features",
-        "dataset.path",
         "log_every",
         "mine",
     ):

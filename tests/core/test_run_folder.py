@@ -70,3 +70,17 @@ def test_a_missing_or_damaged_checkpoint_is_refused(tmp_path):
     run.checkpoint.write_bytes(b"PK\x03\x04 not really")
     with refused("damaged", "last.ckpt"):
         run.load_checkpoint()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path):
+    folder = tmp_path / "caf\udce9"
+    Run.new(folder, "a: 1\n").release()
+    with refused("unsupported", "caf\udce9") as error:
+        Run.existing(folder)
+    assert "caf\\udce9" in str(error.value)
+
+
+def test_a_path_that_is_not_utf8_can_be_written_and_read(tmp_path):
+    run = Run(tmp_path)
+    run.write_summary({"overrides": ["data.path=\udcff.h5"]})
+    assert run.read_summary() == {"overrides": ["data.path=\udcff.h5"]}
