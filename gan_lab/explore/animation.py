@@ -11,11 +11,12 @@ from torch import Tensor
 from gan_lab.data.dataset import Dataset
 from gan_lab.explore import figures
 from gan_lab.plotting.samples import draw_window
-from gan_lab.plotting.style import Figure
+from gan_lab.plotting.style import Figure, drawable, font_file, shorten
 
 FRAME_WIDTH = 280  # pixels of an image's frame
 MIN_FRAME_HEIGHT = 40  # for a row of numbers, which is much wider than high
 CAPTION_HEIGHT = 44  # pixels below the picture
+FONT_SIZE = 15
 TRAIL = 12  # earlier positions that are drawn behind a point in the plane
 POINT_RADIUS = 6
 TRAIL_RADIUS = 3
@@ -59,8 +60,13 @@ def _captioned(picture: Image.Image, caption: str) -> Image.Image:
     """Returns a picture with white space and a caption below it."""
     frame = Image.new("RGB", (picture.width, picture.height + CAPTION_HEIGHT), "white")
     frame.paste(picture)
+    lines = [shorten(line, figures.MAX_CAPTION) for line in drawable(caption).split("\n")]
+    text = "\n".join(lines)
+    # Pillow's own font has hardly any other letters.
+    file = None if text.isascii() else font_file(text)
+    font = ImageFont.truetype(file, FONT_SIZE) if file else ImageFont.load_default(FONT_SIZE)
     middle = (picture.width / 2, picture.height + CAPTION_HEIGHT / 2)
-    ImageDraw.Draw(frame).text(middle, caption, "black", ImageFont.load_default(15), anchor="mm", align="center")
+    ImageDraw.Draw(frame).text(middle, text, "black", font, anchor="mm", align="center")
     return frame
 
 

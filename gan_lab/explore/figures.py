@@ -12,9 +12,11 @@ from torch import Tensor
 from gan_lab.data.dataset import Dataset
 from gan_lab.explore.predictions import PredictionCount
 from gan_lab.plotting.samples import annotate_outside, draw_window
-from gan_lab.plotting.style import Figure
+from gan_lab.plotting.style import Figure, drawable, shorten
 
 MARKERS = "os^Dv"
+# Characters in a line of a caption.
+MAX_CAPTION = 40
 
 # Sizes of a captioned grid in inches: a column's width, and about the width of a letter of the title.
 COLUMN_INCHES = 1.15
@@ -85,9 +87,10 @@ def captioned_grid(
 
 
 def _draw_caption(axes: Axes, text: str, x: float, y: float, va: str, weight: str) -> None:
-    """Writes a caption so small that its longest line fits into the column."""
-    longest_line = max(1, *map(len, text.split("\n")))
-    axes.text(x, y, text, ha="center", va=va, fontsize=min(8.0, 130 / longest_line), weight=weight)
+    """Writes a caption so small that its longest line fits into the column; a line that is far too long is cut."""
+    lines = [shorten(line, MAX_CAPTION) for line in drawable(text).split("\n")]
+    longest_line = max(1, *map(len, lines))
+    axes.text(x, y, "\n".join(lines), ha="center", va=va, fontsize=min(8.0, 130 / longest_line), weight=weight)
 
 
 def scatter(
@@ -151,7 +154,8 @@ def fractions(counts: Mapping[str, Sequence[PredictionCount]], title: str) -> Fi
             capsize=3,
             label=f"{name} ({group[0].total:,})",
         )
-        axes.set_yticks(range(len(group)), [count.prediction for count in group])
+        predictions = [shorten(drawable(count.prediction), MAX_CAPTION) for count in group]
+        axes.set_yticks(range(len(group)), predictions)
     axes.invert_yaxis()
     axes.set(xlim=(-0.02, 1.02), xlabel="fraction of the samples with this predicted label, exact 95% interval")
     axes.xaxis.set_major_formatter(lambda fraction, _: f"{fraction:.0%}")

@@ -17,10 +17,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from gan_lab.data.dataset import Dataset
-from gan_lab.plotting.style import FAKE_COLOUR, REAL_COLOUR, Figure
+from gan_lab.plotting.style import FAKE_COLOUR, REAL_COLOUR, Figure, class_label, drawable, shorten
 
 # Pixels between the images of a grid, and around it.
 GRID_PADDING = 1
+
+# About the width of a letter.
+LETTER_INCHES = 0.1
 
 # Panels in a row of the picture of several GANs.
 MAX_COLUMNS = 4
@@ -28,6 +31,8 @@ MAX_COLUMNS = 4
 # The picture of mode frequencies names at most this many modes, and above MAX_HORIZONTAL_NAMES turns the names.
 MAX_NAMED_MODES = 50
 MAX_HORIZONTAL_NAMES = 12
+# Characters that fit below it side by side, if all names are as long as the longest.
+MAX_HORIZONTAL_CHARACTERS = 110
 
 
 def compare_samples(
@@ -91,6 +96,7 @@ def _rows_of_images(
     sets: Sequence[Tensor], names: Sequence[str], dataset: Dataset, column_classes: Tensor | None
 ) -> Figure:
     columns = len(sets[-1])
+    names = [shorten(drawable(name)) for name in names]
     figure = Figure(figsize=(1.5 + 0.6 * columns, 0.5 + 0.65 * len(sets)), layout="constrained")
     rows = figure.subplots(len(sets), 1)
     for axes, images, name in zip(rows, sets, names, strict=True):
@@ -198,7 +204,7 @@ def _name_classes(set_ticks: Callable[..., Any], classes: Tensor, side: int, dat
     """
     distance = side + GRID_PADDING
     middles = [GRID_PADDING + i * distance + side / 2 for i in range(len(classes))]
-    names = [dataset.classes[label] for label in classes]
+    names = [class_label(number, dataset.classes[number]) for number in classes.tolist()]
     set_ticks(middles, names)
 
 
@@ -265,8 +271,10 @@ def mode_frequencies(counts: Tensor, real_fractions: Tensor, classes: Sequence[s
         positions = np.arange(len(classes))
         axes.bar(positions - 0.2, fake_fractions, 0.4, color=FAKE_COLOUR, label="generated")
         axes.bar(positions + 0.2, real_fractions.numpy(), 0.4, color=REAL_COLOUR, label="data")
-        rotation = 0 if len(classes) <= MAX_HORIZONTAL_NAMES else 90
-        axes.set_xticks(positions, list(classes), rotation=rotation)
+        names = [class_label(number, name) for number, name in enumerate(classes)]
+        is_narrow = len(names) * max(map(len, names)) <= MAX_HORIZONTAL_CHARACTERS
+        rotation = 0 if is_narrow and len(names) <= MAX_HORIZONTAL_NAMES else 90
+        axes.set_xticks(positions, names, rotation=rotation)
     else:
         axes.plot(np.sort(fake_fractions)[::-1], color=FAKE_COLOUR, label="generated")
         axes.plot(np.sort(real_fractions.numpy())[::-1], color=REAL_COLOUR, label="data")
@@ -304,7 +312,8 @@ def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -
     widths = []
     for images_of_labels in columns.values():
         widths.append(max(1, *(len(images) for images in images_of_labels)))
-    size = (0.95 * sum(widths) + 0.3 * len(widths) + 0.7, len(names) + 0.7)
+    names = [shorten(drawable(name)) for name in names]
+    size = (0.95 * sum(widths) + 0.3 * len(widths) + 0.5 + LETTER_INCHES * max(map(len, names)), len(names) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(names), len(columns), squeeze=False, width_ratios=widths)
     for column, (heading, images_of_labels) in enumerate(columns.items()):

@@ -12,7 +12,16 @@ from torch import Tensor
 from gan_lab.data.dataset import Dataset
 from gan_lab.gan.losses import Loss
 from gan_lab.plotting.samples import draw_samples, image_grid
-from gan_lab.plotting.style import D_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR, Figure, plain_powers
+from gan_lab.plotting.style import (
+    D_COLOUR,
+    FAKE_COLOUR,
+    IDEAL_COLOUR,
+    REAL_COLOUR,
+    Figure,
+    class_label,
+    drawable,
+    plain_powers,
+)
 from gan_lab.preflight.objective import NETWORKS, Update
 
 # Inches of a figure with three panels, and with two.
@@ -59,7 +68,8 @@ def _draw_class_sizes(axes: Axes, dataset: Dataset) -> None:
         axes.grid(axis="y", alpha=0.4)
     else:
         axes.barh(range(len(counts)), counts, color=REAL_COLOUR)
-        axes.set_yticks(range(len(counts)), dataset.classes, fontsize=min(10, 200 / len(counts)))
+        names = [class_label(number, name) for number, name in enumerate(dataset.classes)]
+        axes.set_yticks(range(len(counts)), names, fontsize=min(10, 200 / len(counts)))
         label = "class"
         if dataset.centres is not None:
             label = "centre of the mode"
@@ -238,7 +248,7 @@ def _short_name(name: str) -> str:
     """Returns e.g. `D: 0.weight` for `discriminator.layers.0.weight`."""
     network = "D" if name.startswith(NETWORKS["D"]) else "G"
     _, _, tensor_name = name.partition(".")
-    return f"{network}: {tensor_name.replace('layers.', '')}"
+    return drawable(f"{network}: {tensor_name.replace('layers.', '')}")
 
 
 def draw_loss(axes: Axes, loss: Loss) -> None:
