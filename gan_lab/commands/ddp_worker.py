@@ -31,7 +31,8 @@ def main() -> None:
     leader = os.environ.setdefault(LEADER_PID, "")
     if leader:
         end_with(int(leader))
-    os.environ.setdefault("LOCAL_RANK", "0")
+    else:
+        os.environ["LOCAL_RANK"] = "0"
     folder, *trust = sys.argv[1:]
     try:
         run = Run.existing(folder)

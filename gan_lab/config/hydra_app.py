@@ -54,6 +54,7 @@ def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Pa
     prepare_process()
     with _raised_by_hydra() as is_debugging:
         try:
+            _refuse_deleted_directory()
             refuse_arguments(arguments)
             if after_sweep is None and {"-m", "--multirun"} & set(arguments):
                 raise LabError("Only train.py makes sweeps.", "Leave -m out.", code="unsupported")
@@ -68,6 +69,15 @@ def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Pa
             _refuse(error, config, arguments, is_debugging)
     if sweep.current and after_sweep:
         sys.exit(sweep.current.finish(after_sweep))
+
+
+def _refuse_deleted_directory() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise LabError(
+            "The working directory has been deleted.", "cd to another one; cd . if it is there again.", code="missing"
+        ) from error
 
 
 @dataclass

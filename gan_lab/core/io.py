@@ -51,8 +51,7 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         # An error while writing names no file, or the temporary one.
         if error.errno:
-            error.filename = str(path)
-            error.filename2 = None
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

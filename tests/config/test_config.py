@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from gan_lab.assembly.instantiate import build_module, check_targets
+from gan_lab.config import hydra_app
 from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.refusals import explain
 from gan_lab.config.schema import KEYS, key_of, leaves
@@ -419,3 +420,14 @@ def test_initial_weights_depend_only_on_the_seed():
 def test_a_trainer_that_names_no_devices_is_one_process(tmp_path):
     job, _ = training(tmp_path / "run", *small("loss", "bce"), "~trainer.devices")
     assert (job.trainer.num_devices, job.process_group.size) == (1, 1)
+
+
+def test_a_working_directory_that_was_deleted_is_refused(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(SystemExit) as end:
+        hydra_app.run(lambda _: None, "train", [], None)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("The working directory has been deleted.\n")

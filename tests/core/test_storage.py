@@ -1,5 +1,6 @@
 """Full and read-only disks, too little memory, two processes at once: a clear message; what was whole stays whole."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
-from gan_lab.core.io import corruption
+from gan_lab.core.io import atomic, corruption
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.evaluation import classifier
@@ -151,3 +152,9 @@ def test_damage_is_found_by_the_checksums(tmp_path):
     assert "checksum" in corruption(file.read_bytes())
     file.write_bytes(intact[:-1])
     assert corruption(file.read_bytes()) is not None
+
+
+def test_an_error_while_writing_names_the_file_only(tmp_path):
+    with pytest.raises(PermissionError) as error, atomic(tmp_path / "a.csv"):
+        raise OSError(errno.EACCES, "Permission denied", "somewhere", None, "else")
+    assert str(error.value) == f"[Errno {errno.EACCES}] Permission denied: '{tmp_path / 'a.csv'}'"

@@ -14,7 +14,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
 from gan_lab.compare import charts
-from gan_lab.config.cli import prepare_process
+from gan_lab.config.hydra_app import prepare_process
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.explore import animation
 from gan_lab.explore import figures as explore_figures
@@ -165,7 +165,7 @@ def test_the_backend_of_a_notebook_is_not_inherited(monkeypatch, backend):
 
 def test_a_command_draws_without_the_backend_of_a_notebook(tmp_path):
     """matplotlib reads the variable when it is imported."""
-    code = "from gan_lab.config.cli import prepare_process; prepare_process(); from matplotlib import pyplot"
+    code = "from gan_lab.config.hydra_app import prepare_process; prepare_process(); from matplotlib import pyplot"
     environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": str(ROOT)}
     environment["MPLCONFIGDIR"] = str(tmp_path)
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
