@@ -3,6 +3,7 @@
 So this module imports next to nothing, and neither do the scripts; see `gan_lab.config.hydra_app`.
 """
 
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,4 +56,6 @@ def _end_interrupted(problem: BaseException) -> NoReturn:
     # A training has said already how it ended.
     if not isinstance(problem, SystemExit) or problem.code != interrupts.exit_status():
         say(interrupts.message(), stderr=True)
+    # Otherwise Python would take seconds to look for garbage among the modules of torch before it ends.
+    gc.freeze()
     sys.exit(interrupts.exit_status())

@@ -14,6 +14,7 @@ import numpy as np
 from gan_lab import __version__
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import RemovedError, identity
 from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_NAME, VERSION
 
 BLOCK_BYTES = 2**24  # bytes copied per write
@@ -53,6 +54,7 @@ class ImageBuffer:
         self.target = target
         self.count = count
         self.shape: tuple[int, ...] | None = None
+        self._folder = identity(target.parent)
         self.file = tempfile.TemporaryFile(dir=target.parent)  # noqa: SIM115, closed by `__exit__`
 
     def put(self, place: int, image: np.ndarray) -> None:
@@ -60,7 +62,9 @@ class ImageBuffer:
 
         Raises:
             LabError: if the first image had another shape, or all together won't fit on the disk.
+            RemovedError: see `refuse_if_removed`.
         """
+        self.refuse_if_removed()
         if self.shape is None:
             self.shape = image.shape
             self._refuse_too_small_disk()
@@ -74,6 +78,11 @@ class ImageBuffer:
             )
         self.file.seek(place * image.size)
         self.file.write(np.ascontiguousarray(image).data)
+
+    def refuse_if_removed(self) -> None:
+        """Raises RemovedError if the target's folder was removed or replaced since."""
+        if identity(self.target.parent) != self._folder:
+            raise RemovedError(self.target.parent)
 
     def _refuse_too_small_disk(self) -> None:
         folder = self.target.parent
@@ -141,8 +150,10 @@ def write_packed(
 
     Raises:
         LabError: for more images or classes, or longer names of classes, than `gan_lab.data.layout` allows.
+        RemovedError: see `ImageBuffer.refuse_if_removed`.
         OSError: if the disk is full, read-only or broken; then there is no target.
     """
+    images.refuse_if_removed()
     assert images.shape is not None
     classes_json = _classes_json(classes)
     if len(places) > MAX_IMAGES:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError, refused_by_storage
+from gan_lab.core.run_folder import RemovedError, identity
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.data.hdf5_writer import ImageBuffer, Origin, megabytes, write_packed
 from gan_lab.data.packed_file import format_shape
@@ -285,15 +286,21 @@ def _target_folder(target: Path) -> Iterator[None]:
 
     Raises:
         LabError: for what the disk refuses.
+        RemovedError: if the folder was removed meanwhile.
     """
+    made = None
     missing_folders = list(itertools.takewhile(lambda folder: not folder.exists(), target.absolute().parents))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        made = identity(target.parent)
         yield
     except BaseException as error:
+        is_removed = made is not None and made != identity(target.parent)
         for folder in missing_folders:
             with suppress(OSError):
                 folder.rmdir()
+        if is_removed and isinstance(error, OSError):
+            raise RemovedError(target.parent) from error
         if isinstance(error, OSError) and refused_by_storage(error):
             reason = os.strerror(error.errno or 0)
             raise LabError(f"target={target} can't be written: {reason}.", code="storage", key="target") from error
