@@ -96,10 +96,11 @@ class _Job:
         prepare_process()
 
     def __call__(self, cfg: DictConfig) -> float | None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            folders.expand_home(cfg)
+            # Hydra keeps what it raises until the other jobs have ended.
+            return sweep.run_job(self.main, cfg, self._explain)
         try:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                folders.expand_home(cfg)
-                return sweep.run_job(self.main, cfg, self._explain)
             self.main(cfg)
         except Exception as error:
             if interrupts.is_ending():

@@ -74,7 +74,7 @@ def prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for the whole process
+            setattr(sys, name, open_log(Path(os.devnull)))
         # Not one that tests or a notebook have put in its place.
         elif stream is getattr(sys, f"__{name}__"):
             setattr(sys, name, _forgiving(stream))

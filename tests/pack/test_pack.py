@@ -395,6 +395,24 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["z.zip"]
 
 
+@pytest.mark.parametrize("moment", ["decode", "write"])
+def test_a_target_folder_that_vanishes_is_not_made_again(tmp_path, monkeypatch, moment):
+    source = make_zip(tmp_path / "a.zip", IMAGES)
+    folder = tmp_path / "new"
+    method = {"decode": "put", "write": "copy_to"}[moment]
+    original = getattr(ImageBuffer, method)
+
+    def vanish(*arguments):
+        shutil.rmtree(folder, ignore_errors=True)
+        return original(*arguments)
+
+    monkeypatch.setattr(ImageBuffer, method, vanish)
+    with refused("missing", "new") as error:
+        packing(source, folder / "packed.h5")
+    assert error.value.status == 1
+    assert not folder.exists()
+
+
 def test_a_disk_that_breaks_while_reading_is_an_image_that_cannot_be_read(tmp_path, monkeypatch):
     class Broken(zipfile.ZipFile):
         def open(self, entry, *arguments):
