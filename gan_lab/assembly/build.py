@@ -85,6 +85,8 @@ def prepare_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", module="pytorch_lightning")
     # Where Slurm is installed, Lightning advises every run outside of it to use it.
     warnings.filterwarnings("ignore", message="The `srun` command is available")
+    # torch warns twice of more workers than cores, which are the user's choice.
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
     # Lightning sets it at import; torch then looks for a driver at every optimiser step, 100 µs where there is none.
     os.environ.pop("PYTORCH_NVML_BASED_CUDA_CHECK", None)
     # Until the threads of a configuration are known.
