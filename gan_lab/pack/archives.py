@@ -210,11 +210,10 @@ class Source(ABC):
             self.notes.append(f"{twins:,} names come again in another Unicode form (NFD, of macOS): both are packed.")
 
     def _encoding_note(self, encoding: str) -> str:
-        language = LANGUAGES.get(encoding, encoding)
         example = next((name for name in self._handles if not name.isascii()), "")
         return (
-            f"Its names don't say how they are encoded; they were read as {language}, such as {example[:80]}. "
-            "If that is wrong, unpack it with a program that shows them rightly, and pack the folder."
+            f"Its names don't say how they are encoded; they were read as {LANGUAGES[encoding]}, "
+            f"such as {example[:80]}. If that is wrong, unpack it with a program that shows them rightly, and pack the folder."
         )
 
     def _with_slashes(self, name: str) -> str:

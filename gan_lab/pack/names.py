@@ -16,6 +16,10 @@ from pathlib import PurePosixPath
 ZIP_ENCODINGS = ("cp437", "cp850", "cp949", "cp932", "gbk", "big5", "cp866")
 TEXT_ENCODINGS = ("cp1252", "cp949", "cp932", "gbk", "big5", "cp1251", "mac_roman")
 LANGUAGES = {
+    "cp437": "Western European (cp437)",
+    "cp850": "Western European (cp850)",
+    "cp1252": "Western European (cp1252)",
+    "mac_roman": "Western European (mac_roman)",
     "cp949": "Korean (cp949)",
     "cp932": "Japanese (cp932)",
     "gbk": "simplified Chinese (gbk)",
@@ -25,7 +29,7 @@ LANGUAGES = {
 }
 
 MAX_PATH = 1024  # characters of a name with its folders; a file system allows 4,096 bytes at most
-SEPARATORS = re.compile(rb"[\0-\x3f]+")  # bytes that belong to no letter of these encodings: digits, /, dots, spaces
+SEPARATORS = re.compile(rb"([\0-\x3f]+)")  # bytes that belong to no letter of these encodings: digits, /, dots, spaces
 MAX_SAMPLES = 1000  # words that are looked at
 MAX_SAMPLE = 255  # bytes of one; no file system has longer names
 
@@ -122,27 +126,27 @@ def decode_names(names: Sequence[bytes], encodings: Sequence[str]) -> tuple[list
             choices.append((utf8_bits + _bits(others, encoding), encoding, True))
     _, best_encoding, is_mixed = min(choices, key=itemgetter(0))
     if is_mixed:
-        return [_decode_parts(name, best_encoding) for name in names], best_encoding
+        return [_decode_mixed(name, best_encoding) for name in names], best_encoding
     return [name.decode(best_encoding) for name in names], best_encoding
 
 
-def _decode_parts(name: bytes, encoding: str) -> str:
-    """Decodes a name whose folders may be in UTF-8 or in an encoding."""
-    parts = name.split(b"/")
-    return "/".join(part.decode("utf-8" if _is_clearly_utf8(part) else encoding) for part in parts)
+def _decode_mixed(name: bytes, encoding: str) -> str:
+    """Decodes a name whose words may be in UTF-8 or in an encoding."""
+    parts = SEPARATORS.split(name)
+    return "".join(part.decode("utf-8" if _is_clearly_utf8(part) else encoding) for part in parts)
 
 
-def _can_decode(name: bytes, encoding: str) -> bool:
+def _can_decode(word: bytes, encoding: str) -> bool:
     try:
-        name.decode(encoding)
+        word.decode(encoding)
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _is_clearly_utf8(name: bytes) -> bool:
-    """Returns whether a name is UTF-8 with a character of three bytes; one of two may be Chinese, as 猫 in GBK."""
-    return _can_decode(name, "utf-8") and any(character >= "\u0800" for character in name.decode())
+def _is_clearly_utf8(word: bytes) -> bool:
+    """Returns whether a word is UTF-8 with a character of three bytes; one of two may be Chinese, as 猫 in GBK."""
+    return _can_decode(word, "utf-8") and any(character >= "\u0800" for character in word.decode())
 
 
 def _bits(words: Iterable[bytes], encoding: str) -> float:
@@ -151,8 +155,9 @@ def _bits(words: Iterable[bytes], encoding: str) -> float:
     Of many words some are looked at, spread evenly, and of long ones the beginning.
     """
     ordered = sorted(words)
-    samples = ordered[:: len(ordered) // MAX_SAMPLES + 1]
-    return sum(_word_bits(nfc(word[:MAX_SAMPLE].decode(encoding, "replace")), encoding) for word in samples)
+    step = len(ordered) // MAX_SAMPLES + 1
+    samples = [word[:MAX_SAMPLE].decode(encoding, "replace") for word in ordered[::step]]
+    return step * sum(_word_bits(nfc(word), encoding) for word in samples)
 
 
 def _word_bits(word: str, encoding: str) -> float:

@@ -97,8 +97,9 @@ def _read_text(path: Path) -> tuple[str, list[str]]:
     text = "\n".join(lines)
     if encoding is None:
         return text, []
-    language = LANGUAGES.get(encoding, encoding)
-    return text, [f"{path} isn't in UTF-8; it was read as {language}. If labels look wrong, save it as UTF-8."]
+    return text, [
+        f"{path} isn't in UTF-8; it was read as {LANGUAGES[encoding]}. If labels look wrong, save it as UTF-8."
+    ]
 
 
 def _rows(text: str) -> Iterator[Row]:

@@ -30,7 +30,7 @@ del ANSI["cp437"], ANSI["cp866"]
 def test_an_encoding_is_recognised_by_words(encodings, encoding, words):
     names = [f"{word}/{number}.png" for word in words for number in range(3)]
     assert decode_names([name.encode(encoding) for name in names], encodings) == (names, encoding)
-    assert encoding in LANGUAGES or encoding in ("cp437", "cp850", "cp1252", "mac_roman")
+    assert encoding in LANGUAGES[encoding]
 
 
 @pytest.mark.parametrize("encoding", ["cp949", "cp932", "gbk", "big5", "cp866", "cp850"])
@@ -56,6 +56,9 @@ def test_a_folder_may_hold_both():
     inside = [f"데이터/{name}" for name in names]
     raw = ["데이터/".encode() + name.encode("cp949") for name in names]
     assert decode_names(raw, TEXT_ENCODINGS) == (inside, "cp949")
+    # Even within one name, and where the bytes of UTF-8 are none of the other encoding.
+    raw = ["데이터 ".encode() + word.encode("cp949") for word in WORDS["cp949"]]
+    assert decode_names(raw, TEXT_ENCODINGS)[0] == [f"데이터 {word}" for word in WORDS["cp949"]]
 
 
 def test_chinese_that_is_valid_utf8_by_chance():
