@@ -203,18 +203,16 @@ class Source(ABC):
             if not text.endswith("/"):
                 self._sort_in(text, handle)
         self._files.clear()
-        if encoding is not None:
-            self.notes.append(self._encoding_note(encoding))
+        example = next((name for name in self._handles if not name.isascii()), "")
+        if encoding is not None and example:
+            self.notes.append(
+                f"Its names don't say how they are encoded; they were read as {LANGUAGES[encoding]}, "
+                f"such as {example[:80]}. "
+                "If that is wrong, unpack it with a program that shows them rightly, and pack the folder."
+            )
         twins = len(self._handles) - len(set(map(nfc, self._handles)))
         if twins:
             self.notes.append(f"{twins:,} names come again in another Unicode form (NFD, of macOS): both are packed.")
-
-    def _encoding_note(self, encoding: str) -> str:
-        example = next((name for name in self._handles if not name.isascii()), "")
-        return (
-            f"Its names don't say how they are encoded; they were read as {LANGUAGES[encoding]}, "
-            f"such as {example[:80]}. If that is wrong, unpack it with a program that shows them rightly, and pack the folder."
-        )
 
     def _with_slashes(self, name: str) -> str:
         """Returns a name with slashes between its folders, whatever the source writes."""

@@ -251,6 +251,11 @@ def test_zips_of_windows(tmp_path, encoding, names, slash):
     assert encoding in notes[0]
 
 
+def test_only_names_of_images_are_worth_a_note(tmp_path):
+    path = raw_zip(tmp_path / "z.zip", ["설명서.txt".encode("cp949"), b"cat/1.png"])
+    assert names_and_notes(path) == ({"cat/1.png"}, [])
+
+
 def test_names_that_state_their_encoding(tmp_path):
     """UTF-8 without the flag, as of macOS; Info-ZIP's field, if it belongs to the name; the flag."""
     assert names_and_notes(raw_zip(tmp_path / "u.zip", [name.encode() for name in KOREAN], system=3)) == (
@@ -276,7 +281,7 @@ def test_names_that_state_their_encoding(tmp_path):
 
 @pytest.mark.parametrize("format_", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
 def test_tars_in_another_encoding(tmp_path, format_, monkeypatch):
-    monkeypatch.setattr(tarfile, "ENCODING", "latin-1")  # of the system that reads
+    monkeypatch.setattr(tarfile.TarFile, "encoding", "latin-1")  # of the system that reads
     for encoding in ("cp949", "utf-8"):
         with tarfile.open(tmp_path / encoding, "w", format=format_, encoding=encoding) as archive:
             for name in [*KOREAN, f"{'가' * 40}/긴 이름.png"]:

@@ -199,6 +199,7 @@ def gray16(*values: int, kind: str = "PNG", dtype=np.uint16, **options) -> bytes
         (gray16(700, kind="TIFF", tiffinfo={281: 65535}), 1023),
         (gray16(700, kind="TIFF", tiffinfo={281: 100}), 1023),
     ],
+    ids=lambda value: None if isinstance(value, int) else "",
 )
 def test_which_value_is_white_in_16_bits(content, white):
     form = Form.from_keys(None, "none", "gray", "white")
