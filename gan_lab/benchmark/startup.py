@@ -142,7 +142,7 @@ def _run_python(*arguments: str, status: int = 0) -> str:
     variables.pop("HYDRA_FULL_ERROR", None)
     command = [sys.executable, *arguments]
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
+        process = subprocess.run(command, cwd=folder, env=variables, capture_output=True, encoding="utf-8")
     if process.returncode != status:
         raise RuntimeError(f"{arguments}: exit {process.returncode}: {process.stderr}")
     return process.stdout

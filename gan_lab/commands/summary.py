@@ -257,7 +257,8 @@ def _git_commit() -> str | None:
     """Returns the commit of gan_lab's checkout, with -dirty if files were changed; None outside a checkout."""
     command: Sequence[str] = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12")
     try:
-        process = subprocess.run(command, capture_output=True, text=True, timeout=5)
+        # A tag may have any name.
+        process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return process.stdout.strip() or None

@@ -31,13 +31,16 @@ _LIKE_A_HEADER = re.compile(r"\s*#+\s*(?:@\s*(\w+)|package\W+_\w+_\s*$)", re.IGN
 _OTHER_ENCODINGS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
+_load_as_hydra = FileConfigSource.load_config
+
+
 class ConfigFiles(FileConfigSource):
     """A folder of YAML files, as Hydra reads it, except that mistakes are refused; a UTF-8 byte-order mark is none."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         path = Path(self.path, self._normalize_file_name(config_path))
         if not path.is_file():
-            return super().load_config(config_path)
+            return _load_as_hydra(self, config_path)
         name = relative_path(path)
         text = _text_of(path, name)
         package = _package_of(text, name)
@@ -51,10 +54,12 @@ class ConfigFiles(FileConfigSource):
 
 
 def register_config_files() -> None:
-    """Lets Hydra read files by `ConfigFiles`."""
-    # This registers Hydra's own source of files, which is replaced.
+    """Lets Hydra read files as `ConfigFiles` does."""
+    # This registers Hydra's own source of files. Another class in its place would be refused in the worker processes of
+    # a sweep, where Hydra registers its own again.
     Plugins.instance()
-    SourcesRegistry.instance().types[ConfigFiles.scheme()] = ConfigFiles
+    registered: Any = SourcesRegistry.instance().types[ConfigFiles.scheme()]
+    registered.load_config = ConfigFiles.load_config
 
 
 def _text_of(path: Path, name: Path) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from functools import partial
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
@@ -47,7 +48,25 @@ def prepare(config: DictConfig, sweep: Path) -> None:
     if "Slurm" in launcher:
         interrupts.at_end(partial(cancel, sweep))
     elif "Joblib" in launcher:
+        _start_resource_trackers()
         interrupts.relay()
+
+
+def _start_resource_trackers() -> None:
+    """Starts the processes that remove what workers share, Python's and joblib's.
+
+    Python's would let this thread, and so the workers, receive signals again if it were started after `relay`. Of what
+    killed workers have left, both would print warnings, which concern no user.
+    """
+    from joblib.externals.loky.backend import resource_tracker as resource_tracker_of_joblib
+
+    filters = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    resource_tracker.ensure_running()
+    resource_tracker_of_joblib.ensure_running()
+    del os.environ["PYTHONWARNINGS"]
+    if filters is not None:
+        os.environ["PYTHONWARNINGS"] = filters
 
 
 def cancel(sweep: Path) -> None:
