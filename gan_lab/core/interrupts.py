@@ -38,6 +38,7 @@ class _State:
         is_watching: whether `watch` was called; otherwise nothing but exceptions end the process.
         received: the first signal, whoever handled it; None if there was none.
         is_ending: whether KeyboardInterrupt has been raised.
+        has_clock: whether the time for cleaning up runs.
         is_overdue: whether the time for cleaning up is over.
         is_done: whether the command has done its work.
         is_worker: whether the process works for another one, and only jobs are interrupted.
@@ -48,6 +49,7 @@ class _State:
     is_watching = False
     received: signal.Signals | None = None
     is_ending = False
+    has_clock = False
     is_overdue = False
     is_done = False
     is_worker = False
@@ -162,8 +164,7 @@ def interrupt(number: int) -> None:
     if _state.is_watching:
         _state.is_ending = True
     if _state.is_watching and not _state.is_worker:
-        # Not `threading.Thread`: the main thread may hold a lock that starting one takes.
-        start_new_thread(_end_in_time, (_state,))
+        _start_clock()
     raise KeyboardInterrupt
 
 
@@ -226,7 +227,7 @@ def relay() -> None:
         while True:
             number = signal.sigwait(SIGNALS)
             # The main thread may wait for something that no signal interrupts.
-            start_new_thread(_end_in_time, (_state,))
+            _start_clock()
             interrupt_main(signal.Signals(number))
 
     threading.Thread(target=pass_on, daemon=True).start()
@@ -256,6 +257,15 @@ def _set_handlers(
 
 def _on_signal(number: int, _: FrameType | None) -> None:
     interrupt(number)
+
+
+def _start_clock() -> None:
+    """Sees to it that the process ends in time; once is enough."""
+    if _state.has_clock:
+        return
+    _state.has_clock = True
+    # Not `threading.Thread`: the main thread may hold a lock that starting one takes.
+    start_new_thread(_end_in_time, (_state,))
 
 
 def _end_in_time(state: _State) -> None:
