@@ -1,12 +1,14 @@
 """scripts/evaluate.py as a user runs it."""
 
 import json
+import re
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import classifier_cache, command_here, refused, training
+from conftest import classifier_cache, command_here, make_packed_file, refused, training
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.train import fit
@@ -122,3 +124,30 @@ def test_mistakes(run, tmp_path, arguments, phrase):
     assert phrase in completed.stderr
     assert "Traceback" not in completed.stderr
     assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_run_whose_packed_file_has_moved_says_where_to_name_it(tmp_path):
+    """Evaluating, resuming and asking the classifier: with the file's new place, whatever it is called there."""
+    pixels = np.random.default_rng(0).integers(256, size=(40, 8, 8, 3), dtype=np.uint8)
+    make_packed_file(tmp_path / "faces.h5", pixels, labels=np.arange(40) % 2, classes=["a", "b"])
+    tiny = ("steps=2", "batch_size=4", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "features=pca")
+    rest = ("~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves", "~callbacks.progress", "logger=table")
+    data = ("dataset=images", "data.path=~/faces.h5", "hydra.run.dir=run")
+    trained = command_here("train.py", *tiny, *rest, *data, cwd=tmp_path, HOME=str(tmp_path))
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert re.fullmatch("[0-9a-f]{32}", summary["data_digest"])
+    (tmp_path / "faces.h5").rename(tmp_path / "renamed (1).h5")
+    evaluate = ("scripts/evaluate.py", "run=run", "samples=20", "seeds=1")
+    for arguments in (evaluate, ("train.py", "resume=run", "steps=3"), ("scripts/explore.py", "run=run")):
+        lost = command_here(*arguments, cwd=tmp_path)
+        assert lost.returncode == 2
+        assert "data.path=<file.h5>" in lost.stderr
+    here = 'data.path="renamed (1).h5"'
+    assert command_here(*evaluate, here, cwd=tmp_path).returncode == 0
+    resumed = command_here("train.py", "resume=run", "steps=3", here, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    # From now on the run knows it.
+    assert command_here(*evaluate, cwd=tmp_path).returncode == 0
+    make_packed_file(tmp_path / "other.h5", 255 - pixels, labels=np.arange(40) % 2, classes=["a", "b"])
+    assert "other data" in command_here(*evaluate, "data.path=other.h5", cwd=tmp_path).stderr
