@@ -225,10 +225,12 @@ def relay() -> None:
 
     def pass_on() -> None:
         while True:
-            number = signal.sigwait(SIGNALS)
-            # The main thread may wait for something that no signal interrupts.
+            number = signal.Signals(signal.sigwait(SIGNALS))
+            # The main thread may wait for something that no signal interrupts, and then not handle it in time.
+            if _state.received is None:
+                _state.received = number
             _start_clock()
-            interrupt_main(signal.Signals(number))
+            interrupt_main(number)
 
     threading.Thread(target=pass_on, daemon=True).start()
 
