@@ -10,7 +10,9 @@ from typing import NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from gan_lab.config.schema import spec_of
 from gan_lab.config.targets import CONF, groups
+from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
 
 # Hydra's flags that are followed by a value.
@@ -35,21 +37,38 @@ PLUGINS = {
 }
 
 
-def quote_tildes(arguments: Sequence[str]) -> list[str]:
-    """Puts each value, or entry of a list, that begins with `~` into quotes, since Hydra's grammar has no `~` there.
+def quote_texts(arguments: Sequence[str]) -> list[str]:
+    """Puts into quotes what Hydra's grammar has no place for: a `~`, and texts such as `사진.zip` or `a (1).h5`.
 
-    `gan_lab.config.folders.expand_home` puts the user's home in its place where the key names a path. The folder of
-    `--config-dir=~/…`, which Hydra reads by itself, is expanded here.
+    A text is quoted where the key takes one and Hydra can't read the argument. What begins with a quotation mark or a
+    bracket is left to Hydra's refusal. `gan_lab.config.folders.expand_home` puts the user's home in the place of `~`
+    where the key names a path. The folder of `--config-dir=~/…`, which Hydra reads by itself, is expanded here.
     """
+    parser = OverridesParser.create()
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if key in ("--config-dir", "-cd"):
             value = os.path.expanduser(value)
-        elif not key.startswith("-"):
+        elif equals and not key.startswith("-"):
             value = _TILDE.sub(_quoted, value)
+            if _takes_text(key.lstrip("+")) and not value.startswith(("'", '"', "[", "{")):
+                try:
+                    parser.parse_override(f"{key}={value}")
+                except HydraException:
+                    value = hydra_text(value)
         quoted.append(f"{key}{equals}{value}")
     return quoted
+
+
+def _takes_text(key: str) -> bool:
+    """Returns whether the values of a key are any texts, or a list of them."""
+    if key in ("hydra.run.dir", "hydra.sweep.dir"):
+        return True
+    spec = spec_of(key)
+    if spec is None or spec.among:
+        return False
+    return spec.kind is str or (spec.kind is list and spec.entries is str)
 
 
 def _quoted(match: re.Match[str]) -> str:
@@ -66,6 +85,20 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
             overrides.append(argument)
         is_value = argument in _FLAGS_WITH_VALUE
     return overrides
+
+
+def flags_first(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with flags, and their values, before overrides: Hydra takes no override after a flag."""
+    flags = []
+    overrides = []
+    is_value = False
+    for argument in arguments:
+        if is_value or argument.startswith("-"):
+            flags.append(argument)
+        else:
+            overrides.append(argument)
+        is_value = argument in _FLAGS_WITH_VALUE
+    return [*flags, *overrides]
 
 
 def config_folders(arguments: Sequence[str]) -> list[Path]:

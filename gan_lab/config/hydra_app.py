@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gan_lab.config import config_files, folders, launchers, sweep
-from gan_lab.config.arguments import config_folders, quote_tildes, refuse_arguments
+from gan_lab.config.arguments import config_folders, flags_first, quote_texts, refuse_arguments
 from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
 from gan_lab.config.targets import CONF
@@ -45,7 +45,7 @@ def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Pa
         main, config, after_sweep: of the command.
         arguments: the command line without the command.
     """
-    arguments = quote_tildes(arguments)
+    arguments = flags_first(quote_texts(arguments))
     # Hydra reads them there.
     sys.argv[1:] = arguments
     if asks_for_help(arguments):
