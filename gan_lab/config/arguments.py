@@ -19,6 +19,9 @@ from gan_lab.core.errors import LabError
 _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
 _FLAGS_WITH_VALUE |= {"--cfg", "-c", "--info", "-i"}
 
+# Hydra's flags that say what to do; it takes one of them.
+_MODES = {"--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+
 # A ~ at the start of a value or of an entry, with all up to the next entry; a backslash escapes what follows it.
 _TILDE = re.compile(r"""(?<![^\[,])~(?:[^,\]\\"']|\\.)*""")
 
@@ -137,8 +140,12 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
 
     Raises:
         LabError: for `=value`; for `<group>={}`, which changes nothing; for anything but names of options as the value
-            of a group; for a preset without its plugin.
+            of a group; for a preset without its plugin; for two flags of which one is possible.
     """
+    flags = [argument.partition("=")[0] for argument in arguments]
+    modes = [flag for flag in flags if flag in _MODES]
+    if len(modes) > 1:
+        raise LabError(f"{modes[0]} and {modes[1]} can't be combined.", f"Leave {modes[1]} out.", code="conflict")
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if equals and not name.strip("+~ ").partition("@")[0]:

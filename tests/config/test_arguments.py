@@ -1,9 +1,10 @@
 """The command line before Hydra sees it."""
 
 import pytest
+from conftest import refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from gan_lab.config.arguments import flags_first, quote_texts
+from gan_lab.config.arguments import flags_first, quote_texts, refuse_arguments
 
 NAMES = (
     "사진.zip",
@@ -52,3 +53,9 @@ def test_flags_may_stand_anywhere():
     arguments = ["loss=mse", "-m", "seed=0,1", "--config-dir", "mine", "--cfg=job", "steps=3"]
     expected = ["-m", "--config-dir", "mine", "--cfg=job", "loss=mse", "seed=0,1", "steps=3"]
     assert flags_first(arguments) == expected
+
+
+def test_two_things_to_do_are_refused():
+    with refused("conflict"):
+        refuse_arguments(["-m", "--cfg=job", "seed=0,1"])
+    refuse_arguments(["--cfg", "job", "--config-dir", "-m.d"])
