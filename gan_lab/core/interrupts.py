@@ -217,15 +217,17 @@ def blocked() -> Iterator[None]:
 def relay() -> None:
     """Does what `blocked` does for all processes that a library starts from now on, at times of its own.
 
-    A thread receives this process's signals and passes them on.
+    A thread receives this process's signals and passes them on, but for those that the process ignores.
     """
-    if not hasattr(signal, "pthread_sigmask"):
+    # An ignored signal that is blocked would reach the thread all the same.
+    numbers = [number for number in SIGNALS if not _is_ignored(number)]
+    if not numbers or not hasattr(signal, "pthread_sigmask"):
         return
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
     def pass_on() -> None:
         while True:
-            number = signal.Signals(signal.sigwait(SIGNALS))
+            number = signal.Signals(signal.sigwait(numbers))
             # The main thread may wait for something that no signal interrupts, and then not handle it in time.
             if _state.received is None:
                 _state.received = number
@@ -236,10 +238,14 @@ def relay() -> None:
 
 
 def leave_to_parent() -> None:
-    """Makes a worker process ignore Ctrl-C, which reaches all processes but is for its parent, and end by SIGTERM."""
+    """Makes a worker process ignore Ctrl-C, which reaches all processes but is for its parent, and end by SIGTERM.
+
+    What the parent ignores, as SIGHUP under nohup, stays ignored.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in SIGNALS[1:]:
-        signal.signal(number, signal.SIG_DFL)
+        if not _is_ignored(number):
+            signal.signal(number, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
@@ -252,9 +258,13 @@ def _set_handlers(
     if threading.current_thread() is not threading.main_thread():
         return before
     for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if not _is_ignored(number):
             before[number] = signal.signal(number, handler)
     return before
+
+
+def _is_ignored(number: signal.Signals) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
 
 
 def _on_signal(number: int, _: FrameType | None) -> None:

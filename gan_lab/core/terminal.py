@@ -13,6 +13,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -130,8 +131,12 @@ class _ForgivingFile(io.FileIO):
 
 
 def say(text: object, stderr: bool = False, flush: bool = False) -> None:
-    """Prints a message, `printable` except for its newlines and tabs."""
-    print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
+    """Prints a message, `printable` except for its newlines and tabs.
+
+    That of a signal's handler is lost if the signal comes in the middle of printing: a stream refuses both at once.
+    """
+    with suppress(RuntimeError):
+        print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
 
 
 def escape_tracebacks() -> None:

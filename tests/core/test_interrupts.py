@@ -141,3 +141,27 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_relayed_signal_arrives():
     status, stderr, _ = _end("interrupts.relay()\n" + SWALLOWED, signal.SIGTERM)
     assert (status, stderr) == (143, "Interrupted by SIGTERM.\n")
+
+
+def test_what_is_ignored_is_not_relayed():
+    """As under nohup, when the terminal is closed."""
+    code = """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+interrupts.watch()
+interrupts.relay()
+os.kill(os.getpid(), signal.SIGHUP)
+time.sleep(0.9)
+"""
+    assert _end("import signal\n" + code)[:2] == (0, "")
+
+
+def test_a_worker_ignores_what_its_parent_ignores():
+    code = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+interrupts.leave_to_parent()
+os.kill(os.getpid(), signal.SIGHUP)
+os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    assert _end(code)[:2] == (-signal.SIGTERM, "")

@@ -1,5 +1,6 @@
 """Printing where it can't work as usual: other encodings, closed files, a full disk, a pipe that has ended."""
 
+import io
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from gan_lab.core.terminal import open_log
+from gan_lab.core.terminal import open_log, say
 
 CODE = """
 import os, sys, warnings
@@ -79,3 +80,24 @@ def test_a_log_takes_any_text_and_survives_a_full_disk(tmp_path):
         with open_log(Path("/dev/full")) as log:
             print("lost", file=log, flush=True)
             print("lost", file=log, flush=True)
+
+
+def test_a_signal_in_the_middle_of_printing_stops_nothing(monkeypatch):
+    class Interrupted(io.RawIOBase):
+        """A terminal that is slow: meanwhile a signal comes, whose handler prints, too."""
+
+        content = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data) -> int:
+            say("of the handler", stderr=True)
+            self.content += bytes(data)
+            return len(data)
+
+    raw = Interrupted()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(raw), line_buffering=True))
+    say("first", stderr=True)
+    say("second", stderr=True)
+    assert raw.content == b"first\nsecond\n"
