@@ -114,7 +114,12 @@ class Guard(Callback):
     It looks at the composed configuration, so it doesn't matter where the folder comes from. It ends the process: Hydra
     would turn an error of a callback into a warning. A new folder is removed if a signal ends the command before it
     writes into it.
+
+    Attributes:
+        resumes: whether the command can resume a run; check.py has the key, too, and refuses it later.
     """
+
+    resumes = False
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         expand_home(config)
@@ -129,7 +134,7 @@ class Guard(Callback):
             with read_write(config.hydra):
                 config.hydra.run.dir = os.path.expanduser(folder)
             refuse_changed_layout(config)
-            _refuse_folder(config)
+            _refuse_folder(config, self.resumes)
         run = Run(config.hydra.run.dir)
         if not run.folder.exists():
             at_end(partial(_discard_unused, run))
@@ -176,11 +181,11 @@ def is_part_of_run(folder: Path) -> bool:
     return folder.name in RUN_SUBFOLDERS and Run(folder.parent).is_taken()
 
 
-def _refuse_folder(config: DictConfig) -> None:
+def _refuse_folder(config: DictConfig, resumes: bool) -> None:
     """Refuses `hydra.run.dir` if it holds a run, or if a run that is resumed lies somewhere else."""
     folder = Path(config.hydra.run.dir)
     resume = config.get("resume")
-    if resume:
+    if resume and resumes:
         if os.path.realpath(folder) != os.path.realpath(Run.existing(resume).folder):
             raise LabError(
                 "A resumed run stays in its folder.", "Leave hydra.run.dir=… out.", code="conflict", key="hydra.run.dir"

@@ -45,6 +45,8 @@ def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Pa
         main, config, after_sweep: of the command.
         arguments: the command line without the command.
     """
+    # Of an earlier command in this process.
+    sweep.current = None
     arguments = flags_first(quote_texts(arguments))
     # Hydra reads them there.
     sys.argv[1:] = arguments

@@ -39,6 +39,8 @@ LOOK_EVERY = 0.5
 class Sweep(Guard):
     """Prepares a sweep when Hydra starts one: its folder, the names of its jobs, the line of progress."""
 
+    resumes = True
+
     def prepare_multirun(self, config: DictConfig) -> None:
         global current
         current = Current(config)

@@ -25,6 +25,9 @@ class At(Callback):
 
     def on_train_batch_end(self, trainer, module, *_):
         if module.step == self.step:
+            # TensorBoard's thread may still have to write what was logged before.
+            for logger in trainer.loggers:
+                logger.save()
             self.action()
 
 
