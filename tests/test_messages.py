@@ -43,6 +43,8 @@ ARGUMENTS = [
     ("loss=bse", "Choose from: bce, hinge"),
     ("norm=null", "norm=null: a group takes one of its options"),
     ("norm", "Can't read 'norm': a setting is key=value"),
+    ("loss=[mse,bce]", "-m loss=mse,bce trains with each."),
+    ("+loss=mse", "Say loss=…, without the +."),
     ("stepz=10", "There is no key 'stepz'. Did you mean 'steps'?"),
     ("activation.negative_slop=1", "Did you mean 'activation.negative_slope'?"),
     ("activation=gelu activation.negative_slope=0.2", "activation has: nothing to set"),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from gan_lab.config.schema import spec_of
+from gan_lab.config.schema import spec_of, takes_one
 from gan_lab.config.targets import CONF, groups
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
@@ -21,6 +21,9 @@ _FLAGS_WITH_VALUE |= {"--cfg", "-c", "--info", "-i"}
 
 # Hydra's flags that say what to do; it takes one of them.
 _MODES = {"--run", "-r", "--multirun", "-m", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+
+# Hydra's keys that name folders.
+FOLDER_KEYS = ("hydra.run.dir", "hydra.sweep.dir")
 
 # A ~ at the start of a value or of an entry, with all up to the next entry; a backslash escapes what follows it.
 _TILDE = re.compile(r"""(?<![^\[,])~(?:[^,\]\\"']|\\.)*""")
@@ -66,7 +69,7 @@ def quote_texts(arguments: Sequence[str]) -> list[str]:
 
 def _takes_text(key: str) -> bool:
     """Returns whether the values of a key are any texts, or a list of them."""
-    if key in ("hydra.run.dir", "hydra.sweep.dir"):
+    if key in FOLDER_KEYS:
         return True
     spec = spec_of(key)
     if spec is None or spec.among:
@@ -140,7 +143,8 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
 
     Raises:
         LabError: for `=value`; for `<group>={}`, which changes nothing; for anything but names of options as the value
-            of a group; for a preset without its plugin; for two flags of which one is possible.
+            of a group, and for several where one counts; for a path without a name; for a preset without its plugin;
+            for two flags of which one is possible.
     """
     flags = [argument.partition("=")[0] for argument in arguments]
     modes = [flag for flag in flags if flag in _MODES]
@@ -154,12 +158,23 @@ def refuse_arguments(arguments: Sequence[str]) -> None:
         # Hydra's own groups too: it raises a ValueError for hydra=3.
         if equals and (group in groups() or group.partition("/")[0] == "hydra"):
             _refuse_options(argument, group, value)
+        if equals and _names_path(group) and not value.strip(" '\""):
+            raise LabError(
+                f"{argument} names no file or folder.",
+                "A variable of the shell may be empty. Leave the argument out for the default.",
+                key=group,
+            )
         if argument in PLUGINS:
             _refuse_without_plugin(argument)
 
 
+def _names_path(key: str) -> bool:
+    spec = spec_of(key)
+    return key in FOLDER_KEYS or (spec is not None and spec.path)
+
+
 def _refuse_options(argument: str, group: str, value: str) -> None:
-    """Refuses `<group>={}` and anything but names of options as the value of a group."""
+    """Refuses `<group>={}`, anything but names of options as the value of a group, and several where one counts."""
     if re.fullmatch(r"\{\s*\}", value):
         raise LabError(f"{argument} changes nothing.", f"Leave single entries out, as in ~{group}.<name>.", key=group)
     try:
@@ -175,6 +190,13 @@ def _refuse_options(argument: str, group: str, value: str) -> None:
         names = [names]
     if not all(isinstance(name, str) for name in names):
         raise wrong_option(group, argument)
+    if len(names) > 1 and takes_one(group):
+        raise LabError(
+            f"{argument}: a training takes one {group}.",
+            f"-m {group}={','.join(names)} trains with each.",
+            code="conflict",
+            key=group,
+        )
 
 
 def wrong_option(group: str, argument: str) -> LabError:

@@ -162,9 +162,17 @@ def _explain_arguments(config: str, arguments: Sequence[str]) -> LabError | None
             return _unknown_key(key, composed)
         if exists and override.is_add():
             return LabError(f"There is a key '{key}' already.", f"Say {key}=…, without the +.", key=key)
+    return _explain_choices([override for override in overrides if override.key_or_group in groups()])
+
+
+def _explain_choices(overrides: Sequence[Override]) -> LabError | None:
+    """Looks for a choice of options that Hydra can't apply; None if a file is wrong, of which Hydra says how."""
     for override in overrides:
-        if override.key_or_group in groups():
-            return wrong_option(override.key_or_group, override.input_line or "")
+        group = override.key_or_group
+        if override.is_add():
+            return LabError(f"One of {group} is chosen already.", f"Say {group}=…, without the +.", key=group)
+        if not isinstance(override.value(), str):
+            return wrong_option(group, override.input_line or "")
     return None
 
 

@@ -58,6 +58,7 @@ class Group:
         scope: what its settings belong to, unless their own declaration says otherwise.
         resumable: whether all of it may change when a run is resumed.
         recipe: whether its options only choose among those of other groups.
+        several: whether options of it can be combined; else the last of several would count.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Group:
     scope: Scope = "experiment"
     resumable: bool = False
     recipe: bool = False
+    several: bool = False
 
 
 COUNT = ValueSpec(int, low=1, high=10**9)
@@ -99,13 +101,19 @@ GROUPS = (
     Group("optim", "the optimiser of both networks"),
     Group("optim_d", "another optimiser or other values for D"),
     Group("optim_g", "another optimiser or other values for G"),
-    Group("remedy", "against mode collapse, any number: remedy=[r1,ema]"),
-    Group("metrics", "your own metrics, in addition to gan_lab's (docs/architecture.md)", "record", resumable=True),
+    Group("remedy", "against mode collapse, any number: remedy=[r1,ema]", several=True),
+    Group(
+        "metrics",
+        "your own metrics, in addition to gan_lab's (docs/architecture.md)",
+        "record",
+        resumable=True,
+        several=True,
+    ),
     Group("trainer", "what computes the training", "machine"),
-    Group("logger", "where metrics are written", "record"),
-    Group("callbacks", "what happens during the training", "record"),
-    Group("experiment", "a complete recipe: it chooses options of the other groups", recipe=True),
-    Group("debug", "a short run to try a configuration", recipe=True),
+    Group("logger", "where metrics are written", "record", several=True),
+    Group("callbacks", "what happens during the training", "record", several=True),
+    Group("experiment", "a complete recipe: it chooses options of the other groups", recipe=True, several=True),
+    Group("debug", "a short run to try a configuration", recipe=True, several=True),
 )
 
 _TRAINING = (
@@ -388,6 +396,12 @@ def top_level_names() -> frozenset[str]:
 def recipes() -> frozenset[str]:
     """Returns the groups whose options only choose among those of other groups."""
     return frozenset(group.name for group in GROUPS if group.recipe)
+
+
+def takes_one(group: str) -> bool:
+    """Tells whether only one option of a group can be chosen."""
+    declared = _group_of(group)
+    return declared is not None and not declared.several
 
 
 def scope_of(name: str) -> Scope:

@@ -59,3 +59,27 @@ def test_two_things_to_do_are_refused():
     with refused("conflict"):
         refuse_arguments(["-m", "--cfg=job", "seed=0,1"])
     refuse_arguments(["--cfg", "job", "--config-dir", "-m.d"])
+
+
+@pytest.mark.parametrize(
+    "argument", ["loss=[mse,bce]", "optim_d=[sgd,adam]", "+dataset=[ring,grid]", "trainer=[cpu,gpu]"]
+)
+def test_several_options_where_one_counts_are_refused(argument):
+    with refused("conflict", argument.lstrip("+").partition("=")[0]):
+        refuse_arguments([argument])
+
+
+def test_several_options_where_all_count_are_taken():
+    refuse_arguments(
+        ["remedy=[r1,ema]", "callbacks=[default,mine]", "experiment=[mine,ours]", "loss=[mse]", "loss=mse,bce"]
+    )
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["resume=", "hydra.run.dir=", "++data.path=", "source=''", 'target=""', "hydra.sweep.dir= ", "runs=", "data_dir="],
+)
+def test_an_empty_path_is_refused(argument):
+    """As of an empty variable of the shell: it would be the working directory, or a new training."""
+    with refused("invalid", argument.lstrip("+").partition("=")[0]):
+        refuse_arguments([argument])
