@@ -83,6 +83,11 @@ PROCESSES = ValueSpec(int, low=1, high=1024)
 HELDOUT = ValueSpec(float, low=0.01, high=0.9)
 SAMPLES_OR_NULL = ValueSpec(int, low=1, high=10**9, none=True)
 FEATURES = ValueSpec(str, among=("evaluator", "random", "pca"), none=True)
+# The data of the verdict's trial (gan_lab/benchmark/verdict.py).
+VERDICT_DATASETS = (
+    *("digits", "mnist", "patches", "stacked_digits", "ring", "grid"),
+    *("unlabelled_digits", "unlabelled_mnist", "unlabelled_patches"),
+)
 
 # The commands that open a finished run.
 _OPEN_A_RUN = ("evaluate", "explore")
@@ -183,7 +188,7 @@ _TRAINING = (
         resumable=True,
         help_for={
             **dict.fromkeys(_OPEN_A_RUN, _DATA_OF_THE_RUN),
-            "benchmark": "folder with MNIST, on which the nets book and dcgan train",
+            "benchmark": "folder with MNIST, for the nets book and dcgan and the data mnist",
         },
     ),
     Key(
@@ -267,17 +272,19 @@ _COMMANDS = (
     Key("tries", ValueSpec(int, low=1, high=10**7), "with a class: latent vectors that are tried at most"),
     Key(
         "what",
-        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all")),
+        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all", "verdict")),
         "what is measured",
     ),
     Key(
         "rounds",
         ValueSpec(int, low=1, high=1000),
-        "rounds, each with one turn of every candidate; medians and ranges are over them",
+        "rounds, each with one turn of every candidate; verdict: draws of real data, a tenth also with failures",
     ),
     Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
     Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),
     Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
+    Key("datasets", ValueSpec(list, entries=str, among=VERDICT_DATASETS), "verdict: data of the trial"),
+    Key("table", PATH_OR_NULL, "verdict: a CSV file of draws, to which this trial adds those that it lacks"),
     Key("source", PATH, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file with a dataset per image"),
     Key(
         "size",
