@@ -24,8 +24,9 @@ from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_labels, fresh_samples
 
-# In pictures, of samples from another program:
-SAMPLES_SHOWN = 2_000
+# In the pictures of samples from another program:
+IMAGES_SHOWN = 64
+POINTS_SHOWN = 2_500
 NEIGHBOURS_SHOWN = 12
 
 
@@ -167,27 +168,31 @@ def evaluate_samples(
         "notes": [*notes, *sample_set.notes, *label_notes],
         "verdicts": [result.verdict for result in results],
     }
-    shown = every_sample[torch.arange(min(available, SAMPLES_SHOWN))]
-    for name, figure in _figures(evaluator, results[0], shown).items():
+    for name, figure in _figures(evaluator, results[0], every_sample).items():
         with atomic(folder / f"{name}.png") as path:
             figure.savefig(path)
     Run(folder).write_json("evaluation.json", evaluation)
     return evaluation
 
 
-def _figures(evaluator: VerdictEvaluator, result: EvaluationResult, samples: Tensor) -> dict[str, Figure]:
-    """Draws samples `(n, *shape)` beside real ones, their modes, and their nearest originals."""
+def _figures(evaluator: VerdictEvaluator, result: EvaluationResult, samples: Part) -> dict[str, Figure]:
+    """Draws some of the samples beside real ones, their modes, and images above their nearest originals."""
     dataset = evaluator.dataset
-    real = evaluator.heldout_samples[: len(samples)]
-    shown = samples[: len(real)] if len(dataset.shape) == 3 else samples
-    figures = {"samples": compare_samples(shown, real, dataset, "generated")}
+    are_images = len(dataset.shape) == 3
+    real = evaluator.heldout_samples[: IMAGES_SHOWN if are_images else POINTS_SHOWN]
+    figures = {"samples": compare_samples(_some(samples, len(real)), real, dataset, "generated")}
     if len(result.counts):
         title = f"Modes in {result.metrics['samples']:,} samples"
         figures["labels"] = mode_frequencies(result.counts, evaluator.shares, dataset.classes, title)
-    nearest = samples[:NEIGHBOURS_SHOWN]
-    if len(dataset.shape) == 3 and torch.isfinite(nearest).all():
-        figures["neighbours"] = nearest_neighbours(nearest, evaluator.nearest_originals(nearest))
+    shown = _some(samples, NEIGHBOURS_SHOWN)
+    if are_images and torch.isfinite(shown).all():
+        figures["neighbours"] = nearest_neighbours(shown, evaluator.nearest_originals(shown))
     return figures
+
+
+def _some(samples: Part, most: int) -> Tensor:
+    """Returns samples spread evenly over a file that may be sorted by class, `(n, *shape)`."""
+    return samples[torch.linspace(0, len(samples) - 1, min(most, len(samples))).long()]
 
 
 def _evaluate_once(evaluator: VerdictEvaluator, module: GANModule, number: int, seed: int) -> EvaluationResult:

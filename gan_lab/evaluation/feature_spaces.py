@@ -12,6 +12,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, choose
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
+from gan_lab.evaluation.inception import InceptionFeatures
 
 BATCH = 100
 FILTERS = 16  # of each scale of the random network
@@ -115,18 +116,21 @@ def classifier_for(dataset: Dataset, cache_dir: Path) -> LabelClassifier | None:
     return label_classifier(dataset, cache_dir)
 
 
-def features_of(dataset: Dataset, network: LabelClassifier | None, option: str | None) -> Features:
+def features_of(
+    dataset: Dataset, network: LabelClassifier | None, option: str | None, cache_dir: Path = Path(".cache")
+) -> Features:
     """Returns the feature space that the configuration names.
 
     Args:
         dataset: the data.
         network: the dataset's label classifier, None if it has none.
         option: `evaluator` (see `ClassifierFeatures`), `random` (see `RandomNetwork`), `pca` (see
-            `PrincipalComponents`), or None: of images the first of `evaluator` and `random` that the data allow, of
-            points their own values.
+            `PrincipalComponents`), `inception` (see `InceptionFeatures`), or None: of images the first of `evaluator`
+            and `random` that the data allow, of points their own values.
+        cache_dir: the folder of Inception's weights.
 
     Raises:
-        LabError: if these data do not allow that space.
+        LabError: if these data do not allow that space, or Inception's weights can't be had.
     """
     if len(dataset.shape) != 3:
         if option:
@@ -146,6 +150,8 @@ def features_of(dataset: Dataset, network: LabelClassifier | None, option: str |
         )
     if option == "pca":
         return PrincipalComponents(dataset)
+    if option == "inception":
+        return InceptionFeatures(cache_dir)
     if network is None or option == "random":
         return RandomNetwork(dataset.shape)
     return ClassifierFeatures(network)

@@ -91,7 +91,8 @@ def evaluator_for(
         LabError: if these data do not allow that space.
     """
     label_classifier = classifier_for(dataset, cache_dir)
-    return VerdictEvaluator(dataset, label_classifier, features_of(dataset, label_classifier, features), user_metrics)
+    space = features_of(dataset, label_classifier, features, Path(cache_dir))
+    return VerdictEvaluator(dataset, label_classifier, space, user_metrics)
 
 
 class VerdictEvaluator:

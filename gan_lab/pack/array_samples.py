@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gan_lab.data.layout import MAX_CLASSES, MAX_PIXELS
 from gan_lab.data.packed_file import format_shape
-from gan_lab.pack.arrays import ARRAY_ERRORS, StoredArray, stored_arrays, unreadable
+from gan_lab.pack.archives import READ_ERRORS
+from gan_lab.pack.arrays import StoredArray, stored_arrays, unreadable
 from gan_lab.pack.sample_request import BLOCK, MAX_VALUES, SampleRequest, SampleSet
 
 # Names under which programs store samples and labels in .npz files: numpy's for unnamed arrays (guided-diffusion, EDM),
@@ -46,7 +47,7 @@ def read_arrays(request: SampleRequest) -> SampleSet:
     try:
         numbers = _as_numbers(array.read(rows.numpy()), len(shape) == 3)
         label_texts = None if label_array is None else _label_texts(label_array.read(rows.numpy()))
-    except ARRAY_ERRORS as error:
+    except READ_ERRORS as error:
         raise unreadable(request.path, request.key, array.name, error) from error
     values = torch.from_numpy(numbers)
     if channels_last:

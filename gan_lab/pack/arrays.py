@@ -2,6 +2,7 @@
 
 import io
 import math
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,6 @@ MAX_ARRAYS = 1000  # in an .npz file
 MAX_AXES = 5
 BLOCK_BYTES = 2**24  # bytes per read
 MAX_FORTRAN = 2**30  # bytes of an array in Fortran's order, whose samples don't lie one after the other
-
-# What parsing a header and reading values raise, besides what zipfile does.
-ARRAY_ERRORS = (*READ_ERRORS, SyntaxError, RecursionError, MemoryError)
 
 
 class StoredArray(NamedTuple):
@@ -50,7 +48,7 @@ class StoredArray(NamedTuple):
         """Reads rows of the array, `(n, …)`, at the ascending indices `(n,)`; floating-point ones as float32.
 
         Raises:
-            ValueError and what else `ARRAY_ERRORS` has: if they aren't there.
+            ValueError and what else `READ_ERRORS` has: if they aren't there.
         """
         with _opened(self.path, self.member) as file:
             file.seek(self.offset)
@@ -124,7 +122,7 @@ def stored_arrays(path: Path, key: str) -> list[StoredArray]:
             name = "" if member is None else printable(member.filename.removesuffix(".npy"))[:80]
             arrays.append(_stored_array(path, member, name))
         return arrays
-    except ARRAY_ERRORS as error:
+    except READ_ERRORS as error:
         raise unreadable(path, key, name, error) from error
 
 
@@ -143,13 +141,7 @@ def _stored_array(path: Path, member: zipfile.ZipInfo | None, name: str) -> Stor
     with _opened(path, member) as file:
         # Read first: numpy would read a header as long as the file claims.
         header = io.BytesIO(file.read(MAX_HEADER))
-    version = np.lib.format.read_magic(header)
-    if version not in ((1, 0), (2, 0)):
-        raise ValueError("it is of another version than arrays of numbers are")
-    read_header = np.lib.format.read_array_header_1_0
-    if version == (2, 0):
-        read_header = np.lib.format.read_array_header_2_0
-    shape, fortran_order, dtype = read_header(header)
+    shape, fortran_order, dtype = _parse_header(header)
     array = StoredArray(path, member, name, shape, dtype, fortran_order and len(shape) > 1, header.tell())
     if dtype.kind not in "buif":
         raise ValueError(f"its values are {printable(str(dtype))[:40]}, not numbers")
@@ -161,6 +153,22 @@ def _stored_array(path: Path, member: zipfile.ZipInfo | None, name: str) -> Stor
     if member is not None and size > max(MAX_UNFOLDING * member.compress_size, MIN_UNFOLDED_BOUND):
         raise ValueError(f"it unfolds to {size:,} bytes, far more than an array of samples would")
     return array
+
+
+def _parse_header(header: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns the shape, whether the first axis varies fastest, and the type; the header is read to its end.
+
+    Raises:
+        ValueError: if it isn't whole.
+    """
+    try:
+        version = np.lib.format.read_magic(header)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return readers[version](header)
+    except Exception as error:  # numpy reports damage by errors of many types
+        raise ValueError("its header is damaged, or of another version than arrays of numbers have") from error
 
 
 @contextmanager

@@ -89,8 +89,10 @@ class SampleRequest(NamedTuple):
         if are_images and tuple(actual[1:]) == self.shape[1:]:
             return
         if not are_images:
-            what = f": its samples are {format_shape(actual)}, those of the data {format_shape(self.shape)}."
-            raise self.refusal(what, "Save them as an array, N × that shape, by numpy.save.", "conflict")
+            what = f": its samples have {format_shape(actual)} numbers, those of the data {format_shape(self.shape)}."
+            raise self.refusal(
+                what, f"Save them as an array of N × {format_shape(self.shape)}, by numpy.save.", "conflict"
+            )
         height, width = self.shape[1:]
         hint = f"Resize them to {height} × {width} before."
         if height == width and self.size is None:

@@ -189,7 +189,7 @@ def _read_images(request: SampleRequest) -> SampleSet:
     if request.shape is not None and len(request.shape) != 3:
         raise request.refusal(
             f" would have images, but the data are points of {format_shape(request.shape)} numbers.",
-            "Save the samples as an array, N × that shape, by numpy.save.",
+            f"Save the samples as an array of N × {format_shape(request.shape)}, by numpy.save.",
             "conflict",
         )
     with closing(open_source(request.path, request.key)) as source:
