@@ -1,5 +1,6 @@
 """Evaluates a run again, or samples that another program made: the verdict, and each metric's mean and spread."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.metrics.registry import MetricValues
 from gan_lab.evaluation.verdict import EvaluationResult, VerdictEvaluator, evaluator_for, protocol_samples
-from gan_lab.pack.sample_request import SampleRequest
+from gan_lab.pack.sample_request import MAX_VALUES, SampleRequest
 from gan_lab.pack.samples import class_numbers_of, read_samples
 from gan_lab.plotting.samples import compare_samples, mode_frequencies, nearest_neighbours
 from gan_lab.plotting.style import Figure
@@ -139,6 +140,8 @@ def evaluate_samples(
         LabError: if the samples can't be read, are of another form than the data, or fewer than asked for.
     """
     number = samples or protocol_samples(dataset)
+    # As many parts as fit into memory; one is refused if it doesn't.
+    parts = max(1, min(parts, MAX_VALUES // (number * math.prod(dataset.shape))))
     request = generated._replace(shape=dataset.shape, limit=parts * number)
     sample_set = read_samples(request)
     labels, label_notes = class_numbers_of(sample_set, dataset.classes, request.labels == "folders")

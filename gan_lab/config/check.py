@@ -95,6 +95,12 @@ def check_evaluation(cfg: DictConfig) -> None:
             raise LabError("dataset and real are both data.", "Leave one of them out.", code="conflict", key="real")
         unused = {"run": cfg.run is not None, "member": cfg.member is not None, "ema": not cfg.ema}
         needed = "a run; leave generated=… out"
+    if cfg.labels not in ("auto", "none", "folders"):
+        raise LabError(
+            f"labels={cfg.labels} is none of auto, none, folders.",
+            "Images with a table of labels can be packed: scripts/pack.py labels=…, then real=<file.h5>.",
+            key="labels",
+        )
     for key, is_given in unused.items():
         if is_given:
             raise LabError(f"{key} goes with {needed}.", f"Leave {key} out.", code="conflict", key=key)

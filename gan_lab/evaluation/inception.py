@@ -47,7 +47,7 @@ class InceptionFeatures:
     """The 2,048 means before Inception's last layer: the space of published FID, precision and recall.
 
     It was trained on photographs of ImageNet; small images are enlarged to 299 × 299 pixels, gray ones become RGB. On a
-    GPU if there is one; a core of a CPU takes some 20 images a second.
+    GPU if there is one; a core of a CPU takes 5 to 10 images a second.
 
     Args:
         cache_dir: the folder where the weights are looked for first, and where they are downloaded to.

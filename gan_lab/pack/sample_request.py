@@ -74,7 +74,7 @@ class SampleRequest(NamedTuple):
         """Raises a LabError for more values than memory may have for them."""
         if count * math.prod(shape) <= MAX_VALUES:
             return
-        hint = "Make them smaller: size=64, for example."
+        hint = f"Take fewer, samples={MAX_VALUES // math.prod(shape)}, or make them smaller: size=64, for example."
         if self.key == "real":
             pack = command("pack.py", setting("source", self.path), "target=real.h5")
             hint = f"Pack them, then they are read as they are needed: {pack}"
