@@ -94,24 +94,35 @@ class PrincipalComponents:
     """The first principal components of training images: the directions in which these data vary most.
 
     Pitfall: it does not see what lies off these directions; noise looks like an average image.
+
+    Args:
+        dataset: the training images.
+        components: how many directions, at most.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset, components: int = MAX_COMPONENTS):
         indices = choose(dataset.train, MAX_PCA_IMAGES, make_generator(0, "features/pca"))
         images = dataset.train[indices].flatten(1)
-        components = min(MAX_COMPONENTS, *images.shape)
-        self._pca = PCA(components, svd_solver="randomized", random_state=0).fit(images.numpy())
+        components = min(components, *images.shape)
+        pca = PCA(components, svd_solver="randomized", random_state=0).fit(images.numpy())
+        self.mean = torch.from_numpy(pca.mean_).float()
+        self.axes = torch.from_numpy(pca.components_).float()
         self.name = f"the first {components} principal components of {len(images):,} training images"
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Returns the components `(n, F)` of images `(n, C, H, W)`."""
         batches = samples.flatten(1).split(BATCH)
-        return torch.cat([torch.from_numpy(self._pca.transform(batch.numpy())).float() for batch in batches])
+        return torch.cat([(batch - self.mean) @ self.axes.T for batch in batches])
+
+    def residual(self, samples: Tensor, components: Tensor) -> Tensor:
+        """Returns how far samples `(n, *shape)` with these components `(n, F)` lie off the directions, `(n,)`."""
+        squares = (samples.flatten(1) - self.mean).square().sum(1) - components.square().sum(1)
+        return squares.clamp(min=0).sqrt()
 
 
 def classifier_for(dataset: Dataset, cache_dir: Path) -> LabelClassifier | None:
     """Returns the label classifier of labelled images; None for other data."""
-    if len(dataset.shape) != 3 or not dataset.classes:
+    if len(dataset.shape) != 3 or not dataset.has_modes:
         return None
     return label_classifier(dataset, cache_dir)
 
