@@ -160,7 +160,7 @@ def modes_made(valid_counts: Tensor, shares: Tensor, samples: Tensor) -> tuple[i
 
     A mode is made if it has at least half of its expected count of the valid samples, and `MIN_SHARE_OF_ALL` of its
     expected count of all samples. It is missed for certain if a Poisson number whose mean is half of the expected count
-    is that small with a probability below `CHANCE` / M, or if it has less than that share of all samples.
+    is that small with a probability below `CHANCE` / M, or if it has less than that share of enough samples.
 
     Args:
         valid_counts: samples of each mode that are one, `(M,)` int64.
@@ -175,7 +175,9 @@ def modes_made(valid_counts: Tensor, shares: Tensor, samples: Tensor) -> tuple[i
     too_few_of_all = valid_counts < shares * total * MIN_SHARE_OF_ALL
     is_made = robust(valid_counts, shares) & ~too_few_of_all
     p = torch.from_numpy(poisson.cdf(valid_counts.numpy(), half.numpy()))
-    is_missed = ~is_made & ((p < CHANCE / len(shares)) | too_few_of_all)
+    is_missed = ~is_made & (p < CHANCE / len(shares))
+    if total >= samples_needed(len(shares)):
+        is_missed |= too_few_of_all
     return int(is_made.sum()), int(is_missed.sum())
 
 

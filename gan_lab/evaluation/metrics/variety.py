@@ -65,12 +65,13 @@ def variety_within(fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: T
 
 def variety_summary(
     fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: Tensor, modes: int
-) -> tuple[float, float, float | None]:
+) -> tuple[float, float, float]:
     """Summarises `variety_within`, whose arguments it takes.
 
     Returns:
         The median over the modes; the lowest; and the standard error of the median, from the scatter over `PARTS`
-        disjoint parts of the fakes, None where these are too small.
+        disjoint parts of the fakes. Where these are too small, it is that of a quantile of so few pairs in two
+        dimensions, where it is largest.
 
     Raises:
         Undefined: if no mode has enough samples.
@@ -81,9 +82,11 @@ def variety_summary(
     medians = []
     for part in torch.arange(len(fake)).chunk(PARTS):
         medians.append(variety_within(fake[part], fake_modes[part], real, real_modes, modes).nanmedian())
+    median = ratios.nanmedian().item()
     error = torch.stack(medians).std().item() / PARTS**0.5
-    lowest = ratios[ratios.isfinite()].min().item()
-    return ratios.nanmedian().item(), lowest, error if math.isfinite(error) else None
+    if not math.isfinite(error):
+        error = median / (2 * (MIN_NEAR_PAIRS * int(ratios.isfinite().sum())) ** 0.5)
+    return median, ratios[ratios.isfinite()].min().item(), error
 
 
 def distinct_samples(fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: Tensor, modes: int) -> float:
