@@ -36,8 +36,9 @@ SAVE_EVERY = 30  # seconds between two writes of the draws
 UNLABELLED = "unlabelled_"  # before the name of a dataset: the same without labels
 
 FOLDS = 5  # digits: which fifth is held out
-MAX_TRAIN = 10_000  # images of the train part
+MAX_TRAIN = 10_000  # samples of the train part
 MAX_FRESH = 2_500  # samples that are judged
+STACKED_TRAIN = 128_000  # stacked images of the train part
 STACKED_REFERENCE = 10_000  # stacked images of the reference
 STACKED_FRESH = 26_000  # stacked images that are judged
 POINTS_FRESH = 100_000  # points from which `MAX_FRESH` are drawn
@@ -80,6 +81,8 @@ STACKED_FAILURES = (
     "missing classes",
     "copies",
 )
+# The failures whose rates are a table in full: of images, and of points.
+DETAILED = (("copies", "copies"), ("less spread", "narrower modes"), ("independent pixels", "uniform points"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,35 +105,31 @@ class Split:
 def split_digits(number: int, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits digits: one fifth is held out, half of it is the reference, 180 images are fresh."""
     fold = digits_fold(number % FOLDS)
-    return split_images(fold, number, len(fold.heldout) // 2, cache_dir, labelled)
+    return split_images(fold, number, cache_dir, labelled)
 
 
 def split_mnist(number: int, data_dir: str, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits MNIST's test images in two; of the training images 10,000 are compared."""
-    return split_images(images.mnist(data_dir), number, 5_000, cache_dir, labelled)
+    return split_images(images.mnist(data_dir), number, cache_dir, labelled)
 
 
 def split_patches(number: int, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits the held-out patches in two."""
-    return split_images(color.patches(), number, 2_000, cache_dir, labelled)
+    return split_images(color.patches(), number, cache_dir, labelled)
 
 
-def split_images(dataset: Dataset, number: int, reference: int, cache_dir: Path, labelled: bool) -> Split:
-    """Splits the held-out images of a dataset.
+def split_images(dataset: Dataset, number: int, cache_dir: Path, labelled: bool) -> Split:
+    """Splits the held-out images of a dataset in two: the verdict's reference, and fresh images.
 
     Args:
         dataset: images with labels.
         number: of the split.
-        reference: how many are the verdict's reference; all others are fresh.
         cache_dir: the folder of label classifiers.
         labelled: whether the verdict gets the labels.
     """
     rng = make_generator(number, "verdict trial/split")
-    order = torch.randperm(len(dataset.heldout), generator=rng)
-    kept = torch.randperm(len(dataset.train), generator=rng)[:MAX_TRAIN]
-    train = Part(dataset.train[kept], dataset.train.labels_of(kept))
-    heldout = _subset(dataset.heldout, order[:reference])
-    fresh = _subset(dataset.heldout, order[reference:])
+    heldout, fresh = _halves(dataset.heldout, rng)
+    train = _subset(dataset.train, torch.randperm(len(dataset.train), generator=rng)[:MAX_TRAIN])
     assert train.labels is not None
     assert fresh.labels is not None
     classes = len(dataset.classes)
@@ -159,18 +158,18 @@ def digits_fold(number: int) -> Dataset:
 
 
 def split_stacked_digits(number: int, cache_dir: Path) -> Split:
-    """Splits digits as `split_digits` does, and stacks the images of each part."""
-    fold = digits_fold(number % FOLDS)
+    """Splits digits in three: images of the train part, of the reference and fresh ones are stacked.
+
+    Of fewer than a third, 26,000 stacked images would visibly repeat the single ones.
+    """
+    singles = images.digits(heldout=2 / 3)
     rng = make_generator(number, "verdict trial/split")
-    order = torch.randperm(len(fold.heldout), generator=rng)
-    half = len(order) // 2
-    reference = _subset(fold.heldout, order[:half])
-    fresh = _subset(fold.heldout, order[half:])
-    base = Dataset(_subset(fold.train, torch.arange(len(fold.train))), reference, classes=fold.classes)
+    reference, fresh = _halves(singles.heldout, rng)
+    base = Dataset(singles.train, reference, classes=singles.classes)
     classes = [f"{label:03d}" for label in range(1000)]
-    train = _stack(fold.train, 128_000, rng)
+    train = _stack(singles.train, STACKED_TRAIN, rng)
     known = Dataset(train, _stack(reference, STACKED_REFERENCE, rng), classes=classes, base=base)
-    classifier = label_classifier(dataclasses.replace(known, base=fold), cache_dir)
+    classifier = label_classifier(dataclasses.replace(known, base=singles), cache_dir)
     evaluator = VerdictEvaluator(known, classifier, features_of(known, classifier, None))
     stacked = _stack(fresh, STACKED_FRESH, rng)
     indices = torch.arange(STACKED_FRESH)
@@ -190,6 +189,13 @@ def split_points(dataset: Dataset, number: int) -> Split:
     modes = torch.cdist(points, dataset.centres).argmin(1)
     real = dataclasses.replace(real, fresh=points, fresh_labels=modes)
     return Split(VerdictEvaluator(dataset, None, features_of(dataset, None, None)), real, MAX_FRESH, MAX_FRESH)
+
+
+def _halves(part: Any, rng: torch.Generator) -> tuple[Part, Part]:
+    """Splits labelled samples at random in two halves with equally many of each class."""
+    order = torch.randperm(len(part), generator=rng)
+    by_class = order[part.labels_of(order).argsort(stable=True)]
+    return _subset(part, by_class[::2]), _subset(part, by_class[1::2])
 
 
 def _subset(part: Any, indices: Tensor) -> Part:
@@ -213,8 +219,8 @@ def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
         "mnist": lambda: split_mnist(number, data_dir, cache_dir, base == name),
         "patches": lambda: split_patches(number, cache_dir, base == name),
         "stacked_digits": lambda: split_stacked_digits(number, cache_dir),
-        "ring": lambda: split_points(synthetic.ring(), number),
-        "grid": lambda: split_points(synthetic.grid(), number),
+        "ring": lambda: split_points(synthetic.ring(samples=MAX_TRAIN), number),
+        "grid": lambda: split_points(synthetic.grid(samples=MAX_TRAIN), number),
     }
     return splits[base]()
 
@@ -392,12 +398,13 @@ def interval(successes: int, draws: int) -> tuple[float, float]:
 
 
 def tables(summary: pd.DataFrame) -> str:
-    """Makes the tables of docs/verdict.md, in Markdown: false alarms, and the severity from which failures are noticed.
+    """Makes the tables of docs/verdict.md, in Markdown: false alarms, and how grave failures are that are noticed.
 
     Args:
         summary: see `summarize`.
     """
-    return "\n\n".join([_false_alarms(summary), *_noticed_tables(summary)]) + "\n"
+    detailed = [_rates_table(summary, *names) for names in DETAILED]
+    return "\n\n".join([_false_alarms(summary), *filter(None, detailed), *_noticed_tables(summary)]) + "\n"
 
 
 def _false_alarms(summary: pd.DataFrame) -> str:
@@ -413,6 +420,29 @@ def _false_alarms(summary: pd.DataFrame) -> str:
         cells.append(f"{interval(alarms, int(row['draws']))[1]:.1%}")
         for label, word in GOOD_WORDS.items():
             cells.append(int(row["draws"] - row[f"{label}: {word}"]))
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _rates_table(summary: pd.DataFrame, of_images: str, of_points: str) -> str:
+    """Makes a table of how often a failure is noticed: a row for each severity, a column for each dataset; '' if none.
+
+    Args:
+        summary: see `summarize`.
+        of_images: the failure of images.
+        of_points: the corresponding one of points.
+    """
+    rows = summary[summary["failure"].isin([of_images, of_points])]
+    if rows.empty:
+        return ""
+    failure = failures.IMAGES[of_images]
+    datasets = list(rows["dataset"].unique())
+    lines = [_line([f"{of_images}: {failure.axis}", *datasets]), "|---" * (1 + len(datasets)) + "|"]
+    for severity in sorted(rows["severity"].unique()):
+        cells = [f"{severity:g}"]
+        for dataset in datasets:
+            found = rows[(rows["dataset"] == dataset) & (rows["severity"] == severity)]
+            cells.append("" if found.empty else f"{found['noticed'].iloc[0]} of {found['draws'].iloc[0]}")
         lines.append(_line(cells))
     return "\n".join(lines)
 
