@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: `python scripts/benchmark.py what=storage`; `--help` lists the keys."""
+"""Speed, as ratios measured in one run, and the trial of the verdict: `what=storage`, …; `--help` lists the keys."""
 
 import tempfile
 from importlib import import_module
@@ -11,7 +11,7 @@ from gan_lab.core.terminal import say
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-ALL = ("step", "replicas", "storage", "startup", "sweep")
+SPEED = ("step", "replicas", "storage", "startup", "sweep")
 
 
 def compose_training(*overrides: str) -> "DictConfig":
@@ -40,7 +40,14 @@ def main(cfg: "DictConfig") -> None:
 
         prepare_libraries()
         torch.set_num_threads(cfg.threads)
-        for what in ALL if cfg.what == "all" else (cfg.what,):
+        if cfg.what == "verdict":
+            from gan_lab.benchmark import verdict
+
+            paths = verdict.run(folder, cfg)
+            say((folder / "verdict.md").read_text(encoding="utf-8"))
+            say(f"Written: {', '.join(map(str, paths))}")
+            return
+        for what in SPEED if cfg.what == "all" else (cfg.what,):
             module = import_module(f"gan_lab.benchmark.{what}")
             with tempfile.TemporaryDirectory(dir=folder) as files:
                 benchmarks, facts = module.benchmarks(Path(files), cfg, compose_training)

@@ -1,7 +1,9 @@
-"""Speed measurements: candidates take turns in one process, and above all their ratios are of interest.
+"""Measurements of gan_lab itself: its speed, and what its verdict notices (`verdict`, with the samples of `failures`).
 
-`timing` measures, describes and writes. Every other module is one value of the key `what` and offers
-`benchmarks(folder, cfg, compose)`:
+Speed: candidates take turns in one process, and above all their ratios are of interest.
+
+`timing` measures, describes and writes. `step`, `replicas`, `storage`, `startup` and `sweep` are values of the key
+`what` and offer `benchmarks(folder, cfg, compose)`:
 
 - `folder`: a folder for temporary files;
 - `cfg`: the keys of conf/benchmark.yaml;

@@ -1,20 +1,34 @@
-"""Evaluates a run again: any number of samples, several evaluation seeds, mean and spread."""
+"""Evaluates a run again, or samples that another program made: the verdict, and each metric's mean and spread."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gan_lab.assembly.build import load
 from gan_lab.core.errors import LabError
+from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import join_lines
-from gan_lab.data.dataset import Dataset
+from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.metrics.registry import MetricValues
 from gan_lab.evaluation.verdict import EvaluationResult, VerdictEvaluator, evaluator_for, protocol_samples
+from gan_lab.pack.sample_request import MAX_VALUES, SampleRequest
+from gan_lab.pack.samples import class_numbers_of, read_samples
+from gan_lab.plotting.samples import compare_samples, mode_frequencies, nearest_neighbours
+from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_labels, fresh_samples
+
+# In the pictures of samples from another program:
+IMAGES_SHOWN = 64
+POINTS_SHOWN = 2_500
+NEIGHBOURS_SHOWN = 12
 
 
 def _no_user_metrics(dataset: Dataset) -> Mapping[str, UserMetric]:
@@ -96,6 +110,94 @@ def evaluate(
     return evaluation
 
 
+def evaluate_samples(
+    generated: SampleRequest,
+    dataset: Dataset,
+    samples: int | None,
+    parts: int,
+    cache_dir: str,
+    features: str | None,
+    user_metrics: Callable[[Dataset], Mapping[str, UserMetric]],
+    folder: Path,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Evaluates samples of a file or folder, and writes `evaluation.json` and pictures.
+
+    Args:
+        generated: which samples; its shape and limit are set here.
+        dataset: what they are compared with.
+        samples: per evaluation; None: as many as papers take, or all if there are fewer.
+        parts: of how many disjoint sets of so many samples each is evaluated by itself, at most.
+        cache_dir, features, user_metrics: see `evaluate`.
+        folder: where the files go.
+        notes: sentences for the user about the data.
+
+    Returns:
+        See `evaluate`; instead of a run, its step, weights and members `generated`, the path, `total`, how many samples
+        are there, and `notes`.
+
+    Raises:
+        LabError: if the samples can't be read, are of another form than the data, or fewer than asked for.
+    """
+    number = samples or protocol_samples(dataset)
+    # As many parts as fit into memory; one is refused if it doesn't.
+    parts = max(1, min(parts, MAX_VALUES // (number * math.prod(dataset.shape))))
+    request = generated._replace(shape=dataset.shape, limit=parts * number)
+    sample_set = read_samples(request)
+    labels, label_notes = class_numbers_of(sample_set, dataset.classes, request.labels == "folders")
+    available = len(sample_set.values)
+    if samples is not None and samples > available:
+        raise LabError(
+            f"samples={samples}, but {request} has {available:,}.", "Leave it out.", code="conflict", key="samples"
+        )
+    number = min(number, available)
+    evaluator = evaluator_for(dataset, Path(cache_dir), features, user_metrics(dataset))
+    every_sample = Part(sample_set.values, labels)
+    results = []
+    for indices in torch.arange(available).split(number)[: available // number]:
+        values = every_sample[indices]
+        results.append(evaluator.evaluate(values, None if labels is None else labels[indices]))
+    rows = _defined(results)
+    evaluation = {
+        "generated": str(request.path),
+        "total": sample_set.total,
+        "samples": number,
+        "seeds": len(results),
+        "features": evaluator.features.name,
+        "mean": aggregate.mean(rows),
+        "spread": aggregate.spread(rows),
+        "real_data": evaluator.real,
+        "undefined": {name: reason for result in results for name, reason in result.undefined.items()},
+        "notes": [*notes, *sample_set.notes, *label_notes],
+        "verdicts": [result.verdict for result in results],
+    }
+    for name, figure in _figures(evaluator, results[0], every_sample).items():
+        with atomic(folder / f"{name}.png") as path:
+            figure.savefig(path)
+    Run(folder).write_json("evaluation.json", evaluation)
+    return evaluation
+
+
+def _figures(evaluator: VerdictEvaluator, result: EvaluationResult, samples: Part) -> dict[str, Figure]:
+    """Draws some of the samples beside real ones, their modes, and images above their nearest originals."""
+    dataset = evaluator.dataset
+    are_images = len(dataset.shape) == 3
+    real = evaluator.heldout_samples[: IMAGES_SHOWN if are_images else POINTS_SHOWN]
+    figures = {"samples": compare_samples(_some(samples, len(real)), real, dataset, "generated")}
+    if len(result.counts):
+        title = f"Modes in {result.metrics['samples']:,} samples"
+        figures["labels"] = mode_frequencies(result.counts, evaluator.shares, dataset.classes, title)
+    shown = _some(samples, NEIGHBOURS_SHOWN)
+    if are_images and torch.isfinite(shown).all():
+        figures["neighbours"] = nearest_neighbours(shown, evaluator.nearest_originals(shown))
+    return figures
+
+
+def _some(samples: Part, most: int) -> Tensor:
+    """Returns samples spread evenly over a file that may be sorted by class, `(n, *shape)`."""
+    return samples[torch.linspace(0, len(samples) - 1, min(most, len(samples))).long()]
+
+
 def _evaluate_once(evaluator: VerdictEvaluator, module: GANModule, number: int, seed: int) -> EvaluationResult:
     samples = fresh_samples(module, number, "evaluate", seed)
     target_labels = fresh_labels(module, number, "evaluate", seed)
@@ -125,16 +227,11 @@ def _defined(results: Sequence[EvaluationResult]) -> list[MetricValues]:
 
 def describe(evaluation: dict[str, Any]) -> str:
     """Returns an evaluation as a table for a terminal."""
-    members = evaluation["members"]
+    members = evaluation.get("members", [])
     has_members = len(members) > 1
-    repetitions = f"{evaluation['seeds']} evaluation seed(s)"
-    if has_members:
-        repetitions = f"{len(members)} members, each evaluated {evaluation['seeds']} time(s)"
-    lines = [
-        f"{evaluation['run']}, step {evaluation['step']:,}: {evaluation['samples']:,} samples,"
-        f" mean and standard deviation over {repetitions}"
-    ]
-    if evaluation["weights"] == "average":
+    lines = [_headline(evaluation)]
+    lines += [f"  {note}" for note in evaluation.get("notes", [])]
+    if evaluation.get("weights") == "average":
         lines.append("  Samples come from the moving average of G's weights.")
     lines.append(f"  Samples are compared by {evaluation['features']}.")
     lines.append(f"  {'':<20}{'mean':>12}{'± spread':>12}{'fresh real':>12}")
@@ -150,6 +247,23 @@ def describe(evaluation: dict[str, Any]) -> str:
         member = f"member {verdict['member']}: " if has_members else ""
         lines.append(f"  {member}{verdict['sentence']}")
     return join_lines(lines)
+
+
+def _headline(evaluation: dict[str, Any]) -> str:
+    """Returns which samples were evaluated, and how often."""
+    samples = f"{evaluation['samples']:,} samples"
+    seeds = evaluation["seeds"]
+    if "generated" in evaluation:
+        samples = f"{evaluation['samples']:,} of {evaluation['total']:,} samples"
+        if seeds == 1:
+            return f"{evaluation['generated']}: {samples}"
+        return f"{evaluation['generated']}: {seeds} times {samples}, mean and standard deviation"
+    repetitions = f"{seeds} evaluation seed(s)"
+    if len(evaluation["members"]) > 1:
+        repetitions = f"{len(evaluation['members'])} members, each evaluated {seeds} time(s)"
+    return (
+        f"{evaluation['run']}, step {evaluation['step']:,}: {samples}, mean and standard deviation over {repetitions}"
+    )
 
 
 def _cell(value: float | None) -> str:

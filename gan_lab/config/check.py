@@ -62,6 +62,50 @@ def check(cfg: DictConfig) -> DictConfig:
     return OmegaConf.create(values)
 
 
+def check_evaluation(cfg: DictConfig) -> None:
+    """Refuses keys of scripts/evaluate.py that don't go together.
+
+    Args:
+        cfg: its configuration, checked.
+
+    Raises:
+        LabError: naming the keys.
+    """
+    has_dataset = cfg.get("dataset") is not None
+    if cfg.generated is None:
+        if cfg.run is None:
+            raise LabError(
+                "run is missing.",
+                "Say run=<run folder>, or generated=<samples of any program> with dataset=… or real=…",
+                code="missing",
+                key="run",
+            )
+        unused = {"real": cfg.real is not None, "dataset": has_dataset, "size": cfg.size is not None}
+        unused["labels"] = cfg.labels != "auto"
+        needed = "generated=…; a run has its own data"
+    else:
+        if cfg.real is None and not has_dataset:
+            raise LabError(
+                "generated= needs real data to compare with.",
+                "Say dataset=digits, for example, or real=<folder, archive or array>.",
+                code="missing",
+                key="dataset",
+            )
+        if cfg.real is not None and has_dataset:
+            raise LabError("dataset and real are both data.", "Leave one of them out.", code="conflict", key="real")
+        unused = {"run": cfg.run is not None, "member": cfg.member is not None, "ema": not cfg.ema}
+        needed = "a run; leave generated=… out"
+    if cfg.labels not in ("auto", "none", "folders"):
+        raise LabError(
+            f"labels={cfg.labels} is none of auto, none, folders.",
+            "Images with a table of labels can be packed: scripts/pack.py labels=…, then real=<file.h5>.",
+            key="labels",
+        )
+    for key, is_given in unused.items():
+        if is_given:
+            raise LabError(f"{key} goes with {needed}.", f"Leave {key} out.", code="conflict", key=key)
+
+
 def _check_keys(values: dict[str, Any], is_training: bool) -> None:
     """Refuses a configuration in which a key is missing, or that has a key which nothing reads."""
     missing = [key for key, value in nodes(values) if value == "???"]

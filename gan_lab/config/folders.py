@@ -54,7 +54,13 @@ def register_resolvers() -> None:
             return str(Run.existing(run).folder / command)
         return str(Path(OUTPUTS) / dataset / f"{command}_{started}")
 
-    resolvers = (run_folder, check_folder, sweep_folder, command_folder, config_folder, job_folder)
+    def evaluation_folder(generated: str | None, dataset: str | None) -> str:
+        # The evaluation of a run stays in its folder, whatever the current one is.
+        if not generated:
+            return "."
+        return str(Path(OUTPUTS) / (dataset or "real") / f"evaluate_{started}")
+
+    resolvers = (run_folder, check_folder, sweep_folder, command_folder, evaluation_folder, config_folder, job_folder)
     for resolver in resolvers:
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
 

@@ -88,6 +88,7 @@ DETAILS = {
             "storage": "random images from PNGs, zip, HDF5 and memory; packing",
             "startup": "seconds to an answer and to the first step; memory",
             "sweep": "eight seeds one by one, at the same time, as replicas",
+            "verdict": "how often the verdict finds fault with real data, and which fabricated failures it notices",
         },
     ),
 }

@@ -84,7 +84,12 @@ FRACTION_BELOW_1 = ValueSpec(float, low=0, below=1)
 PROCESSES = ValueSpec(int, low=1, high=1024)
 HELDOUT = ValueSpec(float, low=0.01, high=0.9)
 SAMPLES_OR_NULL = ValueSpec(int, low=1, high=10**9, none=True)
-FEATURES = ValueSpec(str, among=("evaluator", "random", "pca"), none=True)
+FEATURES = ValueSpec(str, among=("evaluator", "random", "pca", "inception"), none=True)
+# The data of the verdict's trial (gan_lab/benchmark/verdict.py).
+VERDICT_DATASETS = (
+    *("digits", "mnist", "patches", "stacked_digits", "ring", "grid"),
+    *("unlabelled_digits", "unlabelled_mnist", "unlabelled_patches"),
+)
 
 # The commands that open a finished run.
 _OPEN_A_RUN = ("evaluate", "explore")
@@ -191,7 +196,7 @@ _TRAINING = (
         resumable=True,
         help_for={
             **dict.fromkeys(_OPEN_A_RUN, _DATA_OF_THE_RUN),
-            "benchmark": "folder with MNIST, on which the nets book and dcgan train",
+            "benchmark": "folder with MNIST, for the nets book and dcgan and the data mnist",
         },
     ),
     Key(
@@ -237,6 +242,12 @@ _TRAINING = (
 
 _COMMANDS = (
     Key("run", PATH_OR_NULL, "the run folder", help_for={"backquery": "a run folder whose samples are shown as well"}),
+    Key(
+        "generated",
+        PATH_OR_NULL,
+        "samples of any program: a folder or archive of images, .npy, .npz, or HDF5 that gan_lab or the book packed",
+    ),
+    Key("real", PATH_OR_NULL, "generated: real samples of the same kinds, instead of a dataset; a fifth is held out"),
     Key("runs", ValueSpec(list, entries=str, path=True), "a folder with runs at any depth, or [several]"),
     Key(
         "target",
@@ -254,7 +265,7 @@ _COMMANDS = (
     Key("method", ValueSpec(str, among=("both", "inverse", "gradient")), "how the image is found"),
     Key("ema", FLAG, "of a run with remedy=[ema]: evaluate the average (true) or G itself (false)"),
     Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
-    Key("seeds", COUNT, "evaluations with other latent vectors; mean and spread are reported"),
+    Key("seeds", COUNT, "evaluations with other latent vectors, or, as far as they last, other samples of generated"),
     Key("op", ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")), "the experiment"),
     Key("a", TEXT, "a latent vector: its number, or a class that its sample shows (a=five)"),
     Key("b", TEXT, "another latent vector"),
@@ -275,28 +286,38 @@ _COMMANDS = (
     Key("tries", ValueSpec(int, low=1, high=10**7), "with a class: latent vectors that are tried at most"),
     Key(
         "what",
-        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all")),
+        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all", "verdict")),
         "what is measured",
     ),
     Key(
         "rounds",
         ValueSpec(int, low=1, high=1000),
-        "rounds, each with one turn of every candidate; medians and ranges are over them",
+        "rounds, each with one turn of every candidate; verdict: draws of real data, a tenth also with failures",
     ),
     Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
     Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),
     Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
+    Key("datasets", ValueSpec(list, entries=str, among=VERDICT_DATASETS), "verdict: data of the trial"),
+    Key("table", PATH_OR_NULL, "verdict: a CSV file of draws, to which this trial adds those that it lacks"),
     Key("source", PATH, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file with a dataset per image"),
     Key(
         "size",
         ValueSpec(int, low=1, high=4096, none=True),
         "pixels per side of the square images; null: unchanged, then all need the same size",
+        help_for={"evaluate": "generated, real: pixels per side to which images are resized; null: unchanged"},
     ),
     Key("crop", TEXT, "center: the largest centred square; none: squeezed; 128x128: a centred height x width"),
     Key("limit", SAMPLES_OR_NULL, "the first so many images by name; null: all"),
     Key("color", ValueSpec(str, among=("rgb", "gray")), "colours of the packed images"),
     Key("background", TEXT, "colour behind transparent images: a name or '#ff8000'"),
-    Key("labels", PATH, "none; folders: the name of each image's folder; or a table of file names and labels, as CSV"),
+    Key(
+        "labels",
+        PATH,
+        "none; folders: the name of each image's folder; or a table of file names and labels, as CSV",
+        help_for={
+            "evaluate": "generated, real: none; folders; auto: class folders or arrays of labels, if there are some"
+        },
+    ),
     Key(
         "column",
         TEXT_OR_NULL,

@@ -327,9 +327,12 @@ class Dataset:
 
     @property
     def has_modes(self) -> bool:
-        """Whether generated samples can be assigned to modes: those of labelled images, and to Gaussians."""
+        """Whether generated samples can be assigned to modes: those of labelled images, and to Gaussians.
+
+        One class of images is no label: every sample would be of it.
+        """
         if len(self.shape) == 3:
-            return bool(self.classes)
+            return len(self.classes) > 1
         return self.centres is not None
 
     def _check_centres(self) -> None:

@@ -91,6 +91,11 @@ class LabelClassifier:
         labels = self._in_batches(lambda batch: self.network(batch).argmax(1), images)
         return stacked_labels(labels) if self.stacked else labels
 
+    @torch.no_grad()
+    def labels_of_features(self, features: Tensor) -> Tensor:
+        """Returns the most probable class `(N,)`, int64, of the features `(N, 64)` of images that are not stacked."""
+        return self.network.head(features).argmax(1)
+
     def labels_and_confidences(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the most probable class, as `labels` does, and its probability.
 

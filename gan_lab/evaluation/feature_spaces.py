@@ -12,6 +12,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, choose
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
+from gan_lab.evaluation.inception import InceptionFeatures
 
 BATCH = 100
 FILTERS = 16  # of each scale of the random network
@@ -93,40 +94,54 @@ class PrincipalComponents:
     """The first principal components of training images: the directions in which these data vary most.
 
     Pitfall: it does not see what lies off these directions; noise looks like an average image.
+
+    Args:
+        dataset: the training images.
+        components: how many directions, at most.
     """
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: Dataset, components: int = MAX_COMPONENTS):
         indices = choose(dataset.train, MAX_PCA_IMAGES, make_generator(0, "features/pca"))
         images = dataset.train[indices].flatten(1)
-        components = min(MAX_COMPONENTS, *images.shape)
-        self._pca = PCA(components, svd_solver="randomized", random_state=0).fit(images.numpy())
+        components = min(components, *images.shape)
+        pca = PCA(components, svd_solver="randomized", random_state=0).fit(images.numpy())
+        self.mean = torch.from_numpy(pca.mean_).float()
+        self.axes = torch.from_numpy(pca.components_).float()
         self.name = f"the first {components} principal components of {len(images):,} training images"
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Returns the components `(n, F)` of images `(n, C, H, W)`."""
         batches = samples.flatten(1).split(BATCH)
-        return torch.cat([torch.from_numpy(self._pca.transform(batch.numpy())).float() for batch in batches])
+        return torch.cat([(batch - self.mean) @ self.axes.T for batch in batches])
+
+    def residual(self, samples: Tensor, components: Tensor) -> Tensor:
+        """Returns how far samples `(n, *shape)` with these components `(n, F)` lie off the directions, `(n,)`."""
+        squares = (samples.flatten(1) - self.mean).square().sum(1) - components.square().sum(1)
+        return squares.clamp(min=0).sqrt()
 
 
 def classifier_for(dataset: Dataset, cache_dir: Path) -> LabelClassifier | None:
     """Returns the label classifier of labelled images; None for other data."""
-    if len(dataset.shape) != 3 or not dataset.classes:
+    if len(dataset.shape) != 3 or not dataset.has_modes:
         return None
     return label_classifier(dataset, cache_dir)
 
 
-def features_of(dataset: Dataset, network: LabelClassifier | None, option: str | None) -> Features:
+def features_of(
+    dataset: Dataset, network: LabelClassifier | None, option: str | None, cache_dir: Path = Path(".cache")
+) -> Features:
     """Returns the feature space that the configuration names.
 
     Args:
         dataset: the data.
         network: the dataset's label classifier, None if it has none.
         option: `evaluator` (see `ClassifierFeatures`), `random` (see `RandomNetwork`), `pca` (see
-            `PrincipalComponents`), or None: of images the first of `evaluator` and `random` that the data allow, of
-            points their own values.
+            `PrincipalComponents`), `inception` (see `InceptionFeatures`), or None: of images the first of `evaluator`
+            and `random` that the data allow, of points their own values.
+        cache_dir: the folder of Inception's weights.
 
     Raises:
-        LabError: if these data do not allow that space.
+        LabError: if these data do not allow that space, or Inception's weights can't be had.
     """
     if len(dataset.shape) != 3:
         if option:
@@ -146,6 +161,8 @@ def features_of(dataset: Dataset, network: LabelClassifier | None, option: str |
         )
     if option == "pca":
         return PrincipalComponents(dataset)
+    if option == "inception":
+        return InceptionFeatures(cache_dir)
     if network is None or option == "random":
         return RandomNetwork(dataset.shape)
     return ClassifierFeatures(network)

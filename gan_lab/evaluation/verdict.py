@@ -1,7 +1,7 @@
 """The verdict: does the generator make everything that the data contain, does it look like the data, does it copy them?
 
-A `VerdictEvaluator` takes samples, computes the metrics of `gan_lab.evaluation.metrics.registry` against one dataset,
-and says in words what the numbers mean. It computes the same metrics for fresh real data, as a reference.
+A `VerdictEvaluator` takes samples, computes the metrics of `gan_lab.evaluation.metrics.registry` against one dataset;
+`gan_lab.evaluation.words` says what the numbers mean. It computes the same metrics for fresh real data, as a reference.
 """
 
 import functools
@@ -15,30 +15,24 @@ from torch import Tensor
 
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import MAX_SHUFFLED, Dataset, choose
+from gan_lab.evaluation import words
 from gan_lab.evaluation.classifier import LabelClassifier
-from gan_lab.evaluation.feature_spaces import Features, classifier_for, features_of
+from gan_lab.evaluation.feature_spaces import Features, PrincipalComponents, RandomNetwork, classifier_for, features_of
 from gan_lab.evaluation.metrics import modes
 from gan_lab.evaluation.metrics.custom import UserMetric, measure
+from gan_lab.evaluation.metrics.memorization import copy_limit
 from gan_lab.evaluation.metrics.neighbours import nearest
 from gan_lab.evaluation.metrics.registry import MetricInputs, MetricValues, Undefined, compute
+from gan_lab.evaluation.metrics.two_sample import GlanceFeatures, PointFeatures, shrink
+from gan_lab.evaluation.readers import COMPONENTS, MAX_HELDOUT, MIN_HELDOUT, Reading, reader_for
 
 FEATURE_BATCH = 1_000  # training samples put into feature space per batch
 MAX_COMPARED = 2_500  # samples of each side that are compared in feature space
+MAX_TRAIN_COMPARED = 10_000  # training images that are compared in feature space
 MAX_TRAIN_IMAGES = 60_000  # training images that samples are compared with as possible originals of copies
-MAX_NAMED_MODES = 25  # of more modes the sentence gives numbers, not names
-
-# The thresholds of the verdict. They are this project's own choice; the sentence gives the numbers, too.
-COVERED_MODES = 0.98  # covered: at least this share of modes (of 1,000, chance leaves even real data 3 short)
-COLLAPSED_MODES = 0.5  # collapsed: at most this share of modes has at least half of its expected count
-UNEVEN_KL = 0.2  # partial: KL divergence (nats) from the training data's shares above this
-COVERED_COVERAGE = 0.6  # without modes, covered: at least this fraction of real data's coverage
-COLLAPSED_COVERAGE = 0.25  # without modes, collapsed: less than this fraction of real data's coverage
-GOOD_LIKENESS = 0.75  # good: at least this fraction of real data's share of high quality (plane) or precision
-SAME_SAMPLE_RATIO = 0.01  # all samples (nearly) identical: variety (`pairwise_ratio`) below this
-COPIES_CT = -3.0  # copies: C_T below this, and ...
-COPIES_AUTHENTICITY = 0.5  # ... authenticity below this fraction of real data's
-
-NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+MAX_WITHIN = 10_000  # samples and training samples that are compared within their modes, but `MANY_PER_MODE` per mode
+MANY_PER_MODE = 60
+NO_COUNTS = torch.zeros(0)
 
 
 @dataclass
@@ -49,8 +43,9 @@ class EvaluationResult:
         metrics: the values by name, as in `summary.json`; None where a number is undefined.
         undefined: the reason for each None.
         real: the values of fresh real data, for the metrics where these are informative.
-        counts: samples in each mode, `(modes,)`; empty for data without modes.
-        verdict: `collapse` (covered, partial, collapsed), `copies` (bool), `likeness` (good, poor), `sentence`.
+        counts: samples in each mode as the first reader sees them, as papers count, `(modes,)`; empty without modes.
+        verdict: `collapse` (covered, partial, collapsed, unknown), `within_modes` (varied, narrow, collapsed, unknown),
+            `copies` (True, False, None), `likeness` (good, borderline, poor, unknown), `sentence`.
         features: the name of the space in which samples were compared.
     """
 
@@ -91,14 +86,15 @@ def evaluator_for(
         LabError: if these data do not allow that space.
     """
     label_classifier = classifier_for(dataset, cache_dir)
-    return VerdictEvaluator(dataset, label_classifier, features_of(dataset, label_classifier, features), user_metrics)
+    space = features_of(dataset, label_classifier, features, Path(cache_dir))
+    return VerdictEvaluator(dataset, label_classifier, space, user_metrics)
 
 
 class VerdictEvaluator:
     """Measures samples against one dataset.
 
-    Fresh real data are measured in the same way: the held-out samples; where a metric needs held-out samples to compare
-    with, one half of them against the other half.
+    Fresh real data are measured in the same way: one half of the held-out samples is the reference of both, the other
+    half are fresh.
 
     Args:
         dataset: what the generator learns to imitate.
@@ -108,7 +104,8 @@ class VerdictEvaluator:
 
     Attributes:
         shares: the training data's share of each mode, `(modes,)` float64; empty for data without modes.
-        train: features of the training samples, `(m, F)`.
+        max_compared: how many samples are compared in feature space.
+        train: features of training samples, of at most 10,000 images, `(m, F)`.
         heldout_samples: real samples that were not trained on, `(h, *shape)`.
         heldout: their features, `(h, F)`.
     """
@@ -125,32 +122,47 @@ class VerdictEvaluator:
         self.features = features
         self.user_metrics = user_metrics or {}
         # Without modes, counts and shares are empty.
-        counts = torch.zeros(0)
+        counts = NO_COUNTS
         if dataset.has_modes:
             counts = dataset.train.label_counts(len(dataset.classes))
         self.shares = counts.double() / counts.sum()
-        self.max_compared = min(len(dataset.train), len(dataset.heldout), protocol_samples(dataset), MAX_COMPARED)
+        self._heldout_indices = choose(dataset.heldout, 2 * MAX_COMPARED, make_generator(0, "judge/heldout"))
+        # One half of the held-out samples is the reference, and as many training samples and fakes are compared.
+        half = len(self._heldout_indices) // 2
+        self.max_compared = min(len(dataset.train), half, protocol_samples(dataset), MAX_COMPARED)
+        self.heldout_samples = dataset.heldout[self._heldout_indices]
+        self.heldout = self.features(self.heldout_samples)
+        self.reader = reader_for(dataset, label_classifier)
         is_image = len(dataset.shape) == 3
         number = MAX_TRAIN_IMAGES if is_image else MAX_SHUFFLED
         self._train_indices = choose(dataset.train, number, make_generator(0, "judge"))
+        compared = self._train_indices
+        if is_image:
+            compared = compared[:MAX_TRAIN_COMPARED]
+        self.train = torch.cat([self.features(dataset.train[batch]) for batch in compared.split(FEATURE_BATCH)])
+
+    @functools.cached_property
+    def _train_points(self) -> Tensor:
+        """Possible originals in the space in which the samples of a mode are compared, when first needed."""
         batches = self._train_indices.split(FEATURE_BATCH)
-        self.train = torch.cat([self.features(dataset.train[indices]) for indices in batches])
-        self._heldout_indices = choose(dataset.heldout, self.max_compared, make_generator(0, "judge/heldout"))
-        self.heldout_samples = dataset.heldout[self._heldout_indices]
-        self.heldout = self.features(self.heldout_samples)
+        return torch.cat([self.reader.points(self.dataset.train[indices]) for indices in batches])
 
     @functools.cached_property
     def real(self) -> MetricValues:
         """The metrics of fresh real data, computed when first needed: a training need not wait for them to start."""
-        # The held-out samples are both sides of C_T here, which needs real samples on both.
         half = len(self.heldout) // 2
-        inputs = self._feature_inputs(self.heldout, heldout_half=self.heldout[:half], fake_half=self.heldout[half:])
-        if self.dataset.centres is not None:
-            _, near_centre = modes.assign_modes(self.heldout, self.dataset.centres, _std(self.dataset))
+        inputs = self._feature_inputs(self.heldout[half:])
+        reading = self.reader(self.heldout_samples) if len(self.heldout_samples) else None
+        if reading is not None:
+            inputs |= self._reading_inputs(self.heldout_samples, reading)
+            # Of real data these say nothing.
+            for name in ("valid_counts", "first_counts", "second_counts", "samples"):
+                inputs.pop(name, None)  # type: ignore[misc]
+        if self.dataset.centres is not None and reading is not None and reading.in_range is not None:
             # float32, where the samples' flags are float64: the value stays the same to the bit as in earlier versions.
-            inputs["near_centre"] = near_centre.float()
+            inputs["near_centre"] = reading.in_range.float()
         metrics, _ = compute(inputs, kinds=("result",))
-        user_values, _ = self._user_metrics_of(self.heldout_samples)
+        user_values, _ = self._user_metrics_of(self.heldout_samples[: self.max_compared])
         return metrics | user_values
 
     @property
@@ -159,8 +171,8 @@ class VerdictEvaluator:
         return self.dataset.heldout.labels_of(self._heldout_indices)
 
     def nearest_originals(self, samples: Tensor) -> Tensor:
-        """Returns for each sample the nearest training sample in feature space, `(n, *shape)`."""
-        _, neighbours = nearest(self.features(samples), self.train, 1)
+        """Returns for each sample the nearest training sample, `(n, *shape)`: of images by their main components."""
+        _, neighbours = nearest(self.reader.points(samples), self._train_points, 1)
         return self.dataset.train[self._train_indices[neighbours[:, 0]]]
 
     def mode_metrics(
@@ -175,69 +187,193 @@ class VerdictEvaluator:
         Returns:
             The values, the reasons for undefined ones, and the samples in each mode `(modes,)`, empty without modes.
         """
-        inputs = self._mode_inputs(samples, target_labels)
+        inputs, _ = self._mode_inputs(samples, target_labels)
         metrics, undefined = compute(inputs)
-        return metrics, undefined, inputs.get("counts", torch.zeros(0))
+        return metrics, undefined, inputs.get("counts", NO_COUNTS)
 
     def evaluate(self, samples: Tensor, target_labels: Tensor | None = None) -> EvaluationResult:
         """Computes all metrics and the verdict.
 
         Args:
-            samples: `(n, *shape)`.
+            samples: `(n, *shape)`, in any order.
             target_labels: the classes in the latent vectors of a conditional GAN, `(n,)`.
         """
-        inputs = self._mode_inputs(samples, target_labels)
-        is_finite = torch.isfinite(samples.flatten(1)).all(1)
-        finite_samples = samples[is_finite][: self.max_compared]
+        # In random order: files of other programs may be sorted by class, and some metrics take the first samples.
+        order = torch.randperm(len(samples), generator=make_generator(0, "judge/order"))
+        samples = samples[order]
+        if target_labels is not None:
+            target_labels = target_labels[order]
+        inputs, reading = self._mode_inputs(samples, target_labels)
+        finite_samples = _finite(samples)
         fake = torch.zeros(0, self.train.shape[1])
         if len(finite_samples):
-            fake = self.features(finite_samples)
-        # C_T grows with the number of samples: as many as for the real data, which have only two halves.
-        half = len(self.heldout) // 2
-        inputs.update(self._feature_inputs(fake, heldout_half=self.heldout[:half], fake_half=fake[:half]))
+            fake = self.features(finite_samples[: self.max_compared])
+        inputs |= self._feature_inputs(fake)
+        if reading is not None:
+            inputs |= self._within_inputs(reading)
+            inputs |= self._two_sample_inputs(finite_samples)
         if not self.dataset.has_modes:
             inputs["fake_without_modes"] = fake
         if self.label_classifier is not None:
             inputs["classifier_accuracy"] = self.label_classifier.accuracy
         metrics, undefined = compute(inputs)
-        user_values, user_reasons = self._user_metrics_of(finite_samples)
+        user_values, user_reasons = self._user_metrics_of(finite_samples[: self.max_compared])
         metrics |= user_values
         undefined |= user_reasons
-        counts = inputs.get("counts", torch.zeros(0))
-        verdict = self._verdict(metrics, counts)
-        return EvaluationResult(metrics, undefined, self.real, counts, verdict, self.features.name)
+        verdict = self._verdict(metrics, inputs)
+        return EvaluationResult(
+            metrics, undefined, self.real, inputs.get("counts", NO_COUNTS), verdict, self.features.name
+        )
 
-    def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> MetricInputs:
+    def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> tuple[MetricInputs, Reading | None]:
+        """Returns what counting modes needs, and what the readers see in the finite samples; None without any."""
         inputs: MetricInputs = {"samples": samples}
+        is_finite = _is_finite(samples)
+        reading = self.reader(_finite(samples)) if is_finite.any() else None
+        if reading is not None:
+            inputs |= self._reading_inputs(samples, reading)
         if not self.dataset.has_modes:
-            return inputs
+            return inputs, reading
         total = len(self.dataset.classes)
-        is_finite = torch.isfinite(samples.flatten(1)).all(1)
         # A sample that belongs to no mode, because it is not finite or too far from all, keeps the label −1.
         labels = torch.full((len(samples),), -1)
-        if is_finite.any() and self.dataset.centres is not None:
-            nearest_mode, near_centre = modes.assign_modes(samples, self.dataset.centres, _std(self.dataset))
-            labels = torch.where(near_centre, nearest_mode, -1)
-            inputs["near_centre"] = near_centre.double()
-        elif is_finite.any():
-            assert self.label_classifier is not None
-            labels[is_finite] = self.label_classifier.labels(samples[is_finite])
+        in_centre = torch.zeros(len(samples), dtype=torch.float64)
+        if reading is not None:
+            labels[is_finite] = reading.modes
+            if self.dataset.centres is not None and reading.in_range is not None:
+                labels[is_finite] = torch.where(reading.in_range, reading.modes, -1)
+                in_centre[is_finite] = reading.in_range.double()
+        if self.dataset.centres is not None and reading is not None:
+            inputs["near_centre"] = in_centre
         inputs["labels"] = labels
         if target_labels is not None:
             inputs["target_labels"] = target_labels
         inputs["counts"] = modes.mode_counts(labels, total)
         inputs["shares"] = self.shares
         inputs["uniform_shares"] = torch.full((total,), 1 / total, dtype=torch.float64)
+        if "valid_counts" not in inputs:
+            inputs["valid_counts"] = torch.zeros(total, dtype=torch.int64)
+        return inputs, reading
+
+    def _reading_inputs(self, samples: Tensor, reading: Reading) -> MetricInputs:
+        """Returns what the readers' metrics need.
+
+        Args:
+            samples: all `(N, *shape)`, with those that are NaN or infinite, which are junk.
+            reading: of the finite ones.
+        """
+        inputs: MetricInputs = {"samples": samples}
+        if reading.in_range is None:
+            inputs["in_range"] = torch.zeros(0, dtype=torch.bool)
+        else:
+            is_finite = _is_finite(samples)
+            inputs["in_range"] = is_finite.clone()
+            inputs["in_range"][is_finite] = reading.in_range
+        # Where the modes' shape is known, so is the limit.
+        inputs["reference_size"] = 0
+        if self.dataset.centres is None:
+            inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
+        else:
+            assert self.dataset.std is not None
+            inputs["offsets"] = (_finite(samples) - self.dataset.centres[reading.modes]) / self.dataset.std
+            inputs["number_of_modes"] = len(self.dataset.centres)
+            inputs["read_modes"] = reading.modes
+        if self.dataset.has_modes:
+            inputs |= self._count_inputs(reading)
         return inputs
 
-    def _feature_inputs(self, fake: Tensor, heldout_half: Tensor, fake_half: Tensor) -> MetricInputs:
+    def _count_inputs(self, reading: Reading) -> MetricInputs:
+        """Returns the samples in each mode that lie among the real ones, `(M,)`, by reader and by both together."""
+        total = len(self.shares)
+        in_range = reading.in_range
+        if in_range is None:
+            in_range = torch.ones(len(reading.modes), dtype=torch.bool)
+        if reading.junk > modes.NO_MODE_JUNK:
+            # What remains is junk that happened to fall among the real samples.
+            in_range = torch.zeros_like(in_range)
+        agrees = reading.modes == reading.second_modes
+        inputs: MetricInputs = {"valid_counts": modes.mode_counts(reading.modes[in_range & agrees], total)}
+        # The nearest centre is the only reader of points.
+        if self.dataset.centres is None:
+            inputs["first_counts"] = modes.mode_counts(reading.modes[in_range], total)
+            inputs["second_counts"] = modes.mode_counts(reading.second_modes[in_range], total)
+            inputs["read_modes"] = reading.modes
+            inputs["second_modes"] = reading.second_modes
+        return inputs
+
+    def _within_inputs(self, reading: Reading) -> MetricInputs:
+        """Returns what the metrics within the modes need, and the test for copies."""
+        total = max(1, len(self.shares))
+        most = max(MAX_WITHIN, MANY_PER_MODE * total)
+        in_range = slice(None) if reading.in_range is None else reading.in_range
+        return {
+            "points": reading.points[in_range][:most],
+            "point_modes": reading.modes[in_range][:most],
+            "train_points": self._train_points[:most],
+            "train_modes": self._labels_of_train(most),
+            **self._heldout_inputs,
+            "number_of_modes": total,
+            "tested_points": reading.points[:MAX_COMPARED],
+            "original_points": self._train_points,
+            "copy_limit": self._copy_limit,
+            "compared_share": len(self._train_points) / len(self.dataset.train),
+        }
+
+    def _labels_of_train(self, most: int) -> Tensor:
+        if not self.dataset.has_modes:
+            return torch.zeros(min(most, len(self._train_points)), dtype=torch.int64)
+        return self.dataset.train.labels_of(self._train_indices[:most])
+
+    @functools.cached_property
+    def _heldout_inputs(self) -> MetricInputs:
+        """Held-out samples as centres of coverage within modes; none where they are too few to say anything."""
+        part = self.dataset.heldout
+        if self.dataset.centres is not None or len(part) < MIN_HELDOUT:
+            return {}
+        number = max(MAX_HELDOUT, 10 * len(self.shares))
+        indices = choose(part, number, make_generator(0, "judge/centres"))
+        points = torch.cat([self.reader.points(part[batch]) for batch in indices.split(FEATURE_BATCH)])
+        labels = torch.zeros(len(indices), dtype=torch.int64)
+        if self.dataset.has_modes:
+            labels = part.labels_of(indices)
+        return {"heldout_points": points, "heldout_modes": labels}
+
+    @functools.cached_property
+    def _copy_limit(self) -> float:
+        return copy_limit(self._train_points)
+
+    @functools.cached_property
+    def _glance(self) -> tuple[Any, Tensor]:
+        """The features of the two-sample test, and training samples for it to learn on."""
+        train = self.dataset.train[self._train_indices[:MAX_COMPARED]]
+        if len(self.dataset.shape) != 3:
+            return PointFeatures, train
+        network = RandomNetwork(tuple(shrink(train[:1]).shape[1:]))
+        components = PrincipalComponents(self.dataset, COMPONENTS)
+        return functools.partial(GlanceFeatures, network, components), train
+
+    def _two_sample_inputs(self, samples: Tensor) -> MetricInputs:
+        """Returns what the two-sample test learns on, training samples and fakes, and what it is asked about.
+
+        Args:
+            samples: finite ones, `(n, *shape)`.
+        """
+        make_features, train = self._glance
+        features = make_features(train) if make_features is PointFeatures else make_features()
+        samples = samples[: 2 * MAX_COMPARED]
+        number = min(len(samples) // 2, len(train))
+        return {
+            "two_sample_train": (features(train[:number]), features(samples[:number])),
+            "two_sample_test": (features(self.heldout_samples[:MAX_COMPARED]), features(samples[number:])),
+        }
+
+    def _feature_inputs(self, fake: Tensor) -> MetricInputs:
+        half = len(self.heldout) // 2
         return {
             "fake": fake,
-            # As many training samples as fakes: the metrics that compare the two depend on both numbers.
-            "real": self.train[: len(fake)],
+            # As many as fakes: the metrics that compare the two depend on both numbers.
+            "real": self.heldout[: min(half, max(len(fake), 1))],
             "train": self.train,
-            "heldout_half": heldout_half,
-            "fake_half": fake_half,
         }
 
     def _user_metrics_of(self, samples: Tensor) -> tuple[MetricValues, dict[str, str]]:
@@ -256,138 +392,41 @@ class VerdictEvaluator:
                 reasons[name] = str(reason)
         return values, reasons
 
-    def _verdict(self, metrics: MetricValues, counts: Tensor) -> dict[str, Any]:
-        """Returns the verdict's labels and its sentence; the thresholds are at the top of this file."""
-        collapse, sentence = self._collapse(metrics, counts)
-        sentences = [sentence]
-        class_accuracy = metrics.get("class_accuracy")
-        if class_accuracy is not None:
-            sentences.append(f"{class_accuracy:.0%} of the samples belong to the requested class.")
-        variety = metrics.get("pairwise_ratio")
-        if variety is not None and variety < SAME_SAMPLE_RATIO:
-            # Equal samples may all lie near one real sample, or far from all: neither says anything about the data.
-            likeness = "poor"
-            copies = False
-            sentences.append(
-                "The samples are all alike, so whether they look like the data or copy them cannot be determined."
-            )
-        else:
-            likeness, sentence = self._likeness(metrics)
-            sentences.append(sentence)
-            copies, sentence = self._copies(metrics)
-            sentences.append(sentence)
-        return {"collapse": collapse, "copies": copies, "likeness": likeness, "sentence": " ".join(sentences)}
-
-    def _collapse(self, metrics: MetricValues, counts: Tensor) -> tuple[str, str]:
-        """Returns covered, partial or collapsed, and the sentences for it."""
-        if not metrics["finite"]:
-            return "collapsed", "Collapsed: all samples are NaN or infinite."
-        if len(counts):
-            return self._collapse_by_modes(metrics, counts)
-        return self._collapse_by_coverage(metrics)
-
-    def _collapse_by_coverage(self, metrics: MetricValues) -> tuple[str, str]:
-        coverage = metrics.get("coverage")
-        real_coverage = self.real.get("coverage")
-        if coverage is None or not real_coverage:
-            return "collapsed", "Collapsed, as far as can be determined: coverage is not defined for these samples."
-        if coverage < COLLAPSED_COVERAGE * real_coverage:
-            word = "collapsed"
-        elif coverage < COVERED_COVERAGE * real_coverage:
-            word = "partial"
-        else:
-            word = "covered"
-        reference = f"real data {real_coverage:.2f}; compared by {self.features.name}"
-        return word, f"{word.capitalize()}: coverage {coverage:.2f} ({reference})."
-
-    def _collapse_by_modes(self, metrics: MetricValues, counts: Tensor) -> tuple[str, str]:
-        total = len(counts)
-        robust = int(metrics["modes_robust"] or 0)
-        kl = metrics["kl_data"]
-        if robust <= COLLAPSED_MODES * total:
-            word = "collapsed"
-        elif robust < COVERED_MODES * total or kl is None or kl > UNEVEN_KL:
-            word = "partial"
-        else:
-            word = "covered"
-        noun = _mode_noun(self.dataset)
-        captured = metrics["modes"] or 0
-        verb = "occurs" if captured == 1 else "occur"
-        statement = f"{word.capitalize()}: {_statement(robust, total, noun)}{self._names(robust, counts)}."
-        evidence = (
-            f"{captured:,} of {total:,} {noun} {verb} in {metrics['samples']:,} samples,"
-            f" {robust:,} with at least half of the expected count"
-        )
-        if kl is not None:
-            evidence += f"; KL divergence from the data's shares {kl:.3f}"
-        return word, f"{statement} {evidence}."
-
-    def _names(self, robust: int, counts: Tensor) -> str:
-        """Returns the names of the modes that are made or of those that are missing, whichever are fewer."""
-        total = len(counts)
-        if robust in (0, total) or total > MAX_NAMED_MODES:
-            return ""
-        # The shorter of the two lists.
-        names_made = robust <= total / 2
-        is_named = modes.robust(counts, self.shares) == names_made
-        names = [self.dataset.classes[i] for i in is_named.nonzero().flatten().tolist()]
-        if names_made:
-            return f": {', '.join(names)}"
-        return f"; missing or rare: {', '.join(names)}"
-
-    def _likeness(self, metrics: MetricValues) -> tuple[str, str]:
-        """Returns good or poor, and the sentence for it."""
-        # In the plane the true modes are known, which is more exact than the balls of precision.
-        name = "precision"
-        words = "among real ones (precision)"
-        if "high_quality" in metrics:
-            name = "high_quality"
-            words = "within 3σ of a mode"
-        value = metrics.get(name)
-        real_value = self.real.get(name)
-        if value is None or real_value is None:
-            return "poor", "Whether the samples look like the data cannot be determined."
-        evidence = f"{value:.0%} of them lie {words}, {real_value:.0%} of real samples do"
-        if value >= GOOD_LIKENESS * real_value:
-            return "good", f"The samples look like the data: {evidence}."
-        return "poor", f"The samples do not look like the data: {evidence}."
-
-    def _copies(self, metrics: MetricValues) -> tuple[bool, str]:
-        """Returns whether the samples copy the training data, and the sentence for it."""
-        ct = metrics.get("ct")
-        authenticity = metrics.get("authenticity")
-        real_authenticity = self.real.get("authenticity")
-        if ct is None or authenticity is None or real_authenticity is None:
-            return False, "Whether they copy the training data cannot be determined."
-        copies = ct < COPIES_CT and authenticity < COPIES_AUTHENTICITY * real_authenticity
-        words = "copy" if copies else "do not copy"
-        evidence = f"C_T {ct:.1f}; authenticity {authenticity:.2f}, real data {real_authenticity:.2f}"
-        return copies, f"They {words} the training data ({evidence})."
+    def _verdict(self, metrics: MetricValues, inputs: MetricInputs) -> dict[str, Any]:
+        """Returns the verdict's words and its sentence."""
+        valid = inputs.get("valid_counts", NO_COUNTS)
+        verdict = {
+            "collapse": words.collapse_word(metrics, self.shares, valid),
+            "within_modes": words.within_word(metrics),
+            "likeness": words.likeness_word(metrics, self.real),
+            "copies": words.copies_word(metrics),
+        }
+        readers = {
+            words.collapse_word({**metrics, "modes_valid": made}, self.shares, valid)
+            for made in (metrics.get("modes_first_reader"), metrics.get("modes_second_reader"))
+            if made is not None
+        }
+        names = words.ModeNames(self.dataset.classes, *_nouns(self.dataset))
+        sentence = words.sentence(verdict, metrics, self.real, self.shares, valid, names, len(readers) > 1)
+        return {**verdict, "sentence": sentence}
 
 
-def _std(dataset: Dataset) -> float:
-    assert dataset.std is not None
-    return dataset.std
+def _is_finite(samples: Tensor) -> Tensor:
+    """Returns which samples `(N, *shape)` have no NaN or infinite number, `(N,)` bool."""
+    return torch.isfinite(samples.flatten(1)).all(1)
 
 
-def _mode_noun(dataset: Dataset) -> str:
-    """Returns what a dataset's modes are called, in the plural."""
+def _finite(samples: Tensor) -> Tensor:
+    """Returns the samples `(N, *shape)` that have no NaN or infinite number; no copy if all are finite."""
+    is_finite = _is_finite(samples)
+    return samples if is_finite.all() else samples[is_finite]
+
+
+def _nouns(dataset: Dataset) -> tuple[str, str]:
+    """Returns what a dataset's modes are called, in the plural, and a sample."""
+    sample = "image" if len(dataset.shape) == 3 else "point"
     if dataset.centres is not None:
-        return "modes"
+        return "modes", sample
     if dataset.classes == list("0123456789"):
-        return "digits"
-    return "classes"
-
-
-def _statement(robust: int, total: int, noun: str) -> str:
-    """Returns 'it makes one of the ten digits'."""
-    if robust == total:
-        return f"it makes all {_number(total, total)} {noun}"
-    return f"it makes {_number(robust, total)} of the {_number(total, total)} {noun}"
-
-
-def _number(number: int, total: int) -> str:
-    """Returns a number as a word if it counts modes of at most ten, else in figures."""
-    if number == 0 or total < len(NUMBER_WORDS):
-        return NUMBER_WORDS[number]
-    return f"{number:,}"
+        return "digits", sample
+    return "classes", sample

@@ -63,12 +63,12 @@ CONVERTIBLE = {
 }
 # By their first bytes, files that are taken for archives, and what to do about them.
 NO_ARCHIVES = {
-    b"7z\xbc\xaf\x27\x1c": "It is a 7z archive: unpack it and pack the folder.",
-    b"Rar!": "It is a RAR archive: unpack it and pack the folder.",
-    b"\x28\xb5\x2f\xfd": "It is compressed with zstd: unpack it and pack the folder.",
-    b"\x93NUMPY": "It is a NumPy array: save an image file for each picture and pack their folder.",
-    b"MATLAB": "It is a MATLAB file: save an image file for each picture and pack their folder.",
-    b"PAR1": "It is a Parquet table: save an image file for each picture and pack their folder.",
+    b"7z\xbc\xaf\x27\x1c": "It is a 7z archive: unpack it and name the folder.",
+    b"Rar!": "It is a RAR archive: unpack it and name the folder.",
+    b"\x28\xb5\x2f\xfd": "It is compressed with zstd: unpack it and name the folder.",
+    b"\x93NUMPY": "It is a NumPy array: save an image file for each picture and name their folder.",
+    b"MATLAB": "It is a MATLAB file: save an image file for each picture and name their folder.",
+    b"PAR1": "It is a Parquet table: save an image file for each picture and name their folder.",
     b"version https://git-lfs": "It is a pointer of Git LFS: get the file itself by git lfs pull.",
     b"<!DOCTYPE": "It is a web page, perhaps of a download that asks for confirmation: open it in a browser.",
     b"<!doctype": "It is a web page, perhaps of a download that asks for confirmation: open it in a browser.",
@@ -116,9 +116,11 @@ class Source(ABC):
 
     Args:
         path: where it is.
+        key: the configuration key that names it, for messages.
 
     Attributes:
         path: where it is.
+        key: the configuration key that names it.
         left_out: what is in it but isn't packed: a description, and how often.
         notes: sentences about its names, for the user.
 
@@ -128,8 +130,9 @@ class Source(ABC):
 
     _encodings: Sequence[str] = TEXT_ENCODINGS  # in which its names may be
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, key: str):
         self.path = path
+        self.key = key
         self.left_out: Counter[str] = Counter()
         self.notes: list[str] = []
         # Names as bytes don't say how they are encoded.
@@ -143,10 +146,10 @@ class Source(ABC):
         except READ_ERRORS as error:
             self.close()
             raise LabError(
-                f"source={path} can't be read: {str(error) or type(error).__name__}.",
+                f"{key}={path} can't be read: {str(error) or type(error).__name__}.",
                 _hint_for_unreadable(path),
                 code="damaged",
-                key="source",
+                key=key,
             ) from error
         except BaseException:
             self.close()
@@ -243,30 +246,34 @@ class Source(ABC):
         self.left_out["links, devices or pipes, which aren't followed"] += 1
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, key: str = "source") -> Source:
     """Opens a zip, a tar (plain or compressed), a folder, or an HDF5 file with one dataset per image.
 
     Files are recognised by their first bytes, not by their name.
+
+    Args:
+        path: where it is.
+        key: the configuration key that names it, for messages.
 
     Raises:
         LabError: if it is none of them, damaged or encrypted.
     """
     if path.is_dir():
-        return _Folder(path)
+        return _Folder(path, key)
     if not path.is_file():
         raise LabError(
-            f"source={path} is no file and no folder.",
+            f"{key}={path} is no file and no folder.",
             "Name an archive, a folder or an HDF5 file.",
             code="missing",
-            key="source",
+            key=key,
         )
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"\x89HDF"):
-        return _BookHDF5(path)
+        return _BookHDF5(path, key)
     if start.startswith(b"PK"):
-        return _Zip(path)
-    return _Tar(path)
+        return _Zip(path, key)
+    return _Tar(path, key)
 
 
 class _Zip(Source):
@@ -285,10 +292,10 @@ class _Zip(Source):
             self._add(_zip_name(entry), entry)
             if entry.flag_bits & 1:
                 raise LabError(
-                    f"source={self.path} is encrypted.",
-                    "Unpack it with its password and pack the folder.",
+                    f"{self.key}={self.path} is encrypted.",
+                    "Unpack it with its password and name the folder.",
                     code="unsupported",
-                    key="source",
+                    key=self.key,
                 )
 
     def _with_slashes(self, name: str) -> str:

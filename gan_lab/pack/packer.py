@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -43,6 +43,13 @@ class PackSettings(NamedTuple):
     workers: int
     max_bad: float
     compress: bool
+
+
+class Pixels(Protocol):
+    """What takes decoded images, each at its place, as `gan_lab.data.hdf5_writer.ImageBuffer` does."""
+
+    def put(self, place: int, image: np.ndarray) -> None:
+        """Stores an image `(H, W, C)`, uint8."""
 
 
 class Packed(NamedTuple):
@@ -88,7 +95,7 @@ def pack(settings: PackSettings) -> str:
     with closing(open_source(Path(settings.source).expanduser())) as source:
         every_member = source.members
         if not every_member:
-            lines = [f"There is no image in {settings.source}.", *_left_out_lines(source)]
+            lines = [f"There is no image in {settings.source}.", *left_out_lines(source)]
             raise LabError(
                 join_lines(lines),
                 f"Images are recognised by the endings of their names: {', '.join(sorted(SUFFIXES))}.",
@@ -110,8 +117,8 @@ def pack(settings: PackSettings) -> str:
         lines.append(packed.note)
     if packed.bad:
         lines.append(f"Can't be read: {len(packed.bad):,}.")
-        lines += _reasons(packed.bad, chosen.members)
-    lines += _left_out_lines(source)
+        lines += reasons(packed.bad, chosen.members)
+    lines += left_out_lines(source)
     size = megabytes(target.stat().st_size)
     images_per_second = len(chosen.members) / seconds
     lines.append(f"{target}: {size}, in {seconds:.1f} s, {images_per_second:,.0f} images a second.")
@@ -149,7 +156,7 @@ def _pack_members(source: Source, chosen: Labelling, form: Form, settings: PackS
     target = Path(settings.target).expanduser()
     origin = Origin(printable(source.path.absolute().name), source.sha256(), _shaping_settings(settings))
     with _target_folder(target), ImageBuffer(target, len(members)) as images:
-        bad, note = _decode(source, members, form, settings, images)
+        bad, note = decode_members(source, members, form, images, settings.max_bad, settings.workers)
         good_places = np.array([place for place in range(len(members)) if place not in bad])
         names = [members[place].name for place in good_places]
         labels = None
@@ -171,12 +178,20 @@ def _pack_members(source: Source, chosen: Labelling, form: Form, settings: PackS
     return Packed(len(good_places), int(is_heldout.sum()), images.shape, labels, len(classes), bad, note)
 
 
-def _decode(
-    source: Source, members: Sequence[Member], form: Form, settings: PackSettings, images: ImageBuffer
+def decode_members(
+    source: Source, members: Sequence[Member], form: Form, images: Pixels, max_bad: float, workers: int = 0
 ) -> tuple[dict[int, str], str]:
     """Fills `images`.
 
     16-bit gray is read twice: which value is white is known when all images were seen.
+
+    Args:
+        source: has the members.
+        members: the images.
+        form: what they become.
+        images: where they go, each to the place that its member has among the members.
+        max_bad: share of images that may be unreadable.
+        workers: number of processes; 0 and 1: in this one.
 
     Returns:
         The places of images that can't be read, each with the reason, in the order of the places; and a note about
@@ -188,14 +203,14 @@ def _decode(
     bad: dict[int, str] = {}
     whites: dict[int, int] = {}
     note = ""
-    with tqdm(total=len(members), desc="packing", unit="image", disable=None) as bar:
-        results = _read_and_decode(source, dict(enumerate(members)), form, settings.workers)
-        _sort_results(results, members, settings.max_bad, images, bad, whites, bar)
+    with tqdm(total=len(members), desc="reading images", unit="image", disable=None) as bar:
+        results = _read_and_decode(source, dict(enumerate(members)), form, workers)
+        _sort_results(results, source, members, max_bad, images, bad, whites, bar)
         if whites:
             white = max(whites.values())
             deep_members = {place: members[place] for place in sorted(whites)}
-            results = _read_and_decode(source, deep_members, form._replace(white=white), settings.workers)
-            _sort_results(results, members, settings.max_bad, images, bad, {}, bar)
+            results = _read_and_decode(source, deep_members, form._replace(white=white), workers)
+            _sort_results(results, source, members, max_bad, images, bad, {}, bar)
             note = (
                 f"{len(whites):,} images are 16-bit gray, with values of {white.bit_length()} bits: "
                 f"{white:,} becomes white in all of them."
@@ -227,9 +242,10 @@ def _read_and_decode(
 
 def _sort_results(
     results: Generator[Result, None, None],
+    source: Source,
     members: Sequence[Member],
     max_bad: float,
-    images: ImageBuffer,
+    images: Pixels,
     bad: dict[int, str],
     whites: dict[int, int],
     bar: tqdm,
@@ -253,13 +269,13 @@ def _sort_results(
             if len(bad) > max_bad * len(members):
                 break
     if len(bad) == len(members):
-        lines = [f"None of {len(bad):,} images can be read:", *_reasons(bad, members)]
-        raise LabError(join_lines(lines), code="damaged", key="source")
+        lines = [f"None of {len(bad):,} images can be read:", *reasons(bad, members)]
+        raise LabError(join_lines(lines), code="damaged", key=source.key)
     if len(bad) > max_bad * len(members):
         first_line = f"More than max_bad={max_bad:g} of {len(members):,} images can't be read:"
         raise LabError(
-            join_lines([first_line, *_reasons(bad, members)]),
-            "If you want to pack the others, allow more: a larger max_bad=…",
+            join_lines([first_line, *reasons(bad, members)]),
+            "If you want to use the others, allow more: a larger max_bad=…",
             code="damaged",
             key="max_bad",
         )
@@ -324,7 +340,7 @@ def _shaping_settings(settings: PackSettings) -> dict[str, Any]:
     }
 
 
-def _reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
+def reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
     """Returns a line for each of the first images that can't be read."""
     lines = []
     for place, reason in sorted(bad.items())[:MAX_LISTED]:
@@ -334,11 +350,11 @@ def _reasons(bad: dict[int, str], members: Sequence[Member]) -> list[str]:
     return lines
 
 
-def _left_out_lines(source: Source) -> list[str]:
-    """Returns a line for each of the most frequent kinds of things that aren't packed."""
+def left_out_lines(source: Source, verb: str = "packed") -> list[str]:
+    """Returns a line for each of the most frequent kinds of things that aren't packed, or read."""
     kinds = source.left_out.most_common()
-    lines = [f"Not packed: {count:,} {description}." for description, count in kinds[:MAX_LISTED]]
+    lines = [f"Not {verb}: {count:,} {description}." for description, count in kinds[:MAX_LISTED]]
     others = sum(count for _, count in kinds[MAX_LISTED:])
     if others:
-        lines.append(f"Not packed: {others:,} of {len(kinds) - MAX_LISTED:,} other kinds.")
+        lines.append(f"Not {verb}: {others:,} of {len(kinds) - MAX_LISTED:,} other kinds.")
     return lines

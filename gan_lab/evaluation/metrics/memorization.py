@@ -4,11 +4,18 @@ All samples must be finite: the caller leaves out those with NaN or infinite num
 """
 
 import torch
+from scipy.stats import binom
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.neighbours import finite, nearest, partition
 from gan_lab.evaluation.metrics.registry import Undefined
 
+COPY_NEIGHBOURS = 5  # training samples with which the nearest one is compared
+COPY_LEVEL = 0.005  # share of real samples that look like copies
+MIN_ORIGINALS = 100  # training samples from which a copy can be told
+MAX_FOR_LIMIT = 5_000  # training samples from which the limit is estimated
+MIN_TESTED = 20  # fakes
+MIN_COMPARED_SHARE = 0.1  # of the training samples; a copy of another one cannot be found
 MIN_IN_CELL = 20  # held-out samples and fakes that a cell needs to count, as in the authors' code (τ = 20/m)
 
 
@@ -73,6 +80,86 @@ def authenticity(train: Tensor, fake: Tensor) -> float:
     neighbour_distances, _ = nearest(train[originals], train, 2)
     room = neighbour_distances[:, 1]
     return (distances[:, 0] > room[position]).double().mean().item()
+
+
+def copy_ratio(samples: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns how much nearer the nearest training sample is than the next ones.
+
+    d₁ / mean(d₂ … d₅) ≤ 1 of the distances to the five nearest training samples; 0 for an exact copy.
+
+    Args:
+        samples: `(n, d)`.
+        train: `(m, d)`, m ≥ 5.
+
+    Returns:
+        The ratios `(n,)`, and the indices of the nearest training samples `(n,)`.
+    """
+    distances, indices = nearest(samples, train, COPY_NEIGHBOURS)
+    return _ratio(distances), indices[:, 0]
+
+
+def copy_limit(train: Tensor) -> float:
+    """Returns the ratio below which a sample looks like a copy: that of `COPY_LEVEL` of the training samples.
+
+    Each of the first `MAX_FOR_LIMIT` of them is compared with all others, as a fresh real sample would be.
+
+    Args:
+        train: `(m, d)`.
+
+    Returns:
+        A number in [0, 1]; 0, below which nothing is, for too few samples.
+    """
+    if len(train) <= COPY_NEIGHBOURS:
+        return 0.0
+    distances, _ = nearest(train[:MAX_FOR_LIMIT], train, COPY_NEIGHBOURS + 1)
+    # The nearest is the sample itself.
+    return torch.quantile(_ratio(distances[:, 1:]), COPY_LEVEL).item()
+
+
+def copy_test(fake: Tensor, train: Tensor, limit: float, compared_share: float = 1.0) -> tuple[float, float]:
+    """Tests whether more fakes are close to one training sample, and to no other, than real samples are.
+
+    A fake looks like a copy if its `copy_ratio` is below the limit. Our own: C_T and authenticity compare whole
+    distributions of distances and miss a quarter of copies, or take repeated samples for them. Two binomial tests
+    have to agree, one over the fakes and one over the training samples that are the nearest of some: a sample that is
+    made over and over counts once. Power at n = 180 fakes of digits: 5 % of copies are found (p < 0.0001), 1 % are not;
+    at n = 2,500 2 % are. Pitfall: copies that are shifted by a pixel are not found.
+
+    Args:
+        fake: `(n, d)`.
+        train: the possible originals `(m, d)`.
+        limit: see `copy_limit`.
+        compared_share: which share of all training samples these are.
+
+    Returns:
+        The estimated share of copies, in [0, 1], and the p-value of there being none.
+
+    Raises:
+        Undefined: if there are too few fakes or possible originals.
+    """
+    if len(fake) < MIN_TESTED:
+        raise Undefined(f"{len(fake)} finite samples, but at least {MIN_TESTED} are needed")
+    if len(train) < MIN_ORIGINALS:
+        raise Undefined(f"{len(train)} training samples, but at least {MIN_ORIGINALS} are needed")
+    if compared_share < MIN_COMPARED_SHARE:
+        raise Undefined(f"there are too many training samples to compare with ({compared_share:.2%} of them were)")
+    ratios, originals = copy_ratio(fake, train)
+    is_copy = ratios < limit
+    _, group = originals.unique(return_inverse=True)
+    sizes = group.bincount()
+    copies = torch.zeros(len(sizes)).index_add_(0, group, is_copy.float())
+    copied_originals = int((copies > sizes / 2).sum())
+    # Twice the level: the limit is itself estimated.
+    p_fakes = binom.sf(int(is_copy.sum()) - 1, len(fake), 2 * COPY_LEVEL)
+    p_originals = binom.sf(copied_originals - 1, len(sizes), 2 * COPY_LEVEL)
+    share = max(0.0, is_copy.double().mean().item() - COPY_LEVEL) / compared_share
+    return min(1.0, share), float(max(p_fakes, p_originals))
+
+
+def _ratio(distances: Tensor) -> Tensor:
+    """Returns d₁ / mean(d₂ …) of distances `(n, k)`; 1 where all are 0: there the data repeat themselves."""
+    others = distances[:, 1:].mean(1)
+    return torch.where(others > 0, distances[:, 0] / others.clamp(min=1e-12), 1.0)
 
 
 def _z_score(fake_distances: Tensor, heldout_distances: Tensor) -> float:

@@ -3,11 +3,19 @@
 import math
 from statistics import NormalDist
 
+import numpy as np
 import torch
+from scipy.stats import binom, chi, poisson
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.neighbours import nearest, partition
 from gan_lab.evaluation.metrics.registry import Undefined
+
+CHANCE = 0.01  # that a perfect generator is said to miss a mode, over all modes together
+MIN_SHARE_OF_ALL = 0.02  # of a mode's expected count, among all samples: fewer are junk that happened to fall there
+NO_MODE_JUNK = 0.75  # above this share of junk, the rest is junk that slipped through: no mode is made
+IN_MODE = 3  # standard deviations
+MIN_FOR_WIDTH = 20  # samples of a mode
 
 
 def assign_modes(samples: Tensor, centres: Tensor, std: float) -> tuple[Tensor, Tensor]:
@@ -105,6 +113,147 @@ def robust(counts: Tensor, shares: Tensor) -> Tensor:
 def captured_robustly(counts: Tensor, shares: Tensor) -> int:
     """Returns the number of modes with at least half of their expected count, 0 … M; see `robust`."""
     return int(robust(counts, shares).sum())
+
+
+def agreement(labels: Tensor, second_labels: Tensor) -> float:
+    """Returns the share of finite samples of which two readers see the same mode, in [0, 1].
+
+    A classifier's accuracy on real samples says nothing about its errors on fakes; a second reader that is made in
+    another way does. Pitfall: compare with the agreement on real samples, which is not 1 either.
+
+    Args:
+        labels: the modes that the first reader sees, `(n,)`.
+        second_labels: the modes that the second reader sees, `(n,)`.
+
+    Raises:
+        Undefined: if there are no samples.
+    """
+    if not len(labels):
+        raise Undefined("there is no finite sample")
+    return (labels == second_labels).double().mean().item()
+
+
+def junk_share(in_range: Tensor, reference_size: int) -> tuple[float, float]:
+    """Computes the share of samples that lie outside the real data.
+
+    About 0.02 for real images and 0.011 for Gaussians in the plane, where 'outside' is beyond 3σ.
+
+    Args:
+        in_range: whether each sample lies among the real ones, `(N,)` bool.
+        reference_size: the number h of held-out samples from which the limit was estimated; 0: it is known.
+
+    Returns:
+        The share p in [0, 1], and its standard error √(p(1 − p)(1/N + 1/h)).
+
+    Raises:
+        Undefined: if there are no flags, because the held-out samples are too few to say where the data end.
+    """
+    if not len(in_range):
+        raise Undefined("too few held-out samples to say where the data end")
+    share = 1 - in_range.double().mean().item()
+    variance = share * (1 - share)
+    return share, (variance / len(in_range) + (variance / reference_size if reference_size else 0)) ** 0.5
+
+
+def modes_made(valid_counts: Tensor, shares: Tensor, samples: Tensor) -> tuple[int, int]:
+    """Counts the modes that are made, and those that are missed for certain.
+
+    A mode is made if it has at least half of its expected count of the valid samples, and `MIN_SHARE_OF_ALL` of its
+    expected count of all samples. It is missed for certain if a Poisson number whose mean is half of the expected count
+    is that small with a probability below `CHANCE` / M, or if it has less than that share of enough samples.
+
+    Args:
+        valid_counts: samples of each mode that are one, `(M,)` int64.
+        shares: the data's shares, `(M,)`.
+        samples: all samples, `(N, *shape)`.
+
+    Returns:
+        The number of modes made, and of those missed for certain; the rest are missed by few samples.
+    """
+    total = len(samples)
+    half = shares.double() * valid_counts.sum().item() / 2
+    too_few_of_all = valid_counts < shares * total * MIN_SHARE_OF_ALL
+    is_made = robust(valid_counts, shares) & ~too_few_of_all
+    p = torch.from_numpy(poisson.cdf(valid_counts.numpy(), half.numpy()))
+    is_missed = ~is_made & (p < CHANCE / len(shares))
+    if total >= samples_needed(len(shares)):
+        is_missed |= too_few_of_all
+    return int(is_made.sum()), int(is_missed.sum())
+
+
+def missed_by_chance(shares: Tensor, valid: int) -> int:
+    """Returns how many modes perfect samples miss by chance, at most: the number that one draw in 500 exceeds.
+
+    Args:
+        shares: the data's shares, `(M,)`.
+        valid: how many samples there are.
+    """
+    half = np.ceil(shares.double().numpy() * valid / 2) - 1
+    expected = binom.cdf(half, max(valid, 1), shares.double().numpy()).sum()
+    return int(poisson.ppf(1 - CHANCE / 5, expected))
+
+
+def samples_needed(modes: int) -> int:
+    """Returns from how many samples an empty mode can be told from bad luck: e^(−N / 2M) ≤ `CHANCE` / M.
+
+    138 for 10 modes, 107 for 8, 391 for 25, 23,026 for 1,000.
+    """
+    return math.ceil(2 * modes * math.log(modes / CHANCE))
+
+
+def kl_excess(counts: Tensor, shares: Tensor) -> float:
+    """Returns `kl` less its expectation for perfect samples, (M − 1) / 2N (Miller 1955); slightly below 0 for some."""
+    return kl(counts, shares) - (len(shares) - 1) / (2 * counts.sum().item())
+
+
+def mode_width(offsets: Tensor, nearest_mode: Tensor, modes: int) -> float:
+    """Returns the width of a mode relative to the data's, the median over the modes.
+
+    √ of the smallest eigenvalue of the covariance of a mode's samples within 3σ, over that of a Gaussian that is cut at
+    3σ. 1 for the data; s if the mode is s times as wide in one direction, 0 for a line, a point or repeated samples on
+    one. Pitfall: modes wider than the data are cut at 3σ and stay near 1; the share beyond 5σ tells of them.
+
+    Args:
+        offsets: of each sample from the nearest centre, in standard deviations, `(n, D)`.
+        nearest_mode: `(n,)`.
+        modes: the number of modes.
+
+    Raises:
+        Undefined: if no mode has `MIN_FOR_WIDTH` samples.
+    """
+    inside = offsets.norm(dim=1) < IN_MODE
+    widths = []
+    for mode in range(modes):
+        points = offsets[inside & (nearest_mode == mode)].double()
+        if len(points) < MIN_FOR_WIDTH:
+            continue
+        smallest = torch.linalg.eigvalsh(torch.cov(points.T).reshape(points.shape[1], -1))[0]
+        widths.append(max(0.0, smallest.item() / _cut_variance(points.shape[1])) ** 0.5)
+    if not widths:
+        raise Undefined(f"no mode has {MIN_FOR_WIDTH} samples within 3σ")
+    return float(np.median(widths))
+
+
+def share_within(offsets: Tensor) -> tuple[float, float]:
+    """Returns the shares of samples within 1σ and beyond 5σ of the nearest centre, each in [0, 1].
+
+    In the plane 1 − e^(−1/2) = 0.393 of the data lie within 1σ, and e^(−12.5) = 0.000004 beyond 5σ.
+
+    Args:
+        offsets: of each sample from the nearest centre, in standard deviations, `(n, D)`.
+
+    Raises:
+        Undefined: if there are no samples.
+    """
+    if not len(offsets):
+        raise Undefined("there is no finite sample")
+    distances = offsets.double().norm(dim=1)
+    return (distances < 1).double().mean().item(), (distances > 5).double().mean().item()
+
+
+def _cut_variance(dimensions: int) -> float:
+    """Returns the variance along one axis of a standard Gaussian that is cut at a radius of 3."""
+    return float(chi.cdf(IN_MODE, dimensions + 2) / chi.cdf(IN_MODE, dimensions))
 
 
 def kl(counts: Tensor, shares: Tensor) -> float:

@@ -100,6 +100,35 @@ def blocks(queries: Tensor, points: Tensor) -> Iterator[Tensor]:
         yield _distances(rows, points.double())
 
 
+def nearest_in_classes(queries: Tensor, points: Tensor, counts: list[int], skip_self: bool = False) -> Tensor:
+    """Returns each query's distance to the nearest point of each class, `(n, classes)` float32; inf for empty classes.
+
+    In float32 and by |q|² + |p|² − 2qp, which is fast; small distances between large coordinates lose digits.
+
+    Args:
+        queries: `(n, d)`, finite.
+        points: `(m, d)`, finite, sorted by class.
+        counts: points of each class.
+        skip_self: whether `queries` are `points`, and no point counts as its own neighbour.
+    """
+    points = points.float()
+    squares = points.square().sum(1)
+    minima = []
+    start = 0
+    for rows in queries.float().split(_block_rows(len(points))):
+        # |q|² is added last: it does not change which point is nearest.
+        distances = torch.addmm(squares, rows, points.T, alpha=-2)
+        if skip_self:
+            distances.diagonal(start).fill_(torch.inf)
+        of_classes = [
+            part.amin(1) if part.shape[1] else torch.full((len(rows),), torch.inf)
+            for part in distances.split(counts, dim=1)
+        ]
+        minima.append((torch.stack(of_classes, 1) + rows.square().sum(1, keepdim=True)).clamp(min=0).sqrt())
+        start += len(rows)
+    return torch.cat(minima)
+
+
 def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> list[Tensor]:
     """Assigns the training samples, and those of other sets, to the k-means cells of the training samples.
 

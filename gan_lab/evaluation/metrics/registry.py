@@ -55,18 +55,56 @@ class MetricInputs(TypedDict, total=False):
     """The training data's share of each mode, `(M,)`, sum 1."""
     uniform_shares: Tensor
     """1/M for each mode, `(M,)`."""
+    in_range: Tensor
+    """Whether each sample lies among the real ones, `(N,)` bool; empty if nobody can say where these end."""
+    reference_size: int
+    """The number of held-out samples that say where the data end."""
+    read_modes: Tensor
+    """The mode of each finite sample, as the first reader sees it, `(n,)`; −1 does not occur."""
+    second_modes: Tensor
+    """The same, as the second reader sees it, `(n,)`."""
+    valid_counts: Tensor
+    """Samples in each mode that lie among the real ones and are read alike by both readers, `(M,)` int64."""
+    first_counts: Tensor
+    """Samples in each mode that lie among the real ones, as the first reader sees it, `(M,)` int64."""
+    second_counts: Tensor
+    """The same, as the second reader sees it, `(M,)` int64."""
+    offsets: Tensor
+    """Each finite sample's difference from the nearest centre in standard deviations, `(n, D)`; of Gaussians only."""
+    points: Tensor
+    """Finite samples that lie among the real ones, in the space in which those of a mode are compared, `(p, P)`."""
+    point_modes: Tensor
+    """Their modes, `(p,)`; 0 for data without modes."""
+    train_points: Tensor
+    """Training samples in that space, `(t, P)`."""
+    train_modes: Tensor
+    """Their modes, `(t,)`."""
+    heldout_points: Tensor
+    """Held-out samples in that space, `(h, P)`."""
+    heldout_modes: Tensor
+    """Their modes, `(h,)`."""
+    number_of_modes: int
+    """M; 1 for data without modes."""
+    tested_points: Tensor
+    """Finite samples in that space, `(n, P)`: the possible copies."""
+    original_points: Tensor
+    """Training samples in that space, 60,000 images at most, `(m, P)`: the possible originals."""
+    copy_limit: float
+    """See `gan_lab.evaluation.metrics.memorization.copy_limit`."""
+    compared_share: float
+    """The share of all training samples that are possible originals, in (0, 1]."""
+    two_sample_train: tuple[Tensor, Tensor]
+    """Features of real samples and of fakes on which the two-sample test learns, each `(l, G)`."""
+    two_sample_test: tuple[Tensor, Tensor]
+    """Features of other real samples and fakes, about which it is asked."""
     fake: Tensor
     """Features of finite samples, `(n, F)`."""
     fake_without_modes: Tensor
     """The same; only for data that have no modes, where bins stand for them."""
     real: Tensor
-    """Features of as many training samples, `(n, F)`."""
+    """Features of as many held-out samples, `(n, F)`: a network may have learnt the training samples by heart."""
     train: Tensor
-    """Features of all training samples, or of at most 60,000 images, `(m, F)`."""
-    heldout_half: Tensor
-    """Features of one half of the held-out samples, `(h, F)`."""
-    fake_half: Tensor
-    """Features of as many samples, `(h, F)`: C_T depends on the number, and the real data have only two halves."""
+    """Features of all training samples, or of at most 10,000 images, `(m, F)`."""
     classifier_accuracy: float
     """The share of held-out images that the label classifier labels correctly, in [0, 1]."""
     d_on_real: Tensor
@@ -139,6 +177,32 @@ METRICS = _by_name(
         heading="high quality",
     ),
     Metric(
+        "junk",
+        label="share of samples outside the real data",
+        function="gan_lab.evaluation.metrics.modes.junk_share",
+        inputs=("in_range", "reference_size"),
+        output=0,
+        higher_is_better=False,
+        shown=frozenset({"report", "results", "hparams"}),
+        heading="junk",
+    ),
+    Metric(
+        "junk_error",
+        label="standard error of the share of samples outside the real data",
+        function="gan_lab.evaluation.metrics.modes.junk_share",
+        inputs=("in_range", "reference_size"),
+        output=1,
+        kind="condition",
+    ),
+    Metric(
+        "agreement",
+        label="share of samples whose mode two readers agree on",
+        function="gan_lab.evaluation.metrics.modes.agreement",
+        inputs=("read_modes", "second_modes"),
+        higher_is_better=True,
+        shown=frozenset({"report"}),
+    ),
+    Metric(
         "class_accuracy",
         label="share of samples of the requested class",
         function="gan_lab.evaluation.metrics.modes.class_accuracy",
@@ -174,6 +238,180 @@ METRICS = _by_name(
         higher_is_better=True,
         shown=frozenset({"report", "results", "hparams"}),
         rank=2,
+    ),
+    Metric(
+        "modes_valid",
+        label="modes made by valid samples",
+        function="gan_lab.evaluation.metrics.modes.modes_made",
+        inputs=("valid_counts", "shares", "samples"),
+        output=0,
+        unit="out of {modes_total}",
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+        heading="valid modes",
+        rank=0,
+    ),
+    Metric(
+        "modes_missed",
+        label="modes missed beyond chance",
+        function="gan_lab.evaluation.metrics.modes.modes_made",
+        inputs=("valid_counts", "shares", "samples"),
+        output=1,
+        unit="out of {modes_total}",
+        higher_is_better=False,
+    ),
+    Metric(
+        "modes_first_reader",
+        label="modes made, as the label classifier reads them",
+        function="gan_lab.evaluation.metrics.modes.modes_made",
+        inputs=("first_counts", "shares", "samples"),
+        output=0,
+        unit="out of {modes_total}",
+        higher_is_better=True,
+    ),
+    Metric(
+        "modes_second_reader",
+        label="modes made, as the nearest training image reads them",
+        function="gan_lab.evaluation.metrics.modes.modes_made",
+        inputs=("second_counts", "shares", "samples"),
+        output=0,
+        unit="out of {modes_total}",
+        higher_is_better=True,
+    ),
+    Metric(
+        "kl_excess",
+        label="KL divergence of valid samples from the data's shares, less that of chance",
+        function="gan_lab.evaluation.metrics.modes.kl_excess",
+        inputs=("valid_counts", "shares"),
+        unit="nats",
+        higher_is_better=False,
+    ),
+    Metric(
+        "mode_width",
+        label="width of the modes relative to the data's",
+        function="gan_lab.evaluation.metrics.modes.mode_width",
+        inputs=("offsets", "read_modes", "number_of_modes"),
+        shown=frozenset({"report", "results"}),
+        heading="mode width",
+    ),
+    Metric(
+        "within_1_sigma",
+        label="share of samples within 1σ of a mode",
+        function="gan_lab.evaluation.metrics.modes.share_within",
+        inputs=("offsets",),
+        output=0,
+    ),
+    Metric(
+        "beyond_5_sigma",
+        label="share of samples beyond 5σ of every mode",
+        function="gan_lab.evaluation.metrics.modes.share_within",
+        inputs=("offsets",),
+        output=1,
+        higher_is_better=False,
+        shown=frozenset({"report"}),
+    ),
+    Metric(
+        "variety_within",
+        label="variety within the modes relative to the data's",
+        function="gan_lab.evaluation.metrics.variety.variety_summary",
+        inputs=("points", "point_modes", "train_points", "train_modes", "number_of_modes"),
+        output=0,
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+        heading="variety within",
+        rank=3,
+    ),
+    Metric(
+        "variety_lowest",
+        label="variety of the least varied mode relative to the data's",
+        function="gan_lab.evaluation.metrics.variety.variety_summary",
+        inputs=("points", "point_modes", "train_points", "train_modes", "number_of_modes"),
+        output=1,
+        higher_is_better=True,
+    ),
+    Metric(
+        "variety_error",
+        label="standard error of the variety within the modes",
+        function="gan_lab.evaluation.metrics.variety.variety_summary",
+        inputs=("points", "point_modes", "train_points", "train_modes", "number_of_modes"),
+        output=2,
+        kind="condition",
+    ),
+    Metric(
+        "distinct",
+        label="different samples of a mode",
+        function="gan_lab.evaluation.metrics.variety.distinct_samples",
+        inputs=("points", "point_modes", "train_points", "train_modes", "number_of_modes"),
+    ),
+    Metric(
+        "coverage_within",
+        label="coverage within the modes relative to the data's",
+        function="gan_lab.evaluation.metrics.variety.coverage_within",
+        inputs=(
+            "points",
+            "point_modes",
+            "train_points",
+            "train_modes",
+            "heldout_points",
+            "heldout_modes",
+            "number_of_modes",
+        ),
+        output=0,
+        higher_is_better=True,
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+        heading="coverage within",
+        rank=3,
+    ),
+    Metric(
+        "coverage_error",
+        label="standard error of the coverage within the modes",
+        function="gan_lab.evaluation.metrics.variety.coverage_within",
+        inputs=(
+            "points",
+            "point_modes",
+            "train_points",
+            "train_modes",
+            "heldout_points",
+            "heldout_modes",
+            "number_of_modes",
+        ),
+        output=1,
+        kind="condition",
+    ),
+    Metric(
+        "two_sample_auc",
+        label="AUC of the two-sample test",
+        function="gan_lab.evaluation.metrics.two_sample.two_sample_auc",
+        inputs=("two_sample_train", "two_sample_test"),
+        output=0,
+        higher_is_better=False,
+        shown=frozenset({"report", "results", "hparams"}),
+        heading="two-sample AUC",
+    ),
+    Metric(
+        "two_sample_error",
+        label="standard error of the two-sample test's AUC",
+        function="gan_lab.evaluation.metrics.two_sample.two_sample_auc",
+        inputs=("two_sample_train", "two_sample_test"),
+        output=1,
+        kind="condition",
+    ),
+    Metric(
+        "copy_share",
+        label="share of copies of training samples",
+        function="gan_lab.evaluation.metrics.memorization.copy_test",
+        inputs=("tested_points", "original_points", "copy_limit", "compared_share"),
+        output=0,
+        higher_is_better=False,
+        shown=frozenset({"report"}),
+    ),
+    Metric(
+        "copy_p",
+        label="p-value of there being no copies",
+        function="gan_lab.evaluation.metrics.memorization.copy_test",
+        inputs=("tested_points", "original_points", "copy_limit", "compared_share"),
+        output=1,
+        kind="condition",
     ),
     Metric(
         "kl_uniform",
@@ -250,13 +488,13 @@ METRICS = _by_name(
         "ct",
         label="data-copying statistic C_T",
         function="gan_lab.evaluation.metrics.memorization.c_t",
-        inputs=("train", "heldout_half", "fake_half"),
+        inputs=("train", "real", "fake"),
     ),
     Metric(
         "authenticity",
         label="authenticity",
         function="gan_lab.evaluation.metrics.memorization.authenticity",
-        inputs=("train", "fake_half"),
+        inputs=("train", "fake"),
     ),
     Metric(
         "compared",
