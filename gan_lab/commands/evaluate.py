@@ -245,7 +245,9 @@ def describe(evaluation: dict[str, Any]) -> str:
     step = evaluation["seeds"] if has_members else 1
     for verdict in evaluation["verdicts"][::step]:
         member = f"member {verdict['member']}: " if has_members else ""
-        lines.append(f"  {member}{verdict['sentence']}")
+        first, *others = verdict["sentence"].splitlines()
+        lines.append(f"  {member}{first}")
+        lines += [f"  {line}" for line in others]
     return join_lines(lines)
 
 
