@@ -52,7 +52,7 @@ def test_mean_and_spread_over_seeds(run):
         "± spread",
         "fresh real",
         "kl_data",
-        result["verdicts"][0]["sentence"],
+        *result["verdicts"][0]["sentence"].splitlines(),
     ):
         assert part in completed.stdout
     assert all(path.read_bytes() == content for path, content in before.items()), "nothing else is touched"
