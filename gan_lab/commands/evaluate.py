@@ -245,9 +245,8 @@ def describe(evaluation: dict[str, Any]) -> str:
     step = evaluation["seeds"] if has_members else 1
     for verdict in evaluation["verdicts"][::step]:
         member = f"member {verdict['member']}: " if has_members else ""
-        first, *others = verdict["sentence"].splitlines()
-        lines.append(f"  {member}{first}")
-        lines += [f"  {line}" for line in others]
+        # The numbers behind the words are in a line of their own.
+        lines += [f"  {line}" for line in f"{member}{verdict['sentence']}".splitlines()]
     return join_lines(lines)
 
 

@@ -4,7 +4,6 @@ import math
 import platform
 import subprocess
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,18 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
-from gan_lab.core.command_line import quote
+from gan_lab.core.command_line import command, quote, setting
 from gan_lab.core.io import relative_path
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import join_lines, printable
-from gan_lab.evaluation import aggregate
+from gan_lab.evaluation import aggregate, words
 from gan_lab.evaluation.metrics.balance import balance
+from gan_lab.evaluation.metrics.modes import samples_needed
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
+
+FOLDER_KEYS = ("run.", "resume=", "hydra.", "sweep.", "force=")  # of the command line: they name folders
 
 
 def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
@@ -78,8 +80,9 @@ def _evaluated(training: Training, scores: dict[str, float | None]) -> dict[str,
     evaluated: dict[str, Any] = {"verdict": verdict}
     if evaluation is not None and evaluation.result is not None:
         result = evaluation.result
-        d_metrics, words = _split_balance(evaluation.balance)
-        verdict |= result.verdict | words
+        d_metrics, balance_word = _split_balance(evaluation.balance)
+        verdict |= result.verdict | balance_word
+        verdict["next_step"] = _next_step(training, evaluation, verdict)
         evaluated |= {
             "metrics": {**result.metrics, **d_metrics},
             "undefined": result.undefined,
@@ -101,6 +104,35 @@ def _evaluation(training: Training) -> Evaluation | None:
     return None
 
 
+def _next_step(training: Training, evaluation: Evaluation, verdict: dict[str, Any]) -> str | None:
+    """Returns what to try next, with a command to paste; None if nothing is wrong."""
+    assert evaluation.result is not None
+    about = training.description
+    folder = relative_path(evaluation.run.folder)
+    needed = samples_needed(max(1, len(evaluation.result.counts)))
+    if verdict["collapse"] == "unknown" and needed > (evaluation.result.metrics["samples"] or 0):
+        evaluate = command("evaluate.py", setting("run", folder), setting("samples", needed))
+        return f"Evaluate enough samples: {evaluate}"
+    has_images = len(training.datamodule.dataset.shape) == 3
+    reason, kind, value = words.remedy_for(verdict, evaluation.result.metrics.get("junk"), about["remedy"], has_images)
+    if not kind:
+        return None
+    steps = training.module.steps
+    changes: dict[str, tuple[str, str | int | list[str]]] = {
+        "remedy": ("remedy", [*about["remedy"], value]),
+        "loss": ("loss", "relativistic"),
+        "longer": ("steps", 2 * steps),
+        "shorter": ("steps", max(1, steps // 2)),
+    }
+    key, new_value = changes[kind]
+    if kind == "loss" and about["loss"].startswith("Relativistic"):
+        reason, key, new_value = "nothing else helped as reliably as more steps", "steps", 2 * steps
+    # Of the command line that started the run, what names its folder or is replaced is left out.
+    kept = [text for text in about["overrides"] if not text.startswith((f"{key}=", *FOLDER_KEYS))]
+    again = command("train.py", *map(quote, kept), setting(key, new_value))
+    return f"{reason[0].upper()}{reason[1:]}: {again}"
+
+
 def _split_balance(measured: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns D's metrics, and the word for its balance with G under `balance`; both empty if it was not measured."""
     metrics = {name: value for name, value in measured.items() if name != "balance"}
@@ -118,9 +150,9 @@ def _members(module: GANModule, evaluation: Evaluation | None) -> dict[str, Any]
         verdict: dict[str, Any] = {}
         if evaluation is not None and i in evaluation.members:
             result, member_balance = evaluation.members[i]
-            d_metrics, words = _split_balance(member_balance)
+            d_metrics, balance_word = _split_balance(member_balance)
             metrics = {**result.metrics, **d_metrics}
-            verdict = {**result.verdict, **words}
+            verdict = {**result.verdict, **balance_word}
         if i in module.step_log.failed:
             # A failed member has no metrics, and the spread is of the others.
             step, reason = module.step_log.failed[i]
@@ -236,7 +268,11 @@ def _verdict_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"  balance: {word} (D's mean output is {real:.2f} on real, {fake:.2f} on fakes; ideal is 0.50)")
     sentence = summary["verdict"].get("sentence")
     if sentence:
-        lines += textwrap.wrap(f"verdict: {sentence}", 100, initial_indent="  ", subsequent_indent="    ")
+        statement, *numbers = sentence.splitlines()
+        lines += [f"  verdict: {statement}", *(f"    {line}" for line in numbers)]
+    next_step = summary["verdict"].get("next_step")
+    if next_step:
+        lines.append(f"    {next_step}")
     return lines
 
 

@@ -37,7 +37,7 @@ LOSSES = {
     "loss/d_fake": LineStyle("D on fakes", SKY, "--"),
     "loss/g": LineStyle("G", RED, "-"),
 }
-MODES = "metric/modes"
+MODES = "metric/modes_valid"
 # With more classes than this the bars are sorted and have no numbers.
 MAX_NUMBERED_BARS = 50
 # Characters in a line of a label.
@@ -177,7 +177,7 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
         _draw_losses(panels["loss"], bands, ideal, top)
     if "modes" in panels:
         _draw_band(panels["modes"], bands[MODES], "modes", color="black", marker=".", linewidth=1.2)
-        panels["modes"].set(ylim=(0, max_modes * 1.05), ylabel="modes")
+        panels["modes"].set(ylim=(0, max_modes * 1.05), ylabel="modes made")
         panels["modes"].yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     lowest = list(panels.values())[-1]
     lowest.set(xlabel="step", xlim=(0, None))

@@ -35,7 +35,7 @@ MAX_INTERACTION_SENTENCES = 4
 # As many pairs of variants, and comparisons in all metrics together, take about a minute.
 MAX_PAIRS = 5_000
 MAX_EFFECTS = 35_000
-VERDICT_WORDS = ("collapse", "copies", "likeness", "balance")
+VERDICT_WORDS = ("collapse", "within_modes", "copies", "likeness", "balance")
 # A single variant is named after what these groups choose.
 GROUPS_IN_NAME = ("loss", "activation", "norm", "optim")
 NOT_UTF8 = "not UTF-8: its folder's name; rename it"
@@ -315,9 +315,9 @@ def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Varia
         row["seconds"] = as_number(record.summary.get("seconds"))
         for word in VERDICT_WORDS:
             row[word] = verdict.get(word)
-        # None where there is no verdict: such a run does not count in the share of collapsed runs.
+        # None where there is no verdict, or it is unknown: such a run does not count in the share of collapsed runs.
         row["collapsed"] = None
-        if isinstance(verdict.get("collapse"), str):
+        if isinstance(verdict.get("collapse"), str) and verdict["collapse"] != "unknown":
             row["collapsed"] = verdict["collapse"] == "collapsed"
         # A metric with the name of another column would overwrite that.
         taken_names = {*row, "error"}
@@ -366,7 +366,7 @@ def _path_from(home: Path, run: Run) -> str:
 def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
     """Returns the metrics that the answers are about, and all that are compared, those first.
 
-    The answers are about variety and likeness: the modes captured and the coverage, as far as these were measured.
+    The answers are about variety and likeness: the modes made and the coverage, as far as these were measured.
     """
     measured = []
     columns = list(runs.columns)
@@ -377,13 +377,15 @@ def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
     measured.sort(key=lambda name: metric_of(name).rank)
     varying = [name for name in measured if runs[name].nunique() > 1]
     headline = []
-    if "modes" in measured:
-        headline.append("modes")
-    if "modes" in measured and "modes" not in varying:
-        # All runs capture equally many modes: the next finer metric that differs tells more.
+    # Of runs that were evaluated without the readers, the modes that papers count.
+    modes = next((name for name in ("modes_valid", "modes") if name in measured), "")
+    if modes:
+        headline.append(modes)
+    if modes and modes not in varying:
+        # All runs make equally many modes: the next finer metric that differs tells more.
         finer = [name for name in ("modes_robust", "kl_data") if name in varying]
         headline += finer[:1]
-    if "coverage" in varying or ("coverage" in measured and "modes" not in measured):
+    if "coverage" in varying or ("coverage" in measured and not modes):
         headline.append("coverage")
     if not headline:
         headline = measured[:1]

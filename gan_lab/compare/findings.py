@@ -19,7 +19,7 @@ class Findings:
         folder: where the tables go; paths of runs below it are relative to it.
         runs: a row per repetition of the compared runs, variant by variant: `run` (path), `variant` (its name), a
             column of strings per factor, `seed`, `member` (replica, from 0), `status`, `steps`, `seconds`, `collapse`
-            (the verdict), `collapsed` (bool, None where there is no verdict), the other words of the verdict, then all
+            (the verdict), `collapsed` (bool, None without a known verdict), the other words of the verdict, then all
             metrics as floats, NaN where undefined.
         factors: what differs between the variants; ['variant'] where nothing does.
         variants: combinations of the factors' values that have runs, in order.

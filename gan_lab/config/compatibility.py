@@ -29,7 +29,7 @@ HOW_TO_ADD_A_METRIC = (
 
 # Columns of comparison.csv besides settings and metrics.
 COLUMNS = {"run", "variant", "member", "status", "reason", "error", "seconds", "collapsed"}
-COLUMNS |= {"collapse", "copies", "likeness", "balance"}
+COLUMNS |= {"collapse", "within_modes", "copies", "likeness", "balance"}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import torch
 from gan_lab.evaluation.metrics.registry import MetricValues, metric_of
 from gan_lab.evaluation.verdict import EvaluationResult
 
-# The labels of a verdict, the worst one first.
-COLLAPSE = ("collapsed", "partial", "covered")
-LIKENESS = ("poor", "good")
+# The labels of a verdict, the worst one first; what cannot be determined counts only if nothing else is known.
+COLLAPSE = ("collapsed", "partial", "covered", "unknown")
+WITHIN_MODES = ("collapsed", "narrow", "varied", "unknown")
+LIKENESS = ("poor", "borderline", "good", "unknown")
 MAX_SEEDS = 10  # members that a sentence names by their seeds
 
 
@@ -71,8 +72,9 @@ def combine(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -
     verdicts = [result.verdict for result in members]
     verdict = {
         "collapse": _worst(COLLAPSE, [verdict["collapse"] for verdict in verdicts]),
+        "within_modes": _worst(WITHIN_MODES, [verdict["within_modes"] for verdict in verdicts]),
         "likeness": _worst(LIKENESS, [verdict["likeness"] for verdict in verdicts]),
-        "copies": any(verdict["copies"] for verdict in verdicts),
+        "copies": _any_copies([verdict["copies"] for verdict in verdicts]),
         "sentence": _sentence(results, metrics, replicas, seed),
     }
     counts = torch.stack([result.counts for result in members]).sum(0)
@@ -83,19 +85,29 @@ def _worst(order: Sequence[str], words: Sequence[str]) -> str:
     return min(words, key=order.index)
 
 
+def _any_copies(copies: Sequence[bool | None]) -> bool | None:
+    """Returns whether one of the members copies; None if that cannot be said of any."""
+    known = [value for value in copies if value is not None]
+    return any(known) if known else None
+
+
 def _sentence(results: Mapping[int, EvaluationResult], metrics: MetricValues, replicas: int, seed: int) -> str:
     members = list(results.values())
     sentences = [_collapse(results, replicas, seed)]
     if len(members[0].counts):
-        robust = [int(result.metrics["modes_robust"] or 0) for result in members]
-        label = metric_of("modes_robust").label.capitalize()
+        made = [int(result.metrics["modes_valid"] or 0) for result in members]
+        label = metric_of("modes_valid").label.capitalize()
         total = len(members[0].counts)
-        sentences.append(f"{label}: {fmean(robust):.3g} of {total:,} on average, {min(robust):,} to {max(robust):,}.")
+        sentences.append(f"{label}: {fmean(made):.3g} of {total:,} on average, {min(made):,} to {max(made):,}.")
+    narrow = [word for word in WITHIN_MODES[:2] for result in members if result.verdict["within_modes"] == word]
+    if narrow:
+        parts = [f"{word} in {count}" for word, count in Counter(narrow).items()]
+        sentences.append(f"Within their modes {' and '.join(parts)} of {len(members)} members.")
     class_accuracy = metrics.get("class_accuracy")
     if class_accuracy is not None:
         sentences.append(f"On average {class_accuracy:.0%} of the samples belong to the requested class.")
     good = sum(result.verdict["likeness"] == "good" for result in members)
-    copying = sum(result.verdict["copies"] for result in members)
+    copying = sum(result.verdict["copies"] is True for result in members)
     sentences.append(
         f"The samples look like the data in {good} of {len(members)} members and copy the training data"
         f" in {copying or 'none'}."

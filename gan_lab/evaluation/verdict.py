@@ -159,8 +159,7 @@ class VerdictEvaluator:
             for name in ("valid_counts", "first_counts", "second_counts", "samples"):
                 inputs.pop(name, None)  # type: ignore[misc]
         if self.dataset.centres is not None and reading is not None and reading.in_range is not None:
-            # float32, where the samples' flags are float64: the value stays the same to the bit as in earlier versions.
-            inputs["near_centre"] = reading.in_range.float()
+            inputs["near_centre"] = reading.in_range.double()
         metrics, _ = compute(inputs, kinds=("result",))
         user_values, _ = self._user_metrics_of(self.heldout_samples[: self.max_compared])
         return metrics | user_values

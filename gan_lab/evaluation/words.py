@@ -5,6 +5,7 @@ A word is used only if the number passes its threshold by `ERRORS` standard erro
 against how bad it is, and how often fresh real data are taken for a failure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,9 @@ MUCH_JUNK = 0.25
 # Of Gaussians: the share within 3σ relative to real data's 98.9 %, and the share beyond 5σ (real data: 0.0004 %).
 GOOD_HIGH_QUALITY = 0.75
 SAID_BEYOND = 0.005
+# Relative to the 39.3 % of real points within 1σ (500 draws: 37 to 42 %). Modes that are shifted by 1σ have 27 %, modes
+# half as wide again 20 %, circles none; that a mode is too narrow, its width says.
+GOOD_WITHIN_1_SIGMA = 0.75
 
 # Copies: one verdict in a thousand is wrong by chance, and less than 1 % of copies are not worth a word.
 COPIES_P = 0.001
@@ -159,8 +163,7 @@ def likeness_word(metrics: MetricValues, real: MetricValues) -> str:
     """Says whether the samples look like the data: good, borderline, poor or unknown."""
     high_quality = metrics.get("high_quality")
     if high_quality is not None:
-        usual = real.get("high_quality") or 1
-        return "good" if high_quality >= GOOD_HIGH_QUALITY * usual else "poor"
+        return _likeness_of_gaussians(high_quality, metrics, real)
     junk = metrics.get("junk")
     if junk is not None and junk - ERRORS * (metrics.get("junk_error") or 0) > MUCH_JUNK:
         return "poor"
@@ -176,6 +179,17 @@ def likeness_word(metrics: MetricValues, real: MetricValues) -> str:
     return "borderline"
 
 
+def _likeness_of_gaussians(high_quality: float, metrics: MetricValues, real: MetricValues) -> str:
+    if high_quality < GOOD_HIGH_QUALITY * (real.get("high_quality") or 1):
+        return "poor"
+    within = metrics.get("within_1_sigma")
+    usual = real.get("within_1_sigma")
+    if within is None or usual is None:
+        return "good"
+    error = (within * (1 - within) / (metrics["samples"] or 1)) ** 0.5
+    return "borderline" if _is_below(within, error, GOOD_WITHIN_1_SIGMA * usual) else "good"
+
+
 def copies_word(metrics: MetricValues) -> bool | None:
     """Says whether the samples copy the training data; None if that cannot be said."""
     share = metrics.get("copy_share")
@@ -183,6 +197,43 @@ def copies_word(metrics: MetricValues) -> bool | None:
     if share is None or p is None:
         return None
     return p < COPIES_P and share > COPIES_SHARE
+
+
+def remedy_for(
+    verdict: dict[str, Any], junk: float | None, remedies: Sequence[str], has_images: bool
+) -> tuple[str, str, str]:
+    """Returns what to try next.
+
+    A gradient penalty comes first: in the sweep of remedies (docs/results.md) r1, r2 and feature_matching are those
+    that help beyond doubt. Then the relativistic loss, which all of the best experiments have (Huang et al. 2024).
+
+    Args:
+        verdict: the words, with `balance` where it is known.
+        junk: the share of samples outside the data.
+        remedies: those that the run has.
+        has_images: whether the samples are images.
+
+    Returns:
+        The symptom and what answers it, a kind of step, and its value: `remedy` adds one, `loss` replaces it, `longer`
+        trains on, `shorter` trains less. Empty strings if nothing is wrong.
+    """
+    is_collapsed = verdict["collapse"] in ("collapsed", "partial") or verdict["within_modes"] in ("collapsed", "narrow")
+    if verdict["copies"] and has_images and "diffaugment" not in remedies:
+        return "G copies the training data, which augmentation makes harder", "remedy", "diffaugment"
+    if verdict["copies"]:
+        return "G copies the training data: stop earlier", "shorter", ""
+    if is_collapsed and junk is not None and junk > NO_MODE_JUNK:
+        return "nearly all samples still lie outside the data: train longer", "longer", ""
+    if is_collapsed and "r1" not in remedies:
+        symptom = "a gradient penalty on D is what helps most often"
+        if verdict.get("balance") == "D is winning":
+            symptom = "D is winning, so its gradient tells G little: a gradient penalty keeps it smooth"
+        return symptom, "remedy", "r1"
+    if is_collapsed:
+        return "a relativistic loss compares each fake with a real sample, so that G gains by covering more", "loss", ""
+    if verdict["likeness"] in ("poor", "borderline"):
+        return "the modes are there, but not yet like the data: train longer", "longer", ""
+    return "", "", ""
 
 
 def sentence(

@@ -39,7 +39,9 @@ def make_run(folder: Path, seed: int, labels=(5, 3, 2), steps: int = 100) -> Non
     at = np.arange(1, 6) * steps // 5
     losses = {column: 0.5 + 0.1 * rng.random(5) for column in ("loss/d_real", "loss/d_fake", "loss/g")}
     looks = [np.nan, 1, np.nan, np.nan, 3]
-    pd.DataFrame({"step": at, **losses, "score/real": 0.5, "metric/modes": looks}).to_csv(run.metrics, index=False)
+    pd.DataFrame({"step": at, **losses, "score/real": 0.5, "metric/modes_valid": looks}).to_csv(
+        run.metrics, index=False
+    )
     summary = {"status": "finished", "losses": {"equilibrium": 0.25}, "labels": list(labels)}
     run.summary.write_text(json.dumps(summary))
     for step in (0, steps):

@@ -1,20 +1,36 @@
 """The plain word for D's and G's level (S5)."""
 
 import pytest
+import torch
 
-from gan_lab.evaluation.metrics.balance import balance
+from gan_lab.evaluation.metrics.balance import balance, d_auc
 
 
 @pytest.mark.parametrize(
     ("real", "fake", "word"),
     [
         (0.5, 0.5, "balanced"),
-        (0.7, 0.3, "balanced"),
+        (0.6, 0.4, "balanced"),
         (0.98, 0.03, "D is winning"),
-        (0.8, 0.2, "D is winning"),
+        (0.62, 0.32, "D is winning"),
+        (0.66, 0.16, "D is winning"),
+        (0.007, 0.001, "D is winning"),
+        (1.0, 0.0, "D is winning"),
         (0.3, 0.7, "G is winning"),
         (0.5, 0.55, "balanced"),
+        (0.0, 0.0, "balanced"),
     ],
 )
 def test_words(real, fake, word):
     assert balance(real, fake) == word
+
+
+def test_means_that_a_few_samples_move_are_not_enough():
+    assert balance(0.7, 0.3, auc_of_d=0.95) == "D is winning"
+    assert balance(0.7, 0.3, auc_of_d=0.7) == "balanced"
+
+
+def test_the_auc_counts_pairs_and_equal_outputs_half():
+    real, fake = torch.tensor([0.9, 0.5]), torch.tensor([0.5, 0.1])
+    assert d_auc(real, fake) == (1 + 1 + 0.5 + 1) / 4
+    assert d_auc(fake, real) == 0.125

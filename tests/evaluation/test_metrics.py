@@ -17,8 +17,23 @@ from torch import Tensor
 from gan_lab.data.synthetic import grid, ring
 from gan_lab.evaluation.metrics import neighbours
 from gan_lab.evaluation.metrics.fidelity import density_coverage, frechet_distance, pairwise_ratio, precision_recall
-from gan_lab.evaluation.metrics.memorization import authenticity, c_t
-from gan_lab.evaluation.metrics.modes import assign_modes, captured, captured_robustly, kl, mode_counts, ndb
+from gan_lab.evaluation.metrics.memorization import authenticity, c_t, copy_limit, copy_ratio, copy_test
+from gan_lab.evaluation.metrics.modes import (
+    agreement,
+    assign_modes,
+    captured,
+    captured_robustly,
+    junk_share,
+    kl,
+    kl_excess,
+    missed_by_chance,
+    mode_counts,
+    mode_width,
+    modes_made,
+    ndb,
+    samples_needed,
+    share_within,
+)
 from gan_lab.evaluation.metrics.neighbours import blocks, nearest
 from gan_lab.evaluation.metrics.registry import Undefined
 
@@ -514,3 +529,112 @@ def test_a_constant_generator_is_seen_by_every_metric_of_variety():
     assert density_coverage(TRAIN, fake)[1] < 0.01
     assert pairwise_ratio(TRAIN, fake) == 0
     assert authenticity(TRAIN, fake) == 0
+
+
+# What counts for a mode.
+
+
+def test_junk_and_its_error_by_hand():
+    share, error = junk_share(torch.tensor([True] * 9 + [False]), 90)
+    assert share == pytest.approx(0.1)
+    assert error == pytest.approx((0.09 / 10 + 0.09 / 90) ** 0.5)
+    assert junk_share(torch.tensor([True, False]), 0)[1] == pytest.approx((0.25 / 2) ** 0.5), "a limit that is known"
+    with pytest.raises(Undefined):
+        junk_share(torch.zeros(0, dtype=torch.bool), 90)
+
+
+def test_agreement_is_the_share_of_equal_labels():
+    assert agreement(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 0])) == 0.75
+    with pytest.raises(Undefined):
+        agreement(torch.zeros(0), torch.zeros(0))
+
+
+def test_a_mode_is_made_with_half_of_its_expected_count():
+    shares = torch.full((4,), 0.25, dtype=torch.float64)
+    samples = torch.zeros(400, 1)
+    assert modes_made(torch.tensor([100, 100, 100, 100]), shares, samples) == (4, 0)
+    # Half of 370 / 4 is 46.25: 46 miss it, by too little to be certain, and 10 certainly.
+    assert modes_made(torch.tensor([108, 108, 108, 46]), shares, samples) == (3, 0)
+    assert modes_made(torch.tensor([130, 130, 130, 10]), shares, samples) == (3, 1)
+    # Of 10 valid samples each mode has its share, but less than a fiftieth of what 1,000 samples should have there.
+    assert modes_made(torch.tensor([3, 3, 2, 2]), shares, torch.zeros(1_000, 1)) == (0, 4)
+    assert modes_made(torch.tensor([1, 0, 0, 0]), shares, torch.zeros(1, 1)) == (1, 0), "one sample misses none"
+
+
+def test_samples_needed_and_what_chance_misses():
+    assert samples_needed(10) == math.ceil(20 * math.log(1_000)) == 139
+    assert samples_needed(1_000) == 23_026
+    uniform = torch.full((1_000,), 1e-3, dtype=torch.float64)
+    assert 10 <= missed_by_chance(uniform, 26_000) <= 15
+    assert missed_by_chance(torch.full((10,), 0.1, dtype=torch.float64), 10_000) == 0
+
+
+def test_the_excess_of_kl_is_about_zero_for_the_data():
+    shares = torch.full((10,), 0.1, dtype=torch.float64)
+    drawn = [
+        torch.multinomial(shares, 500, replacement=True, generator=generator(i)).bincount(minlength=10)
+        for i in range(200)
+    ]
+    assert sum(kl_excess(counts, shares) for counts in drawn) / 200 == pytest.approx(0, abs=0.001)
+    assert kl_excess(torch.tensor([100] + 9 * [0]), shares) == pytest.approx(math.log(10) - 9 / 200)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.5, 1.0])
+def test_the_width_of_a_mode_is_its_spread(factor):
+    offsets = factor * normal(20_000, 2, 0)
+    modes = torch.arange(20_000) % 4
+    # Cut at 3σ only where it matters: a narrower mode lies within, and keeps its width of factor / √0.949.
+    cut = 1 if factor == 1 else 1 / 0.9494**0.5
+    assert mode_width(offsets, modes, 4) == pytest.approx(factor * cut, rel=0.03)
+    flat = offsets * torch.tensor([1.0, 0.0])
+    assert mode_width(flat, modes, 4) == pytest.approx(0, abs=1e-6), "a line"
+    with pytest.raises(Undefined):
+        mode_width(offsets[:40], modes[:40], 4)
+
+
+def test_shares_within_and_beyond_by_hand():
+    assert share_within(torch.tensor([[0.5, 0.5], [0.8, 0.8], [3.0, 4.1], [0.0, -6.0]])) == (0.25, 0.5)
+    within, beyond = share_within(normal(100_000, 2, 0))
+    assert within == pytest.approx(1 - math.exp(-0.5), abs=0.005)
+    assert beyond < 1e-4
+
+
+# Copies.
+
+
+def test_the_ratio_of_a_copy_by_hand():
+    train = line(0, 10, 11, 12, 13, 14)
+    ratios, originals = copy_ratio(line(0, 1, 12), train)
+    assert originals.tolist() == [0, 0, 3]
+    assert ratios.tolist() == pytest.approx([0, 1 / ((9 + 10 + 11 + 12) / 4), 0])
+    assert copy_ratio(line(3), line(*[3] * 6))[0].item() == 1, "data that repeat themselves are not copied"
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25, 1.0])
+def test_copies_are_found_and_their_share_is_told(share):
+    train, fresh = normal(2_000, 8, 0), normal(1_000, 8, 1)
+    limit = copy_limit(train)
+    assert 0 < limit < 1
+    copied, p = copy_test(fresh, train, limit)
+    assert copied < 0.01
+    assert p > 0.01
+    number = int(share * 1_000)
+    copied, p = copy_test(torch.cat([train[:number] + 1e-3, fresh[number:]]), train, limit)
+    assert copied == pytest.approx(share, abs=0.01)
+    assert p < 1e-6
+
+
+def test_one_fresh_sample_made_over_and_over_is_no_copy():
+    train = normal(2_000, 8, 0)
+    # Near to one training sample by chance, as one real sample in 200 is.
+    lucky = (train[:1] + 1e-3).repeat(500, 1)
+    assert copy_test(lucky, train, copy_limit(train))[1] > 0.001
+
+
+def test_copies_need_samples_and_possible_originals():
+    train, fakes = normal(200, 4, 0), normal(50, 4, 1)
+    for arguments in ((fakes[:19], train, 0.1), (fakes, train[:99], 0.1), (fakes, train, 0.1, 0.01)):
+        with pytest.raises(Undefined):
+            copy_test(*arguments)
+    assert copy_test(train[:50], train, copy_limit(train), 0.5)[0] == 1, "of half of the originals, at most all"
+    assert copy_limit(train[:5]) == 0

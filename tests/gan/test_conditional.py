@@ -335,9 +335,9 @@ def test_each_replica_is_evaluated_by_the_classes_requested_of_it(tmp_path):
     accuracies = [metrics["class_accuracy"] for metrics in summary["replica_metrics"]]
     assert accuracies == pytest.approx([_class_accuracy(run, "verdict/end", 50, i) for i in (0, 1)])
     assert summary["metrics"]["class_accuracy"] == pytest.approx(sum(accuracies) / 2)
-    words = {"collapse": "covered", "copies": False, "likeness": "good"}
+    words = {"collapse": "covered", "within_modes": "varied", "copies": False, "likeness": "good"}
     two = {
-        i: EvaluationResult({"modes_robust": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
+        i: EvaluationResult({"modes_valid": 1, "class_accuracy": share}, {}, {}, torch.ones(1), words, "…")
         for i, share in enumerate((0.5, 1.0))
     }
     assert (

@@ -120,11 +120,14 @@ def test_the_verdict_is_logged_and_drawn(run):
 
 def test_the_summary_holds_the_contract(run):
     summary = run.read_summary()
-    assert summary["verdict"]["collapse"] in {"covered", "partial", "collapsed"}
+    assert summary["verdict"]["collapse"] in {"covered", "partial", "collapsed", "unknown"}
+    assert summary["verdict"]["within_modes"] in {"varied", "narrow", "collapsed", "unknown"}
+    assert "next_step" in summary["verdict"]
     assert isinstance(summary["verdict"]["copies"], bool)
     assert summary["verdict"]["balance"] in {"balanced", "D is winning", "G is winning"}
     assert summary["verdict"]["sentence"]
     names = "modes modes_total modes_robust kl_uniform kl_data precision recall density coverage frechet_distance "
+    names += "junk agreement modes_valid variety_within coverage_within two_sample_auc copy_share d_auc "
     names += "pairwise_ratio ct authenticity evaluator_accuracy samples d_accuracy_real d_accuracy_fake"
     assert set(names.split()) <= summary["metrics"].keys()
     assert summary["metrics"]["samples"] == sum(summary["labels"]) == 300

@@ -1,30 +1,51 @@
 """Whether D and G are at a similar level (S5)."""
 
+import math
+
 from torch import Tensor
 
-D_WINS = 0.5  # the gap of D's mean outputs above which D is ahead
-G_WINS = -0.1  # and below which G is
+from gan_lab.evaluation.metrics.two_sample import auc
+
+# D is winning above this logarithm of the odds ratio, if it also ranks samples well, and G is below the other one. D at
+# 0.62 on real samples and 0.32 on fakes has 1.2, at 0.66 and 0.16 2.3, and at 0.007 and 0.001 2.0. The difference of
+# the means (0.30, 0.50, 0.006) would not see the last one.
+D_WINS = 1.0
+D_WINS_AUC = 0.8
+G_WINS = -0.4
+LEAST = 1e-6  # outputs are kept this far from 0 and 1, whose odds are infinite
 
 
-def balance(real_output: float, fake_output: float) -> str:
+def balance(real_output: float, fake_output: float, auc_of_d: float | None = None) -> str:
     """Says who is ahead, from D's mean outputs (probabilities of 'real') on real samples and on fakes.
 
-    Their gap is 0 when D cannot tell them apart, as it should be at the end, and 1 when D recognises every sample.
+    The logarithm of their odds ratio, logit(real) − logit(fake), is 0 when D cannot tell them apart, as it should be at
+    the end. It also sees a D whose outputs are all small, or all large, but differ by a factor.
 
     Args:
         real_output: the mean over real samples, in [0, 1].
         fake_output: the mean over fakes, in [0, 1].
+        auc_of_d: the probability that D's output on a real sample exceeds that on a fake; None if it is not known.
 
     Returns:
-        'D is winning' at a gap above 0.5 (outputs that sharp would be right 3 times out of 4); 'G is winning' below
-        −0.1, where D takes fakes for real more readily than real samples; else 'balanced'.
+        'D is winning' above `D_WINS` if D ranks a real sample above a fake in more than `D_WINS_AUC` of all pairs;
+        'G is winning' below `G_WINS`, where D takes fakes for real more readily than real samples; else 'balanced'.
     """
-    gap = real_output - fake_output
-    if gap > D_WINS:
+    odds = _logit(real_output) - _logit(fake_output)
+    if odds > D_WINS and (auc_of_d is None or auc_of_d > D_WINS_AUC):
         return "D is winning"
-    if gap < G_WINS:
+    if odds < G_WINS:
         return "G is winning"
     return "balanced"
+
+
+def d_auc(d_on_real: Tensor, d_on_fake: Tensor) -> float:
+    """Returns the probability that D's output on a real sample exceeds that on a fake; 0.5: it cannot tell them apart.
+
+    Args:
+        d_on_real: D's probabilities of 'real' for real samples, `(n,)`.
+        d_on_fake: the same for fakes, `(m,)`.
+    """
+    return auc(d_on_real, d_on_fake)
 
 
 def mean_output(probabilities: Tensor) -> float:
@@ -44,3 +65,8 @@ def accuracy(d_on_real: Tensor, d_on_fake: Tensor) -> tuple[float, float]:
     on_real = ((d_on_real > 0.5).double() + (d_on_real == 0.5) / 2).mean().item()
     on_fake = ((d_on_fake < 0.5).double() + (d_on_fake == 0.5) / 2).mean().item()
     return on_real, on_fake
+
+
+def _logit(probability: float) -> float:
+    clipped = min(max(probability, LEAST), 1 - LEAST)
+    return math.log(clipped / (1 - clipped))

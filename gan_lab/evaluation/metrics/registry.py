@@ -241,14 +241,14 @@ METRICS = _by_name(
     ),
     Metric(
         "modes_valid",
-        label="modes made by valid samples",
+        label="modes made",
         function="gan_lab.evaluation.metrics.modes.modes_made",
         inputs=("valid_counts", "shares", "samples"),
         output=0,
         unit="out of {modes_total}",
         higher_is_better=True,
         shown=frozenset({"report", "results", "terminal", "hparams"}),
-        heading="valid modes",
+        heading="modes made",
         rank=0,
     ),
     Metric(
@@ -340,8 +340,9 @@ METRICS = _by_name(
     Metric(
         "distinct",
         label="different samples of a mode",
-        function="gan_lab.evaluation.metrics.variety.distinct_samples",
+        function="gan_lab.evaluation.metrics.variety.variety_summary",
         inputs=("points", "point_modes", "train_points", "train_modes", "number_of_modes"),
+        output=3,
     ),
     Metric(
         "coverage_within",
@@ -541,6 +542,12 @@ METRICS = _by_name(
         function="gan_lab.evaluation.metrics.balance.accuracy",
         inputs=("d_on_real", "d_on_fake"),
         output=1,
+    ),
+    Metric(
+        "d_auc",
+        label="AUC of D",
+        function="gan_lab.evaluation.metrics.balance.d_auc",
+        inputs=("d_on_real", "d_on_fake"),
     ),
     Metric(
         "d_answer_real",

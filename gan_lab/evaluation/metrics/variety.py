@@ -19,11 +19,14 @@ PAIR_SHARE_ONE_MODE = 1e-4  # of data without modes, whose pairs are mostly of d
 MIN_NEAR_PAIRS = 5  # fewer say too little
 MAX_PAIR_SHARE = 0.05  # more are no longer near
 MIN_PER_MODE = 10  # samples
+MIN_PAIRS = 45  # of so many samples
 MIN_HELDOUT_PER_MODE = 5
 MAX_PER_MODE = 1_000
 MANY_MODES = 50  # of more modes, the pairs of all are pooled: there are few samples of each
 MAX_POOLED_PER_MODE = 40
 MAX_COVERED_MODES = 200  # coverage is measured in so many modes at most, evenly spread: the mean needs no more
+MIN_EXPECTED = 3  # real samples in a ball
+MAX_BALL = 0.05  # of the training samples of data without modes: larger balls cover several kinds of sample
 PARTS = 4  # disjoint parts of the samples, whose scatter is the error
 COLLISION = 0.5  # samples are the same if they are nearer than this fraction of the real near-pair distance
 
@@ -48,77 +51,46 @@ def variety_within(fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: T
     Returns:
         `(modes,)`, or `(1,)` for pooled pairs, ≥ 0 and about 1 for real samples; NaN where there are too few pairs.
     """
-    share = PAIR_SHARE if modes > 1 else PAIR_SHARE_ONE_MODE
-    if modes > MANY_MODES:
-        fake_pairs = torch.cat([torch.pdist(part) for part in _by_mode(fake, fake_modes, modes, MAX_POOLED_PER_MODE)])
-        real_pairs = torch.cat([torch.pdist(part) for part in _by_mode(real, real_modes, modes, MAX_POOLED_PER_MODE)])
-        return torch.tensor([_near_pair_ratio(fake_pairs, real_pairs, share)])
-    ratios = []
-    for fake_part, real_part in zip(_by_mode(fake, fake_modes, modes), _by_mode(real, real_modes, modes), strict=True):
-        # pdist grows with the square: a mode that no one can compare is not worth it.
-        if min(len(fake_part), len(real_part)) < MIN_PER_MODE:
-            ratios.append(math.nan)
-        else:
-            ratios.append(_near_pair_ratio(torch.pdist(fake_part), torch.pdist(real_part), share))
-    return torch.tensor(ratios)
+    fake_pairs = _pair_distances(fake, fake_modes, modes)
+    return _ratios(fake_pairs, _pair_distances(real, real_modes, modes), modes)
 
 
 def variety_summary(
     fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: Tensor, modes: int
-) -> tuple[float, float, float]:
-    """Summarises `variety_within`, whose arguments it takes.
+) -> tuple[float, float, float, float]:
+    """Summarises `variety_within`, whose arguments it takes, and counts the different samples of a mode.
+
+    The number follows from the birthday paradox (Arora & Zhang 2017): K equally frequent samples collide in a share
+    1 / K of all pairs. Two samples count as the same if they are nearer than `COLLISION` times the real near-pair
+    distance. Pitfall: without any collision it is only a lower bound, of about n² / 2 for n samples of a mode.
 
     Returns:
-        The median over the modes; the lowest; and the standard error of the median, from the scatter over `PARTS`
-        disjoint parts of the fakes. Where these are too small, it is that of a quantile of so few pairs in two
-        dimensions, where it is largest.
+        The median over the modes; the lowest; the standard error of the median, from the scatter over `PARTS` disjoint
+        parts of the fakes (where these are too small, that of a quantile of so few pairs in two dimensions, where it is
+        largest); and the number of different samples of a mode, the median over the modes, ≥ 1.
 
     Raises:
         Undefined: if no mode has enough samples.
     """
-    ratios = variety_within(fake, fake_modes, real, real_modes, modes)
-    if not ratios.isfinite().any():
+    real_pairs = _pair_distances(real, real_modes, modes)
+    fake_pairs = _pair_distances(fake, fake_modes, modes)
+    ratios = _ratios(fake_pairs, real_pairs, modes)
+    is_defined = ratios.isfinite()
+    if not is_defined.any():
         raise Undefined("no mode has enough samples to compare their distances")
     medians = []
     for part in torch.arange(len(fake)).chunk(PARTS):
-        medians.append(variety_within(fake[part], fake_modes[part], real, real_modes, modes).nanmedian())
+        medians.append(_ratios(_pair_distances(fake[part], fake_modes[part], modes), real_pairs, modes).nanmedian())
     median = ratios.nanmedian().item()
     error = torch.stack(medians).std().item() / PARTS**0.5
-    if not math.isfinite(error):
-        error = median / (2 * (MIN_NEAR_PAIRS * int(ratios.isfinite().sum())) ** 0.5)
-    return median, ratios[ratios.isfinite()].min().item(), error
-
-
-def distinct_samples(fake: Tensor, fake_modes: Tensor, real: Tensor, real_modes: Tensor, modes: int) -> float:
-    """Estimates how many different samples a mode has, by the birthday paradox (Arora & Zhang 2017).
-
-    K equally frequent samples collide in a share 1 / K of all pairs. Two samples count as the same if they are nearer
-    than `COLLISION` times the real near-pair distance. Pitfall: of n samples of a mode, up to about n² / 2 can be
-    counted; without any collision the number is only a lower bound.
-
-    Args:
-        fake, fake_modes, real, real_modes, modes: as in `variety_within`.
-
-    Returns:
-        The median over the modes, ≥ 1.
-
-    Raises:
-        Undefined: if no mode has enough samples.
-    """
+    if len(medians) < PARTS or not math.isfinite(error):
+        error = median / (2 * (MIN_NEAR_PAIRS * int(is_defined.sum())) ** 0.5)
     numbers = []
-    most = MAX_PER_MODE if modes <= MANY_MODES else MAX_POOLED_PER_MODE
-    parts = zip(_by_mode(fake, fake_modes, modes, most), _by_mode(real, real_modes, modes, most), strict=True)
-    for fake_part, real_part in parts:
-        if min(len(fake_part), len(real_part)) < MIN_PER_MODE:
-            continue
-        real_pairs = torch.pdist(real_part)
-        radius = COLLISION * _near_pair_distance(real_pairs, max(PAIR_SHARE, 1 / len(real_pairs)))
-        pairs = torch.pdist(fake_part)
-        collisions = int((pairs <= radius).sum())
-        numbers.append(len(pairs) / max(1, collisions))
-    if not numbers:
-        raise Undefined("no mode has enough samples to count different ones")
-    return float(np.median(numbers))
+    for fakes, reals, defined in zip(fake_pairs, real_pairs, is_defined.tolist(), strict=True):
+        if defined:
+            radius = COLLISION * _near_pair_distance(reals, PAIR_SHARE)
+            numbers.append(len(fakes) / max(1, int((fakes <= radius).sum())))
+    return median, ratios[is_defined].min().item(), error, float(np.median(numbers))
 
 
 def coverage_within(
@@ -166,7 +138,9 @@ def coverage_within(
         n, m, h = len(fakes[mode]), len(trains[mode]), len(heldouts[mode])
         if n < MIN_PER_MODE or m < MIN_PER_MODE or h < MIN_HELDOUT_PER_MODE:
             continue
-        neighbours = min(m - 1, max(k, math.ceil(3 * (m + 1) / n)))
+        neighbours = min(m - 1, max(k, math.ceil(MIN_EXPECTED * (m + 1) / n)))
+        if modes == 1 and neighbours > max(k, m * MAX_BALL):
+            raise Undefined(f"{n} samples are too few to say how much of the data they cover")
         radii = nearest(heldouts[mode], trains[mode], neighbours)[0][:, -1:]
         found = (torch.cdist(heldouts[mode].double(), fakes[mode].double()) <= radii).sum(1)
         covered = (found / (n * neighbours / (m + 1))).clamp(max=1)
@@ -195,9 +169,23 @@ def _by_mode(points: Tensor, labels: Tensor, modes: int, most: int = MAX_PER_MOD
     return [part[:most] for part in points[order].split(counts)]
 
 
+def _pair_distances(points: Tensor, labels: Tensor, modes: int) -> list[Tensor]:
+    """Returns the distances of all pairs within each mode; of many modes, of all together in one tensor."""
+    if modes > MANY_MODES:
+        return [torch.cat([torch.pdist(part) for part in _by_mode(points, labels, modes, MAX_POOLED_PER_MODE)])]
+    return [torch.pdist(part) for part in _by_mode(points, labels, modes)]
+
+
+def _ratios(fake_pairs: list[Tensor], real_pairs: list[Tensor], modes: int) -> Tensor:
+    share = PAIR_SHARE if modes > 1 else PAIR_SHARE_ONE_MODE
+    return torch.tensor(
+        [_near_pair_ratio(fakes, reals, share) for fakes, reals in zip(fake_pairs, real_pairs, strict=True)]
+    )
+
+
 def _near_pair_ratio(fake_pairs: Tensor, real_pairs: Tensor, share: float) -> float:
     """Returns the near-pair distance of fakes over that of real samples; NaN if there are too few pairs."""
-    if not len(fake_pairs) or not len(real_pairs):
+    if min(len(fake_pairs), len(real_pairs)) < MIN_PAIRS:
         return math.nan
     share = max(share, MIN_NEAR_PAIRS / len(fake_pairs))
     real_distance = _near_pair_distance(real_pairs, share)

@@ -25,6 +25,7 @@ from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_labels, fresh_samples, score_samples
 
 NEIGHBOURS_SHOWN = 12  # samples drawn above their nearest training samples
+MAX_SCORED = 2_500  # held-out samples, and fakes, that D scores
 QUICK_SAMPLES = 1_000  # samples of a quick evaluation during training, but in the plane as many as for the verdict
 
 
@@ -64,7 +65,7 @@ class Evaluation(GANCallback):
         self.balance: dict[str, Any] = {}
         self.members: dict[int, tuple[EvaluationResult, dict[str, Any]]] = {}
         self.seconds = 0.0
-        self._modes: dict[int, list[int]] = {}  # by step: modes with at least half of their expected count, per member
+        self._modes: dict[int, list[int]] = {}  # by step: modes made, per member
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Prepares the evaluator before the clock starts: training a label classifier is not training the GAN."""
@@ -84,7 +85,7 @@ class Evaluation(GANCallback):
             samples = fresh_samples(member, number, "verdict/glance", module.step)
             labels = fresh_labels(member, number, "verdict/glance", module.step)
             metrics[i] = self.evaluator.mode_metrics(samples, labels)[0]
-            modes[i] = int(metrics[i].get("modes_robust") or 0)
+            modes[i] = int(metrics[i].get("modes_valid") or 0)
         if len(self.evaluator.shares):
             self._modes[module.step] = modes
         self._log(trainer, module, metrics)
@@ -113,8 +114,11 @@ class Evaluation(GANCallback):
         samples = fresh_samples(module, number, "verdict/end")
         labels = fresh_labels(module, number, "verdict/end")
         result = self.evaluator.evaluate(samples, labels)
-        result.verdict["sentence"] += self._loss_of_modes(i, int(result.metrics.get("modes_robust") or 0))
-        result.verdict["sentence"] += _warning_of_constant_latent(module)
+        # The numbers are in a line of their own, the last.
+        statement, _, numbers = result.verdict["sentence"].partition("\n")
+        statement += self._loss_of_modes(i, int(result.metrics.get("modes_valid") or 0))
+        statement += _warning_of_constant_latent(module)
+        result.verdict["sentence"] = f"{statement}\n{numbers}" if numbers else statement
         self.members[i] = result, self.measure_balance(module, samples, labels)
         return samples
 
@@ -129,9 +133,9 @@ class Evaluation(GANCallback):
             D's accuracy and mean output on both, and a word for the balance. Empty if D's outputs are not probabilities
             or not finite, or if there are fewer than two packs.
         """
-        real = self.evaluator.heldout_samples
+        real = self.evaluator.heldout_samples[:MAX_SCORED]
         fake = samples[: len(real)]
-        real_labels = None if labels is None else self.evaluator.heldout_labels
+        real_labels = None if labels is None else self.evaluator.heldout_labels[:MAX_SCORED]
         fake_labels = None if labels is None else labels[: len(real)]
         pack_size = module.remedies.pack_size
         too_few = pack_size > 1 and min(len(real), len(fake)) < 2 * pack_size
@@ -142,7 +146,7 @@ class Evaluation(GANCallback):
         if not (torch.isfinite(real_output).all() and torch.isfinite(fake_output).all()):
             return {}
         metrics, _ = compute({"d_on_real": real_output, "d_on_fake": fake_output})
-        word = balance(real_output.mean().item(), fake_output.mean().item())
+        word = balance(real_output.mean().item(), fake_output.mean().item(), metrics["d_auc"])
         return {"balance": word, **metrics}
 
     def _loss_of_modes(self, i: int, final: int) -> str:
