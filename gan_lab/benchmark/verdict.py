@@ -158,9 +158,8 @@ def digits_fold(number: int) -> Dataset:
     return Dataset(Part(pixels[train], labels[train]), Part(pixels[heldout], labels[heldout]), classes=whole.classes)
 
 
-def split_stacked_digits(number: int, cache_dir: Path) -> Split:
-    """Splits digits as `split_digits` does, and stacks the images of each part."""
-    fold = digits_fold(number % FOLDS)
+def split_stacked(fold: Dataset, number: int, cache_dir: Path) -> Split:
+    """Splits the held-out digits of a dataset in two, and stacks the images of each part."""
     rng = make_generator(number, "verdict trial/split")
     order = torch.randperm(len(fold.heldout), generator=rng)
     half = len(order) // 2
@@ -212,7 +211,7 @@ def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
         "digits": lambda: split_digits(number, cache_dir, base == name),
         "mnist": lambda: split_mnist(number, data_dir, cache_dir, base == name),
         "patches": lambda: split_patches(number, cache_dir, base == name),
-        "stacked_digits": lambda: split_stacked_digits(number, cache_dir),
+        "stacked_digits": lambda: split_stacked(digits_fold(number % FOLDS), number, cache_dir),
         "ring": lambda: split_points(synthetic.ring(), number),
         "grid": lambda: split_points(synthetic.grid(), number),
     }
