@@ -159,10 +159,13 @@ def missing_classes(real: RealSamples, number: float, n: int, rng: torch.Generat
 
 
 def frequent_class(real: RealSamples, factor: float, n: int, rng: torch.Generator) -> Tensor:
-    """Makes the first class several times as often as the data have it, compared with the others."""
-    is_kept = torch.rand(len(real.fresh), generator=rng) < 1 / factor
-    kept = real.fresh[is_kept | (real.fresh_labels == 0)]
-    return take(kept, min(n, len(kept)), rng)
+    """Makes the first class several times as often as the data have it, compared with the others; it repeats itself."""
+    is_first = real.fresh_labels == 0
+    first = real.fresh[is_first]
+    others = real.fresh[~is_first]
+    number = round(n * factor * len(first) / (factor * len(first) + len(others)))
+    samples = torch.cat([take(first, number, rng), take(others, n - number, rng)])
+    return take(samples, n, rng)
 
 
 def rare_class(real: RealSamples, lost: float, n: int, rng: torch.Generator) -> Tensor:
@@ -466,7 +469,7 @@ SHARES = (0.1, 0.25, 0.5, 1.0)
 
 IMAGES: Mapping[str, Failure] = {
     "one image": Failure(one_sample, (1,), "–", ("within_modes", "collapse"), repeats=True),
-    "few images": Failure(few_samples, (300, 100, 30, 10), "different images", WITHIN, repeats=True),
+    "few images": Failure(few_samples, (100, 30, 10), "different images", WITHIN, repeats=True),
     "few images, noise 0.05": Failure(few_samples_with_noise, (100, 30), "different images", WITHIN, repeats=True),
     "few images of each class": Failure(
         few_per_class, (20, 10, 5, 2, 1), "different images of a class", WITHIN, repeats=True, needs_classes=True

@@ -36,7 +36,7 @@ SAVE_EVERY = 30  # seconds between two writes of the draws
 UNLABELLED = "unlabelled_"  # before the name of a dataset: the same without labels
 
 FOLDS = 5  # digits: which fifth is held out
-MAX_TRAIN = 10_000  # images of the train part
+MAX_TRAIN = 10_000  # samples of the train part
 MAX_FRESH = 2_500  # samples that are judged
 STACKED_REFERENCE = 10_000  # stacked images of the reference
 STACKED_FRESH = 26_000  # stacked images that are judged
@@ -80,6 +80,8 @@ STACKED_FAILURES = (
     "missing classes",
     "copies",
 )
+# The failures whose rates are a table in full: of images, and of points.
+DETAILED = (("copies", "copies"), ("less spread", "narrower modes"), ("independent pixels", "uniform points"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +214,8 @@ def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
         "mnist": lambda: split_mnist(number, data_dir, cache_dir, base == name),
         "patches": lambda: split_patches(number, cache_dir, base == name),
         "stacked_digits": lambda: split_stacked(digits_fold(number % FOLDS), number, cache_dir),
-        "ring": lambda: split_points(synthetic.ring(), number),
-        "grid": lambda: split_points(synthetic.grid(), number),
+        "ring": lambda: split_points(synthetic.ring(samples=MAX_TRAIN), number),
+        "grid": lambda: split_points(synthetic.grid(samples=MAX_TRAIN), number),
     }
     return splits[base]()
 
@@ -391,12 +393,13 @@ def interval(successes: int, draws: int) -> tuple[float, float]:
 
 
 def tables(summary: pd.DataFrame) -> str:
-    """Makes the tables of docs/verdict.md, in Markdown: false alarms, and the severity from which failures are noticed.
+    """Makes the tables of docs/verdict.md, in Markdown: false alarms, and how grave failures are that are noticed.
 
     Args:
         summary: see `summarize`.
     """
-    return "\n\n".join([_false_alarms(summary), *_noticed_tables(summary)]) + "\n"
+    detailed = [_rates_table(summary, *names) for names in DETAILED]
+    return "\n\n".join([_false_alarms(summary), *filter(None, detailed), *_noticed_tables(summary)]) + "\n"
 
 
 def _false_alarms(summary: pd.DataFrame) -> str:
@@ -412,6 +415,29 @@ def _false_alarms(summary: pd.DataFrame) -> str:
         cells.append(f"{interval(alarms, int(row['draws']))[1]:.1%}")
         for label, word in GOOD_WORDS.items():
             cells.append(int(row["draws"] - row[f"{label}: {word}"]))
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _rates_table(summary: pd.DataFrame, of_images: str, of_points: str) -> str:
+    """Makes a table of how often a failure is noticed: a row for each severity, a column for each dataset; '' if none.
+
+    Args:
+        summary: see `summarize`.
+        of_images: the failure of images.
+        of_points: the corresponding one of points.
+    """
+    rows = summary[summary["failure"].isin([of_images, of_points])]
+    if rows.empty:
+        return ""
+    failure = failures.IMAGES[of_images]
+    datasets = list(rows["dataset"].unique())
+    lines = [_line([f"{of_images}: {failure.axis}", *datasets]), "|---" * (1 + len(datasets)) + "|"]
+    for severity in sorted(rows["severity"].unique()):
+        cells = [f"{severity:g}"]
+        for dataset in datasets:
+            found = rows[(rows["dataset"] == dataset) & (rows["severity"] == severity)]
+            cells.append("" if found.empty else f"{found['noticed'].iloc[0]} of {found['draws'].iloc[0]}")
         lines.append(_line(cells))
     return "\n".join(lines)
 

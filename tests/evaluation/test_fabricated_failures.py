@@ -82,7 +82,8 @@ def _new_split(name: str, request) -> Split:
     if name == "stacked_digits":
         return verdict.split_stacked(images.digits(), 0, CACHE)
     if name in ("ring", "grid"):
-        return verdict.split_points(getattr(synthetic, name)(samples=10_000), 0)
+        split = verdict.split_points(getattr(synthetic, name)(samples=1_500), 0)
+        return dataclasses.replace(split, samples=1_500, repeated=1_500)
     data_dir = request.getfixturevalue("mnist_dir") if name == "mnist" else ""
     return verdict.new_split(name, 0, data_dir, CACHE)
 
@@ -128,7 +129,7 @@ def test_a_ring_that_is_narrow_and_has_tails_is_measured(splits):
     """As of a trained GAN whose share within 3σ looks perfect."""
     result = _evaluate(splits("ring"), "ring", "narrow, with tails", 0.05)
     _check(result, {"collapse": "covered", "within_modes": "narrow"})
-    assert result.metrics["mode_width"] == pytest.approx(0.8, abs=0.04)
+    assert result.metrics["mode_width"] == pytest.approx(0.8, abs=0.06)
     assert 0.01 < result.metrics["beyond_5_sigma"] < 0.06
     assert result.metrics["within_1_sigma"] > 0.45
 
@@ -142,12 +143,12 @@ def test_what_cannot_be_measured_is_unknown():
         assert evaluator.evaluate(samples).verdict["collapse"] == "unknown"
 
 
-def test_one_class_is_judged_as_no_labels(splits):
-    real = splits("digits").real
-    of_class = real.train[real.train_labels == 3], real.fresh[real.fresh_labels == 3]
-    labelled = [Part(part, torch.zeros(len(part), dtype=torch.int64)) for part in of_class]
+def test_one_class_is_judged_as_no_labels():
+    digits = images.digits()
+    parts = [Part(part.values[part.labels == 3]) for part in (digits.train, digits.heldout)]
+    labelled = [Part(part.values, torch.zeros(len(part), dtype=torch.int64)) for part in parts]
     one_class = evaluator_for(Dataset(*labelled, classes=["only"]), CACHE)
-    unlabelled = evaluator_for(Dataset(*map(Part, of_class)), CACHE)
+    unlabelled = evaluator_for(Dataset(*parts), CACHE)
     noise = torch.rand(500, 1, 8, 8, generator=make_generator(0, "test/noise"))
     assert one_class.evaluate(noise).verdict["collapse"] == "collapsed"
     assert one_class.evaluate(noise).verdict == unlabelled.evaluate(noise).verdict
@@ -155,13 +156,13 @@ def test_one_class_is_judged_as_no_labels(splits):
 
 def test_the_pattern_is_learnt_if_it_is_made():
     """The book's GAN makes one point of the pattern, which the book calls success; its lack of variety is told."""
-    dataset = synthetic.pattern1010(3_000)
+    dataset = synthetic.pattern1010(1_500)
     evaluator = evaluator_for(dataset, CACHE)
-    point = torch.tensor([[0.9, 0.1, 0.9, 0.1]]).repeat(2_500, 1)
-    result = evaluator.evaluate(point + 1e-3 * torch.randn(2_500, 4, generator=make_generator(0, "test/point")))
+    point = torch.tensor([[0.9, 0.1, 0.9, 0.1]]).repeat(1_500, 1)
+    result = evaluator.evaluate(point + 1e-3 * torch.randn(1_500, 4, generator=make_generator(0, "test/point")))
     _check(result, {"collapse": "covered", "likeness": "good"})
-    _check(evaluator.evaluate(dataset.heldout.values[:2_500]), {"collapse": "covered", "likeness": "good"})
-    wrong = torch.tensor([[0.1, 0.9, 0.1, 0.9]]).repeat(2_500, 1)
+    _check(evaluator.evaluate(dataset.heldout.values[:1_500]), {"collapse": "covered", "likeness": "good"})
+    wrong = torch.tensor([[0.1, 0.9, 0.1, 0.9]]).repeat(1_500, 1)
     assert evaluator.evaluate(wrong).verdict["collapse"] == "collapsed"
 
 
