@@ -38,6 +38,7 @@ UNLABELLED = "unlabelled_"  # before the name of a dataset: the same without lab
 FOLDS = 5  # digits: which fifth is held out
 MAX_TRAIN = 10_000  # samples of the train part
 MAX_FRESH = 2_500  # samples that are judged
+STACKED_TRAIN = 128_000  # stacked images of the train part
 STACKED_REFERENCE = 10_000  # stacked images of the reference
 STACKED_FRESH = 26_000  # stacked images that are judged
 POINTS_FRESH = 100_000  # points from which `MAX_FRESH` are drawn
@@ -104,35 +105,31 @@ class Split:
 def split_digits(number: int, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits digits: one fifth is held out, half of it is the reference, 180 images are fresh."""
     fold = digits_fold(number % FOLDS)
-    return split_images(fold, number, len(fold.heldout) // 2, cache_dir, labelled)
+    return split_images(fold, number, cache_dir, labelled)
 
 
 def split_mnist(number: int, data_dir: str, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits MNIST's test images in two; of the training images 10,000 are compared."""
-    return split_images(images.mnist(data_dir), number, 5_000, cache_dir, labelled)
+    return split_images(images.mnist(data_dir), number, cache_dir, labelled)
 
 
 def split_patches(number: int, cache_dir: Path, labelled: bool = True) -> Split:
     """Splits the held-out patches in two."""
-    return split_images(color.patches(), number, 2_000, cache_dir, labelled)
+    return split_images(color.patches(), number, cache_dir, labelled)
 
 
-def split_images(dataset: Dataset, number: int, reference: int, cache_dir: Path, labelled: bool) -> Split:
-    """Splits the held-out images of a dataset.
+def split_images(dataset: Dataset, number: int, cache_dir: Path, labelled: bool) -> Split:
+    """Splits the held-out images of a dataset in two: the verdict's reference, and fresh images.
 
     Args:
         dataset: images with labels.
         number: of the split.
-        reference: how many are the verdict's reference; all others are fresh.
         cache_dir: the folder of label classifiers.
         labelled: whether the verdict gets the labels.
     """
     rng = make_generator(number, "verdict trial/split")
-    order = torch.randperm(len(dataset.heldout), generator=rng)
-    kept = torch.randperm(len(dataset.train), generator=rng)[:MAX_TRAIN]
-    train = Part(dataset.train[kept], dataset.train.labels_of(kept))
-    heldout = _subset(dataset.heldout, order[:reference])
-    fresh = _subset(dataset.heldout, order[reference:])
+    heldout, fresh = _halves(dataset.heldout, rng)
+    train = _subset(dataset.train, torch.randperm(len(dataset.train), generator=rng)[:MAX_TRAIN])
     assert train.labels is not None
     assert fresh.labels is not None
     classes = len(dataset.classes)
@@ -160,18 +157,19 @@ def digits_fold(number: int) -> Dataset:
     return Dataset(Part(pixels[train], labels[train]), Part(pixels[heldout], labels[heldout]), classes=whole.classes)
 
 
-def split_stacked(fold: Dataset, number: int, cache_dir: Path) -> Split:
-    """Splits the held-out digits of a dataset in two, and stacks the images of each part."""
+def split_stacked_digits(number: int, cache_dir: Path) -> Split:
+    """Splits digits in three: images of the train part, of the reference and fresh ones are stacked.
+
+    Of fewer than a third, 26,000 stacked images would visibly repeat the single ones.
+    """
+    singles = images.digits(heldout=2 / 3)
     rng = make_generator(number, "verdict trial/split")
-    order = torch.randperm(len(fold.heldout), generator=rng)
-    half = len(order) // 2
-    reference = _subset(fold.heldout, order[:half])
-    fresh = _subset(fold.heldout, order[half:])
-    base = Dataset(_subset(fold.train, torch.arange(len(fold.train))), reference, classes=fold.classes)
+    reference, fresh = _halves(singles.heldout, rng)
+    base = Dataset(singles.train, reference, classes=singles.classes)
     classes = [f"{label:03d}" for label in range(1000)]
-    train = _stack(fold.train, 128_000, rng)
+    train = _stack(singles.train, STACKED_TRAIN, rng)
     known = Dataset(train, _stack(reference, STACKED_REFERENCE, rng), classes=classes, base=base)
-    classifier = label_classifier(dataclasses.replace(known, base=fold), cache_dir)
+    classifier = label_classifier(dataclasses.replace(known, base=singles), cache_dir)
     evaluator = VerdictEvaluator(known, classifier, features_of(known, classifier, None))
     stacked = _stack(fresh, STACKED_FRESH, rng)
     indices = torch.arange(STACKED_FRESH)
@@ -191,6 +189,13 @@ def split_points(dataset: Dataset, number: int) -> Split:
     modes = torch.cdist(points, dataset.centres).argmin(1)
     real = dataclasses.replace(real, fresh=points, fresh_labels=modes)
     return Split(VerdictEvaluator(dataset, None, features_of(dataset, None, None)), real, MAX_FRESH, MAX_FRESH)
+
+
+def _halves(part: Any, rng: torch.Generator) -> tuple[Part, Part]:
+    """Splits labelled samples at random in two halves with equally many of each class."""
+    order = torch.randperm(len(part), generator=rng)
+    by_class = order[part.labels_of(order).argsort(stable=True)]
+    return _subset(part, by_class[::2]), _subset(part, by_class[1::2])
 
 
 def _subset(part: Any, indices: Tensor) -> Part:
@@ -213,7 +218,7 @@ def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
         "digits": lambda: split_digits(number, cache_dir, base == name),
         "mnist": lambda: split_mnist(number, data_dir, cache_dir, base == name),
         "patches": lambda: split_patches(number, cache_dir, base == name),
-        "stacked_digits": lambda: split_stacked(digits_fold(number % FOLDS), number, cache_dir),
+        "stacked_digits": lambda: split_stacked_digits(number, cache_dir),
         "ring": lambda: split_points(synthetic.ring(samples=MAX_TRAIN), number),
         "grid": lambda: split_points(synthetic.grid(samples=MAX_TRAIN), number),
     }

@@ -190,8 +190,9 @@ def test_the_document_has_the_tables_of_its_csv_file():
 
 def test_fresh_samples_are_in_no_other_part():
     fold = verdict.digits_fold(3)
-    split = verdict.split_images(fold, 3, len(fold.heldout) // 2, "", labelled=False)
+    split = verdict.split_images(fold, 3, "", labelled=False)
     known = split.evaluator.dataset
     reference = known.heldout.values
     assert len(reference) + len(split.real.fresh) == len(fold.heldout)
+    assert split.real.fresh_labels.bincount().tolist() == pytest.approx([18] * 10, abs=1)
     assert _share_of(split.real.fresh, torch.cat([reference, known.train.values])) < 0.01, "digits has a few twins"
