@@ -182,6 +182,12 @@ def test_real_data_in_every_draw_and_failures_in_a_tenth():
     assert [field.name for field in dataclasses.fields(verdict.Case)] == ["dataset", "failure", "severity", "draw"]
 
 
+def test_the_document_has_the_tables_of_its_csv_file():
+    text = (ROOT / "docs" / "verdict.md").read_text(encoding="utf-8")
+    for table in verdict.tables(pd.read_csv(ROOT / "docs" / "verdict.csv")).strip().split("\n\n"):
+        assert table in text, "fill docs/verdict.md with the tables that what=verdict writes"
+
+
 def test_fresh_samples_are_in_no_other_part():
     fold = verdict.digits_fold(3)
     split = verdict.split_images(fold, 3, "", labelled=False)
