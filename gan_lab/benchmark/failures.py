@@ -60,6 +60,7 @@ class Failure:
             as that of real data.
         repeats: whether the samples may be more than the fresh ones, as a generator that repeats itself makes them.
         needs_classes: whether it is made of the samples of single classes.
+        removes_modes: whether the severity is a number of modes that are left out, of which data must have more.
     """
 
     make: Make
@@ -68,6 +69,11 @@ class Failure:
     noticed_by: tuple[str, ...]
     repeats: bool = False
     needs_classes: bool = False
+    removes_modes: bool = False
+
+    def text(self, severity: float) -> str:
+        """Returns a severity as text, shares in percent."""
+        return f"{100 * severity:.0f} %" if self.axis.startswith("share") else f"{severity:g}"
 
 
 def take(samples: Tensor, n: int, rng: torch.Generator) -> Tensor:
@@ -466,6 +472,7 @@ UNLIKE = ("likeness", "collapse")
 MODES = ("collapse",)
 COPIES = ("copies",)
 SHARES = (0.1, 0.25, 0.5, 1.0)
+COPY_SHARES = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 IMAGES: Mapping[str, Failure] = {
     "one image": Failure(one_sample, (1,), "–", ("within_modes", "collapse"), repeats=True),
@@ -476,34 +483,40 @@ IMAGES: Mapping[str, Failure] = {
     ),
     "class means": Failure(class_means, (1,), "–", WITHIN, repeats=True, needs_classes=True),
     "medoids": Failure(medoids, (1,), "–", WITHIN, repeats=True, needs_classes=True),
-    "less spread": Failure(reduced_spread, (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), "share of spread lost", WITHIN),
-    "part of each class": Failure(part_of_each_class, (0.1, 0.25, 0.5, 0.75, 0.9), "share of each class lost", WITHIN),
-    "missing classes": Failure(missing_classes, (1, 2, 5, 9), "classes missing", MODES, needs_classes=True),
-    "frequent class": Failure(frequent_class, (2, 3, 5, 10), "times as often", MODES, needs_classes=True),
-    "rare class": Failure(rare_class, (0.3, 0.5, 0.7, 0.9), "share of the class lost", MODES, needs_classes=True),
+    "less spread": Failure(reduced_spread, (0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0), "share of the spread lost", WITHIN),
+    "part of each class missing": Failure(
+        part_of_each_class, (0.1, 0.25, 0.5, 0.75, 0.9), "share of each class lost", WITHIN
+    ),
+    "missing classes": Failure(
+        missing_classes, (1, 2, 5, 9, 30, 100, 300), "classes missing", MODES, needs_classes=True, removes_modes=True
+    ),
+    "one class too often": Failure(frequent_class, (2, 3, 5, 10), "times too often", MODES, needs_classes=True),
+    "one class too rare": Failure(
+        rare_class, (0.3, 0.5, 0.7, 0.9), "share of the class lost", MODES, needs_classes=True
+    ),
     "three tenths of the modes": Failure(
         few_modes_with_noise, (0.0, 0.1, 0.2), "noise added", MODES, repeats=True, needs_classes=True
     ),
-    "uniform noise": Failure(uniform_noise, SHARES, "share", UNLIKE),
-    "shuffled pixels": Failure(shuffled_pixels, SHARES, "share", UNLIKE),
-    "independent pixels": Failure(independent_pixels, (0.02, 0.05, 0.1, 0.25, 0.5, 0.9, 1.0), "share", UNLIKE),
-    "Gaussian images": Failure(gaussian_images, SHARES, "share", UNLIKE),
-    "blobs": Failure(blobs, SHARES, "share", UNLIKE),
+    "uniform noise": Failure(uniform_noise, SHARES, "share of junk", UNLIKE),
+    "shuffled pixels": Failure(shuffled_pixels, SHARES, "share of junk", UNLIKE),
+    "independent pixels": Failure(independent_pixels, (0.02, 0.05, 0.1, 0.25, 0.5, 0.9, 1.0), "share of junk", UNLIKE),
+    "Gaussian images": Failure(gaussian_images, SHARES, "share of junk", UNLIKE),
+    "blobs": Failure(blobs, SHARES, "share of junk", UNLIKE),
     "added noise": Failure(added_noise, (0.02, 0.05, 0.1, 0.2, 0.3, 0.5), "standard deviation", UNLIKE),
-    "blur": Failure(blurred, (0.3, 0.5, 0.7, 1.0, 2.0), "pixels", UNLIKE),
+    "blur": Failure(blurred, (0.3, 0.5, 0.7, 1.0, 2.0), "standard deviation, pixels", UNLIKE),
     "few grey levels": Failure(fewer_levels, (9, 5, 3, 2), "levels", UNLIKE),
     "JPEG": Failure(jpeg, (90, 50, 20, 5), "quality", UNLIKE),
-    "less contrast": Failure(less_contrast, (0.1, 0.3, 0.5), "share of contrast lost", UNLIKE),
+    "less contrast": Failure(less_contrast, (0.1, 0.3, 0.5), "share of the contrast lost", UNLIKE),
     "checkerboard": Failure(checkerboard, (0.02, 0.05, 0.1, 0.2), "amplitude", UNLIKE),
-    "between two images": Failure(between_two, (0.1, 0.2, 0.35, 0.5), "weight of the second", UNLIKE),
-    "halves of two images": Failure(two_halves, SHARES, "share", UNLIKE),
-    "mirror images": Failure(mirrored, SHARES, "share", UNLIKE),
-    "rotated images": Failure(rotated, SHARES, "share", UNLIKE),
-    "negatives": Failure(inverted, SHARES, "share", UNLIKE),
-    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share", UNLIKE),
-    "copies": Failure(copies, (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0), "share", COPIES),
-    "copies, noise 0.05": Failure(noisy_copies, (0.05, 0.1, 0.25, 0.5, 1.0), "share", COPIES),
-    "copies, shifted": Failure(shifted_copies, (0.25, 0.5, 1.0), "share", COPIES),
+    "mixtures of two images": Failure(between_two, (0.1, 0.2, 0.35, 0.5), "weight of the second", UNLIKE),
+    "halves of two images": Failure(two_halves, SHARES, "share of such images", UNLIKE),
+    "mirror images": Failure(mirrored, SHARES, "share of such images", UNLIKE),
+    "rotated images": Failure(rotated, SHARES, "share of such images", UNLIKE),
+    "negatives": Failure(inverted, SHARES, "share of such images", UNLIKE),
+    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
+    "copies": Failure(copies, COPY_SHARES, "share of copies", COPIES),
+    "copies, noise 0.05": Failure(noisy_copies, (0.05, 0.1, 0.25, 0.5, 1.0), "share of copies", COPIES),
+    "copies, shifted": Failure(shifted_copies, (0.25, 0.5, 1.0), "share of copies", COPIES),
 }
 POINTS: Mapping[str, Failure] = {
     "narrower modes": Failure(narrower, (0.05, 0.1, 0.2, 0.3, 0.5, 0.9, 1.0), "share of σ lost", WITHIN),
@@ -512,12 +525,12 @@ POINTS: Mapping[str, Failure] = {
     "circles": Failure(circles, (1,), "–", ("within_modes", "likeness")),
     "narrow, with tails": Failure(narrow_with_tails, (0.01, 0.02, 0.05, 0.1), "share in the tails", WITHIN + UNLIKE),
     "shifted modes": Failure(shifted, (0.1, 0.3, 1.0, 2.0, 3.0), "σ", UNLIKE),
-    "uniform points": Failure(uniform_points, (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.99), "share", UNLIKE),
+    "uniform points": Failure(uniform_points, (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.99), "share of junk", UNLIKE),
     "three at each centre": Failure(three_at_each_centre, (1,), "–", UNLIKE),
-    "missing modes": Failure(missing_modes, (1, 2, 4, 7), "modes missing", MODES),
-    "frequent mode": Failure(frequent_mode, (2, 3, 5, 10, 30), "times as often", MODES),
-    "bridges": Failure(bridges, (0.02, 0.05, 0.1, 0.25, 0.5), "share", UNLIKE),
+    "missing modes": Failure(missing_modes, (1, 2, 4, 7, 12, 20), "modes missing", MODES, removes_modes=True),
+    "one mode too often": Failure(frequent_mode, (2, 3, 5, 10, 30), "times too often", MODES),
+    "bridges": Failure(bridges, (0.02, 0.05, 0.1, 0.25, 0.5), "share between modes", UNLIKE),
     "few points": Failure(few_samples, (1000, 300, 100, 30), "different points", WITHIN, repeats=True),
-    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share", UNLIKE),
-    "copies": Failure(copies, (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0), "share", COPIES),
+    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
+    "copies": Failure(copies, COPY_SHARES, "share of copies", COPIES),
 }

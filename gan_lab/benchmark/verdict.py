@@ -5,8 +5,9 @@ for a generator: as they are, and with each failure of `gan_lab.benchmark.failur
 """
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from omegaconf import DictConfig
 from scipy.stats import binomtest
 from torch import Tensor
+from torchvision.utils import make_grid
 from tqdm import tqdm
 
 from gan_lab.benchmark import failures
@@ -23,24 +25,30 @@ from gan_lab.core.csv_table import write_csv
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.rng import make_generator
+from gan_lab.core.terminal import say
 from gan_lab.data import color, images, synthetic
 from gan_lab.data.dataset import Dataset, Part, StackedPart
-from gan_lab.evaluation.classifier import label_classifier
-from gan_lab.evaluation.feature_spaces import features_of
+from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
+from gan_lab.evaluation.feature_spaces import PixelFeatures
+from gan_lab.evaluation.metrics.registry import MetricInputs
 from gan_lab.evaluation.verdict import VerdictEvaluator
 from gan_lab.plotting.style import Figure
 
 REAL = "real data"  # the case without a failure
 FAILURE_ROUNDS = 10  # of so many draws one is also tried with all failures
+SLOW_FAILURE_ROUNDS = 40  # the same for datasets of which a verdict takes a second or more
+SLOW = ("mnist", "patches", "stacked_digits")
 SAVE_EVERY = 30  # seconds between two writes of the draws
 UNLABELLED = "unlabelled_"  # before the name of a dataset: the same without labels
 
 FOLDS = 5  # digits: which fifth is held out
 MAX_TRAIN = 10_000  # samples of the train part
 MAX_FRESH = 2_500  # samples that are judged
+PATCHES_JUDGED = 1_000  # of 2,000 fresh ones, so that they differ from draw to draw
 STACKED_TRAIN = 128_000  # stacked images of the train part
 STACKED_REFERENCE = 10_000  # stacked images of the reference
-STACKED_FRESH = 26_000  # stacked images that are judged
+STACKED_FRESH = 100_000  # stacked images of which 26,000 are judged
+STACKED_JUDGED = 26_000
 POINTS_FRESH = 100_000  # points from which `MAX_FRESH` are drawn
 
 GOOD_WORDS: Mapping[str, Any] = {
@@ -83,6 +91,21 @@ STACKED_FAILURES = (
 )
 # The failures whose rates are a table in full: of images, and of points.
 DETAILED = (("copies", "copies"), ("less spread", "narrower modes"), ("independent pixels", "uniform points"))
+# The failures of the charts.
+CHARTED = (
+    *("copies", "copies, noise 0.05", "few images of each class", "less spread"),
+    *("part of each class missing", "missing classes", "one class too often", "one class too rare"),
+    *("independent pixels", "added noise", "blur", "mixtures of two images"),
+)
+CHARTED_POINTS = (
+    *("copies", "narrower modes", "narrow, with tails", "missing modes"),
+    *("one mode too often", "uniform points", "wider modes", "shifted modes"),
+)
+# The failures of which samples are shown.
+EXAMPLES = (
+    *("less spread", "independent pixels", "added noise", "blur"),
+    *("few grey levels", "JPEG", "checkerboard", "mixtures of two images"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,47 +125,61 @@ class Split:
     repeated: int
 
 
-def split_digits(number: int, cache_dir: Path, labelled: bool = True) -> Split:
-    """Splits digits: one fifth is held out, half of it is the reference, 180 images are fresh."""
-    fold = digits_fold(number % FOLDS)
-    return split_images(fold, number, cache_dir, labelled)
+class WordsEvaluator(VerdictEvaluator):
+    """Computes only what the words depend on; the papers' other metrics would take most of the time.
+
+    Args:
+        dataset: real data.
+        label_classifier: labels images; None for points, and for data without labels.
+    """
+
+    def __init__(self, dataset: Dataset, label_classifier: LabelClassifier | None):
+        super().__init__(dataset, label_classifier, PixelFeatures())
+
+    def _feature_inputs(self, fake: Tensor) -> MetricInputs:
+        return {}
 
 
-def split_mnist(number: int, data_dir: str, cache_dir: Path, labelled: bool = True) -> Split:
-    """Splits MNIST's test images in two; of the training images 10,000 are compared."""
-    return split_images(images.mnist(data_dir), number, cache_dir, labelled)
+@functools.lru_cache(maxsize=FOLDS)
+def labelled_images(name: str, fold: int, data_dir: str, cache_dir: Path) -> tuple[Dataset, LabelClassifier]:
+    """Returns images and their label classifier, which has learnt from the train part only.
+
+    Args:
+        name: digits, mnist or patches.
+        fold: of digits, which fifth is held out.
+        data_dir: the folder of MNIST.
+        cache_dir: the folder of label classifiers.
+    """
+    datasets = {
+        "digits": lambda: digits_fold(fold),
+        "mnist": lambda: images.mnist(data_dir),
+        "patches": color.patches,
+    }
+    dataset = datasets[name]()
+    return dataset, label_classifier(dataset, cache_dir)
 
 
-def split_patches(number: int, cache_dir: Path, labelled: bool = True) -> Split:
-    """Splits the held-out patches in two."""
-    return split_images(color.patches(), number, cache_dir, labelled)
-
-
-def split_images(dataset: Dataset, number: int, cache_dir: Path, labelled: bool) -> Split:
+def split_images(dataset: Dataset, number: int, classifier: LabelClassifier | None) -> Split:
     """Splits the held-out images of a dataset in two: the verdict's reference, and fresh images.
+
+    Of digits 180 images are fresh, of MNIST 5,000, of patches 2,000; of the training images at most 10,000 are taken.
 
     Args:
         dataset: images with labels.
         number: of the split.
-        cache_dir: the folder of label classifiers.
-        labelled: whether the verdict gets the labels.
+        classifier: labels them; None: the verdict does not get the labels.
     """
     rng = make_generator(number, "verdict trial/split")
     heldout, fresh = _halves(dataset.heldout, rng)
     train = _subset(dataset.train, torch.randperm(len(dataset.train), generator=rng)[:MAX_TRAIN])
     assert train.labels is not None
     assert fresh.labels is not None
-    classes = len(dataset.classes)
-    classifier = None
     known = Dataset(Part(train.values), Part(heldout.values))
-    if labelled:
-        # That of all data: whichever images are the reference, it has learnt from the train part only.
-        classifier = label_classifier(dataset, cache_dir)
+    if classifier is not None:
         known = Dataset(train, heldout, classes=dataset.classes)
-    evaluator = VerdictEvaluator(known, classifier, features_of(known, classifier, None))
-    real = RealSamples(train.values, train.labels, fresh.values, fresh.labels, classes)
+    real = RealSamples(train.values, train.labels, fresh.values, fresh.labels, len(dataset.classes))
     samples = min(len(fresh), MAX_FRESH)
-    return Split(evaluator, real, samples, MAX_FRESH)
+    return Split(WordsEvaluator(known, classifier), real, samples, MAX_FRESH)
 
 
 def digits_fold(number: int) -> Dataset:
@@ -170,12 +207,11 @@ def split_stacked_digits(number: int, cache_dir: Path) -> Split:
     train = _stack(singles.train, STACKED_TRAIN, rng)
     known = Dataset(train, _stack(reference, STACKED_REFERENCE, rng), classes=classes, base=base)
     classifier = label_classifier(dataclasses.replace(known, base=singles), cache_dir)
-    evaluator = VerdictEvaluator(known, classifier, features_of(known, classifier, None))
     stacked = _stack(fresh, STACKED_FRESH, rng)
     indices = torch.arange(STACKED_FRESH)
-    some = torch.arange(MAX_TRAIN)
+    some = indices[:MAX_TRAIN]
     real = RealSamples(train[some], train.labels_of(some), stacked[indices], stacked.labels_of(indices), len(classes))
-    return Split(evaluator, real, STACKED_FRESH, STACKED_FRESH)
+    return Split(WordsEvaluator(known, classifier), real, STACKED_JUDGED, STACKED_JUDGED)
 
 
 def split_points(dataset: Dataset, number: int) -> Split:
@@ -188,7 +224,7 @@ def split_points(dataset: Dataset, number: int) -> Split:
     points = failures.draw_points(real, POINTS_FRESH, make_generator(number, "verdict trial/split"))
     modes = torch.cdist(points, dataset.centres).argmin(1)
     real = dataclasses.replace(real, fresh=points, fresh_labels=modes)
-    return Split(VerdictEvaluator(dataset, None, features_of(dataset, None, None)), real, MAX_FRESH, MAX_FRESH)
+    return Split(WordsEvaluator(dataset, None), real, MAX_FRESH, MAX_FRESH)
 
 
 def _halves(part: Any, rng: torch.Generator) -> tuple[Part, Part]:
@@ -207,22 +243,22 @@ def _stack(part: Any, number: int, rng: torch.Generator) -> StackedPart:
 
 
 # How many draws share a split, as a new one takes time; which of its fresh samples are judged is drawn anew.
-DRAWS_PER_SPLIT = {"digits": 1, "mnist": 20, "patches": 20, "stacked_digits": 10, "ring": 1_000, "grid": 1_000}
+DRAWS_PER_SPLIT = {"digits": 1, "mnist": 10, "patches": 4, "stacked_digits": 10, "ring": 1_000, "grid": 1_000}
+NUMBER_OF_MODES = {"digits": 10, "mnist": 10, "patches": 2, "stacked_digits": 1_000, "ring": 8, "grid": 25}
 DATASETS = (*DRAWS_PER_SPLIT, *(f"{UNLABELLED}{name}" for name in ("digits", "mnist", "patches")))
 
 
 def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
     """Returns a split of a dataset by its name in `DATASETS`."""
     base = name.removeprefix(UNLABELLED)
-    splits: dict[str, Callable[[], Split]] = {
-        "digits": lambda: split_digits(number, cache_dir, base == name),
-        "mnist": lambda: split_mnist(number, data_dir, cache_dir, base == name),
-        "patches": lambda: split_patches(number, cache_dir, base == name),
-        "stacked_digits": lambda: split_stacked_digits(number, cache_dir),
-        "ring": lambda: split_points(synthetic.ring(samples=MAX_TRAIN), number),
-        "grid": lambda: split_points(synthetic.grid(samples=MAX_TRAIN), number),
-    }
-    return splits[base]()
+    if base == "stacked_digits":
+        return split_stacked_digits(number, cache_dir)
+    if base in ("ring", "grid"):
+        return split_points(getattr(synthetic, base)(samples=MAX_TRAIN), number)
+    fold = number % FOLDS if base == "digits" else 0
+    dataset, classifier = labelled_images(base, fold, data_dir, cache_dir)
+    split = split_images(dataset, number, classifier if base == name else None)
+    return dataclasses.replace(split, samples=PATCHES_JUDGED) if base == "patches" else split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,15 +272,15 @@ class Case:
 
 
 def cases_of(dataset: str, rounds: int) -> Iterator[Case]:
-    """Lists the cases of a dataset, draw by draw: real data in each, all failures in a tenth, at least in one."""
-    with_failures = max(1, rounds // FAILURE_ROUNDS)
+    """Lists the cases of a dataset: real data in every draw, then all failures in a part of the draws, at least one."""
     for draw in range(rounds):
         yield Case(dataset, REAL, 0, draw)
-        if draw >= with_failures:
-            continue
+    is_slow = dataset.removeprefix(UNLABELLED) in SLOW
+    for draw in range(max(1, rounds // (SLOW_FAILURE_ROUNDS if is_slow else FAILURE_ROUNDS))):
         for name, failure in failures_of(dataset).items():
             for severity in failure.severities:
-                yield Case(dataset, name, severity, draw)
+                if not failure.removes_modes or severity < NUMBER_OF_MODES[dataset.removeprefix(UNLABELLED)]:
+                    yield Case(dataset, name, severity, draw)
 
 
 def failures_of(dataset: str) -> Mapping[str, Failure]:
@@ -257,15 +293,18 @@ def failures_of(dataset: str) -> Mapping[str, Failure]:
     return failures.IMAGES
 
 
-def judge(case: Case, split: Split) -> dict[str, Any]:
-    """Makes the samples of a case and returns a row of the draws: the verdict's labels and numbers."""
+def samples_of(case: Case, split: Split) -> Tensor:
+    """Makes the samples of a case."""
     rng = make_generator(case.draw, f"verdict trial/{case.failure}")
     if case.failure == REAL:
-        samples = failures.fresh(split.real, 0, split.samples, rng)
-    else:
-        failure = failures_of(case.dataset)[case.failure]
-        number = split.repeated if failure.repeats else split.samples
-        samples = failure.make(split.real, case.severity, number, rng)
+        return failures.fresh(split.real, 0, split.samples, rng)
+    failure = failures_of(case.dataset)[case.failure]
+    return failure.make(split.real, case.severity, split.repeated if failure.repeats else split.samples, rng)
+
+
+def judge(case: Case, split: Split) -> dict[str, Any]:
+    """Evaluates the samples of a case and returns a row of the draws: the verdict's labels and numbers."""
+    samples = samples_of(case, split)
     start = time.process_time()
     result = split.evaluator.evaluate(samples)
     seconds = time.process_time() - start
@@ -273,7 +312,7 @@ def judge(case: Case, split: Split) -> dict[str, Any]:
     for label in GOOD_WORDS:
         # As text: a missing label and one that is null are the same.
         row[label] = str(result.verdict.get(label))
-    return row | {name: result.metrics.get(name) for name in METRICS}
+    return row | dict.fromkeys(METRICS) | result.metrics
 
 
 def run(folder: Path, cfg: DictConfig) -> list[Path]:
@@ -295,8 +334,10 @@ def run(folder: Path, cfg: DictConfig) -> list[Path]:
         write_csv(summary, path)
     with atomic(folder / "verdict.md") as path:
         path.write_text(tables(summary), encoding="utf-8")
-    paths = [draws_path, folder / "verdict.csv", folder / "verdict.md"]
-    return paths + draw_charts(summary, folder)
+    paths = [draws_path, folder / "verdict.csv", folder / "verdict.md", *draw_charts(summary, folder)]
+    if "digits" in set(summary["dataset"]):
+        paths.append(draw_examples(summary, new_split("digits", 0, cfg.data_dir, Path(cfg.cache_dir)), folder))
+    return paths
 
 
 def read_draws(path: Path) -> list[dict[str, Any]]:
@@ -308,7 +349,7 @@ def read_draws(path: Path) -> list[dict[str, Any]]:
     words = dict.fromkeys(GOOD_WORDS, str)
     columns = {*(field.name for field in dataclasses.fields(Case)), "samples", *GOOD_WORDS, *METRICS}
     try:
-        draws = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=dict.fromkeys(METRICS, ""))
+        draws = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
     except ValueError:
         draws = pd.DataFrame()
     if not columns <= set(draws.columns):
@@ -321,11 +362,29 @@ def read_draws(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(draws.columns, row, strict=True)) for row in draws.itertuples(index=False)]
 
 
+def available(datasets: Sequence[str], data_dir: str) -> list[str]:
+    """Leaves MNIST out where it can't be had, and says so: before the trial, not after hours of it.
+
+    Raises:
+        LabError: if nothing remains.
+    """
+    try:
+        if any(name.endswith("mnist") for name in datasets):
+            images.mnist(data_dir)
+    except LabError as error:
+        others = [name for name in datasets if not name.endswith("mnist")]
+        if not others:
+            raise
+        say(f"Without MNIST: {error}", stderr=True)
+        return others
+    return list(datasets)
+
+
 def make_draws(rows: list[dict[str, Any]], path: Path, cfg: DictConfig) -> None:
     """Adds the rows of all cases that have none yet, and writes all rows to a CSV file now and then."""
     fields = [field.name for field in dataclasses.fields(Case)]
     done = {tuple(row[name] for name in fields) for row in rows}
-    cases = [case for dataset in cfg.datasets for case in cases_of(dataset, cfg.rounds)]
+    cases = [case for dataset in available(cfg.datasets, cfg.data_dir) for case in cases_of(dataset, cfg.rounds)]
     new_cases = [case for case in cases if dataclasses.astuple(case) not in done]
     saved = time.monotonic()
     key: tuple[str, int] | None = None
@@ -417,7 +476,7 @@ def _false_alarms(summary: pd.DataFrame) -> str:
     for _, row in summary[summary["failure"] == REAL].iterrows():
         alarms = int(row["draws"] - row["good"])
         cells = [row["dataset"], f"{row['samples']:,}", row["draws"], alarms]
-        cells.append(f"{interval(alarms, int(row['draws']))[1]:.1%}")
+        cells.append(f"{100 * interval(alarms, int(row['draws']))[1]:.1f} %")
         for label, word in GOOD_WORDS.items():
             cells.append(int(row["draws"] - row[f"{label}: {word}"]))
         lines.append(_line(cells))
@@ -426,6 +485,8 @@ def _false_alarms(summary: pd.DataFrame) -> str:
 
 def _rates_table(summary: pd.DataFrame, of_images: str, of_points: str) -> str:
     """Makes a table of how often a failure is noticed: a row for each severity, a column for each dataset; '' if none.
+
+    The first row is for real data: how often one of the labels that notice the failure found fault with them.
 
     Args:
         summary: see `summarize`.
@@ -438,8 +499,16 @@ def _rates_table(summary: pd.DataFrame, of_images: str, of_points: str) -> str:
     failure = failures.IMAGES[of_images]
     datasets = list(rows["dataset"].unique())
     lines = [_line([f"{of_images}: {failure.axis}", *datasets]), "|---" * (1 + len(datasets)) + "|"]
+    real = summary[summary["failure"] == REAL].set_index("dataset")
+    alarms = []
+    for dataset in datasets:
+        row = real.loc[dataset] if dataset in real.index else None
+        (label,) = failure.noticed_by[:1]
+        number = 0 if row is None else row["draws"] - row[f"{label}: {GOOD_WORDS[label]}"]
+        alarms.append("" if row is None else f"{number} of {row['draws']}")
+    lines.append(_line(["none (real data)", *alarms]))
     for severity in sorted(rows["severity"].unique()):
-        cells = [f"{severity:g}"]
+        cells = [failure.text(severity)]
         for dataset in datasets:
             found = rows[(rows["dataset"] == dataset) & (rows["severity"] == severity)]
             cells.append("" if found.empty else f"{found['noticed'].iloc[0]} of {found['draws'].iloc[0]}")
@@ -455,20 +524,20 @@ def _noticed_tables(summary: pd.DataFrame) -> Iterator[str]:
             continue
         lines = [_line(["failure", "severity", "tried", *datasets]), "|---" * (3 + len(datasets)) + "|"]
         for name, failure in listed.items():
-            tried = ", ".join(f"{severity:g}" for severity in failure.severities)
-            cells = [name, failure.axis, tried]
+            cells = [name, failure.axis, ", ".join(map(failure.text, failure.severities))]
             for dataset in datasets:
                 rows = summary[(summary["dataset"] == dataset) & (summary["failure"] == name)]
-                cells.append(_noticed_from(rows))
+                cells.append(_noticed_from(rows, failure))
             lines.append(_line(cells))
         yield "\n".join(lines)
 
 
-def _noticed_from(rows: pd.DataFrame) -> str:
+def _noticed_from(rows: pd.DataFrame, failure: Failure) -> str:
     """Returns the severity from which on all draws notice a failure, or how many notice the gravest.
 
     Args:
         rows: of one dataset and failure, in the order of their severities.
+        failure: the failure.
     """
     if rows.empty:
         return ""
@@ -478,7 +547,7 @@ def _noticed_from(rows: pd.DataFrame) -> str:
             break
         first = row["severity"]
     if first is not None:
-        return f"{first:g}"
+        return failure.text(first) if len(failure.severities) > 1 else "yes"
     gravest = rows.iloc[-1]
     return f"no ({gravest['noticed']} of {gravest['draws']})"
 
@@ -490,56 +559,107 @@ def _line(cells: Sequence[Any]) -> str:
 def draw_charts(summary: pd.DataFrame, folder: Path) -> list[Path]:
     """Draws how often failures are noticed against their severity: a chart for images and one for points."""
     paths = []
-    for name, listed in (("images", failures.IMAGES), ("points", failures.POINTS)):
+    charts = (("images", failures.IMAGES, CHARTED), ("points", failures.POINTS, CHARTED_POINTS))
+    for name, listed, charted in charts:
         kind = [dataset for dataset in summary["dataset"].unique() if failures_of(dataset).keys() <= listed.keys()]
-        rows = summary[summary["dataset"].isin(kind) & (summary["failure"] != REAL)]
-        if rows.empty:
+        rows = summary[summary["dataset"].isin(kind)]
+        if not rows["failure"].isin(charted).any():
             continue
         path = folder / f"verdict_{name}.png"
         with atomic(path) as temporary:
-            noticed_chart(rows, listed).savefig(temporary, dpi=80)
+            noticed_chart(rows, listed, charted).savefig(temporary, dpi=90)
         paths.append(path)
     return paths
 
 
-def noticed_chart(rows: pd.DataFrame, listed: Mapping[str, Failure]) -> Figure:
-    """Draws a panel for each failure with several severities, and in it a curve for each dataset.
+def noticed_chart(rows: pd.DataFrame, listed: Mapping[str, Failure], charted: Sequence[str]) -> Figure:
+    """Draws a panel for each failure, and in it a curve for each dataset, which begins with real data.
 
     Args:
         rows: of `summarize`.
-        listed: the failures in the order of the panels.
+        listed: the failures by name.
+        charted: the names of those that are drawn, in the order of the panels.
     """
-    names = [name for name in listed if len(listed[name].severities) > 1 and (rows["failure"] == name).any()]
+    names = [name for name in charted if (rows["failure"] == name).any()]
     columns = 4
     lines = -(-len(names) // columns)
-    figure = Figure(figsize=(15, 2.5 * lines + 0.6), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False, gridspec_kw={"hspace": 0.12}).flatten()
+    figure = Figure(figsize=(13, 2.6 * lines + 0.7), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharey=True).flatten()
     datasets = list(rows["dataset"].unique())
     handles: dict[str, Any] = {}
-    for axes, name in zip(panels, names, strict=False):
-        severities = list(listed[name].severities)
+    for number, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        failure = listed[name]
+        ticks = ["real", *map(failure.text, failure.severities)]
         for i, dataset in enumerate(datasets):
-            part = rows[(rows["dataset"] == dataset) & (rows["failure"] == name)]
-            # Side by side, so that curves that coincide can be told apart.
+            part = rows[(rows["dataset"] == dataset) & rows["failure"].isin([REAL, name])]
+            if not (part["failure"] == name).any():
+                continue
+            # Of real data every word that is not good counts, whichever label has it.
+            is_real = part["failure"] == REAL
+            noticed = part["noticed"].where(~is_real, part["draws"] - part["good"])
             places = [
-                severities.index(severity) + 0.08 * (i - (len(datasets) - 1) / 2) for severity in part["severity"]
+                0 if real else 1 + failure.severities.index(severity)
+                for real, severity in zip(is_real, part["severity"], strict=True)
             ]
-            shares = part["noticed"] / part["draws"]
-            bounds = [interval(*counts) for counts in zip(part["noticed"], part["draws"], strict=True)]
-            below = [max(0.0, share - low) for share, (low, _) in zip(shares, bounds, strict=True)]
-            above = [max(0.0, high - share) for share, (_, high) in zip(shares, bounds, strict=True)]
-            marker = "os^vDPX*<"[i % 9]
-            handle = axes.errorbar(
-                places, shares, (below, above), color=f"C{i}", marker=marker, markersize=5, linewidth=1, elinewidth=0.5
+            # A little apart, so that curves that coincide can be told apart.
+            shift = i - (len(datasets) - 1) / 2
+            (handles[dataset],) = axes.plot(
+                [place + 0.06 * shift for place in places],
+                noticed / part["draws"] * 100 + 1.2 * shift,
+                color=f"C{i}",
+                marker="os^vDPX*<"[i % 9],
+                markersize=5,
+                linewidth=1.3,
+                alpha=0.85,
             )
-            handles.setdefault(dataset, handle)
-        axes.set_xticks(range(len(severities)), [f"{severity:g}" for severity in severities])
-        axes.set(ylim=(-0.05, 1.05), xlabel=listed[name].axis, yticks=[0, 0.5, 1])
-        axes.set_title(name, fontsize=10)
+        axes.set_xticks(range(len(ticks)), ticks, fontsize=9)
+        axes.set(ylim=(-6, 106), yticks=[0, 50, 100], yticklabels=["0 %", "50 %", "100 %"])
+        axes.set_xlabel(failure.axis, fontsize=9)
+        axes.set_title(name, fontsize=11, fontweight="bold", loc="left")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+        if number % columns == 0:
+            axes.set_ylabel("noticed in … of the draws", fontsize=9)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(datasets), frameon=False)
-    figure.supylabel("share of draws in which it is noticed, with 95 % intervals", fontsize=10)
+    return figure
+
+
+def draw_examples(summary: pd.DataFrame, split: Split, folder: Path) -> Path:
+    """Draws what the failures look like: digits of each severity, and in how many draws it was noticed."""
+    path = folder / "verdict_examples.png"
+    with atomic(path) as temporary:
+        examples_chart(summary[summary["dataset"] == "digits"], split).savefig(temporary, dpi=90)
+    return path
+
+
+def examples_chart(rows: pd.DataFrame, split: Split) -> Figure:
+    """Draws 9 samples of each severity of the failures in `EXAMPLES`: a row for each failure, from harmless to grave.
+
+    What all draws notice has a red title, what none does a grey one.
+
+    Args:
+        rows: of `summarize`, of one dataset.
+        split: of that dataset.
+    """
+    columns = 1 + max(len(failures.IMAGES[name].severities) for name in EXAMPLES)
+    figure = Figure(figsize=(1.2 * columns + 1.9, 1.36 * len(EXAMPLES)), layout="constrained")
+    panels = figure.subplots(len(EXAMPLES), columns, squeeze=False)
+    for line, name in zip(panels, EXAMPLES, strict=True):
+        failure = failures.IMAGES[name]
+        cases = [Case("digits", REAL, 0, 0), *(Case("digits", name, severity, 0) for severity in failure.severities)]
+        for axes in line:
+            axes.set_axis_off()
+        for axes, case in zip(line, cases, strict=False):
+            row = rows[(rows["failure"] == case.failure) & (rows["severity"] == case.severity)]
+            samples = samples_of(case, split)[:9]
+            axes.imshow(make_grid(samples, 3, pad_value=0.5)[0], cmap="gray", vmin=0, vmax=1)
+            axes.set_title("real", fontsize=9)
+            if case.failure == REAL or not len(row):
+                continue
+            noticed, draws = int(row["noticed"].iloc[0]), int(row["draws"].iloc[0])
+            colour = {0: "0.5", draws: "C3"}.get(noticed, "black")
+            axes.set_title(f"{failure.text(case.severity)}: {noticed} of {draws}", fontsize=9, color=colour)
+        line[0].text(-0.15, 0.5, f"{name}\n({failure.axis})", transform=line[0].transAxes, ha="right", va="center")
     return figure

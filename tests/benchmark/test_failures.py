@@ -11,8 +11,11 @@ from omegaconf import OmegaConf
 from gan_lab.benchmark import failures, verdict
 from gan_lab.benchmark.failures import IMAGES, POINTS, RealSamples
 from gan_lab.config.schema import VERDICT_DATASETS
+from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data import images, synthetic
+from gan_lab.evaluation.feature_spaces import PixelFeatures
+from gan_lab.evaluation.verdict import VerdictEvaluator
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +43,13 @@ def _share_of(samples: torch.Tensor, among: torch.Tensor) -> float:
     return sum(row.numpy().tobytes() in others for row in samples) / len(samples)
 
 
+def _severities(name: str, listed, modes: int) -> list[float]:
+    return [severity for severity in listed[name].severities if not listed[name].removes_modes or severity < modes]
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_every_failure_makes_images(digits, name):
-    for severity in IMAGES[name].severities:
+    for severity in _severities(name, IMAGES, 10):
         samples = _make(digits, name, severity, 100)
         assert samples.shape[1:] == (1, 8, 8)
         assert 0 < len(samples) <= 100
@@ -53,7 +60,7 @@ def test_every_failure_makes_images(digits, name):
 
 @pytest.mark.parametrize("name", POINTS)
 def test_every_failure_makes_points(ring, name):
-    for severity in POINTS[name].severities:
+    for severity in _severities(name, POINTS, 8):
         samples = _make(ring, name, severity, 100)
         assert samples.shape == (100, 2)
         assert name == "NaN" or samples.isfinite().all()
@@ -87,8 +94,8 @@ def test_classes_are_left_out_or_made_more_often(digits):
         return [made.count(label) for label in range(10)]
 
     assert counts("missing classes", 2)[:3] == [0, 0, 35]
-    assert counts("frequent class", 5)[0] == 129, "5 · 36 of 5 · 36 + 9 · 36"
-    assert counts("rare class", 0.9)[0] < 10 < counts("rare class", 0.9)[1]
+    assert counts("one class too often", 5)[0] == 129, "5 · 36 of 5 · 36 + 9 · 36"
+    assert counts("one class too rare", 0.9)[0] < 10 < counts("one class too rare", 0.9)[1]
 
 
 def test_points_have_the_spread_and_the_places_that_are_stated(ring):
@@ -135,10 +142,13 @@ def test_counts_of_words():
     assert (medoids["noticed"], medoids["good"]) == (0, 0), "another label than the one that should notice it"
     assert real["likeness: borderline"] == 1
     tables = verdict.tables(verdict.summarize(draws))
-    assert "| digits | 180 | 2 | 1 | 98.7% | 0 | 0 | 1 | 0 |" in tables
-    assert "| copies | share | 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1 | 0.5 |" in tables, "from half on in all draws"
+    assert "| digits | 180 | 2 | 1 | 98.7 % | 0 | 0 | 1 | 0 |" in tables
+    assert "| copies | share of copies | 1 %, 2 %, 5 %, 10 %, 25 %, 50 %, 100 % | 50 % |" in tables, (
+        "from half on in all draws"
+    )
     assert "| medoids | – | 1 | no (0 of 1) |" in tables
-    assert "| copies: share | digits |\n|---|---|\n| 0.25 | 1 of 2 |\n| 0.5 | 1 of 1 |\n" in tables
+    lines = ("| copies: share of copies | digits |", "|---|---|", "| none (real data) | 0 of 2 |", "| 25 % | 1 of 2 |")
+    assert "\n".join((*lines, "| 50 % | 1 of 1 |\n")) in tables
 
 
 def test_a_trial_continues_its_table(tmp_path, monkeypatch):
@@ -174,11 +184,41 @@ def test_the_datasets_of_the_trial_are_those_of_the_configuration():
     assert set(VERDICT_DATASETS) == set(verdict.DATASETS)
 
 
+def test_the_words_are_those_of_the_whole_verdict(ring):
+    """The trial leaves out the papers' metrics, on which no word depends."""
+    split = verdict.split_points(synthetic.ring(samples=2_000), 0)
+    whole = VerdictEvaluator(split.evaluator.dataset, None, PixelFeatures())
+    for severity in (0.5, 1.0):
+        samples = _make(ring, "uniform points", severity, 300)
+        words = split.evaluator.evaluate(samples)
+        everything = whole.evaluate(samples)
+        assert {name: words.verdict[name] for name in verdict.GOOD_WORDS} == {
+            name: everything.verdict[name] for name in verdict.GOOD_WORDS
+        }
+        assert {name: everything.metrics[name] for name in words.metrics} == words.metrics
+        assert "precision" in everything.metrics.keys() - words.metrics.keys()
+
+
+def test_without_mnist_the_others_are_tried(tmp_path, monkeypatch, capsys):
+    def no_mnist(data_dir: str):
+        raise LabError("MNIST cannot be downloaded.", "Copy it.", code="missing", key="data_dir")
+
+    monkeypatch.setattr(verdict.images, "mnist", no_mnist)
+    assert verdict.available(["ring"], str(tmp_path)) == ["ring"]
+    assert not capsys.readouterr().err
+    assert verdict.available(["mnist", "ring", "unlabelled_mnist"], str(tmp_path)) == ["ring"]
+    assert "MNIST cannot be downloaded." in capsys.readouterr().err
+    with refused("missing", "data_dir"):
+        verdict.available(["mnist"], str(tmp_path))
+
+
 def test_real_data_in_every_draw_and_failures_in_a_tenth():
     cases = list(verdict.cases_of("ring", 20))
     assert sum(case.failure == verdict.REAL for case in cases) == 20
     assert {case.draw for case in cases if case.failure == "copies"} == {0, 1}
     assert len(set(cases)) == len(cases)
+    missing = {case.severity for case in verdict.cases_of("patches", 1) if case.failure == "missing classes"}
+    assert missing == {1}, "of two classes, none or one can be missing"
     assert [field.name for field in dataclasses.fields(verdict.Case)] == ["dataset", "failure", "severity", "draw"]
 
 
@@ -190,7 +230,7 @@ def test_the_document_has_the_tables_of_its_csv_file():
 
 def test_fresh_samples_are_in_no_other_part():
     fold = verdict.digits_fold(3)
-    split = verdict.split_images(fold, 3, "", labelled=False)
+    split = verdict.split_images(fold, 3, None)
     known = split.evaluator.dataset
     reference = known.heldout.values
     assert len(reference) + len(split.real.fresh) == len(fold.heldout)
