@@ -34,6 +34,7 @@ from gan_lab.data.datamodule import GANDataModule
 from gan_lab.data.dataset import Dataset
 from gan_lab.data.digest import digest_of, refuse_other_data
 from gan_lab.evaluation.metrics.custom import UserMetric
+from gan_lab.evaluation.verdict import too_few_samples
 from gan_lab.training import cpu_threads, resume_state
 from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, load_weights
@@ -143,6 +144,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     nan_guard = NaNGuard()
     trainer = _build_trainer(cfg, [timer, stop, nan_guard, *callbacks], loggers, run, checkpoint)
     _warn_of_slow_replicas(module, trainer)
+    _warn_of_few_samples(callbacks, dataset)
     if checkpoint:
         sample_shape = (*module.replica_dims, *dataset.shape)
         _check_resumable(run, checkpoint, module, [timer, *callbacks], sample_shape, trainer.strategy.root_device)
@@ -205,6 +207,14 @@ def _boundaries(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> list[int]:
     return periods
 
 
+def _warn_of_few_samples(callbacks: Sequence[pl.Callback], dataset: Dataset) -> None:
+    for callback in callbacks:
+        if isinstance(callback, Evaluation):
+            warning = too_few_samples(callback.samples, dataset)
+            if warning:
+                say(f"callbacks.verdict.{warning}")
+
+
 def _warn_of_slow_replicas(module: GANModule, trainer: pl.Trainer) -> None:
     has_convolutions = any(isinstance(layer, _ConvNd) for layer in module.modules())
     if module.replicas > 1 and has_convolutions and trainer.strategy.root_device.type == "cpu":
@@ -237,6 +247,7 @@ class DryRun:
     Attributes:
         dataset: its data.
         parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
+        evaluated_samples: how many samples the verdict will be about; None: as many as papers take.
 
     Raises:
         LabError: if parts do not fit together, or data are missing.
@@ -246,6 +257,7 @@ class DryRun:
         self.seed: int = cfg.seed
         self.batch_size: int = cfg.batch_size
         self.parts = _parts(cfg)
+        self.evaluated_samples: int | None = OmegaConf.select(cfg, "callbacks.verdict.samples")
         self._cfg = cfg
         if cfg.get("replicas", 1) > 1:
             # The members have the same architecture: one is enough.

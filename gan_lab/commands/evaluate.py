@@ -9,15 +9,22 @@ import torch
 from torch import Tensor
 
 from gan_lab.assembly.build import load
+from gan_lab.commands.next_step import after_training, for_other_generators
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import join_lines
+from gan_lab.core.terminal import join_lines, say
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.metrics.registry import MetricValues
-from gan_lab.evaluation.verdict import EvaluationResult, VerdictEvaluator, evaluator_for, protocol_samples
+from gan_lab.evaluation.verdict import (
+    EvaluationResult,
+    VerdictEvaluator,
+    evaluator_for,
+    protocol_samples,
+    too_few_samples,
+)
 from gan_lab.pack.sample_request import MAX_VALUES, SampleRequest
 from gan_lab.pack.samples import class_numbers_of, read_samples
 from gan_lab.plotting.samples import compare_samples, mode_frequencies, nearest_neighbours
@@ -69,7 +76,8 @@ def evaluate(
         `run`, `step`, `samples`, `seeds`, `features` (in words), `weights` (average or own), `members`; by metric
         `mean`, `spread` (standard deviation over the seeds, or of several members over their means; None for one) and
         `real_data`; under `undefined` the metrics that some evaluation does not define, with the reason (of several
-        members, these are left out of a member's mean); `verdicts`, one for each member and seed.
+        members, these are left out of a member's mean); `verdicts`, one for each member and seed; `reference`, the real
+        samples in feature space, in words; `next_step`, what to try after the first of the verdicts.
 
     Raises:
         LabError: if the run has no readable checkpoint, its data are missing, or ema=False and it has no average.
@@ -77,6 +85,7 @@ def evaluate(
     module, dataset = load(run, data_dir, trust, path, threads)
     if not ema:
         _leave_out_average(module, run)
+    _warn_of_few_samples(samples, dataset)
     evaluator = evaluator_for(dataset, Path(cache_dir), features, user_metrics(dataset))
     number = samples or protocol_samples(dataset)
     members = module.members() if member is None else [(member, module.member(member))]
@@ -98,6 +107,7 @@ def evaluate(
         "samples": number,
         "seeds": seeds,
         "features": evaluator.features.name,
+        "reference": evaluator.reference,
         "weights": "own" if module.averaged is None else "average",
         "members": list(results),
         "mean": aggregate.mean(values),
@@ -105,6 +115,7 @@ def evaluate(
         "real_data": evaluator.real,
         "undefined": undefined,
         "verdicts": verdicts,
+        "next_step": _next_step(run, next(iter(results.values()))[0], are_images=len(dataset.shape) == 3),
     }
     run.write_json("evaluation.json", evaluation)
     return evaluation
@@ -151,6 +162,7 @@ def evaluate_samples(
             f"samples={samples}, but {request} has {available:,}.", "Leave it out.", code="conflict", key="samples"
         )
     number = min(number, available)
+    _warn_of_few_samples(number, dataset)
     evaluator = evaluator_for(dataset, Path(cache_dir), features, user_metrics(dataset))
     every_sample = Part(sample_set.values, labels)
     results = []
@@ -164,18 +176,35 @@ def evaluate_samples(
         "samples": number,
         "seeds": len(results),
         "features": evaluator.features.name,
+        "reference": evaluator.reference,
         "mean": aggregate.mean(rows),
         "spread": aggregate.spread(rows),
         "real_data": evaluator.real,
         "undefined": {name: reason for result in results for name, reason in result.undefined.items()},
         "notes": [*notes, *sample_set.notes, *label_notes],
         "verdicts": [result.verdict for result in results],
+        "next_step": for_other_generators(results[0].verdict, results[0].metrics),
     }
     for name, figure in _figures(evaluator, results[0], every_sample).items():
         with atomic(folder / f"{name}.png") as path:
             figure.savefig(path)
     Run(folder).write_json("evaluation.json", evaluation)
     return evaluation
+
+
+def _warn_of_few_samples(samples: int | None, dataset: Dataset) -> None:
+    warning = too_few_samples(samples, dataset)
+    if warning:
+        say(warning)
+
+
+def _next_step(run: Run, result: EvaluationResult, are_images: bool) -> str | None:
+    """Returns what to try next; None as well if the run's summary, which says how it was trained, is missing."""
+    summary = run.read_summary()
+    if not summary:
+        return None
+    verdict = {**summary.get("verdict", {}), **result.verdict}
+    return after_training(verdict, result.metrics, summary, run.folder, are_images)
 
 
 def _figures(evaluator: VerdictEvaluator, result: EvaluationResult, samples: Part) -> dict[str, Figure]:
@@ -233,7 +262,7 @@ def describe(evaluation: dict[str, Any]) -> str:
     lines += [f"  {note}" for note in evaluation.get("notes", [])]
     if evaluation.get("weights") == "average":
         lines.append("  Samples come from the moving average of G's weights.")
-    lines.append(f"  Samples are compared by {evaluation['features']}.")
+    lines.append(f"  Samples are compared by {evaluation['features']} with {evaluation['reference']}.")
     lines.append(f"  {'':<20}{'mean':>12}{'± spread':>12}{'fresh real':>12}")
     for name, mean in evaluation["mean"].items():
         spread = evaluation["spread"][name]
@@ -247,6 +276,8 @@ def describe(evaluation: dict[str, Any]) -> str:
         member = f"member {verdict['member']}: " if has_members else ""
         # The numbers behind the words are in a line of their own.
         lines += [f"  {line}" for line in f"{member}{verdict['sentence']}".splitlines()]
+    if evaluation["next_step"]:
+        lines.append(f"  {evaluation['next_step']}")
     return join_lines(lines)
 
 

@@ -12,18 +12,16 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
-from gan_lab.core.command_line import command, quote, setting
+from gan_lab.commands.next_step import after_training
+from gan_lab.core.command_line import quote
 from gan_lab.core.io import relative_path
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import join_lines, printable
-from gan_lab.evaluation import aggregate, words
+from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
-from gan_lab.evaluation.metrics.modes import samples_needed
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
-
-FOLDER_KEYS = ("run.", "resume=", "hydra.", "sweep.", "force=")  # of the command line: they name folders
 
 
 def summarise(training: Training, status: str, error: str | None) -> dict[str, Any]:
@@ -59,7 +57,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "data_digest": training.datamodule.digest,
         "losses": losses,
         "scores": scores,
-        **_evaluated(training, scores),
+        **_evaluated(training, status, scores),
         "environment": {
             **environment(training.trainer.strategy.root_device),
             "processes": training.process_group.size,
@@ -67,10 +65,15 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     }
 
 
-def _evaluated(training: Training, scores: dict[str, float | None]) -> dict[str, Any]:
+def _evaluated(training: Training, status: str, scores: dict[str, float | None]) -> dict[str, Any]:
     """Returns what the evaluation at the end says: verdict, metrics, and those of each replica.
 
     Without it there is only the balance of D and G, from the last row's scores, where these are probabilities.
+
+    Args:
+        training: which has ended.
+        status: how it has ended.
+        scores: D's mean scores in the last row.
     """
     module = training.module
     evaluation = _evaluation(training)
@@ -82,13 +85,17 @@ def _evaluated(training: Training, scores: dict[str, float | None]) -> dict[str,
         result = evaluation.result
         d_metrics, balance_word = _split_balance(evaluation.balance)
         verdict |= result.verdict | balance_word
-        verdict["next_step"] = _next_step(training, evaluation, verdict)
+        run_so_far = {**training.description, "status": status, "steps": module.step}
+        are_images = len(training.datamodule.dataset.shape) == 3
+        folder = relative_path(evaluation.run.folder)
+        verdict["next_step"] = after_training(verdict, result.metrics, run_so_far, folder, are_images)
         evaluated |= {
             "metrics": {**result.metrics, **d_metrics},
             "undefined": result.undefined,
             "real_data": result.real,
             "labels": result.counts.tolist(),
             "features": result.features,
+            "reference": result.reference,
             "measuring_seconds": round(evaluation.seconds, 3),
         }
     if module.replica_dims:
@@ -102,35 +109,6 @@ def _evaluation(training: Training) -> Evaluation | None:
         if isinstance(callback, Evaluation) and callback.result:
             return callback
     return None
-
-
-def _next_step(training: Training, evaluation: Evaluation, verdict: dict[str, Any]) -> str | None:
-    """Returns what to try next, with a command to paste; None if nothing is wrong."""
-    assert evaluation.result is not None
-    about = training.description
-    folder = relative_path(evaluation.run.folder)
-    needed = samples_needed(max(1, len(evaluation.result.counts)))
-    if verdict["collapse"] == "unknown" and needed > (evaluation.result.metrics["samples"] or 0):
-        evaluate = command("evaluate.py", setting("run", folder), setting("samples", needed))
-        return f"Evaluate enough samples: {evaluate}"
-    has_images = len(training.datamodule.dataset.shape) == 3
-    reason, kind, value = words.remedy_for(verdict, evaluation.result.metrics.get("junk"), about["remedy"], has_images)
-    if not kind:
-        return None
-    steps = training.module.steps
-    changes: dict[str, tuple[str, str | int | list[str]]] = {
-        "remedy": ("remedy", [*about["remedy"], value]),
-        "loss": ("loss", "relativistic"),
-        "longer": ("steps", 2 * steps),
-        "shorter": ("steps", max(1, steps // 2)),
-    }
-    key, new_value = changes[kind]
-    if kind == "loss" and about["loss"].startswith("Relativistic"):
-        reason, key, new_value = "nothing else helped as reliably as more steps", "steps", 2 * steps
-    # Of the command line that started the run, what names its folder or is replaced is left out.
-    kept = [text for text in about["overrides"] if not text.startswith((f"{key}=", *FOLDER_KEYS))]
-    again = command("train.py", *map(quote, kept), setting(key, new_value))
-    return f"{reason[0].upper()}{reason[1:]}: {again}"
 
 
 def _split_balance(measured: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

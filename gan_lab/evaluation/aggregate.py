@@ -78,7 +78,8 @@ def combine(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -
         "sentence": _sentence(results, metrics, replicas, seed),
     }
     counts = torch.stack([result.counts for result in members]).sum(0)
-    return EvaluationResult(metrics, undefined, members[0].real, counts, verdict, members[0].features)
+    first = members[0]
+    return EvaluationResult(metrics, undefined, first.real, counts, verdict, first.features, first.reference)
 
 
 def _worst(order: Sequence[str], words: Sequence[str]) -> str:

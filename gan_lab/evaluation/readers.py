@@ -35,16 +35,26 @@ class Reading:
         modes: `(n,)` int64; the first reader's mode.
         second_modes: `(n,)`; the second reader's.
         in_range: `(n,)` bool, whether a sample lies among the real ones of its mode; None where nobody can say.
+        second_in_range: the same, of the second reader's mode.
         points: `(n, F)`, the space in which samples of a mode are compared.
         junk: the share of images outside the data; of stacked images, which are outside if one channel is, that of
             their channels.
+        second_junk: the same, by the second reader's modes.
     """
 
     modes: Tensor
     second_modes: Tensor
     in_range: Tensor | None
+    second_in_range: Tensor | None
     points: Tensor
     junk: float
+    second_junk: float
+
+    @property
+    def is_valid(self) -> Tensor:
+        """Whether each sample is one of its mode, `(n,)`: it lies among the real ones, and both readers agree."""
+        agrees = self.modes == self.second_modes
+        return agrees if self.in_range is None else agrees & self.in_range
 
 
 class Reader(Protocol):
@@ -72,7 +82,8 @@ class CentreReader:
     def __call__(self, samples: Tensor) -> Reading:
         """Reads finite points `(n, D)`."""
         modes, in_range = assign_modes(samples, self.centres, self.std)
-        return Reading(modes, modes, in_range, samples, 1 - in_range.double().mean().item())
+        junk = _share_outside(in_range)
+        return Reading(modes, modes, in_range, in_range, samples, junk, junk)
 
     def points(self, samples: Tensor) -> Tensor:
         """Returns the points themselves."""
@@ -116,17 +127,19 @@ class RangeReader:
         self._limit: float | None = None
         heldout = dataset.heldout[choose(dataset.heldout, MAX_HELDOUT, make_generator(0, "reader/heldout"))]
         if len(heldout) >= MIN_HELDOUT:
-            ratios = self._read_batches(heldout)[2]
+            _, _, ratios, _, _ = self._read_batches(heldout)
             self._units = torch.quantile(ratios, pass_rate, dim=1, keepdim=True)
             self._limit = torch.quantile((ratios / self._units).amax(0), pass_rate).item()
 
     def __call__(self, samples: Tensor) -> Reading:
         """Reads finite samples `(n, *shape)`."""
-        modes, second_modes, ratios, points = self._read_batches(samples)
+        modes, second_modes, ratios, second_ratios, points = self._read_batches(samples)
         if self._limit is None:
-            return Reading(modes, second_modes, None, points, 0.0)
+            return Reading(modes, second_modes, None, None, points, 0.0, 0.0)
         in_range = (ratios / self._units).amax(0) <= self._limit
-        return Reading(modes, second_modes, in_range, points, 1 - in_range.double().mean().item())
+        second_in_range = (second_ratios / self._units).amax(0) <= self._limit
+        junk = _share_outside(in_range)
+        return Reading(modes, second_modes, in_range, second_in_range, points, junk, _share_outside(second_in_range))
 
     def points(self, samples: Tensor) -> Tensor:
         """Returns the principal components of samples `(n, *shape)`, `(n, F)`."""
@@ -138,13 +151,20 @@ class RangeReader:
             return [self.components(samples)]
         return [self.components(samples), self.second_space(samples)]
 
-    def _read_batches(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _read_batches(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Does the same as `_read` for any number of samples, in little memory."""
-        modes, second_modes, ratios, points = zip(*map(self._read, samples.split(BATCH)), strict=True)
-        return torch.cat(modes), torch.cat(second_modes), torch.cat(ratios, 1), torch.cat(points)
+        batches = [self._read(batch) for batch in samples.split(BATCH)]
+        modes, second_modes, ratios, second_ratios, points = zip(*batches, strict=True)
+        return (
+            torch.cat(modes),
+            torch.cat(second_modes),
+            torch.cat(ratios, 1),
+            torch.cat(second_ratios, 1),
+            torch.cat(points),
+        )
 
-    def _read(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Returns both readers' modes, the relative distances in each space `(spaces, n)`, and the components."""
+    def _read(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Returns both readers' modes, by each the relative distances `(spaces, n)`, and the components."""
         spaces = self._spaces(samples)
         distances = nearest_in_classes(spaces[0], self._train[0], self._counts)
         # Off the plane of the components, x and a training sample t hardly correlate: their distance is taken for |x⊥|.
@@ -153,10 +173,26 @@ class RangeReader:
         modes = second_modes
         if self.classifier is not None:
             modes = self.classifier.labels_of_features(spaces[1])
+        ratios = self._ratios(distances, spaces, modes)
+        second_ratios = ratios.clone()
+        differs = modes != second_modes
+        if differs.any():
+            differing = [features[differs] for features in spaces]
+            second_ratios[:, differs] = self._ratios(distances[differs], differing, second_modes[differs])
+        return modes, second_modes, ratios, second_ratios, spaces[0]
+
+    def _ratios(self, distances: Tensor, spaces: list[Tensor], modes: Tensor) -> Tensor:
+        """Returns the distances from samples' modes in units of these modes' usual ones, `(spaces, n)`.
+
+        Args:
+            distances: from each mode in the first space, `(n, M)`.
+            spaces: the samples in each space, `(n, F)`.
+            modes: `(n,)`.
+        """
         ratios = [distances.gather(1, modes[:, None])[:, 0] / self._scales[0][modes]]
         for features, train, scales in zip(spaces[1:], self._train[1:], self._scales[1:], strict=True):
             ratios.append(self._distances_in_mode(features, train, modes) / scales[modes])
-        return modes, second_modes, torch.stack(ratios), spaces[0]
+        return torch.stack(ratios)
 
     def _distances_in_mode(self, features: Tensor, train: Tensor, modes: Tensor) -> Tensor:
         """Returns each sample's distance to the nearest training sample of its mode, `(n,)`."""
@@ -201,15 +237,14 @@ class StackedReader:
     def __call__(self, samples: Tensor) -> Reading:
         """Reads finite images `(n, 3, H, W)`."""
         reading = self.channels(samples.flatten(0, 1).unsqueeze(1))
-        in_range = None
-        if reading.in_range is not None:
-            in_range = reading.in_range.view(-1, CHANNELS).all(1)
         return Reading(
-            stacked_labels(reading.modes),
-            stacked_labels(reading.second_modes),
-            in_range,
-            reading.points.view(len(samples), -1),
-            reading.junk,
+            modes=stacked_labels(reading.modes),
+            second_modes=stacked_labels(reading.second_modes),
+            in_range=_in_all_channels(reading.in_range),
+            second_in_range=_in_all_channels(reading.second_in_range),
+            points=reading.points.view(len(samples), -1),
+            junk=reading.junk,
+            second_junk=reading.second_junk,
         )
 
     def points(self, samples: Tensor) -> Tensor:
@@ -231,3 +266,15 @@ def reader_for(dataset: Dataset, label_classifier: LabelClassifier | None) -> Re
         assert label_classifier is not None
         return StackedReader(dataset, label_classifier)
     return RangeReader(dataset, label_classifier)
+
+
+def _share_outside(in_range: Tensor) -> float:
+    """Returns the share of samples `(n,)` that are not in range."""
+    return 1 - in_range.double().mean().item()
+
+
+def _in_all_channels(in_range: Tensor | None) -> Tensor | None:
+    """Returns which stacked images are in range, `(n,)`, from their channels `(3 n,)`."""
+    if in_range is None:
+        return None
+    return in_range.view(-1, CHANNELS).all(1)

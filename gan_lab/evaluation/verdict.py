@@ -5,7 +5,7 @@ A `VerdictEvaluator` takes samples, computes the metrics of `gan_lab.evaluation.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gan_lab.evaluation.metrics.neighbours import nearest
 from gan_lab.evaluation.metrics.registry import MetricInputs, MetricValues, Undefined, compute
 from gan_lab.evaluation.metrics.two_sample import GlanceFeatures, PointFeatures, shrink
 from gan_lab.evaluation.readers import COMPONENTS, MAX_HELDOUT, MIN_HELDOUT, Reading, reader_for
+from gan_lab.evaluation.sentences import Measured, ModeNames, sentence
 
 FEATURE_BATCH = 1_000  # training samples put into feature space per batch
 MAX_COMPARED = 2_500  # samples of each side that are compared in feature space
@@ -47,6 +48,7 @@ class EvaluationResult:
         verdict: `collapse` (covered, partial, collapsed, unknown), `within_modes` (varied, narrow, collapsed, unknown),
             `copies` (True, False, None), `likeness` (good, borderline, poor, unknown), `sentence`.
         features: the name of the space in which samples were compared.
+        reference: the real samples with which they were compared in it, in words.
     """
 
     metrics: MetricValues
@@ -55,18 +57,42 @@ class EvaluationResult:
     counts: Tensor
     verdict: dict[str, Any]
     features: str
+    reference: str = ""
 
 
 def protocol_samples(dataset: Dataset) -> int:
     """Returns the number of samples that papers take.
 
-    VEEGAN (Srivastava et al. 2017): 2,500 in the plane, 26,000 for the 1,000 modes of stacked images. Else 10,000.
+    VEEGAN (Srivastava et al. 2017): 2,500 in the plane, 26,000 for the 1,000 modes of stacked images. Else 10,000. More
+    of data with so many modes that a missing one could not be told from bad luck.
     """
+    number = 2_500
     if len(dataset.classes) >= 1000:
-        return 26_000
-    if len(dataset.shape) == 3:
-        return 10_000
-    return 2_500
+        number = 26_000
+    elif len(dataset.shape) == 3:
+        number = 10_000
+    if not dataset.has_modes:
+        return number
+    return max(number, modes.samples_needed(len(dataset.classes)))
+
+
+def too_few_samples(samples: int | None, dataset: Dataset) -> str:
+    """Says before measuring that these samples would be too few to say anything about the modes; "" if they aren't.
+
+    Args:
+        samples: how many will be evaluated; None: as many as papers take.
+        dataset: what they are compared with.
+    """
+    if samples is None or not dataset.has_modes:
+        return ""
+    total = len(dataset.classes)
+    needed = modes.samples_needed(total)
+    if samples >= needed:
+        return ""
+    return (
+        f"samples={samples:,} are too few to tell a missing one of {total:,} modes from bad luck: the verdict can only"
+        f" be 'unknown', or that modes are missing. {needed:,} are needed."
+    )
 
 
 def evaluator_for(
@@ -158,11 +184,21 @@ class VerdictEvaluator:
             # Of real data these say nothing.
             for name in ("valid_counts", "first_counts", "second_counts", "samples"):
                 inputs.pop(name, None)  # type: ignore[misc]
-        if self.dataset.centres is not None and reading is not None and reading.in_range is not None:
-            inputs["near_centre"] = reading.in_range.double()
+        if self.dataset.centres is not None and reading is not None:
+            inputs["near_centre"] = inputs["in_range"].double()
         metrics, _ = compute(inputs, kinds=("result",))
         user_values, _ = self._user_metrics_of(self.heldout_samples[: self.max_compared])
         return metrics | user_values
+
+    @property
+    def reference(self) -> str:
+        """What samples are compared with in feature space, in words: a network may know training samples by heart."""
+        kind = "images" if len(self.dataset.shape) == 3 else "points"
+        return f"{self._reference_size:,} held-out {kind}, which the features have not learnt"
+
+    @property
+    def _reference_size(self) -> int:
+        return len(self.heldout) // 2
 
     @property
     def heldout_labels(self) -> Tensor:
@@ -219,10 +255,9 @@ class VerdictEvaluator:
         user_values, user_reasons = self._user_metrics_of(finite_samples[: self.max_compared])
         metrics |= user_values
         undefined |= user_reasons
-        verdict = self._verdict(metrics, inputs)
-        return EvaluationResult(
-            metrics, undefined, self.real, inputs.get("counts", NO_COUNTS), verdict, self.features.name
-        )
+        verdict = self._verdict(metrics, undefined, inputs)
+        counts = inputs.get("counts", NO_COUNTS)
+        return EvaluationResult(metrics, undefined, self.real, counts, verdict, self.features.name, self.reference)
 
     def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> tuple[MetricInputs, Reading | None]:
         """Returns what counting modes needs, and what the readers see in the finite samples; None without any."""
@@ -236,22 +271,18 @@ class VerdictEvaluator:
         total = len(self.dataset.classes)
         # A sample that belongs to no mode, because it is not finite or too far from all, keeps the label −1.
         labels = torch.full((len(samples),), -1)
-        in_centre = torch.zeros(len(samples), dtype=torch.float64)
         if reading is not None:
             labels[is_finite] = reading.modes
-            if self.dataset.centres is not None and reading.in_range is not None:
-                labels[is_finite] = torch.where(reading.in_range, reading.modes, -1)
-                in_centre[is_finite] = reading.in_range.double()
         if self.dataset.centres is not None and reading is not None:
-            inputs["near_centre"] = in_centre
+            labels[~inputs["in_range"]] = -1
+            inputs["near_centre"] = inputs["in_range"].double()
         inputs["labels"] = labels
         if target_labels is not None:
             inputs["target_labels"] = target_labels
         inputs["counts"] = modes.mode_counts(labels, total)
         inputs["shares"] = self.shares
         inputs["uniform_shares"] = torch.full((total,), 1 / total, dtype=torch.float64)
-        if "valid_counts" not in inputs:
-            inputs["valid_counts"] = torch.zeros(total, dtype=torch.int64)
+        inputs.setdefault("valid_counts", torch.zeros(total, dtype=torch.int64))
         return inputs, reading
 
     def _reading_inputs(self, samples: Tensor, reading: Reading) -> MetricInputs:
@@ -261,53 +292,58 @@ class VerdictEvaluator:
             samples: all `(N, *shape)`, with those that are NaN or infinite, which are junk.
             reading: of the finite ones.
         """
-        inputs: MetricInputs = {"samples": samples}
-        if reading.in_range is None:
-            inputs["in_range"] = torch.zeros(0, dtype=torch.bool)
-        else:
-            is_finite = _is_finite(samples)
-            inputs["in_range"] = is_finite.clone()
-            inputs["in_range"][is_finite] = reading.in_range
-        # Where the modes' shape is known, so is the limit.
-        inputs["reference_size"] = 0
-        if self.dataset.centres is None:
-            inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
-        else:
+        is_finite = _is_finite(samples)
+        inputs: MetricInputs = {"samples": samples, "in_range": _of_all(reading.in_range, is_finite)}
+        if self.dataset.centres is not None:
             assert self.dataset.std is not None
+            # The modes' shape is known, and with it the limit.
+            inputs["reference_size"] = 0
             inputs["offsets"] = (_finite(samples) - self.dataset.centres[reading.modes]) / self.dataset.std
             inputs["number_of_modes"] = len(self.dataset.centres)
             inputs["read_modes"] = reading.modes
+        else:
+            inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
         if self.dataset.has_modes:
-            inputs |= self._count_inputs(reading)
+            is_valid = reading.is_valid if reading.junk <= modes.NO_MODE_JUNK else None
+            inputs["valid_counts"] = self._counts(reading.modes, is_valid)
+        if self.dataset.has_modes and self.dataset.centres is None:
+            inputs |= self._single_reader_inputs(reading, is_finite)
         return inputs
 
-    def _count_inputs(self, reading: Reading) -> MetricInputs:
-        """Returns the samples in each mode that lie among the real ones, `(M,)`, by reader and by both together."""
-        total = len(self.shares)
-        in_range = reading.in_range
-        if in_range is None:
-            in_range = torch.ones(len(reading.modes), dtype=torch.bool)
-        if reading.junk > modes.NO_MODE_JUNK:
-            # What remains is junk that happened to fall among the real samples.
-            in_range = torch.zeros_like(in_range)
-        agrees = reading.modes == reading.second_modes
-        inputs: MetricInputs = {"valid_counts": modes.mode_counts(reading.modes[in_range & agrees], total)}
-        # The nearest centre is the only reader of points.
-        if self.dataset.centres is None:
-            inputs["first_counts"] = modes.mode_counts(reading.modes[in_range], total)
-            inputs["second_counts"] = modes.mode_counts(reading.second_modes[in_range], total)
-            inputs["read_modes"] = reading.modes
-            inputs["second_modes"] = reading.second_modes
-        return inputs
+    def _single_reader_inputs(self, reading: Reading, is_finite: Tensor) -> MetricInputs:
+        """Returns what each of the two readers of labelled images sees; the nearest centre alone reads points."""
+        nobody_says = torch.ones(len(reading.modes), dtype=torch.bool)
+        first = nobody_says if reading.in_range is None else reading.in_range
+        second = nobody_says if reading.second_in_range is None else reading.second_in_range
+        return {
+            "read_modes": reading.modes,
+            "second_modes": reading.second_modes,
+            "second_in_range": _of_all(reading.second_in_range, is_finite),
+            "first_counts": self._counts(reading.modes, first if reading.junk <= modes.NO_MODE_JUNK else None),
+            "second_counts": self._counts(
+                reading.second_modes, second if reading.second_junk <= modes.NO_MODE_JUNK else None
+            ),
+        }
+
+    def _counts(self, labels: Tensor, counted: Tensor | None) -> Tensor:
+        """Returns the samples of each mode, `(M,)`.
+
+        Args:
+            labels: their modes, `(n,)`.
+            counted: which ones count, `(n,)`; None: none of them, because they are mostly junk, and what remains is
+                junk that happened to fall among the real samples.
+        """
+        if counted is None:
+            return torch.zeros(len(self.shares), dtype=torch.int64)
+        return modes.mode_counts(labels[counted], len(self.shares))
 
     def _within_inputs(self, reading: Reading) -> MetricInputs:
         """Returns what the metrics within the modes need, and the test for copies."""
         total = max(1, len(self.shares))
         most = max(MAX_WITHIN, MANY_PER_MODE * total)
-        in_range = slice(None) if reading.in_range is None else reading.in_range
         return {
-            "points": reading.points[in_range][:most],
-            "point_modes": reading.modes[in_range][:most],
+            "points": reading.points[reading.is_valid][:most],
+            "point_modes": reading.modes[reading.is_valid][:most],
             "train_points": self._train_points[:most],
             "train_modes": self._labels_of_train(most),
             **self._heldout_inputs,
@@ -342,14 +378,10 @@ class VerdictEvaluator:
         return copy_limit(self._train_points)
 
     @functools.cached_property
-    def _glance(self) -> tuple[Any, Tensor]:
-        """The features of the two-sample test, and training samples for it to learn on."""
-        train = self.dataset.train[self._train_indices[:MAX_COMPARED]]
-        if len(self.dataset.shape) != 3:
-            return PointFeatures, train
-        network = RandomNetwork(tuple(shrink(train[:1]).shape[1:]))
-        components = PrincipalComponents(self.dataset, COMPONENTS)
-        return functools.partial(GlanceFeatures, network, components), train
+    def _glance_spaces(self) -> tuple[RandomNetwork, PrincipalComponents]:
+        """The spaces in which the two-sample test sees images."""
+        one = shrink(self.heldout_samples[:1])
+        return RandomNetwork(tuple(one.shape[1:])), PrincipalComponents(self.dataset, COMPONENTS)
 
     def _two_sample_inputs(self, samples: Tensor) -> MetricInputs:
         """Returns what the two-sample test learns on, training samples and fakes, and what it is asked about.
@@ -357,8 +389,10 @@ class VerdictEvaluator:
         Args:
             samples: finite ones, `(n, *shape)`.
         """
-        make_features, train = self._glance
-        features = make_features(train) if make_features is PointFeatures else make_features()
+        train = self.dataset.train[self._train_indices[:MAX_COMPARED]]
+        features: Callable[[Tensor], Tensor] = PointFeatures(train)
+        if len(self.dataset.shape) == 3:
+            features = GlanceFeatures(*self._glance_spaces)
         samples = samples[: 2 * MAX_COMPARED]
         number = min(len(samples) // 2, len(train))
         return {
@@ -367,7 +401,7 @@ class VerdictEvaluator:
         }
 
     def _feature_inputs(self, fake: Tensor) -> MetricInputs:
-        half = len(self.heldout) // 2
+        half = self._reference_size
         return {
             "fake": fake,
             # As many as fakes: the metrics that compare the two depend on both numbers.
@@ -391,7 +425,7 @@ class VerdictEvaluator:
                 reasons[name] = str(reason)
         return values, reasons
 
-    def _verdict(self, metrics: MetricValues, inputs: MetricInputs) -> dict[str, Any]:
+    def _verdict(self, metrics: MetricValues, undefined: dict[str, str], inputs: MetricInputs) -> dict[str, Any]:
         """Returns the verdict's words and its sentence."""
         valid = inputs.get("valid_counts", NO_COUNTS)
         verdict = {
@@ -400,14 +434,34 @@ class VerdictEvaluator:
             "likeness": words.likeness_word(metrics, self.real),
             "copies": words.copies_word(metrics),
         }
-        readers = {
-            words.collapse_word({**metrics, "modes_valid": made}, self.shares, valid)
-            for made in (metrics.get("modes_first_reader"), metrics.get("modes_second_reader"))
-            if made is not None
+        readers = []
+        if "second_counts" in inputs:
+            readers.append(self._words_of_reader(metrics, inputs, inputs["first_counts"], inputs["in_range"]))
+            readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], inputs["second_in_range"]))
+        names = ModeNames(self.dataset.classes, *_nouns(self.dataset))
+        measured = Measured(metrics, undefined, self.real, self.shares, valid, names)
+        return {**verdict, "sentence": sentence(verdict, measured, readers)}
+
+    def _words_of_reader(
+        self, metrics: MetricValues, inputs: MetricInputs, counts: Tensor, in_range: Tensor
+    ) -> tuple[str, str]:
+        """Returns the words for collapse and likeness if one of the readers alone read the samples.
+
+        Args:
+            metrics: of both together.
+            inputs: of both together.
+            counts: samples in each mode that lie among the real ones, `(M,)`.
+            in_range: whether each sample does, `(N,)`.
+        """
+        seen_alone: MetricInputs = {
+            "samples": inputs["samples"],
+            "shares": self.shares,
+            "reference_size": inputs["reference_size"],
+            "valid_counts": counts,
+            "in_range": in_range,
         }
-        names = words.ModeNames(self.dataset.classes, *_nouns(self.dataset))
-        sentence = words.sentence(verdict, metrics, self.real, self.shares, valid, names, len(readers) > 1)
-        return {**verdict, "sentence": sentence}
+        values = metrics | compute(seen_alone)[0]
+        return words.collapse_word(values, self.shares, counts), words.likeness_word(values, self.real)
 
 
 def _is_finite(samples: Tensor) -> Tensor:
@@ -419,6 +473,15 @@ def _finite(samples: Tensor) -> Tensor:
     """Returns the samples `(N, *shape)` that have no NaN or infinite number; no copy if all are finite."""
     is_finite = _is_finite(samples)
     return samples if is_finite.all() else samples[is_finite]
+
+
+def _of_all(flags: Tensor | None, is_finite: Tensor) -> Tensor:
+    """Returns flags of all samples, `(N,)` bool, from those of the finite ones; none where there are none."""
+    if flags is None:
+        return torch.zeros(0, dtype=torch.bool)
+    every_flag = is_finite.clone()
+    every_flag[is_finite] = flags
+    return every_flag
 
 
 def _nouns(dataset: Dataset) -> tuple[str, str]:

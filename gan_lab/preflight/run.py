@@ -8,6 +8,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import join_lines
 from gan_lab.data.dataset import choose
+from gan_lab.evaluation.verdict import too_few_samples
 from gan_lab.preflight import figures
 from gan_lab.preflight.inspection import SampleStatistics, check_data, check_generator, collect_statistics
 from gan_lab.preflight.objective import OptimizerProbe, check_objective, phases
@@ -59,6 +60,9 @@ def preflight(dry_run: DryRun, run: Run) -> str:
 def _check_data(dry_run: DryRun, statistics: SampleStatistics) -> CheckResult:
     """Check 1 (S6)."""
     check = check_data(dry_run.dataset, statistics, dry_run.batch_size, dry_run.seed)
+    warning = too_few_samples(dry_run.evaluated_samples, dry_run.dataset)
+    if warning:
+        check.warnings.append(f"callbacks.verdict.{warning}")
     return check, figures.data(_real_samples(dry_run), dry_run.dataset)
 
 

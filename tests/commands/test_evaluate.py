@@ -167,6 +167,8 @@ def test_a_run_whose_packed_file_has_moved_says_where_to_name_it(tmp_path):
     assert command_here(*evaluate, cwd=tmp_path).returncode == 0
     make_packed_file(tmp_path / "other.h5", 255 - pixels, labels=np.arange(40) % 2, classes=["a", "b"])
     assert "other data" in command_here(*evaluate, "data.path=other.h5", cwd=tmp_path).stderr
+
+
 @pytest.mark.parametrize(
     ("settings", "code", "key"),
     [

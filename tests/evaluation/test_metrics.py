@@ -576,8 +576,20 @@ def test_the_excess_of_kl_is_about_zero_for_the_data():
         torch.multinomial(shares, 500, replacement=True, generator=generator(i)).bincount(minlength=10)
         for i in range(200)
     ]
-    assert sum(kl_excess(counts, shares) for counts in drawn) / 200 == pytest.approx(0, abs=0.001)
-    assert kl_excess(torch.tensor([100] + 9 * [0]), shares) == pytest.approx(math.log(10) - 9 / 200)
+    assert sum(kl_excess(counts, shares)[0] for counts in drawn) / 200 == pytest.approx(0, abs=0.001)
+    excess, error = kl_excess(torch.tensor([100] + 9 * [0]), shares)
+    assert (excess, error) == pytest.approx((math.log(10) - 9 / 200, 0), abs=1e-6), "every sample says the same"
+
+
+def test_the_error_of_kl_is_its_scatter():
+    shares = torch.full((10,), 0.1, dtype=torch.float64)
+    uneven = torch.tensor([0.55] + 9 * [0.05])
+    results = []
+    for i in range(200):
+        counts = torch.multinomial(uneven, 500, replacement=True, generator=generator(i)).bincount(minlength=10)
+        results.append(kl_excess(counts, shares))
+    excesses, errors = torch.tensor(results).T
+    assert errors.mean() == pytest.approx(excesses.std(), rel=0.15)
 
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 1.0])
@@ -586,11 +598,19 @@ def test_the_width_of_a_mode_is_its_spread(factor):
     modes = torch.arange(20_000) % 4
     # Cut at 3σ only where it matters: a narrower mode lies within, and keeps its width of factor / √0.949.
     cut = 1 if factor == 1 else 1 / 0.9494**0.5
-    assert mode_width(offsets, modes, 4) == pytest.approx(factor * cut, rel=0.03)
+    width, error = mode_width(offsets, modes, 4)
+    assert width == pytest.approx(factor * cut, rel=0.03)
+    assert error == pytest.approx(width / 200, rel=0.01), "of 20,000 samples"
     flat = offsets * torch.tensor([1.0, 0.0])
-    assert mode_width(flat, modes, 4) == pytest.approx(0, abs=1e-6), "a line"
+    assert mode_width(flat, modes, 4)[0] == pytest.approx(0, abs=1e-6), "a line"
     with pytest.raises(Undefined):
         mode_width(offsets[:40], modes[:40], 4)
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 4])
+def test_the_width_of_few_samples_is_not_biased(dimensions):
+    widths = [mode_width(normal(30, dimensions, i), torch.zeros(30), 1)[0] for i in range(300)]
+    assert sum(widths) / 300 == pytest.approx(1, abs=0.03)
 
 
 def test_shares_within_and_beyond_by_hand():

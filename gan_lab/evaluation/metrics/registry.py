@@ -57,6 +57,8 @@ class MetricInputs(TypedDict, total=False):
     """1/M for each mode, `(M,)`."""
     in_range: Tensor
     """Whether each sample lies among the real ones, `(N,)` bool; empty if nobody can say where these end."""
+    second_in_range: Tensor
+    """The same for its mode as the second reader of labelled images sees it, `(N,)` bool."""
     reference_size: int
     """The number of held-out samples that say where the data end."""
     read_modes: Tensor
@@ -195,12 +197,21 @@ METRICS = _by_name(
         kind="condition",
     ),
     Metric(
+        "junk_second_reader",
+        label="share of samples outside the real data, as the nearest training image reads them",
+        function="gan_lab.evaluation.metrics.modes.junk_share",
+        inputs=("second_in_range", "reference_size"),
+        output=0,
+        higher_is_better=False,
+    ),
+    Metric(
         "agreement",
         label="share of samples whose mode two readers agree on",
         function="gan_lab.evaluation.metrics.modes.agreement",
         inputs=("read_modes", "second_modes"),
         higher_is_better=True,
-        shown=frozenset({"report"}),
+        shown=frozenset({"report", "results", "terminal", "hparams"}),
+        heading="readers agree",
     ),
     Metric(
         "class_accuracy",
@@ -283,16 +294,34 @@ METRICS = _by_name(
         label="KL divergence of valid samples from the data's shares, less that of chance",
         function="gan_lab.evaluation.metrics.modes.kl_excess",
         inputs=("valid_counts", "shares"),
+        output=0,
         unit="nats",
         higher_is_better=False,
+    ),
+    Metric(
+        "kl_error",
+        label="standard error of the KL divergence of valid samples",
+        function="gan_lab.evaluation.metrics.modes.kl_excess",
+        inputs=("valid_counts", "shares"),
+        output=1,
+        kind="condition",
     ),
     Metric(
         "mode_width",
         label="width of the modes relative to the data's",
         function="gan_lab.evaluation.metrics.modes.mode_width",
         inputs=("offsets", "read_modes", "number_of_modes"),
+        output=0,
         shown=frozenset({"report", "results"}),
         heading="mode width",
+    ),
+    Metric(
+        "mode_width_error",
+        label="standard error of the width of the modes",
+        function="gan_lab.evaluation.metrics.modes.mode_width",
+        inputs=("offsets", "read_modes", "number_of_modes"),
+        output=1,
+        kind="condition",
     ),
     Metric(
         "within_1_sigma",

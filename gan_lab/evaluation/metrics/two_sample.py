@@ -13,7 +13,7 @@ from gan_lab.evaluation.metrics.registry import Undefined
 RIDGE = 0.01
 NOISE = 0.1  # added to images in [0, 1]: what it hides, such as the number of grey levels, no one sees either
 MIN_SAMPLES = 20  # of each kind, in each half
-MAX_SIDE = 16  # pixels: what a glance at a grid of images shows
+MAX_SIDE = 32  # pixels: what a glance at a grid of images shows
 
 
 def two_sample_auc(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float]:
@@ -35,7 +35,7 @@ def two_sample_auc(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) ->
         Undefined: if there are fewer than `MIN_SAMPLES` of one kind in one half.
     """
     if min(len(features) for features in (*train, *test)) < MIN_SAMPLES:
-        raise Undefined(f"fewer than {MIN_SAMPLES} samples to learn on or to ask about")
+        raise Undefined(f"{2 * MIN_SAMPLES} samples and {MIN_SAMPLES} held-out ones are needed")
     real, fake = (features.double() for features in train)
     both = torch.cat([real, fake])
     mean = both.mean(0)
@@ -92,8 +92,7 @@ class GlanceFeatures:
             if min(small.shape[-2:]) < 4:
                 break
             features += [_difference_moments(small.diff(dim=-1)), _difference_moments(small.diff(dim=-2))]
-            values = small.flatten(1)
-            features.append(torch.stack([values.mean(1), values.std(1), (values**3).mean(1), (values**4).mean(1)], 1))
+            features.append(_pixel_moments(small.flatten(1)))
             small = F.avg_pool2d(small, 2)
         components = self.components(noisy)
         return torch.cat([*features, components, components.square()], 1)
@@ -133,3 +132,9 @@ def _difference_moments(differences: Tensor) -> Tensor:
     flat = differences.flatten(1)
     squares = flat.square()
     return torch.stack([flat.abs().mean(1), squares.mean(1), squares.square().mean(1)], 1)
+
+
+def _pixel_moments(values: Tensor) -> Tensor:
+    """Returns mean, standard deviation, third and fourth moment of each image's values `(n, d)`, `(n, 4)`."""
+    moments = [values.mean(1), values.std(1, correction=0), (values**3).mean(1), (values**4).mean(1)]
+    return torch.stack(moments, 1)

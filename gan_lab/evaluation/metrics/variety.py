@@ -140,7 +140,8 @@ def coverage_within(
             continue
         neighbours = min(m - 1, max(k, math.ceil(MIN_EXPECTED * (m + 1) / n)))
         if modes == 1 and neighbours > max(k, m * MAX_BALL):
-            raise Undefined(f"{n} samples are too few to say how much of the data they cover")
+            needed = math.ceil(MIN_EXPECTED * (m + 1) / (m * MAX_BALL))
+            raise Undefined(f"{n} samples are too few to say how much of the data they cover; {needed} are needed")
         radii = nearest(heldouts[mode], trains[mode], neighbours)[0][:, -1:]
         found = (torch.cdist(heldouts[mode].double(), fakes[mode].double()) <= radii).sum(1)
         covered = (found / (n * neighbours / (m + 1))).clamp(max=1)
