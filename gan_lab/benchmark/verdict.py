@@ -275,12 +275,16 @@ def cases_of(dataset: str, rounds: int) -> Iterator[Case]:
     """Lists the cases of a dataset: real data in every draw, then all failures in a part of the draws, at least one."""
     for draw in range(rounds):
         yield Case(dataset, REAL, 0, draw)
-    is_slow = dataset.removeprefix(UNLABELLED) in SLOW
-    for draw in range(max(1, rounds // (SLOW_FAILURE_ROUNDS if is_slow else FAILURE_ROUNDS))):
+    for draw in range(max(1, rounds // (SLOW_FAILURE_ROUNDS if is_slow(dataset) else FAILURE_ROUNDS))):
         for name, failure in failures_of(dataset).items():
             for severity in failure.severities:
                 if not failure.removes_modes or severity < NUMBER_OF_MODES[dataset.removeprefix(UNLABELLED)]:
                     yield Case(dataset, name, severity, draw)
+
+
+def is_slow(dataset: str) -> bool:
+    """Returns whether a verdict on a dataset takes a second or more."""
+    return dataset.removeprefix(UNLABELLED) in SLOW
 
 
 def failures_of(dataset: str) -> Mapping[str, Failure]:
@@ -385,6 +389,8 @@ def make_draws(rows: list[dict[str, Any]], path: Path, cfg: DictConfig) -> None:
     fields = [field.name for field in dataclasses.fields(Case)]
     done = {tuple(row[name] for name in fields) for row in rows}
     cases = [case for dataset in available(cfg.datasets, cfg.data_dir) for case in cases_of(dataset, cfg.rounds)]
+    # Real data of all datasets first; then the slow datasets last and draw by draw, so that none has to be finished.
+    cases.sort(key=lambda case: (case.failure != REAL, is_slow(case.dataset) and (1 + case.draw)))
     new_cases = [case for case in cases if dataclasses.astuple(case) not in done]
     saved = time.monotonic()
     key: tuple[str, int] | None = None
@@ -522,7 +528,8 @@ def _noticed_tables(summary: pd.DataFrame) -> Iterator[str]:
         datasets = [name for name in summary["dataset"].unique() if failures_of(name).keys() <= listed.keys()]
         if not datasets:
             continue
-        lines = [_line(["failure", "severity", "tried", *datasets]), "|---" * (3 + len(datasets)) + "|"]
+        heads = [f"{name}, {_draws_with_failures(summary, name)}" for name in datasets]
+        lines = [_line(["failure", "severity", "tried", *heads]), "|---" * (3 + len(datasets)) + "|"]
         for name, failure in listed.items():
             cells = [name, failure.axis, ", ".join(map(failure.text, failure.severities))]
             for dataset in datasets:
@@ -530,6 +537,13 @@ def _noticed_tables(summary: pd.DataFrame) -> Iterator[str]:
                 cells.append(_noticed_from(rows, failure))
             lines.append(_line(cells))
         yield "\n".join(lines)
+
+
+def _draws_with_failures(summary: pd.DataFrame, dataset: str) -> str:
+    """Returns how many draws of a dataset were tried with a failure: '20 draws', or '4 to 5 draws'."""
+    draws = summary[(summary["dataset"] == dataset) & (summary["failure"] != REAL)]["draws"]
+    number = f"{draws.min()}" if draws.nunique() == 1 else f"{draws.min()} to {draws.max()}"
+    return f"{number} draws"
 
 
 def _noticed_from(rows: pd.DataFrame, failure: Failure) -> str:

