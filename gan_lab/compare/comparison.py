@@ -315,10 +315,7 @@ def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Varia
         row["seconds"] = as_number(record.summary.get("seconds"))
         for word in VERDICT_WORDS:
             row[word] = verdict.get(word)
-        # None where there is no verdict, or it is unknown: such a run does not count in the share of collapsed runs.
-        row["collapsed"] = None
-        if isinstance(verdict.get("collapse"), str) and verdict["collapse"] != "unknown":
-            row["collapsed"] = verdict["collapse"] == "collapsed"
+        row["collapsed"] = _is_collapsed(verdict, metrics)
         # A metric with the name of another column would overwrite that.
         taken_names = {*row, "error"}
         for metric, value in metrics.items():
@@ -326,6 +323,19 @@ def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Varia
                 row[metric] = as_number(value)
         rows.append(row)
     return rows
+
+
+def _is_collapsed(verdict: dict[str, Any], metrics: dict[str, Any]) -> bool | None:
+    """Returns whether a GAN has collapsed, onto few modes or within its modes.
+
+    None where there is no verdict, or it is unknown: such a run does not count in the share of collapsed runs.
+    """
+    collapse = verdict.get("collapse")
+    if not isinstance(collapse, str) or collapse == "unknown":
+        return None
+    # The only mode of the book's pattern may be made without variety.
+    is_within = verdict.get("within_modes") == "collapsed" and metrics.get("modes_total") != 1
+    return collapse == "collapsed" or is_within
 
 
 def _members(record: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -383,7 +393,7 @@ def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
         headline.append(modes)
     if modes and modes not in varying:
         # All runs make equally many modes: the next finer metric that differs tells more.
-        finer = [name for name in ("modes_robust", "kl_data") if name in varying]
+        finer = [name for name in ("kl_excess", "modes_robust", "kl_data") if name in varying]
         headline += finer[:1]
     if "coverage" in varying or ("coverage" in measured and not modes):
         headline.append("coverage")

@@ -45,6 +45,7 @@ def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Recor
     return [
         *_too_few_runs(findings, sizes),
         *_lost_runs(findings, sizes),
+        *_unknown_verdicts(findings),
         *_confounded(factors),
         *_interacting(findings),
         *_design(findings),
@@ -120,6 +121,18 @@ def _too_few_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
             f" takes at least {needed} seeds per variant."
         )
     return messages
+
+
+def _unknown_verdicts(findings: Findings) -> list[str]:
+    """Returns how many runs have no known verdict, which count neither as collapsed nor as not."""
+    runs = findings.runs
+    unknown = int((runs["collapse"] == "unknown").sum())
+    if not unknown:
+        return []
+    return [
+        f"Of {unknown:,} of {len(runs):,} runs the verdict is unknown, because too few samples were evaluated or held"
+        " out: they are left out of the share of collapsed runs."
+    ]
 
 
 def _smallest_p(effect: Effect, findings: Findings, sizes: Counter[str]) -> float:

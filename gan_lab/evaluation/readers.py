@@ -34,8 +34,9 @@ class Reading:
     Attributes:
         modes: `(n,)` int64; the first reader's mode.
         second_modes: `(n,)`; the second reader's.
-        in_range: `(n,)` bool, whether a sample lies among the real ones of its mode; None where nobody can say.
+        in_range: `(n,)` bool, whether a sample lies among the real ones of its mode.
         second_in_range: the same, of the second reader's mode.
+        has_limit: whether it is known where the real samples end; else all samples are in range.
         points: `(n, F)`, the space in which samples of a mode are compared.
         junk: the share of images outside the data; of stacked images, which are outside if one channel is, that of
             their channels.
@@ -44,8 +45,9 @@ class Reading:
 
     modes: Tensor
     second_modes: Tensor
-    in_range: Tensor | None
-    second_in_range: Tensor | None
+    in_range: Tensor
+    second_in_range: Tensor
+    has_limit: bool
     points: Tensor
     junk: float
     second_junk: float
@@ -53,8 +55,7 @@ class Reading:
     @property
     def is_valid(self) -> Tensor:
         """Whether each sample is one of its mode, `(n,)`: it lies among the real ones, and both readers agree."""
-        agrees = self.modes == self.second_modes
-        return agrees if self.in_range is None else agrees & self.in_range
+        return self.in_range & (self.modes == self.second_modes)
 
 
 class Reader(Protocol):
@@ -83,7 +84,7 @@ class CentreReader:
         """Reads finite points `(n, D)`."""
         modes, in_range = assign_modes(samples, self.centres, self.std)
         junk = _share_outside(in_range)
-        return Reading(modes, modes, in_range, in_range, samples, junk, junk)
+        return Reading(modes, modes, in_range, in_range, True, samples, junk, junk)
 
     def points(self, samples: Tensor) -> Tensor:
         """Returns the points themselves."""
@@ -134,16 +135,28 @@ class RangeReader:
     def __call__(self, samples: Tensor) -> Reading:
         """Reads finite samples `(n, *shape)`."""
         modes, second_modes, ratios, second_ratios, points = self._read_batches(samples)
-        if self._limit is None:
-            return Reading(modes, second_modes, None, None, points, 0.0, 0.0)
-        in_range = (ratios / self._units).amax(0) <= self._limit
-        second_in_range = (second_ratios / self._units).amax(0) <= self._limit
-        junk = _share_outside(in_range)
-        return Reading(modes, second_modes, in_range, second_in_range, points, junk, _share_outside(second_in_range))
+        in_range = self._is_in_range(ratios)
+        second_in_range = self._is_in_range(second_ratios)
+        return Reading(
+            modes=modes,
+            second_modes=second_modes,
+            in_range=in_range,
+            second_in_range=second_in_range,
+            has_limit=self._limit is not None,
+            points=points,
+            junk=_share_outside(in_range),
+            second_junk=_share_outside(second_in_range),
+        )
 
     def points(self, samples: Tensor) -> Tensor:
         """Returns the principal components of samples `(n, *shape)`, `(n, F)`."""
         return self.components(samples)
+
+    def _is_in_range(self, ratios: Tensor) -> Tensor:
+        """Returns which samples are in range, `(n,)`, by their relative distances in each space `(spaces, n)`."""
+        if self._limit is None:
+            return torch.ones(ratios.shape[1], dtype=torch.bool)
+        return (ratios / self._units).amax(0) <= self._limit
 
     def _spaces(self, samples: Tensor) -> list[Tensor]:
         """Returns samples in each space, `(n, F)`."""
@@ -207,17 +220,13 @@ class RangeReader:
         """Returns for each space the median distance of a mode's training samples to the nearest other one, `(M,)`."""
         scales = []
         for number, points in enumerate(self._train):
-            distances = torch.cat(
-                [
-                    nearest_in_classes(part, part, [len(part)], skip_self=True)[:, 0]
-                    for part in points.split(self._counts)
-                    if len(part)
-                ]
-            )
+            parts = [part for part in points.split(self._counts) if len(part)]
+            distances = torch.cat([_distances_to_nearest(part) for part in parts])
             if number == 0:
                 distances = (distances.square() + residual.square()).sqrt()
-            medians = [distances[labels == mode].median() for mode in range(self.modes)]
-            scales.append(torch.stack(medians).nan_to_num(distances.median().item(), posinf=1.0).clamp(min=1e-9))
+            medians = torch.stack([distances[labels == mode].median() for mode in range(self.modes)])
+            # Of a mode with no training sample or one, the distance is unknown.
+            scales.append(medians.nan_to_num(distances.median().item(), posinf=1.0).clamp(min=1e-9))
         return scales
 
 
@@ -240,8 +249,9 @@ class StackedReader:
         return Reading(
             modes=stacked_labels(reading.modes),
             second_modes=stacked_labels(reading.second_modes),
-            in_range=_in_all_channels(reading.in_range),
-            second_in_range=_in_all_channels(reading.second_in_range),
+            in_range=reading.in_range.view(-1, CHANNELS).all(1),
+            second_in_range=reading.second_in_range.view(-1, CHANNELS).all(1),
+            has_limit=reading.has_limit,
             points=reading.points.view(len(samples), -1),
             junk=reading.junk,
             second_junk=reading.second_junk,
@@ -268,13 +278,11 @@ def reader_for(dataset: Dataset, label_classifier: LabelClassifier | None) -> Re
     return RangeReader(dataset, label_classifier)
 
 
+def _distances_to_nearest(points: Tensor) -> Tensor:
+    """Returns each point's distance to the nearest other one, `(n,)`."""
+    return nearest_in_classes(points, points, [len(points)], skip_self=True)[:, 0]
+
+
 def _share_outside(in_range: Tensor) -> float:
     """Returns the share of samples `(n,)` that are not in range."""
     return 1 - in_range.double().mean().item()
-
-
-def _in_all_channels(in_range: Tensor | None) -> Tensor | None:
-    """Returns which stacked images are in range, `(n,)`, from their channels `(3 n,)`."""
-    if in_range is None:
-        return None
-    return in_range.view(-1, CHANNELS).all(1)

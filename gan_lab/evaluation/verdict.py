@@ -1,7 +1,8 @@
 """The verdict: does the generator make everything that the data contain, does it look like the data, does it copy them?
 
-A `VerdictEvaluator` takes samples, computes the metrics of `gan_lab.evaluation.metrics.registry` against one dataset;
-`gan_lab.evaluation.words` says what the numbers mean. It computes the same metrics for fresh real data, as a reference.
+A `VerdictEvaluator` takes samples and computes the metrics of `gan_lab.evaluation.metrics.registry` against one
+dataset, and the same for fresh real data, as a reference. `words` says what the numbers mean, `sentences` puts it into
+sentences.
 """
 
 import functools
@@ -293,7 +294,9 @@ class VerdictEvaluator:
             reading: of the finite ones.
         """
         is_finite = _is_finite(samples)
-        inputs: MetricInputs = {"samples": samples, "in_range": _of_all(reading.in_range, is_finite)}
+        inputs: MetricInputs = {"samples": samples, "in_range": torch.zeros(0, dtype=torch.bool)}
+        if reading.has_limit:
+            inputs["in_range"] = _of_all(reading.in_range, is_finite)
         if self.dataset.centres is not None:
             assert self.dataset.std is not None
             # The modes' shape is known, and with it the limit.
@@ -304,38 +307,34 @@ class VerdictEvaluator:
         else:
             inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
         if self.dataset.has_modes:
-            is_valid = reading.is_valid if reading.junk <= modes.NO_MODE_JUNK else None
-            inputs["valid_counts"] = self._counts(reading.modes, is_valid)
+            inputs["valid_counts"] = self._counts(reading.modes, reading.is_valid, reading.junk)
         if self.dataset.has_modes and self.dataset.centres is None:
             inputs |= self._single_reader_inputs(reading, is_finite)
         return inputs
 
     def _single_reader_inputs(self, reading: Reading, is_finite: Tensor) -> MetricInputs:
         """Returns what each of the two readers of labelled images sees; the nearest centre alone reads points."""
-        nobody_says = torch.ones(len(reading.modes), dtype=torch.bool)
-        first = nobody_says if reading.in_range is None else reading.in_range
-        second = nobody_says if reading.second_in_range is None else reading.second_in_range
-        return {
+        inputs: MetricInputs = {
             "read_modes": reading.modes,
             "second_modes": reading.second_modes,
-            "second_in_range": _of_all(reading.second_in_range, is_finite),
-            "first_counts": self._counts(reading.modes, first if reading.junk <= modes.NO_MODE_JUNK else None),
-            "second_counts": self._counts(
-                reading.second_modes, second if reading.second_junk <= modes.NO_MODE_JUNK else None
-            ),
+            "first_counts": self._counts(reading.modes, reading.in_range, reading.junk),
+            "second_counts": self._counts(reading.second_modes, reading.second_in_range, reading.second_junk),
         }
+        if reading.has_limit:
+            inputs["second_in_range"] = _of_all(reading.second_in_range, is_finite)
+        return inputs
 
-    def _counts(self, labels: Tensor, counted: Tensor | None) -> Tensor:
+    def _counts(self, labels: Tensor, is_counted: Tensor, junk: float) -> Tensor:
         """Returns the samples of each mode, `(M,)`.
 
         Args:
             labels: their modes, `(n,)`.
-            counted: which ones count, `(n,)`; None: none of them, because they are mostly junk, and what remains is
-                junk that happened to fall among the real samples.
+            is_counted: which ones count, `(n,)`.
+            junk: the share of junk; if it is most of them, what remains is junk that fell among the real samples.
         """
-        if counted is None:
+        if junk > modes.NO_MODE_JUNK:
             return torch.zeros(len(self.shares), dtype=torch.int64)
-        return modes.mode_counts(labels[counted], len(self.shares))
+        return modes.mode_counts(labels[is_counted], len(self.shares))
 
     def _within_inputs(self, reading: Reading) -> MetricInputs:
         """Returns what the metrics within the modes need, and the test for copies."""
@@ -383,6 +382,12 @@ class VerdictEvaluator:
         one = shrink(self.heldout_samples[:1])
         return RandomNetwork(tuple(one.shape[1:])), PrincipalComponents(self.dataset, COMPONENTS)
 
+    def _two_sample_features(self, train: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns the features of the two-sample test; its noise begins anew for each verdict."""
+        if len(self.dataset.shape) == 3:
+            return GlanceFeatures(*self._glance_spaces)
+        return PointFeatures(train)
+
     def _two_sample_inputs(self, samples: Tensor) -> MetricInputs:
         """Returns what the two-sample test learns on, training samples and fakes, and what it is asked about.
 
@@ -390,9 +395,7 @@ class VerdictEvaluator:
             samples: finite ones, `(n, *shape)`.
         """
         train = self.dataset.train[self._train_indices[:MAX_COMPARED]]
-        features: Callable[[Tensor], Tensor] = PointFeatures(train)
-        if len(self.dataset.shape) == 3:
-            features = GlanceFeatures(*self._glance_spaces)
+        features = self._two_sample_features(train)
         samples = samples[: 2 * MAX_COMPARED]
         number = min(len(samples) // 2, len(train))
         return {
@@ -437,7 +440,8 @@ class VerdictEvaluator:
         readers = []
         if "second_counts" in inputs:
             readers.append(self._words_of_reader(metrics, inputs, inputs["first_counts"], inputs["in_range"]))
-            readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], inputs["second_in_range"]))
+            second_in_range = inputs.get("second_in_range", inputs["in_range"])
+            readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], second_in_range))
         names = ModeNames(self.dataset.classes, *_nouns(self.dataset))
         measured = Measured(metrics, undefined, self.real, self.shares, valid, names)
         return {**verdict, "sentence": sentence(verdict, measured, readers)}
@@ -475,10 +479,8 @@ def _finite(samples: Tensor) -> Tensor:
     return samples if is_finite.all() else samples[is_finite]
 
 
-def _of_all(flags: Tensor | None, is_finite: Tensor) -> Tensor:
-    """Returns flags of all samples, `(N,)` bool, from those of the finite ones; none where there are none."""
-    if flags is None:
-        return torch.zeros(0, dtype=torch.bool)
+def _of_all(flags: Tensor, is_finite: Tensor) -> Tensor:
+    """Returns flags of all samples, `(N,)` bool, from those of the finite ones; False for the others."""
     every_flag = is_finite.clone()
     every_flag[is_finite] = flags
     return every_flag

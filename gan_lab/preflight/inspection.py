@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Samples, choose
+from gan_lab.evaluation.metrics import two_sample
 from gan_lab.preflight.report import Check
 
 # Of more samples so many are chosen at random.
@@ -330,23 +331,14 @@ def _reachable_range(generator: nn.Module, z: Tensor, fake: Tensor, seed: int) -
 
 
 def auc(real_scores: Tensor, fake_scores: Tensor) -> float:
-    """Computes the area under the ROC curve: the fraction of pairs in which the real score is higher (ties: half).
-
-    Counted as by Mann and Whitney (1947); chance is 0.5.
+    """Returns the AUC of D's scores, see `two_sample.auc`; NaN if a score is not finite.
 
     Args:
         real_scores, fake_scores: `(n,)` and `(m,)`.
-
-    Returns:
-        A number in [0, 1]; NaN if a score is not finite.
     """
     if not (real_scores.isfinite().all() and fake_scores.isfinite().all()):
         return float("nan")
-    ranked = fake_scores.sort().values
-    real_scores = real_scores.contiguous()
-    below = torch.searchsorted(ranked, real_scores)
-    below_or_equal = torch.searchsorted(ranked, real_scores, right=True)
-    return ((below + below_or_equal).double().mean() / 2 / len(fake_scores)).item()
+    return two_sample.auc(real_scores, fake_scores)
 
 
 def uniform_noise(n: int, statistics: SampleStatistics, bounded: bool, generator: torch.Generator) -> Tensor:

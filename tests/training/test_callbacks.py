@@ -178,7 +178,7 @@ def test_a_collapse_during_training_is_dated(tmp_path):
     job.trainer.callbacks.insert(0, Collapse())
     summary, _ = fit(job, run)
     assert summary["verdict"]["collapse"] == "collapsed"
-    assert "At step 3 it made 10 of them, and lost some later." in summary["verdict"]["sentence"]
+    assert "At step 3 it made 10 modes, and lost some later." in summary["verdict"]["sentence"]
 
 
 def _lines(axes) -> dict[str, list[float]]:

@@ -4,8 +4,6 @@ import math
 
 from torch import Tensor
 
-from gan_lab.evaluation.metrics.two_sample import auc
-
 # D is winning above this logarithm of the odds ratio, if it also ranks samples well, and G is below the other one. D at
 # 0.62 on real samples and 0.32 on fakes has 1.2, at 0.66 and 0.16 2.3, and at 0.007 and 0.001 2.0. The difference of
 # the means (0.30, 0.50, 0.006) would not see the last one.
@@ -36,16 +34,6 @@ def balance(real_output: float, fake_output: float, auc_of_d: float | None = Non
     if odds < G_WINS:
         return "G is winning"
     return "balanced"
-
-
-def d_auc(d_on_real: Tensor, d_on_fake: Tensor) -> float:
-    """Returns the probability that D's output on a real sample exceeds that on a fake; 0.5: it cannot tell them apart.
-
-    Args:
-        d_on_real: D's probabilities of 'real' for real samples, `(n,)`.
-        d_on_fake: the same for fakes, `(m,)`.
-    """
-    return auc(d_on_real, d_on_fake)
 
 
 def mean_output(probabilities: Tensor) -> float:

@@ -109,6 +109,10 @@ class MetricInputs(TypedDict, total=False):
     """Features of all training samples, or of at most 10,000 images, `(m, F)`."""
     classifier_accuracy: float
     """The share of held-out images that the label classifier labels correctly, in [0, 1]."""
+    d_real_scores: Tensor
+    """D's raw scores of held-out samples, `(k,)`."""
+    d_fake_scores: Tensor
+    """D's raw scores of fakes, `(k,)`."""
     d_on_real: Tensor
     """D's probability of 'real' for held-out samples, `(k,)` in [0, 1]."""
     d_on_fake: Tensor
@@ -575,8 +579,8 @@ METRICS = _by_name(
     Metric(
         "d_auc",
         label="AUC of D",
-        function="gan_lab.evaluation.metrics.balance.d_auc",
-        inputs=("d_on_real", "d_on_fake"),
+        function="gan_lab.evaluation.metrics.two_sample.auc",
+        inputs=("d_real_scores", "d_fake_scores"),
     ),
     Metric(
         "d_answer_real",

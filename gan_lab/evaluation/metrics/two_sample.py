@@ -52,6 +52,7 @@ def two_sample_auc(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) ->
 def auc(high: Tensor, low: Tensor) -> float:
     """Returns the probability that a value of `high` `(n,)` exceeds one of `low` `(m,)`; equal values count half."""
     ranked = low.sort().values
+    high = high.contiguous()
     smaller = torch.searchsorted(ranked, high, right=False).double()
     smaller_or_equal = torch.searchsorted(ranked, high, right=True).double()
     return ((smaller + smaller_or_equal) / 2).mean().item() / len(low)

@@ -16,7 +16,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
 from gan_lab.evaluation.metrics.custom import UserMetric
-from gan_lab.evaluation.metrics.registry import compute
+from gan_lab.evaluation.metrics.registry import MetricInputs, compute
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
 from gan_lab.plotting.samples import mode_frequencies, nearest_neighbours
 from gan_lab.plotting.style import Figure
@@ -99,9 +99,10 @@ class Evaluation(GANCallback):
         self.result, self.balance = next(iter(self.members.values()))
         if module.replica_dims:
             self.result = aggregate.combine(results, module.replicas, module.seed)
-            if all(balances):
-                word = aggregate.balance([values["balance"] for values in balances])
-                self.balance = {**aggregate.mean(balances), "balance": word}
+            self.balance = aggregate.mean(balances)
+            words = [values["balance"] for values in balances if "balance" in values]
+            if words:
+                self.balance["balance"] = aggregate.balance(words)
         # The table of an interrupted run continues as if it had not been interrupted.
         if module.step == module.steps:
             self._log(trainer, module, {i: result.metrics for i, result in results.items()})
@@ -130,23 +131,27 @@ class Evaluation(GANCallback):
             labels: the labels `(n,)` in their latent vectors; None without classes.
 
         Returns:
-            D's accuracy and mean output on both, and a word for the balance. Empty if D's outputs are not probabilities
-            or not finite, or if there are fewer than two packs.
+            The AUC of D's scores; of a loss whose outputs are probabilities also D's accuracy and mean output on both,
+            and a word for the balance. Empty if scores are not finite, or if there are fewer than two packs.
         """
         real = self.evaluator.heldout_samples[:MAX_SCORED]
         fake = samples[: len(real)]
         real_labels = None if labels is None else self.evaluator.heldout_labels[:MAX_SCORED]
         fake_labels = None if labels is None else labels[: len(real)]
         pack_size = module.remedies.pack_size
-        too_few = pack_size > 1 and min(len(real), len(fake)) < 2 * pack_size
-        if too_few or not module.loss.d_output_is_probability:
+        if pack_size > 1 and min(len(real), len(fake)) < 2 * pack_size:
             return {}
-        real_output = module.loss.d_output(score_samples(module, real, real_labels))
-        fake_output = module.loss.d_output(score_samples(module, fake, fake_labels))
-        if not (torch.isfinite(real_output).all() and torch.isfinite(fake_output).all()):
+        real_scores = score_samples(module, real, real_labels)
+        fake_scores = score_samples(module, fake, fake_labels)
+        if not (torch.isfinite(real_scores).all() and torch.isfinite(fake_scores).all()):
             return {}
-        metrics, _ = compute({"d_on_real": real_output, "d_on_fake": fake_output})
-        word = balance(real_output.mean().item(), fake_output.mean().item(), metrics["d_auc"])
+        inputs: MetricInputs = {"d_real_scores": real_scores, "d_fake_scores": fake_scores}
+        if not module.loss.d_output_is_probability:
+            return compute(inputs)[0]
+        inputs["d_on_real"] = module.loss.d_output(real_scores)
+        inputs["d_on_fake"] = module.loss.d_output(fake_scores)
+        metrics, _ = compute(inputs)
+        word = balance(inputs["d_on_real"].mean().item(), inputs["d_on_fake"].mean().item(), metrics["d_auc"])
         return {"balance": word, **metrics}
 
     def _loss_of_modes(self, i: int, final: int) -> str:
@@ -158,7 +163,7 @@ class Evaluation(GANCallback):
         if most <= final + len(self.evaluator.shares) / 10:
             return ""
         last_step = max(step for step, modes in modes_by_step.items() if modes == most)
-        return f" At step {last_step:,} it made {most:,} of them, and lost some later."
+        return f" At step {last_step:,} it made {most:,} modes, and lost some later."
 
     def _log(self, trainer: pl.Trainer, module: GANModule, metrics: dict[int, Any]) -> None:
         """Logs the mean over the members, and with replicas the metrics of each."""
