@@ -361,8 +361,10 @@ def _setting_lines(setting: Setting, indent: str) -> list[str]:
     """Returns the lines about one setting: `key=default`, its help, and its values in brackets."""
     values = ""
     if setting.values:
-        # In one piece: a line breaks before the brackets, not within.
-        values = f"[{setting.values}]".replace(" ", UNBROKEN)
+        values = f"[{setting.values}]"
+        if len(values) <= WIDTH - NAME_WIDTH - len(indent):
+            # In one piece: a line breaks before the brackets, not within.
+            values = values.replace(" ", UNBROKEN)
     lines = _columns(f"{setting.name}={setting.default}", f"{setting.help} {values}", indent)
     return [line.replace(UNBROKEN, " ") for line in lines]
 

@@ -99,7 +99,10 @@ def _sentence(results: Mapping[int, EvaluationResult], metrics: MetricValues, re
         made = [int(result.metrics["modes_valid"] or 0) for result in members]
         label = metric_of("modes_valid").label.capitalize()
         total = len(members[0].counts)
-        sentences.append(f"{label}: {fmean(made):.3g} of {total:,} on average, {min(made):,} to {max(made):,}.")
+        made_modes = f"{label}: {fmean(made):.3g} of {total:,} on average, {min(made):,} to {max(made):,}"
+        if metrics.get("agreement") is not None:
+            made_modes += f"; the readers agree on {metrics['agreement']:.0%} of the samples"
+        sentences.append(f"{made_modes}.")
     narrow = [word for word in WITHIN_MODES[:2] for result in members if result.verdict["within_modes"] == word]
     if narrow:
         parts = [f"{word} in {count}" for word, count in Counter(narrow).items()]
@@ -107,13 +110,21 @@ def _sentence(results: Mapping[int, EvaluationResult], metrics: MetricValues, re
     class_accuracy = metrics.get("class_accuracy")
     if class_accuracy is not None:
         sentences.append(f"On average {class_accuracy:.0%} of the samples belong to the requested class.")
-    good = sum(result.verdict["likeness"] == "good" for result in members)
-    copying = sum(result.verdict["copies"] is True for result in members)
-    sentences.append(
-        f"The samples look like the data in {good} of {len(members)} members and copy the training data"
-        f" in {copying or 'none'}."
-    )
+    sentences += _about_samples([result.verdict for result in members])
     return " ".join(sentences)
+
+
+def _about_samples(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns in how many members the samples look like the data and copy them, of those of which that is known."""
+    sentences = []
+    likeness = [verdict["likeness"] for verdict in verdicts if verdict["likeness"] != "unknown"]
+    if likeness:
+        good = likeness.count("good")
+        sentences.append(f"The samples look like the data in {good} of {len(likeness)} members.")
+    copies = [verdict["copies"] for verdict in verdicts if verdict["copies"] is not None]
+    if copies:
+        sentences.append(f"They copy the training data in {sum(copies) or 'none'} of {len(copies)} members.")
+    return sentences
 
 
 def _collapse(results: Mapping[int, EvaluationResult], replicas: int, seed: int) -> str:

@@ -40,7 +40,7 @@ def test_the_combined_verdict_is_the_worst_and_its_count():
         "Covered in 2 of 5 members, partial in 1 (seed 14), collapsed in 1 (seed 11), "
         "failed with NaN or infinity in 1 (seed 13). "
         "Modes made: 6 of 8 on average, 2 to 8. Within their modes narrow in 1 of 4 members. "
-        "The samples look like the data in 3 of 4 members and copy the training data in 1."
+        "The samples look like the data in 3 of 4 members. They copy the training data in 1 of 4 members."
     )
     assert combined.metrics == {"modes_valid": 6, "kl_data": pytest.approx(0.3)}
     assert combined.counts.tolist() == [24] * 8

@@ -230,7 +230,7 @@ def test_classes_are_learnt_in_few_steps(tmp_path):
 
 def test_data_without_labels_and_packs_are_refused():
     with pytest.raises(LabError, match="conditional=true needs data with labels"):
-        build_module(compose(*TINY, "dataset=pattern1010"), synthetic.pattern1010(10))
+        build_module(compose(*TINY, "dataset=ring"), Dataset(Part(torch.rand(10, 2)), Part(torch.rand(10, 2))))
     with refused("conflict", "remedy.pac"):
         compose(*TINY, "remedy=[pac]")
 
