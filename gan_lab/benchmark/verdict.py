@@ -28,6 +28,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.terminal import say
 from gan_lab.data import color, images, synthetic
 from gan_lab.data.dataset import Dataset, Part, StackedPart
+from gan_lab.evaluation import words
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.feature_spaces import PixelFeatures
 from gan_lab.evaluation.metrics.registry import MetricInputs
@@ -88,6 +89,16 @@ STACKED_FAILURES = (
     "added noise",
     "missing classes",
     "copies",
+)
+# The numbers of real data in the table of ranges: what decides a word, the head of its column, and its threshold.
+RANGES = (
+    ("junk", "junk", f"above {words.MUCH_JUNK}"),
+    ("agreement", "agreement", "–"),
+    ("variety_within", "variety", f"below {words.NARROW_VARIETY}"),
+    ("coverage_within", "coverage", f"below {words.NARROW_COVERAGE_WITHIN}"),
+    ("mode_width", "width", f"below {words.NARROW_WIDTH}"),
+    ("two_sample_auc", "two-sample AUC", f"above {words.UNLIKE_AUC}"),
+    ("copy_share", "copy share", f"above {words.COPIES_SHARE}"),
 )
 # The failures whose rates are a table in full: of images, and of points.
 DETAILED = (("copies", "copies"), ("less spread", "narrower modes"), ("independent pixels", "uniform points"))
@@ -350,10 +361,10 @@ def read_draws(path: Path) -> list[dict[str, Any]]:
     Raises:
         LabError: if the file has no draws.
     """
-    words = dict.fromkeys(GOOD_WORDS, str)
+    as_text = dict.fromkeys(GOOD_WORDS, str)
     columns = {*(field.name for field in dataclasses.fields(Case)), "samples", *GOOD_WORDS, *METRICS}
     try:
-        draws = pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+        draws = pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])
     except ValueError:
         draws = pd.DataFrame()
     if not columns <= set(draws.columns):
@@ -420,7 +431,7 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
 
     `noticed` counts the draws in which a label of the failure's `noticed_by` has a word for a failure, `undecided`
     those in which none has, but one is borderline or unknown, and `good` those in which all labels are good. For real
-    data all labels count.
+    data all labels count, and the lowest and highest numbers are there, too.
     """
     rows = []
     for _, group in draws.groupby(["dataset", "failure", "severity"], sort=False):
@@ -433,11 +444,14 @@ def summarize(draws: pd.DataFrame) -> pd.DataFrame:
         noticed = _is_noticed(group, labels)
         row["noticed"] = int(noticed.sum())
         row["undecided"] = int((~noticed & ~_is_good(group, labels)).sum())
-        for label, words in WORDS.items():
-            for word in words:
+        for label, possible in WORDS.items():
+            for word in possible:
                 row[f"{label}: {word}"] = int((group[label] == str(word)).sum())
         for name in METRICS:
-            row[name] = pd.to_numeric(group[name]).astype(float).round(4).median()
+            values = pd.to_numeric(group[name]).astype(float)
+            row[name] = round(values.median(), 4)
+            if row["failure"] == REAL:
+                row[f"{name}: lowest"], row[f"{name}: highest"] = round(values.min(), 4), round(values.max(), 4)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -469,7 +483,8 @@ def tables(summary: pd.DataFrame) -> str:
         summary: see `summarize`.
     """
     detailed = [_rates_table(summary, *names) for names in DETAILED]
-    return "\n\n".join([_false_alarms(summary), *filter(None, detailed), *_noticed_tables(summary)]) + "\n"
+    parts = [_false_alarms(summary), _ranges(summary), *filter(None, detailed), *_noticed_tables(summary)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _false_alarms(summary: pd.DataFrame) -> str:
@@ -485,6 +500,19 @@ def _false_alarms(summary: pd.DataFrame) -> str:
         cells.append(f"{100 * interval(alarms, int(row['draws']))[1]:.1f} %")
         for label, word in GOOD_WORDS.items():
             cells.append(int(row["draws"] - row[f"{label}: {word}"]))
+        lines.append(_line(cells))
+    return "\n".join(lines)
+
+
+def _ranges(summary: pd.DataFrame) -> str:
+    """Makes a table of the lowest and the highest number of real data, beside the thresholds."""
+    lines = [_line(["real data", *(head for _, head, _ in RANGES)]), "|---" * (1 + len(RANGES)) + "|"]
+    lines.append(_line(["not good", *(threshold for _, _, threshold in RANGES)]))
+    for _, row in summary[summary["failure"] == REAL].iterrows():
+        cells = [row["dataset"]]
+        for name, _, _ in RANGES:
+            low, high = row[f"{name}: lowest"], row[f"{name}: highest"]
+            cells.append("" if pd.isna(low) else f"{low:.3f}–{high:.3f}")
         lines.append(_line(cells))
     return "\n".join(lines)
 

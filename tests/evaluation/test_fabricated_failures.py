@@ -16,6 +16,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation.classifier import label_classifier
+from gan_lab.evaluation.metrics.memorization import copy_ratio
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for
 
 SLOW = pytest.mark.slow
@@ -64,7 +65,9 @@ POINTS = [
 ]
 # A patch of the sky stays one if its pixels are shuffled.
 PATCHES = [row if row[0] != "shuffled pixels" else (*row[:2], POOR) for row in IMAGES]
-OF_DATASET = {"digits": IMAGES, "mnist": IMAGES, "patches": PATCHES, "ring": POINTS, "grid": POINTS}
+# Each other mode still has more than half of its share, so only the proportions tell.
+RING = [*POINTS, ("one mode too often", 6, {"collapse": "partial", "modes_valid": 8})]
+OF_DATASET = {"digits": IMAGES, "mnist": IMAGES, "patches": PATCHES, "ring": RING, "grid": POINTS}
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +176,34 @@ def test_readers_disagree_about_what_is_no_digit(splits):
     assert result.metrics["modes"] >= 7
     assert result.metrics["modes_valid"] == 0
     assert result.metrics["agreement"] < 0.9 < result.real["agreement"]
+
+
+def test_junk_adds_no_modes(splits):
+    """The classifier reads other digits into noise, and would count more than the five that are made."""
+    split = splits("digits")
+    rng = make_generator(0, "test/junk")
+    five = failures.missing_classes(split.real, 5, 100, rng)
+    result = split.evaluator.evaluate(torch.cat([five, torch.rand(100, 1, 8, 8, generator=rng)]))
+    _check(result, {"collapse": "collapsed", "modes_valid": 5, "likeness": "poor"})
+    assert result.metrics["modes"] > 5
+
+
+def test_a_sample_that_is_repeated_is_one_copy_at_most(splits):
+    """Even if it happens to be as close to a training image as a copy: that says nothing about the others."""
+    split = splits("digits")
+    reader = split.evaluator.reader
+    ratios, _ = copy_ratio(reader.points(split.real.fresh), reader.points(split.real.train))
+    result = split.evaluator.evaluate(split.real.fresh[[int(ratios.argmin())]].repeat(500, 1, 1, 1))
+    assert result.metrics["copy_share"] > 0.9, "it looks like one"
+    _check(result, {"copies": "False", "collapse": "collapsed"})
+
+
+def test_too_few_samples_are_no_collapse_but_one_digit_is(splits):
+    split = splits("digits")
+    few = failures.fresh(split.real, 0, 100, make_generator(0, "test/few"))
+    _check(split.evaluator.evaluate(few), {"collapse": "unknown"})
+    eights = split.real.fresh[split.real.fresh_labels == 8]
+    _check(split.evaluator.evaluate(eights), {"collapse": "collapsed"})
 
 
 def test_precision_is_asked_against_images_that_the_classifier_has_not_learnt():
