@@ -401,7 +401,7 @@ def make_draws(rows: list[dict[str, Any]], path: Path, cfg: DictConfig) -> None:
     done = {tuple(row[name] for name in fields) for row in rows}
     cases = [case for dataset in available(cfg.datasets, cfg.data_dir) for case in cases_of(dataset, cfg.rounds)]
     # Real data of all datasets first; then the slow datasets last and draw by draw, so that none has to be finished.
-    cases.sort(key=lambda case: (case.failure != REAL, is_slow(case.dataset) and (1 + case.draw)))
+    cases.sort(key=lambda case: case.failure != REAL and (1 + (1 + case.draw) * is_slow(case.dataset)))
     new_cases = [case for case in cases if dataclasses.astuple(case) not in done]
     saved = time.monotonic()
     key: tuple[str, int] | None = None
