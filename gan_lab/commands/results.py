@@ -51,6 +51,14 @@ METHOD = """\
 - Published numbers are others', taken from their papers; none was measured here.
 """
 
+# The words of a verdict that are counted, with what introduces them.
+WORDS = {"collapse": "", "within_modes": "within the modes ", "likeness": "likeness "}
+EARLIER = (
+    "Caution: judged by an earlier verdict, which took every image for the class that the label classifier reads,"
+    " whatever it looks like. Its words and numbers of modes are too kind, the more so the worse the samples;"
+    " docs/verdict.md says how they are found now."
+)
+
 # A row of a table: cells by the heads of their columns.
 TableRow = dict[str, str]
 
@@ -227,7 +235,8 @@ def _benchmark(section: Section) -> list[str]:
             table.append({"": f"*published:* {_escape(score.method)}", **_published(score)})
     seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
     verdicts = _verdicts(findings.runs) or "no verdict"
-    lines = [f"{seeds} on {_escape(section.dataset)}: {verdicts}.", "", *_markdown_table(table)]
+    lines = [f"{seeds} on {_escape(section.dataset)}: {verdicts}.", ""]
+    lines += [*_caution_of_earlier(section), *_markdown_table(table)]
     if benchmark:
         lines += [f"Caution: {benchmark.caution}", ""]
     image, gap = snapshots.last_samples(Run(findings.folder / str(findings.runs["run"].iloc[0])))
@@ -251,14 +260,25 @@ def _metric_by_head() -> dict[str, str]:
 
 
 def _verdicts(runs: pd.DataFrame) -> str:
-    """Returns how often each verdict was given: '4 covered, 1 partial, 1 copying'."""
-    counts = Counter(runs["collapse"].dropna().map(_escape))
-    verdicts = [f"{n} {word}" for word, n in sorted(counts.items())]
+    """Returns how often each word was given: '4 covered, 1 partial; within the modes 5 varied; 1 copying'."""
+    verdicts = []
+    for column, introduction in WORDS.items():
+        counts = Counter(runs[column].dropna().map(_escape))
+        if counts:
+            verdicts.append(introduction + ", ".join(f"{n} {word}" for word, n in sorted(counts.items())))
     # Other values than True and False are unknown: a run without a verdict, or a damaged one.
     copying = [copies for copies in runs["copies"].tolist() if copies is True]
     if copying:
         verdicts.append(f"{len(copying)} copying")
-    return ", ".join(verdicts)
+    return "; ".join(verdicts)
+
+
+def _caution_of_earlier(section: Section) -> list[str]:
+    """Returns a caution if a run was judged by an earlier version's verdict, which had no word for within the modes."""
+    verdicts = [summary.get("verdict") for summary in section.summaries.values()]
+    if all("within_modes" in verdict for verdict in verdicts if isinstance(verdict, dict) and "collapse" in verdict):
+        return []
+    return [EARLIER, ""]
 
 
 def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
@@ -357,6 +377,7 @@ def _comparison(section: Section) -> list[str]:
     variants = len(findings.variants)
     design = DESIGNS[findings.design]
     lines = [f"{runs:,} runs of {variants:,} variants on {_escape(section.dataset)}. {design}", ""]
+    lines += _caution_of_earlier(section)
     for metric in findings.headline:
         lines += _sentences(findings, metric)
     for metric in findings.headline[:1]:

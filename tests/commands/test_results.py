@@ -26,7 +26,7 @@ QUALITY = [0.95, 0.96, 0.97]
 
 def best(folder: Path, **more) -> Path:
     """Three members of one run: 8, 8 and 7 modes, in 90 seconds."""
-    word = dict(collapse="covered", copies=False, likeness="good")
+    word = dict(collapse="covered", within_modes="varied", copies=False, likeness="good")
     members = [
         dict(seed=i, samples=2_500, modes=modes, modes_total=8, high_quality=QUALITY[i], kl_uniform=0.01 * (i + 1))
         | dict(kl_data=0.02, precision=0.9, recall=0.8)
@@ -34,7 +34,8 @@ def best(folder: Path, **more) -> Path:
     ]
     usual = dict(samples=2_500, modes=8, modes_total=8, modes_robust=8, evaluator_accuracy=None)
     usual |= dict(_dataset="ring", _replicas=3, _seconds=90.0, _replica_metrics=members, _labels=[1] * 8)
-    usual |= dict(_replica_verdicts=[word, word, word | dict(copies=True)], _environment=ENVIRONMENT)
+    members_words = [word, word | dict(within_modes="narrow"), word | dict(copies=True)]
+    usual |= dict(_verdict=word, _replica_verdicts=members_words, _environment=ENVIRONMENT)
     usual |= dict(_real_data=dict(precision=0.97, recall=0.96, high_quality=0.99), _features="their own values")
     usual |= dict(_overrides=["experiment=best/ring", "data_dir=/secret/data", "cache_dir=/secret", "threads=1"])
     run = made_up(folder, RING, **usual | more)
@@ -72,7 +73,7 @@ def written(folder: Path, *runs: Path) -> str:
 def test_a_benchmark_lists_each_seed_and_what_is_published(tmp_path):
     text = written(tmp_path, best(tmp_path / "ring"))
     assert "### best/ring" in text
-    assert "3 seeds on ring: 3 covered, 1 copying." in text
+    assert "3 seeds on ring: 3 covered; within the modes 1 narrow, 2 varied; likeness 3 good; 1 copying.\n\n|" in text
     numbers = ["modes", "high quality", "KL from uniform", "copies", "samples", "steps", "seconds per seed"]
     rows = {row: [table(text, row)[number] for number in numbers] for row in ("seed 0", "seed 2", "**mean of 3**")}
     assert rows == {  # 90 seconds of three; means of 8, 8, 7, of 95, 96, 97 % and of 0.01, 0.02, 0.03
@@ -121,13 +122,21 @@ def test_a_sweep_has_its_sentences_and_a_row_for_each_variant(tmp_path):
     assert (none["modes"], none["seeds"]) == ("2 ± 1.2", "5"), "of 1, 1, 2, 2 and 4: variance 6 / 4"
     assert r1["modes"] == "8.40 ± 1.1", "of 7, 8, 8, 9 and 10: variance 5.2 / 4"
     assert [r1[head] for head in ("KL from the data", "coverage", "precision", "recall", "verdict")] == [
-        *("0.0100", "0.900", "0.500", "0.250", "5 covered")
+        *("0.0100", "0.900", "0.500", "0.250", "5 covered; likeness 5 good")
     ]
     assert table(text, "*fresh real data*")["coverage"] == "0.970"
     assert table(text, "*sampling limit*")["KL from the data"] == "0.00045"  # 9 / 20,000
     assert "python train.py -m experiment=sweep/remedies 'remedy=[],[ema],[r1],[r2]' seed=0,1,2,3,4\n" in text
     assert "- Each remedy is compared with no remedy; remedies are not compared with each other." in text
     assert "Published numbers" in text
+
+
+def test_runs_that_an_earlier_verdict_judged_have_a_caution(tmp_path):
+    older = dict(collapse="covered", copies=False, likeness="good")
+    text = written(tmp_path, best(tmp_path / "ring", _verdict=older), sweep(tmp_path / "sweep"))
+    assert text.count("Caution: judged by an earlier verdict") == 2
+    text = written(tmp_path, best(tmp_path / "new"))
+    assert "Caution: judged by an earlier verdict" not in text
 
 
 def test_pictures_are_next_to_the_document_and_small(tmp_path):
