@@ -44,13 +44,13 @@ UNLABELLED = "unlabelled_"  # before the name of a dataset: the same without lab
 
 FOLDS = 5  # digits: which fifth is held out
 MAX_TRAIN = 10_000  # samples of the train part
-MAX_FRESH = 2_500  # samples that are judged
-PATCHES_JUDGED = 1_000  # of 2,000 fresh ones, so that they differ from draw to draw
+IMAGES_JUDGED = 1_000  # of 5,000 fresh ones of MNIST and 2,000 of patches, so that they differ from draw to draw
+POINTS_JUDGED = 2_500
 STACKED_TRAIN = 128_000  # stacked images of the train part
 STACKED_REFERENCE = 10_000  # stacked images of the reference
 STACKED_FRESH = 100_000  # stacked images of which 26,000 are judged
 STACKED_JUDGED = 26_000
-POINTS_FRESH = 100_000  # points from which `MAX_FRESH` are drawn
+POINTS_FRESH = 100_000  # points of which those that are judged are drawn
 
 GOOD_WORDS: Mapping[str, Any] = {
     "collapse": "covered",
@@ -60,7 +60,7 @@ GOOD_WORDS: Mapping[str, Any] = {
 }
 WORDS: Mapping[str, Sequence[Any]] = {
     "collapse": ("covered", "partial", "collapsed", "unknown"),
-    "within_modes": ("varied", "narrow", "collapsed", "borderline", "unknown"),
+    "within_modes": ("varied", "narrow", "collapsed", "unknown"),
     "likeness": ("good", "borderline", "poor", "unknown"),
     "copies": (False, True, None),
 }
@@ -189,8 +189,8 @@ def split_images(dataset: Dataset, number: int, classifier: LabelClassifier | No
     if classifier is not None:
         known = Dataset(train, heldout, classes=dataset.classes)
     real = RealSamples(train.values, train.labels, fresh.values, fresh.labels, len(dataset.classes))
-    samples = min(len(fresh), MAX_FRESH)
-    return Split(WordsEvaluator(known, classifier), real, samples, MAX_FRESH)
+    samples = min(len(fresh), IMAGES_JUDGED)
+    return Split(WordsEvaluator(known, classifier), real, samples, IMAGES_JUDGED)
 
 
 def digits_fold(number: int) -> Dataset:
@@ -235,7 +235,7 @@ def split_points(dataset: Dataset, number: int) -> Split:
     points = failures.draw_points(real, POINTS_FRESH, make_generator(number, "verdict trial/split"))
     modes = torch.cdist(points, dataset.centres).argmin(1)
     real = dataclasses.replace(real, fresh=points, fresh_labels=modes)
-    return Split(WordsEvaluator(dataset, None), real, MAX_FRESH, MAX_FRESH)
+    return Split(WordsEvaluator(dataset, None), real, POINTS_JUDGED, POINTS_JUDGED)
 
 
 def _halves(part: Any, rng: torch.Generator) -> tuple[Part, Part]:
@@ -268,8 +268,7 @@ def new_split(name: str, number: int, data_dir: str, cache_dir: Path) -> Split:
         return split_points(getattr(synthetic, base)(samples=MAX_TRAIN), number)
     fold = number % FOLDS if base == "digits" else 0
     dataset, classifier = labelled_images(base, fold, data_dir, cache_dir)
-    split = split_images(dataset, number, classifier if base == name else None)
-    return dataclasses.replace(split, samples=PATCHES_JUDGED) if base == "patches" else split
+    return split_images(dataset, number, classifier if base == name else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -553,7 +552,8 @@ def _rates_table(summary: pd.DataFrame, of_images: str, of_points: str) -> str:
 def _noticed_tables(summary: pd.DataFrame) -> Iterator[str]:
     """Yields a table for images and one for points; what no dataset has is left out."""
     for listed in (failures.IMAGES, failures.POINTS):
-        datasets = [name for name in summary["dataset"].unique() if failures_of(name).keys() <= listed.keys()]
+        with_failures = summary[summary["failure"] != REAL]["dataset"].unique()
+        datasets = [name for name in with_failures if failures_of(name).keys() <= listed.keys()]
         if not datasets:
             continue
         heads = [f"{name}, {_draws_with_failures(summary, name)}" for name in datasets]
