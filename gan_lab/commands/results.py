@@ -42,10 +42,11 @@ METHOD = """\
 - Precision and recall (Kynkäänniemi et al. 2019, k = 3) and coverage (Naeem et al. 2020, k = 5) compare equally many
   generated and real samples. *Fresh real data* are other real samples, evaluated as if they were generated.
 - Modes made: like modes, but a sample counts only if it lies among the real ones (98 % of held-out images do) and two
-  readers, the label classifier and the nearest training image, see the same class; a mode needs half of its expected
+  readers, the label classifier and the nearest training image, agree on its class; a mode needs half of its expected
   count of them. Junk is the share of samples outside the real data.
-- Variety and coverage within the modes are relative to real data's. The area under the curve of a two-sample test is
-  0.5 for samples that nobody can tell apart. `gan_lab/evaluation/words.py` has the thresholds of the words.
+- Variety, coverage and width within the modes are relative to real data's. The AUC of the two-sample test is 0.5 for
+  samples that cannot be told from real ones, 1 for those that always can. docs/verdict.md has the thresholds of the
+  words.
 - Copies: more samples than real ones are much nearer to one training sample than to the next ones (p < 0.001).
 - Intervals, p-values and their correction: see the notes of each comparison.
 - Published numbers are others', taken from their papers; none was measured here.
@@ -403,7 +404,7 @@ def _variant_row(findings: Findings, variant: Variant, summaries: dict[tuple[Var
         if summary is None or summary.mean is None:
             continue
         row[head] = _format_mean(metric, [summary.mean])
-        if metric == "modes" and summary.std is not None:
+        if metric in ("modes_valid", "modes") and summary.std is not None:
             row[head] += f" ± {format_estimate(summary.std, digits=2)}"
     row["verdict"] = _verdicts(runs)
     return row

@@ -238,13 +238,13 @@ def labels(shares: np.ndarray, top: float) -> str:
 def sheet(pictures: Sequence[tuple[str, Image.Image]]) -> Figure:
     """Draws pictures of about the same form side by side, each below its name.
 
-    Wide pictures are four in a row; others three, or six where there are more than nine.
+    Three are in a row; of more than six wide pictures four, of more than nine others six.
     """
     form = max(image.height / image.width for _, image in pictures)
     columns = 3
     width = 2.0
     if form < 0.8:
-        columns = 4
+        columns = 4 if len(pictures) > 6 else 3
         width = 3.0
     elif len(pictures) > 9:
         columns = 6

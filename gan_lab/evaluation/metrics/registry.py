@@ -341,7 +341,8 @@ METRICS = _by_name(
         inputs=("offsets",),
         output=1,
         higher_is_better=False,
-        shown=frozenset({"report"}),
+        shown=frozenset({"report", "results"}),
+        heading="beyond 5σ",
     ),
     Metric(
         "variety_within",
