@@ -178,14 +178,27 @@ def test_readers_disagree_about_what_is_no_digit(splits):
     assert result.metrics["agreement"] < 0.9 < result.real["agreement"]
 
 
-def test_junk_adds_no_modes(splits):
-    """The classifier reads other digits into noise, and would count more than the five that are made."""
+@pytest.mark.parametrize("junk", ["independent pixels", "noisy digits"])
+def test_junk_adds_no_modes(splits, junk):
+    """The classifier reads digits into independent pixels, and both readers do into digits with much noise."""
     split = splits("digits")
     rng = make_generator(0, "test/junk")
     five = failures.missing_classes(split.real, 5, 100, rng)
-    result = split.evaluator.evaluate(torch.cat([five, torch.rand(100, 1, 8, 8, generator=rng)]))
+    others = split.real.fresh[split.real.fresh_labels < 5]
+    noisy = failures.noisy(failures.take(others, 100, rng), 0.3, rng)
+    bad = noisy if junk == "noisy digits" else failures.independent_pixels(split.real, 1.0, 100, rng)
+    result = split.evaluator.evaluate(torch.cat([five, bad]))
     _check(result, {"collapse": "collapsed", "modes_valid": 5, "likeness": "poor"})
     assert result.metrics["modes"] > 5
+
+
+def test_a_sample_that_the_readers_read_differently_counts_for_no_mode(splits):
+    split = splits("digits")
+    halves = failures.two_halves(split.real, 0.5, 500, make_generator(0, "test/halves"))
+    reading = split.evaluator.reader(halves)
+    counts = split.evaluator._mode_inputs(halves, None)[0]["valid_counts"]
+    agree = reading.modes == reading.second_modes
+    assert counts.sum() == (reading.in_range & agree).sum() < min(reading.in_range.sum(), agree.sum())
 
 
 def test_a_sample_that_is_repeated_is_one_copy_at_most(splits):
