@@ -133,8 +133,7 @@ class VerdictEvaluator:
         shares: the training data's share of each mode, `(modes,)` float64; empty for data without modes.
         max_compared: how many samples are compared in feature space.
         train: features of training samples, of at most 10,000 images, `(m, F)`.
-        heldout_samples: real samples that were not trained on, `(h, *shape)`.
-        heldout: their features, `(h, F)`.
+        heldout: features of real samples that were not trained on, `(h, F)`.
     """
 
     def __init__(
@@ -157,7 +156,6 @@ class VerdictEvaluator:
         # One half of the held-out samples is the reference, and as many training samples and fakes are compared.
         half = len(self._heldout_indices) // 2
         self.max_compared = min(len(dataset.train), half, protocol_samples(dataset), MAX_COMPARED)
-        self.heldout_samples = dataset.heldout[self._heldout_indices]
         self.heldout = self.features(self.heldout_samples)
         self.reader = reader_for(dataset, label_classifier)
         is_image = len(dataset.shape) == 3
@@ -177,18 +175,17 @@ class VerdictEvaluator:
     @functools.cached_property
     def real(self) -> MetricValues:
         """The metrics of fresh real data, computed when first needed: a training need not wait for them to start."""
-        half = len(self.heldout) // 2
-        inputs = self._feature_inputs(self.heldout[half:])
-        reading = self.reader(self.heldout_samples) if len(self.heldout_samples) else None
-        if reading is not None:
-            inputs |= self._reading_inputs(self.heldout_samples, reading)
+        inputs = self._feature_inputs(self.heldout[self._reference_size :])
+        samples = self.heldout_samples
+        if len(samples):
+            inputs |= self._reading_inputs(_Samples(samples), self.reader(samples))
             # Of real data these say nothing.
-            for name in ("valid_counts", "first_counts", "second_counts", "samples"):
+            for name in ("valid_counts", "first_counts", "second_counts"):
                 inputs.pop(name, None)  # type: ignore[misc]
-        if self.dataset.centres is not None and reading is not None:
-            inputs["near_centre"] = inputs["in_range"].double()
+            if self.dataset.centres is not None:
+                inputs["near_centre"] = inputs["in_range"].double()
         metrics, _ = compute(inputs, kinds=("result",))
-        user_values, _ = self._user_metrics_of(self.heldout_samples[: self.max_compared])
+        user_values, _ = self._user_metrics_of(samples[: self.max_compared])
         return metrics | user_values
 
     @property
@@ -200,6 +197,11 @@ class VerdictEvaluator:
     @property
     def _reference_size(self) -> int:
         return len(self.heldout) // 2
+
+    @property
+    def heldout_samples(self) -> Tensor:
+        """Real samples that were not trained on, `(h, *shape)`; read anew each time, because they may be large."""
+        return self.dataset.heldout[self._heldout_indices]
 
     @property
     def heldout_labels(self) -> Tensor:
@@ -223,7 +225,7 @@ class VerdictEvaluator:
         Returns:
             The values, the reasons for undefined ones, and the samples in each mode `(modes,)`, empty without modes.
         """
-        inputs, _ = self._mode_inputs(samples, target_labels)
+        inputs, _ = self._mode_inputs(_Samples(samples), target_labels)
         metrics, undefined = compute(inputs)
         return metrics, undefined, inputs.get("counts", NO_COUNTS)
 
@@ -234,46 +236,44 @@ class VerdictEvaluator:
             samples: `(n, *shape)`, in any order.
             target_labels: the classes in the latent vectors of a conditional GAN, `(n,)`.
         """
+        checked = _Samples(samples)
+        finite = checked.finite
+        inputs, reading = self._mode_inputs(checked, target_labels)
         # In random order: files of other programs may be sorted by class, and some metrics take the first samples.
-        order = torch.randperm(len(samples), generator=make_generator(0, "judge/order"))
-        samples = samples[order]
-        if target_labels is not None:
-            target_labels = target_labels[order]
-        inputs, reading = self._mode_inputs(samples, target_labels)
-        finite_samples = _finite(samples)
+        order = torch.randperm(len(finite), generator=make_generator(0, "judge/order"))
+        compared = finite[order[: self.max_compared]]
         fake = torch.zeros(0, self.train.shape[1])
-        if len(finite_samples):
-            fake = self.features(finite_samples[: self.max_compared])
-        inputs |= self._feature_inputs(fake)
         if reading is not None:
-            inputs |= self._within_inputs(reading)
-            inputs |= self._two_sample_inputs(finite_samples)
+            fake = self.features(compared)
+            inputs |= self._within_inputs(reading, order)
+            inputs |= self._two_sample_inputs(finite, order[: 2 * MAX_COMPARED])
+        inputs |= self._feature_inputs(fake)
         if not self.dataset.has_modes:
             inputs["fake_without_modes"] = fake
         if self.label_classifier is not None:
             inputs["classifier_accuracy"] = self.label_classifier.accuracy
         metrics, undefined = compute(inputs)
-        user_values, user_reasons = self._user_metrics_of(finite_samples[: self.max_compared])
+        user_values, user_reasons = self._user_metrics_of(compared)
         metrics |= user_values
         undefined |= user_reasons
         verdict = self._verdict(metrics, undefined, inputs)
         counts = inputs.get("counts", NO_COUNTS)
         return EvaluationResult(metrics, undefined, self.real, counts, verdict, self.features.name, self.reference)
 
-    def _mode_inputs(self, samples: Tensor, target_labels: Tensor | None) -> tuple[MetricInputs, Reading | None]:
+    def _mode_inputs(self, samples: "_Samples", target_labels: Tensor | None) -> tuple[MetricInputs, Reading | None]:
         """Returns what counting modes needs, and what the readers see in the finite samples; None without any."""
-        inputs: MetricInputs = {"samples": samples}
-        is_finite = _is_finite(samples)
-        reading = self.reader(_finite(samples)) if is_finite.any() else None
-        if reading is not None:
+        inputs: MetricInputs = {"samples": samples.values, "is_finite": samples.is_finite}
+        reading = None
+        if len(samples.finite):
+            reading = self.reader(samples.finite)
             inputs |= self._reading_inputs(samples, reading)
         if not self.dataset.has_modes:
             return inputs, reading
         total = len(self.dataset.classes)
         # A sample that belongs to no mode, because it is not finite or too far from all, keeps the label −1.
-        labels = torch.full((len(samples),), -1)
+        labels = torch.full((len(samples.values),), -1)
         if reading is not None:
-            labels[is_finite] = reading.modes
+            labels[samples.is_finite] = reading.modes
         if self.dataset.centres is not None and reading is not None:
             labels[~inputs["in_range"]] = -1
             inputs["near_centre"] = inputs["in_range"].double()
@@ -286,22 +286,21 @@ class VerdictEvaluator:
         inputs.setdefault("valid_counts", torch.zeros(total, dtype=torch.int64))
         return inputs, reading
 
-    def _reading_inputs(self, samples: Tensor, reading: Reading) -> MetricInputs:
-        """Returns what the readers' metrics need.
+    def _reading_inputs(self, samples: "_Samples", reading: Reading) -> MetricInputs:
+        """Returns what the readers' metrics need; samples that are not finite are junk.
 
         Args:
-            samples: all `(N, *shape)`, with those that are NaN or infinite, which are junk.
+            samples: all.
             reading: of the finite ones.
         """
-        is_finite = _is_finite(samples)
-        inputs: MetricInputs = {"samples": samples, "in_range": torch.zeros(0, dtype=torch.bool)}
+        inputs: MetricInputs = {"in_range": torch.zeros(0, dtype=torch.bool)}
         if reading.has_limit:
-            inputs["in_range"] = _of_all(reading.in_range, is_finite)
+            inputs["in_range"] = samples.flags_of_all(reading.in_range)
         if self.dataset.centres is not None:
             assert self.dataset.std is not None
             # The modes' shape is known, and with it the limit.
             inputs["reference_size"] = 0
-            inputs["offsets"] = (_finite(samples) - self.dataset.centres[reading.modes]) / self.dataset.std
+            inputs["offsets"] = (samples.finite - self.dataset.centres[reading.modes]) / self.dataset.std
             inputs["number_of_modes"] = len(self.dataset.centres)
             inputs["read_modes"] = reading.modes
         else:
@@ -309,10 +308,10 @@ class VerdictEvaluator:
         if self.dataset.has_modes:
             inputs["valid_counts"] = self._counts(reading.modes, reading.is_valid, reading.junk)
         if self.dataset.has_modes and self.dataset.centres is None:
-            inputs |= self._single_reader_inputs(reading, is_finite)
+            inputs |= self._single_reader_inputs(samples, reading)
         return inputs
 
-    def _single_reader_inputs(self, reading: Reading, is_finite: Tensor) -> MetricInputs:
+    def _single_reader_inputs(self, samples: "_Samples", reading: Reading) -> MetricInputs:
         """Returns what each of the two readers of labelled images sees; the nearest centre alone reads points."""
         inputs: MetricInputs = {
             "read_modes": reading.modes,
@@ -321,7 +320,7 @@ class VerdictEvaluator:
             "second_counts": self._counts(reading.second_modes, reading.second_in_range, reading.second_junk),
         }
         if reading.has_limit:
-            inputs["second_in_range"] = _of_all(reading.second_in_range, is_finite)
+            inputs["second_in_range"] = samples.flags_of_all(reading.second_in_range)
         return inputs
 
     def _counts(self, labels: Tensor, is_counted: Tensor, junk: float) -> Tensor:
@@ -336,18 +335,24 @@ class VerdictEvaluator:
             return torch.zeros(len(self.shares), dtype=torch.int64)
         return modes.mode_counts(labels[is_counted], len(self.shares))
 
-    def _within_inputs(self, reading: Reading) -> MetricInputs:
-        """Returns what the metrics within the modes need, and the test for copies."""
+    def _within_inputs(self, reading: Reading, order: Tensor) -> MetricInputs:
+        """Returns what the metrics within the modes need, and the test for copies.
+
+        Args:
+            reading: of n samples.
+            order: in which the first of these are taken, `(n,)`.
+        """
         total = max(1, len(self.shares))
         most = max(MAX_WITHIN, MANY_PER_MODE * total)
+        valid = order[reading.is_valid[order]][:most]
         return {
-            "points": reading.points[reading.is_valid][:most],
-            "point_modes": reading.modes[reading.is_valid][:most],
+            "points": reading.points[valid],
+            "point_modes": reading.modes[valid],
             "train_points": self._train_points[:most],
             "train_modes": self._labels_of_train(most),
             **self._heldout_inputs,
             "number_of_modes": total,
-            "tested_points": reading.points[:MAX_COMPARED],
+            "tested_points": reading.points[order[:MAX_COMPARED]],
             "original_points": self._train_points,
             "copy_limit": self._copy_limit,
             "compared_share": len(self._train_points) / len(self.dataset.train),
@@ -379,28 +384,34 @@ class VerdictEvaluator:
     @functools.cached_property
     def _glance_spaces(self) -> tuple[RandomNetwork, PrincipalComponents]:
         """The spaces in which the two-sample test sees images."""
-        one = shrink(self.heldout_samples[:1])
-        return RandomNetwork(tuple(one.shape[1:])), PrincipalComponents(self.dataset, COMPONENTS)
+        shape = shrink(torch.zeros(1, *self.dataset.shape)).shape[1:]
+        return RandomNetwork(tuple(shape)), PrincipalComponents(self.dataset, COMPONENTS)
 
-    def _two_sample_features(self, train: Tensor) -> Callable[[Tensor], Tensor]:
+    def _two_sample_features(self) -> Callable[[Tensor], Tensor]:
         """Returns the features of the two-sample test; its noise begins anew for each verdict."""
         if len(self.dataset.shape) == 3:
             return GlanceFeatures(*self._glance_spaces)
-        return PointFeatures(train)
+        return PointFeatures(self.dataset.train[self._train_indices[:MAX_COMPARED]])
 
-    def _two_sample_inputs(self, samples: Tensor) -> MetricInputs:
+    def _two_sample_inputs(self, samples: Tensor, order: Tensor) -> MetricInputs:
         """Returns what the two-sample test learns on, training samples and fakes, and what it is asked about.
 
         Args:
             samples: finite ones, `(n, *shape)`.
+            order: which of these are taken, the first half to learn on, `(k,)`.
         """
-        train = self.dataset.train[self._train_indices[:MAX_COMPARED]]
-        features = self._two_sample_features(train)
-        samples = samples[: 2 * MAX_COMPARED]
-        number = min(len(samples) // 2, len(train))
+        features = self._two_sample_features()
+        train = self._train_indices[:MAX_COMPARED]
+        heldout = self._heldout_indices[:MAX_COMPARED]
+        number = min(len(order) // 2, len(train))
+        # One set after the other: together they take several times the memory.
+        real_to_learn = features(self.dataset.train[train[:number]])
+        fake_to_learn = features(samples[order[:number]])
+        real_to_test = features(self.dataset.heldout[heldout])
+        fake_to_test = features(samples[order[number:]])
         return {
-            "two_sample_train": (features(train[:number]), features(samples[:number])),
-            "two_sample_test": (features(self.heldout_samples[:MAX_COMPARED]), features(samples[number:])),
+            "two_sample_train": (real_to_learn, fake_to_learn),
+            "two_sample_test": (real_to_test, fake_to_test),
         }
 
     def _feature_inputs(self, fake: Tensor) -> MetricInputs:
@@ -468,22 +479,26 @@ class VerdictEvaluator:
         return words.collapse_word(values, self.shares, counts), words.likeness_word(values, self.real)
 
 
-def _is_finite(samples: Tensor) -> Tensor:
-    """Returns which samples `(N, *shape)` have no NaN or infinite number, `(N,)` bool."""
-    return torch.isfinite(samples.flatten(1)).all(1)
+class _Samples:
+    """Samples, some of which may have NaN or infinite numbers.
 
+    Attributes:
+        values: all of them, `(N, *shape)`.
+        is_finite: which ones have no such number, `(N,)` bool.
+        finite: those, `(n, *shape)`; no copy if all are finite.
+    """
 
-def _finite(samples: Tensor) -> Tensor:
-    """Returns the samples `(N, *shape)` that have no NaN or infinite number; no copy if all are finite."""
-    is_finite = _is_finite(samples)
-    return samples if is_finite.all() else samples[is_finite]
+    def __init__(self, values: Tensor):
+        self.values = values
+        batches = values.flatten(1).split(FEATURE_BATCH)
+        self.is_finite = torch.cat([batch.isfinite().all(1) for batch in batches])
+        self.finite = values if self.is_finite.all() else values[self.is_finite]
 
-
-def _of_all(flags: Tensor, is_finite: Tensor) -> Tensor:
-    """Returns flags of all samples, `(N,)` bool, from those of the finite ones; False for the others."""
-    every_flag = is_finite.clone()
-    every_flag[is_finite] = flags
-    return every_flag
+    def flags_of_all(self, flags: Tensor) -> Tensor:
+        """Returns flags of all samples, `(N,)` bool, from those of the finite ones; False for the others."""
+        every_flag = self.is_finite.clone()
+        every_flag[self.is_finite] = flags
+        return every_flag
 
 
 def _nouns(dataset: Dataset) -> tuple[str, str]:

@@ -71,6 +71,6 @@ def test_points_on_a_circle_and_in_a_disc_differ():
 
 
 def test_images_shrink_to_a_glance():
-    assert shrink(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 16, 16)
-    assert shrink(torch.zeros(1, 1, 28, 28)).shape == (1, 1, 14, 14)
+    assert shrink(torch.zeros(1, 3, 64, 64)).shape == (1, 3, 32, 32)
+    assert shrink(torch.zeros(1, 1, 28, 28)).shape == (1, 1, 28, 28)
     assert shrink(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)

@@ -7,7 +7,7 @@ from conftest import classifier_cache
 from gan_lab.core.rng import make_generator
 from gan_lab.data import images, synthetic
 from gan_lab.data.dataset import Dataset, Part
-from gan_lab.evaluation.verdict import VerdictEvaluator, evaluator_for, protocol_samples
+from gan_lab.evaluation.verdict import VerdictEvaluator, evaluator_for, protocol_samples, too_few_samples
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +164,19 @@ def test_the_book_aims_at_the_pattern_not_at_its_variety():
     assert noise["collapse"] == "collapsed"
 
 
+def test_too_few_samples_are_named_before_they_are_measured():
+    ring = synthetic.ring(samples=10)
+    assert too_few_samples(None, ring) == too_few_samples(107, ring) == ""
+    assert "107 are needed" in too_few_samples(106, ring)
+    unlabelled = Dataset(Part(torch.zeros(2, 2)), Part(torch.zeros(2, 2)))
+    assert too_few_samples(5, unlabelled) == ""
+
+
 def test_sample_sizes_are_the_protocols():
     assert protocol_samples(synthetic.ring(samples=10)) == 2_500
     assert protocol_samples(images.digits()) == 10_000
     assert protocol_samples(images.stacked_digits(samples=10)) == 26_000
+    assert protocol_samples(synthetic.grid(side=20, samples=10)) == 8_478, "of 400 modes 2,500 would say nothing"
 
 
 def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_some_short(monkeypatch):

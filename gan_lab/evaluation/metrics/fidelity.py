@@ -14,10 +14,9 @@ from gan_lab.evaluation.metrics.registry import Undefined
 PAIRS_AT_ONCE = 1_000  # all pairs together took more memory than anything else in a small training
 
 
-def finite_share(samples: Tensor) -> float:
-    """Returns the share of samples `(N, *shape)`, N > 0, without NaN or infinite numbers, in [0, 1]."""
-    is_finite = torch.isfinite(samples.flatten(1)).all(1)
-    return int(is_finite.sum()) / len(samples)
+def finite_share(is_finite: Tensor) -> float:
+    """Returns the share of samples without NaN or infinite numbers, in [0, 1], from flags `(N,)`, N > 0."""
+    return int(is_finite.sum()) / len(is_finite)
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, float]:

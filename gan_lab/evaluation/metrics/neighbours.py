@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gan_lab.evaluation.metrics.registry import Undefined
 
-BLOCK_BYTES = 64 * 2**20  # upper bound of a block of distances or coordinates
+# Upper bound of a block of distances or coordinates; above 32 MiB, which glibc gives back to the system at once.
+BLOCK_BYTES = 40 * 2**20
 MAX_TREE_DIMENSIONS = 3  # up to so many dimensions a tree is faster than comparing all with all
 SPARE = 8  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
 
@@ -25,11 +26,15 @@ def finite(values: Tensor, minimum: int, name: str) -> Tensor:
     Raises:
         Undefined: if there are fewer rows, or one has a NaN or infinite number.
     """
+    _check_finite(values, minimum, name)
+    return values.double()
+
+
+def _check_finite(values: Tensor, minimum: int, name: str) -> None:
     if len(values) < minimum:
         raise Undefined(f"{len(values)} {name}, but at least {minimum} are needed")
     if not values.isfinite().all():
         raise Undefined(f"some of the {name} are NaN or infinite")
-    return values.double()
 
 
 def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) -> tuple[Tensor, Tensor]:
@@ -50,13 +55,14 @@ def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) ->
         Distances `(n, k)` ≥ 0 in float64, and the points' indices `(n, k)`.
     """
     queries = finite(queries, 1, "queries")
-    points = finite(points, k + skip_self, "points")
+    # In their own precision: in float64 a large set of images takes twice the memory.
+    _check_finite(points, k + skip_self, "points")
     count = min(k + SPARE, len(points) - skip_self)
     select = _by_tree if points.shape[1] <= MAX_TREE_DIMENSIONS else _by_product
     distances = []
     indices = []
     for rows, candidates in select(queries, points, count, skip_self):
-        exact = _distances(rows[:, None], points[candidates])[:, 0]
+        exact = _distances(rows[:, None], points[candidates].double())[:, 0]
         order = exact.argsort(dim=1, stable=True)[:, :k]
         distances.append(exact.gather(1, order))
         indices.append(candidates.gather(1, order))
@@ -66,9 +72,9 @@ def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) ->
 def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields blocks of queries and their `count` nearest points, by index, from comparing all with all."""
     # Distances do not change; small coordinates lose fewer digits.
-    centre = points.mean(0)
+    centre = points.mean(0, dtype=torch.float64)
     centred = points - centre
-    squares = centred.square().sum(1)
+    squares = torch.einsum("nd,nd->n", centred, centred)
     start = 0
     for rows in queries.split(_block_rows(max(len(points), count * points.shape[1]))):
         rough = torch.addmm(squares, rows - centre, centred.T, alpha=-2)
@@ -81,7 +87,7 @@ def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) ->
 def _by_tree(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the same as `_by_product` from a k-d tree, which in few dimensions looks at few points."""
     ranks = range(1, count + skip_self + 1)
-    indices = torch.from_numpy(KDTree(points.numpy()).query(queries.numpy(), ranks)[1])
+    indices = torch.from_numpy(KDTree(points.double().numpy()).query(queries.numpy(), ranks)[1])
     if skip_self:
         # A point is among its own nearest, unless so many copies of it came first; then the last one goes.
         is_self = indices == torch.arange(len(points))[:, None]

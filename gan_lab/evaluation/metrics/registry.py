@@ -43,6 +43,8 @@ class MetricInputs(TypedDict, total=False):
 
     samples: Tensor
     """All samples, `(N, *shape)`, with those that are NaN or infinite."""
+    is_finite: Tensor
+    """Whether each sample has no NaN or infinite number, `(N,)` bool."""
     labels: Tensor
     """The mode of each sample, `(N,)` int64 in [−1, M); −1: no mode."""
     target_labels: Tensor
@@ -169,7 +171,7 @@ METRICS = _by_name(
         "finite",
         label="share of finite samples",
         function="gan_lab.evaluation.metrics.fidelity.finite_share",
-        inputs=("samples",),
+        inputs=("is_finite",),
         higher_is_better=True,
         kind="condition",
     ),

@@ -137,5 +137,6 @@ def _difference_moments(differences: Tensor) -> Tensor:
 
 def _pixel_moments(values: Tensor) -> Tensor:
     """Returns mean, standard deviation, third and fourth moment of each image's values `(n, d)`, `(n, 4)`."""
-    moments = [values.mean(1), values.std(1, correction=0), (values**3).mean(1), (values**4).mean(1)]
-    return torch.stack(moments, 1)
+    mean = values.mean(1)
+    deviation = (values - mean[:, None]).square().mean(1).sqrt()
+    return torch.stack([mean, deviation, (values**3).mean(1), (values**4).mean(1)], 1)

@@ -99,7 +99,7 @@ class Evaluation(GANCallback):
         self.result, self.balance = next(iter(self.members.values()))
         if module.replica_dims:
             self.result = aggregate.combine(results, module.replicas, module.seed)
-            self.balance = aggregate.mean(balances)
+            self.balance = {**aggregate.mean(balances)}
             words = [values["balance"] for values in balances if "balance" in values]
             if words:
                 self.balance["balance"] = aggregate.balance(words)
