@@ -130,7 +130,7 @@ def _unknown_verdicts(findings: Findings) -> list[str]:
     if not unknown:
         return []
     return [
-        f"Of {unknown:,} of {len(runs):,} runs the verdict is unknown, because too few samples were evaluated or held"
+        f"The verdict on {unknown:,} of {len(runs):,} runs is unknown, because too few samples were evaluated or held"
         " out: they are left out of the share of collapsed runs."
     ]
 

@@ -185,6 +185,21 @@ def test_variants_come_from_the_configurations_not_from_names(tmp_path):
     assert set(findings.runs[findings.runs["variant"] == "Adam"]["run"]) == {f"deep/er/sgd/{i}" for i in range(5)}
 
 
+@pytest.mark.parametrize(("modes_total", "collapsed"), [(10, [True, False, None]), (1, [False, False, None])])
+def test_a_collapse_within_the_modes_counts_and_an_unknown_verdict_does_not(tmp_path, modes_total, collapsed):
+    """The only mode of the book's pattern may be made without variety."""
+    verdicts = [
+        dict(collapse="covered", within_modes="collapsed"),
+        dict(collapse="covered", within_modes="varied"),
+        dict(collapse="unknown", within_modes="unknown"),
+    ]
+    for seed, verdict in enumerate(verdicts):
+        made_up(tmp_path / str(seed), "optim=sgd", seed, modes_total=modes_total, _verdict=verdict)
+    findings = compare([tmp_path])
+    assert findings.runs["collapsed"].tolist() == collapsed
+    assert any("The verdict on 1 of 3 runs is unknown" in note for note in findings.notes)
+
+
 def test_replicas_are_repetitions(tmp_path):
     words = [dict(collapse="collapsed"), dict(collapse="covered")]
     for overrides, modes in (("optim=sgd", [1, 3]), ("optim=adam", [8, 10])):
