@@ -101,6 +101,13 @@ def _remedy(
     balance = verdict.get("balance")
     if balance == "D is winning" and summary["loss"] == "Saturating":
         return Remedy("D is winning, and then the gradient of this loss vanishes for G", {"loss": "bce"})
+    if summary.get("latent") == "Constant":
+        return Remedy("All latent vectors are the same, so G can make only one sample", {"latent": "normal"})
+    if summary["activation"] == "Sigmoid":
+        return Remedy("Gradients vanish in layers of sigmoids", {"activation": "leaky_relu"})
+    if summary["optim"] == "SGD":
+        symptom = "Plain gradient descent is slow for two networks at once"
+        return Remedy(symptom, {"optim": "adam", "optim.lr": 0.0005})
     if balance == "D is winning" and "r1" not in remedies:
         symptom = "D is winning, so its gradient tells G little; a gradient penalty keeps it smooth"
         return Remedy(symptom, _with_remedy(summary, "r1"))
@@ -120,13 +127,7 @@ def _against_copies(summary: Mapping[str, Any], are_images: bool) -> Remedy:
 
 
 def _against_collapse(summary: Mapping[str, Any]) -> Remedy:
-    """Returns the first of the changes that helped in docs/results.md and that the training doesn't have."""
-    if summary.get("latent") == "Constant":
-        return Remedy("All latent vectors are the same, so G can make only one sample", {"latent": "normal"})
-    if summary["activation"] == "Sigmoid":
-        return Remedy("Gradients vanish in layers of sigmoids", {"activation": "leaky_relu"})
-    if summary["optim"] == "SGD":
-        return Remedy("Plain gradient descent is slow for two networks at once", {"optim": "adam", "optim.lr": 0.0005})
+    """Returns the first of the changes that help most that the training doesn't have."""
     if "r1" not in summary["remedy"]:
         return Remedy("A gradient penalty on D is what helps most often", _with_remedy(summary, "r1"))
     if not str(summary["loss"]).startswith("Relativistic"):

@@ -47,6 +47,7 @@ def test_nothing_is_to_be_tried_if_nothing_is_wrong():
         (COLLAPSED | {"balance": "G is winning"}, {}, "remedy=[n_critic]"),
         (COLLAPSED, {"activation": "Sigmoid"}, "activation=leaky_relu"),
         (COLLAPSED, {"optim": "SGD"}, "optim=adam optim.lr=0.0005"),
+        ({"likeness": "poor"}, {"optim": "SGD"}, "optim=adam optim.lr=0.0005"),
         (COLLAPSED, {"latent": "Constant"}, "latent=normal"),
         (COLLAPSED, {"remedy": ["r1"]}, "loss=relativistic"),
         ({"copies": True}, {}, "steps=500"),
