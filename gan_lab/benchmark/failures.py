@@ -513,7 +513,7 @@ IMAGES: Mapping[str, Failure] = {
     "mirror images": Failure(mirrored, SHARES, "share of such images", UNLIKE),
     "rotated images": Failure(rotated, SHARES, "share of such images", UNLIKE),
     "negatives": Failure(inverted, SHARES, "share of such images", UNLIKE),
-    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
+    "NaN samples": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
     "copies": Failure(copies, COPY_SHARES, "share of copies", COPIES),
     "copies, noise 0.05": Failure(noisy_copies, (0.05, 0.1, 0.25, 0.5, 1.0), "share of copies", COPIES),
     "copies, shifted": Failure(shifted_copies, (0.25, 0.5, 1.0), "share of copies", COPIES),
@@ -531,6 +531,6 @@ POINTS: Mapping[str, Failure] = {
     "one mode too often": Failure(frequent_mode, (2, 3, 5, 10, 30), "times too often", MODES),
     "bridges": Failure(bridges, (0.02, 0.05, 0.1, 0.25, 0.5), "share between modes", UNLIKE),
     "few points": Failure(few_samples, (1000, 300, 100, 30), "different points", WITHIN, repeats=True),
-    "NaN": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
+    "NaN samples": Failure(not_finite, (0.02, 0.1, 0.5, 1.0), "share of NaN", UNLIKE),
     "copies": Failure(copies, COPY_SHARES, "share of copies", COPIES),
 }

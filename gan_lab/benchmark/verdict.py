@@ -151,8 +151,8 @@ class WordsEvaluator(VerdictEvaluator):
     def _feature_inputs(self, fake: Tensor) -> MetricInputs:
         return {}
 
-    def _within_inputs(self, reading: Reading) -> MetricInputs:
-        inputs = super()._within_inputs(reading)
+    def _within_inputs(self, reading: Reading, order: Tensor) -> MetricInputs:
+        inputs = super()._within_inputs(reading, order)
         if self.dataset.base is not None:
             # Of stacked images half of the time goes into comparing 2,500 of them with 60,000 possible originals.
             inputs["tested_points"] = inputs["tested_points"][:IMAGES_JUDGED]
@@ -639,7 +639,7 @@ def noticed_chart(rows: pd.DataFrame, listed: Mapping[str, Failure], charted: Se
     handles: dict[str, Any] = {}
     for number, (axes, name) in enumerate(zip(panels, names, strict=False)):
         failure = listed[name]
-        ticks = ["real", *map(failure.text, failure.severities)]
+        ticks = ["real", *(failure.text(severity).replace(" %", "%") for severity in failure.severities)]
         for i, dataset in enumerate(datasets):
             part = rows[(rows["dataset"] == dataset) & rows["failure"].isin([REAL, name])]
             if not (part["failure"] == name).any():

@@ -53,7 +53,7 @@ def test_every_failure_makes_images(digits, name):
         samples = _make(digits, name, severity, 100)
         assert samples.shape[1:] == (1, 8, 8)
         assert 0 < len(samples) <= 100
-        assert name == "NaN" or samples.isfinite().all()
+        assert name == "NaN samples" or samples.isfinite().all()
         again = _make(digits, name, severity, 100)
         assert torch.equal(samples.nan_to_num(), again.nan_to_num()), "the same numbers, the same samples"
 
@@ -63,14 +63,14 @@ def test_every_failure_makes_points(ring, name):
     for severity in _severities(name, POINTS, 8):
         samples = _make(ring, name, severity, 100)
         assert samples.shape == (100, 2)
-        assert name == "NaN" or samples.isfinite().all()
+        assert name == "NaN samples" or samples.isfinite().all()
 
 
 def test_shares_are_exact(digits):
     for share in (0.01, 0.25, 1.0):
         made = _make(digits, "copies", share, 300)
         assert _share_of(made, digits.train) == pytest.approx(share, abs=0.01), "a few real images occur twice"
-        assert _make(digits, "NaN", share, 300).isnan().flatten(1).all(1).double().mean() == pytest.approx(share)
+        assert _make(digits, "NaN samples", share, 300).isnan().flatten(1).all(1).double().mean() == pytest.approx(share)
         assert (_make(digits, "uniform noise", share, 300) % (1 / 16)).flatten(1).any(1).double().mean() >= share
     assert _share_of(_make(digits, "mirror images", 0.0), digits.fresh) == 1
 
