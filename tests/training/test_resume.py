@@ -435,6 +435,7 @@ def test_other_networks_are_refused_even_if_forced(copied, capsys):
     assert _bytes(copied) == before
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_resume_one_run(copied, tmp_path):
     arguments = [sys.executable, str(ROOT / "train.py"), f"resume={copied.folder}", "steps=1000000"]
     first = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
