@@ -15,6 +15,8 @@ from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
 from gan_lab.training.sampling import fresh_latents, fresh_samples
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
 CACHE = f"cache_dir={classifier_cache()}"
 

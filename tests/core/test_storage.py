@@ -119,6 +119,8 @@ def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, m
     other = f"""
 import pathlib, shutil, time
 from gan_lab.core.io import file_lock
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)

@@ -76,7 +76,7 @@ def _groups_of_remedies(most: int = 5) -> list[list[str]]:
 
 
 # Groups whose options go together: a case has one of each. An option that needs a partner stays alone.
-COMBINED = [("loss", "activation", "norm", "optim", "latent"), ("optim_d", "optim_g")]
+COMBINED = [("loss", "activation", "norm", "optim", "optim_d", "latent"), ("optim_g",)]
 
 
 def _combined(groups: tuple[str, ...]) -> dict[str, list[str]]:
