@@ -24,6 +24,7 @@ import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
 
 from gan_lab.assembly.build import Training, build, prepare_libraries
 from gan_lab.config.arguments import refuse_arguments
@@ -38,6 +39,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.data import color, images
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
+from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -133,6 +135,24 @@ def refused(code: str, key: str = "") -> Iterator[pytest.ExceptionInfo[LabError]
     with pytest.raises(LabError) as error:
         yield error
     assert (error.value.code, error.value.key) == (code, key), error.value
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Writes an image of one pixel in place of every figure, for tests that don't look at them.
+
+    Drawing takes most of the time of a tiny training.
+    """
+    content = io.BytesIO()
+    Image.new("L", (1, 1)).save(content, "png")
+
+    def write(_: Figure, file: Path | io.BytesIO, **__: object) -> None:
+        write_bytes = file.write_bytes if isinstance(file, Path) else file.write
+        write_bytes(content.getvalue())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", write)
+        yield
 
 
 def refusal(*overrides: str) -> LabError:

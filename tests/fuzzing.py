@@ -49,19 +49,19 @@ TINY = [
 ]
 # Cases per test: known beforehand, so that a test can check their sum although each may run in another process.
 CASES = {
-    "values": 55,
-    "arguments": 55,
-    "targets": 35,
-    "harmful": 12,
-    "cut": 100,
-    "flipped": 100,
-    "foreign": 20,
-    "config": 35,
-    "overrides": 10,
-    "remedies": 12,
-    "records": 50,
+    "values": 20,
+    "arguments": 20,
+    "targets": 14,
+    "harmful": 6,
+    "cut": 50,
+    "flipped": 50,
+    "foreign": 10,
+    "config": 12,
+    "overrides": 5,
+    "remedies": 6,
+    "records": 25,
     "cache": 6,
-    "idx": 80,
+    "idx": 300,
 }
 
 

@@ -8,21 +8,32 @@ import tempfile
 
 import pytest
 import torch
+from conftest import training
 from torture import CONFIGURATIONS, Torture, Trainer, differences, main
 
+from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
 
 pytestmark = pytest.mark.xdist_group("torture")  # its uninterrupted run is made once
 
 
+# The 1010 pattern, which needs no label classifier, with fewer steps.
+(PATTERN,) = (overrides for overrides in CONFIGURATIONS if "dataset=pattern1010" in overrides)
+SHORT = ("steps=150", *PATTERN[1:])
+
+
 @pytest.fixture(scope="module")
 def torture(tmp_path_factory) -> Torture:
-    """The 1010 pattern, which needs no label classifier, with fewer steps."""
-    (pattern,) = (overrides for overrides in CONFIGURATIONS if "dataset=pattern1010" in overrides)
-    shorter = ("steps=150", *pattern[1:])
-    torture = Torture(tmp_path_factory.mktemp("torture"), configurations=(shorter,))
+    torture = Torture(tmp_path_factory.mktemp("torture"), configurations=(SHORT,))
     torture.prepare(0)
     return torture
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Run:
+    job, run = training(tmp_path_factory.mktemp("trained") / "run", *SHORT)
+    fit(job, run)
+    return run
 
 
 @pytest.mark.slow
@@ -64,15 +75,15 @@ def _change_summary(run: Run) -> None:
         (lambda run: (run.folder / ".half.config.yaml").touch(), ".half.config.yaml: left behind"),
     ],
 )
-def test_a_difference_is_seen(torture, tmp_path, change, name):
-    expected = torture.expected[0]
-    other = Run(shutil.copytree(expected, tmp_path / "other"))
-    assert differences(other, expected) == []
+def test_a_difference_is_seen(trained, tmp_path, change, name):
+    other = Run(shutil.copytree(trained.folder, tmp_path / "other"))
+    assert differences(other, trained) == []
     change(other)
-    (difference,) = differences(other, expected)
+    (difference,) = differences(other, trained)
     assert difference.startswith(name)
 
 
+@pytest.mark.slow
 def test_a_trial_whose_training_fails_is_lost_and_its_folder_kept(torture, monkeypatch):
     def fail(self):
         self.run.folder.mkdir(parents=True)

@@ -128,7 +128,8 @@ class Guard(Callback):
     resumes = False
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        expand_home(config)
+        with _ended_by_errors():
+            expand_home(config)
         # For references to Hydra's own values, `${hydra:job.name}`.
         HydraConfig.instance().set_config(config)
         try:

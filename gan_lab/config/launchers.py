@@ -114,5 +114,5 @@ def _send_sigterm(*_: int | FrameType | None) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _stop(*_: int | FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _stop(number: int, _: FrameType | None) -> None:
+    interrupts.interrupt(number)

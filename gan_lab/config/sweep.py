@@ -44,7 +44,6 @@ class Sweep(Guard):
     def prepare_multirun(self, config: DictConfig) -> None:
         global current
         current = Current(config)
-        launchers.prepare(config, current.folder)
         with flag_override(config, ["struct", "readonly"], [False, False]):
             config.hydra.overrides.hydra.extend(current.overrides_of_jobs())
 
@@ -85,6 +84,9 @@ class Current:
         self.identity = identity(self.folder)
         with atomic(self.record) as path:
             path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
+        # Before the first thread: those that are started before would take the signals that the launcher's way of
+        # passing them on needs.
+        launchers.prepare(config, self.folder)
         self.watch = Watch(self.folder, number)
 
     def _claim(self, lines: list[str]) -> None:

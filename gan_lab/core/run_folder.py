@@ -35,7 +35,7 @@ RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "bac
 APPENDED_FILES = ("log.txt", "multirun.yaml")
 
 # What may be in a folder whose run never began; see `Run.discard`.
-STARTED_FILES = ("config.yaml", ".lock", ".hydra/*.yaml", "preflight/*.png", "preflight/checks.json")
+STARTED_FILES = ("config.yaml", ".lock", "preflight/*.png", "preflight/checks.json")
 
 
 class RemovedError(RunError):
@@ -366,8 +366,14 @@ class Run:
         for pattern in (*STARTED_FILES, opened_here):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
-        for folder in (self.folder / ".hydra", self.preflight, self.folder):
-            remove_empty(folder)
+        remove_empty(self.preflight)
+        hydra = self.folder / ".hydra"
+        # What else a command has written, such as pictures, keeps the configuration that it was made with.
+        if all(path == hydra for path in self.folder.glob("*")):
+            for path in hydra.glob("*.yaml"):
+                path.unlink(missing_ok=True)
+            remove_empty(hydra)
+        remove_empty(self.folder)
 
 
 def resume_command(folder: Path, *arguments: str, python: str = "python") -> str:

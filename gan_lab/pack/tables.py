@@ -1,6 +1,7 @@
 """Reads tables of labels as people have them: with any separator, with or without a header, and CelebA's own files."""
 
 import csv
+import difflib
 import io
 import itertools
 import re
@@ -222,7 +223,9 @@ def _label_column(path: Path, header: list[str] | None, width: int, names: int, 
         return possible[titles.index(nfc(column))]
     if column.isascii() and column.isdecimal() and int(column[:6]) - 1 in possible:
         return int(column[:6]) - 1
-    raise LabError(f"{path} has no column {column} with labels.", f"It has {listed}.", code="unknown", key="column")
+    similar = difflib.get_close_matches(nfc(column), titles, n=1, cutoff=0.5)
+    hint = f"Did you mean {similar[0]}? It has {listed}." if similar else f"It has {listed}."
+    raise LabError(f"{path} has no column {column} with labels.", hint, code="unknown", key="column")
 
 
 def _name_and_label(path: Path, number: int, cells: list[str], width: int, names: int, values: int) -> tuple[str, str]:

@@ -172,6 +172,7 @@ def table_of(tmp_path, monkeypatch, *arguments: str) -> str:
     return table.read_text()
 
 
+@pytest.mark.slow
 def test_the_step_against_a_hand_written_loop_and_lightnings(tmp_path, monkeypatch):
     table = table_of(tmp_path, monkeypatch, "what=step")
     assert all(f"\n  {name} " in table for name in (step.HAND_WRITTEN, step.GAN_LAB, step.LIGHTNING))

@@ -170,6 +170,7 @@ def test_the_networks_ideals_are_averages(digits):
     check_averages(digits, network)
 
 
+@pytest.mark.slow
 def test_the_networks_ideals_are_averages_on_mnist(mnist_dir):
     dataset = images.mnist(mnist_dir)
     network, accuracy = sigmoid_network(dataset, classifier_cache())

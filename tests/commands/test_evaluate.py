@@ -25,6 +25,8 @@ from gan_lab.pack.sample_request import SampleRequest
 from gan_lab.pack.samples import read_real
 from gan_lab.training.sampling import fresh_latents, fresh_samples
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SIZE = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]", "batch_size=8")
 CACHE = f"cache_dir={classifier_cache()}"
 

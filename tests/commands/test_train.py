@@ -124,14 +124,14 @@ def test_config_is_the_composed_one(finished):
 @pytest.mark.slow  # test_resume has its parts in this process
 def test_a_finished_run_can_go_on_with_more_steps_but_not_as_another(finished):
     _, folder, cwd = finished
-    again = command("train.py", f"resume={folder}", cwd=cwd)
+    again = command_here("train.py", f"resume={folder}", cwd=cwd)
     assert again.returncode == 2
     assert "is finished" in again.stderr
-    other = command("train.py", f"resume={folder}", "loss=mse", cwd=cwd)
+    other = command_here("train.py", f"resume={folder}", "loss=mse", cwd=cwd)
     assert other.returncode == 2
     assert "loss._target_: gan_lab.gan.losses.BCE → gan_lab.gan.losses.MSE" in other.stderr
     assert "force=true" in other.stderr
-    more = command("train.py", f"resume={folder}", "steps=80", cwd=cwd)
+    more = command_here("train.py", f"resume={folder}", "steps=80", cwd=cwd)
     assert more.returncode == 0, more.stderr
     assert json.loads((folder / "summary.json").read_text())["steps"] == 80
     assert pd.read_csv(folder / "metrics.csv")["step"].tolist() == [20, 40, 60, 80]
@@ -245,6 +245,7 @@ def test_flags_of_hydra_work(tmp_path, arguments):
     assert ("steps: 15000" if arguments[0] == "--cfg" else "--multirun") in done.stdout
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train.py"), "steps=100000", "callbacks.checkpoint.every=50", *QUICK],

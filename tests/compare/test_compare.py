@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, command, config_yaml, refused
+from conftest import ROOT, command, command_here, config_yaml, refused
 
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
@@ -760,7 +760,7 @@ def test_the_command(pair):
     ],
 )
 def test_mistakes(tmp_path, arguments, phrase):
-    done = command("scripts/compare.py", *arguments, cwd=tmp_path)
+    done = command_here("scripts/compare.py", *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert phrase in done.stderr
     assert "Traceback" not in done.stderr
@@ -769,7 +769,7 @@ def test_mistakes(tmp_path, arguments, phrase):
 
 def test_what_cannot_be_written_is_refused_and_written_later(pair):
     (pair / "report.html").mkdir()
-    done = command("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
+    done = command_here("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
     assert done.returncode == 2
     assert done.stderr.startswith(f"{pair / 'report.html'}: Is a directory.\nOnce that is solved")
     assert "Traceback" not in done.stderr

@@ -384,6 +384,7 @@ def test_nothing_but_numbers(tmp_path):
     assert "0 runs of 0 variants" in report(none).text
 
 
+@pytest.mark.slow
 def test_many_variants(tmp_path):
     """26 variants, 325 pairs: all in the table, 24 in pictures; large pictures are made small."""
     findings = make_findings(tmp_path, {"lr": [f"{i}e-3" for i in range(26)]}, seeds=2)

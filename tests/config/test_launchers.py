@@ -103,6 +103,7 @@ def test_without_its_plugin_a_preset_says_which_extra_has_it(tmp_path, extra, pr
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_an_installed_slurm_does_not_affect_other_runs(tmp_path):
     srun = tmp_path / "bin" / "srun"
     srun.parent.mkdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import pytest
-from conftest import ROOT, classifier_cache, command, compose
+from conftest import ROOT, classifier_cache, command, command_here, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
@@ -101,7 +101,7 @@ def test_every_remedy_is_compared_with_none_by_enough_seeds():
 def failing(tmp_path_factory):
     """A sweep of three normalisations, one of which can't work with these networks."""
     cwd = tmp_path_factory.mktemp("failing")
-    return cwd, command("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+    return cwd, command_here("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
 
 
 ARGUMENTS = ("steps=40", "~callbacks.curves", "hydra.sweep.dir=sweep", *TINY)
@@ -144,20 +144,20 @@ def test_the_same_command_again_trains_nothing_twice_and_another_is_refused(fail
     files = [path for path in (cwd / "sweep").rglob("*") if path.name in ("last.ckpt", "metrics.csv", "summary.json")]
     before = {path: path.stat().st_mtime_ns for path in files}
     assert len(before) == 12
-    again = command("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+    again = command_here("train.py", "-m", "norm=layer,instance,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
     assert again.returncode == 1
     assert {path: path.stat().st_mtime_ns for path in files} == before
-    other = command("train.py", "-m", "norm=layer,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
+    other = command_here("train.py", "-m", "norm=layer,none", "seed=0,1", *ARGUMENTS, cwd=cwd)
     assert other.returncode == 2
     assert "holds another sweep" in other.stderr
 
 
 def test_a_mistyped_sweep_leaves_nothing(tmp_path):
-    done = command("train.py", "-m", "loss=mse,bse", *ARGUMENTS, cwd=tmp_path)
+    done = command_here("train.py", "-m", "loss=mse,bse", *ARGUMENTS, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("There is no loss=bse.")
     assert not list(tmp_path.iterdir())
-    done = command("scripts/evaluate.py", "-m", "run=a,b", cwd=tmp_path)
+    done = command_here("scripts/evaluate.py", "-m", "run=a,b", cwd=tmp_path)
     assert done.returncode == 2
     assert "Only train.py makes sweeps" in done.stderr
 
@@ -203,6 +203,7 @@ def _cut(cwd: Path, number: signal.Signals) -> tuple[int, str]:
     return process.returncode, told
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on_to_the_same_comparison(tmp_path, whole):
     status, told = _cut(tmp_path, signal.SIGKILL)
     assert status == -9, told

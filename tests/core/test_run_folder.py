@@ -35,6 +35,12 @@ def test_discarding_removes_what_starting_made_and_nothing_else(tmp_path, monkey
     (mine.folder / "diary.txt").write_text("keep")
     mine.discard()
     assert [p.name for p in mine.folder.iterdir()] == ["diary.txt"]
+    drawn = Run.new(tmp_path / "drawn", "a: 1\n")
+    (drawn.folder / ".hydra").mkdir()
+    (drawn.folder / ".hydra" / "config.yaml").write_text("a: 1\n")
+    (drawn.folder / "picture.png").write_text("keep")
+    drawn.discard()
+    assert {p.name for p in drawn.folder.iterdir()} == {".hydra", "picture.png"}, "it was made with this configuration"
 
 
 def test_atomic_writing_is_whole_or_not_at_all(tmp_path):

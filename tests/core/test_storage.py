@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, classifier_cache, command, refused, training
+from conftest import ROOT, classifier_cache, command, command_here, refused, training
 from pytorch_lightning import Callback
 
 from gan_lab.commands.train import fit
@@ -31,7 +31,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk
     """76 KiB: TensorBoard's own thread meets it first. 300 KiB: pictures or a checkpoint do, after some were kept."""
     folder = small_disk(kib) / "run"
     often = ("callbacks.checkpoint.every=50", "callbacks.pictures.every=50", "steps=5000")
-    completed = command("train.py", f"hydra.run.dir={folder}", *often, *SMALL, cwd=tmp_path)
+    completed = command_here("train.py", f"hydra.run.dir={folder}", *often, *SMALL, cwd=tmp_path)
     assert completed.returncode == 1, completed.stderr
     assert "No space left on device" in completed.stderr
     assert str(folder) in completed.stderr
@@ -47,13 +47,13 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_whole(tmp_path, small_disk
         if run.summary.exists():  # there may have been room for that much
             assert run.read_summary()["status"] == "failed"
         subprocess.run(["mount", "-o", "remount,size=8m", str(folder.parent)], check=True)
-        again = command("train.py", f"resume={folder}", f"steps={step + 10}", cwd=tmp_path)
+        again = command_here("train.py", f"resume={folder}", f"steps={step + 10}", cwd=tmp_path)
         assert again.returncode == 0, again.stderr
 
 
 def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path, small_disk):
     folder = small_disk(16)
-    completed = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    completed = command_here("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
     assert completed.returncode == 2, completed.stderr
     assert "No space left on device" in completed.stderr
     assert "Traceback" not in completed.stderr
@@ -62,7 +62,7 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_run(tmp_path, small_disk):
 
 def test_a_read_only_folder_is_reported(tmp_path, small_disk):
     folder = small_disk(8000, "ro")
-    completed = command("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
+    completed = command_here("train.py", f"hydra.run.dir={folder}/run", *SMALL, cwd=tmp_path)
     assert completed.returncode == 2
     assert completed.stderr.startswith(f"{folder}/run: Read-only file system.")
     assert "Traceback" not in completed.stderr
@@ -73,7 +73,7 @@ def test_a_run_on_a_read_only_disk_is_read_but_not_trained(tmp_path, small_disk)
     built, run = training(folder / "run", *SMALL, "steps=4", "logger=table")
     fit(built, run)
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    resumed = command("train.py", f"resume={folder}/run", "steps=9", cwd=tmp_path)
+    resumed = command_here("train.py", f"resume={folder}/run", "steps=9", cwd=tmp_path)
     assert resumed.returncode == 2
     assert "Read-only file system" in resumed.stderr
     assert "Traceback" not in resumed.stderr
@@ -82,7 +82,7 @@ def test_a_run_on_a_read_only_disk_is_read_but_not_trained(tmp_path, small_disk)
 
 def test_too_little_memory_is_reported_before_training_and_in_it(tmp_path):
     huge = ("latent_dim=1000000", "model.generator.hidden=[1000000]")  # a matrix of 4 TB
-    completed = command("train.py", *huge, cwd=tmp_path)
+    completed = command_here("train.py", *huge, cwd=tmp_path)
     assert completed.returncode == 2, completed.stderr
     assert "There isn't enough memory for this" in completed.stderr
     assert "Traceback" not in completed.stderr
@@ -119,6 +119,8 @@ def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, m
     other = f"""
 import pathlib, shutil, time
 from gan_lab.core.io import file_lock
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)

@@ -21,6 +21,8 @@ from gan_lab.evaluation.metrics import registry
 from gan_lab.evaluation.metrics.registry import METRICS, Metric, MetricInputs, Undefined, compute, metric_of, shown_in
 from gan_lab.evaluation.verdict import evaluator_for
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RADIUS = Metric(
     "radius",
     label="mean distance from the origin",

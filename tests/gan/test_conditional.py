@@ -33,6 +33,8 @@ from gan_lab.training import sampling
 from gan_lab.training.callbacks import evaluation
 from gan_lab.training.callbacks.sample_grids import SampleGrids, samples_of_classes
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = (
     *("conditional=true", "batch_size=6", "latent_dim=3", "log_every=2", "logger=table", "~callbacks.curves"),
     *("model.generator.hidden=[8]", "model.discriminator.hidden=[8]"),

@@ -21,6 +21,8 @@ from gan_lab.config.types import ValueSpec
 from gan_lab.core.run_folder import Run
 from gan_lab.training import cpu_threads
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def test_the_typical_product_is_the_mean_weighted_by_its_operations():
     networks = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 5))

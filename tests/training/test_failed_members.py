@@ -10,6 +10,8 @@ from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.gan.losses import BCE
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SEED = 5
 
 

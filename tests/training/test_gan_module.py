@@ -11,6 +11,8 @@ from conftest import compose, training
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.data import images
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = (
     "dataset=digits",
     "model.depth=1",

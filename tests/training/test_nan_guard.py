@@ -13,6 +13,8 @@ from gan_lab.core.errors import RunError
 from gan_lab.gan.losses import BCE, Relativistic
 from gan_lab.training.callbacks import nan_guard
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TINY = (
     "model.depth=1",
     "model.width=16",

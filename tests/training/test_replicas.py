@@ -15,6 +15,8 @@ from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.gan.networks.replicated import Replicated
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SEED = 5
 
 

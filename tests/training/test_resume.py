@@ -76,7 +76,7 @@ def _groups_of_remedies(most: int = 5) -> list[list[str]]:
 
 
 # Groups whose options go together: a case has one of each. An option that needs a partner stays alone.
-COMBINED = [("loss", "activation", "norm", "optim", "latent"), ("optim_d", "optim_g")]
+COMBINED = [("loss", "activation", "norm", "optim", "optim_d", "latent"), ("optim_g",)]
 
 
 def _combined(groups: tuple[str, ...]) -> dict[str, list[str]]:
@@ -435,6 +435,7 @@ def test_other_networks_are_refused_even_if_forced(copied, capsys):
     assert _bytes(copied) == before
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_resume_one_run(copied, tmp_path):
     arguments = [sys.executable, str(ROOT / "train.py"), f"resume={copied.folder}", "steps=1000000"]
     first = subprocess.Popen(arguments, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ)
