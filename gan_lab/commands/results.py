@@ -386,7 +386,7 @@ def _comparison(section: Section) -> list[str]:
         lines += section.add_picture(metric, panels.forest_png(findings, metric), alt)
     sheet = snapshots.sheet_png(findings)
     if sheet:
-        alt = "Samples of each variant's first seed at the end of training"
+        alt = "Samples of each variant's first run at the end of training"
         lines += section.add_picture("samples", sheet, alt)
     summaries = findings.summaries_by_cell()
     table = [_variant_row(findings, variant, summaries) for variant in findings.variants]

@@ -159,7 +159,7 @@ def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_o
         for step, drawn in ((0, blue), (10, colour)):
             halves = np.stack([drawn, blue]).repeat(100, 0)[None].repeat(100, 0)
             Image.fromarray(halves).save(folder / run / "images" / f"samples_{step:07d}.png")
-    assert "![Samples of each variant's first seed" in written(tmp_path, folder)
+    assert "![Samples of each variant's first run" in written(tmp_path, folder)
     pixels = np.asarray(Image.open(tmp_path / "docs/pictures/results_sweep_remedies_samples.png").convert("RGB"))
     places = [np.nonzero((abs(pixels.astype(int) - colour) < 30).all(2))[1] for colour in (red, green, blue)]
     assert places[0].max() < places[1].min() <= places[1].max() < places[2].min()
