@@ -179,9 +179,6 @@ class VerdictEvaluator:
         samples = self.heldout_samples
         if len(samples):
             inputs |= self._reading_inputs(_Samples(samples), self.reader(samples))
-            # Of real data these say nothing.
-            for name in ("valid_counts", "first_counts", "second_counts"):
-                inputs.pop(name, None)  # type: ignore[misc]
             if self.dataset.centres is not None:
                 inputs["near_centre"] = inputs["in_range"].double()
         metrics, _ = compute(inputs, kinds=("result",))
@@ -283,7 +280,9 @@ class VerdictEvaluator:
         inputs["counts"] = modes.mode_counts(labels, total)
         inputs["shares"] = self.shares
         inputs["uniform_shares"] = torch.full((total,), 1 / total, dtype=torch.float64)
-        inputs.setdefault("valid_counts", torch.zeros(total, dtype=torch.int64))
+        inputs["valid_counts"] = torch.zeros(total, dtype=torch.int64)
+        if reading is not None:
+            inputs |= self._count_inputs(reading)
         return inputs, reading
 
     def _reading_inputs(self, samples: "_Samples", reading: Reading) -> MetricInputs:
@@ -303,24 +302,23 @@ class VerdictEvaluator:
             inputs["offsets"] = (samples.finite - self.dataset.centres[reading.modes]) / self.dataset.std
             inputs["number_of_modes"] = len(self.dataset.centres)
             inputs["read_modes"] = reading.modes
-        else:
-            inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
+            return inputs
+        inputs["reference_size"] = min(MAX_HELDOUT, len(self.dataset.heldout))
         if self.dataset.has_modes:
-            inputs["valid_counts"] = self._counts(reading.modes, reading.is_valid, reading.junk)
-        if self.dataset.has_modes and self.dataset.centres is None:
-            inputs |= self._single_reader_inputs(samples, reading)
+            inputs["read_modes"] = reading.modes
+            inputs["second_modes"] = reading.second_modes
+            inputs["second_in_range"] = inputs["in_range"]
+        if self.dataset.has_modes and reading.has_limit:
+            inputs["second_in_range"] = samples.flags_of_all(reading.second_in_range)
         return inputs
 
-    def _single_reader_inputs(self, samples: "_Samples", reading: Reading) -> MetricInputs:
-        """Returns what each of the two readers of labelled images sees; the nearest centre alone reads points."""
-        inputs: MetricInputs = {
-            "read_modes": reading.modes,
-            "second_modes": reading.second_modes,
-            "first_counts": self._counts(reading.modes, reading.in_range, reading.junk),
-            "second_counts": self._counts(reading.second_modes, reading.second_in_range, reading.second_junk),
-        }
-        if reading.has_limit:
-            inputs["second_in_range"] = samples.flags_of_all(reading.second_in_range)
+    def _count_inputs(self, reading: Reading) -> MetricInputs:
+        """Returns the samples of each mode that are one, of labelled images also as each reader alone sees them."""
+        inputs: MetricInputs = {"valid_counts": self._counts(reading.modes, reading.is_valid, reading.junk)}
+        # The nearest centre is the only reader of points.
+        if self.dataset.centres is None:
+            inputs["first_counts"] = self._counts(reading.modes, reading.in_range, reading.junk)
+            inputs["second_counts"] = self._counts(reading.second_modes, reading.second_in_range, reading.second_junk)
         return inputs
 
     def _counts(self, labels: Tensor, is_counted: Tensor, junk: float) -> Tensor:
@@ -451,8 +449,7 @@ class VerdictEvaluator:
         readers = []
         if "second_counts" in inputs:
             readers.append(self._words_of_reader(metrics, inputs, inputs["first_counts"], inputs["in_range"]))
-            second_in_range = inputs.get("second_in_range", inputs["in_range"])
-            readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], second_in_range))
+            readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], inputs["second_in_range"]))
         names = ModeNames(self.dataset.classes, *_nouns(self.dataset))
         measured = Measured(metrics, undefined, self.real, self.shares, valid, names)
         return {**verdict, "sentence": sentence(verdict, measured, readers)}

@@ -85,10 +85,14 @@ def test_a_remedy_without_an_option_keeps_its_override():
     assert arguments == ["+remedy.drift={_target_: mine.Drift}", "trust=[mine]", "remedy=[ema,r1]"]
 
 
-RECIPES = sorted((ROOT / "conf/experiment").glob("*/*.yaml"))
+RECIPES = sorted(f"{path.parent.name}/{path.stem}" for path in (ROOT / "conf/experiment").glob("*/*.yaml"))
+FAST_RECIPES = ("best/ring", "book/pattern", "ladder/1_mse_sigmoid_sgd", "paper/pacgan_grid")
 
 
-@pytest.mark.parametrize("recipe", [f"{path.parent.name}/{path.stem}" for path in RECIPES])
+@pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(recipe, marks=() if recipe in FAST_RECIPES else pytest.mark.slow) for recipe in RECIPES],
+)
 def test_the_command_composes_for_every_recipe(recipe):
     """Whatever the verdict says of it, the command is one that passes the checks of a configuration."""
     overrides = [f"experiment={recipe}"]
