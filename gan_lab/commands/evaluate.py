@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.assembly.build import load
-from gan_lab.commands.next_step import after_training, for_other_generators
+from gan_lab.commands.next_step import after_training, for_other_generators, in_folder
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
@@ -204,7 +204,7 @@ def _next_step(run: Run, result: EvaluationResult, are_images: bool) -> str | No
     if not summary:
         return None
     verdict = {**summary.get("verdict", {}), **result.verdict}
-    return after_training(verdict, result.metrics, summary, run.folder, are_images)
+    return after_training(verdict, result.metrics, summary, are_images)
 
 
 def _figures(evaluator: VerdictEvaluator, result: EvaluationResult, samples: Part) -> dict[str, Figure]:
@@ -277,7 +277,9 @@ def describe(evaluation: dict[str, Any]) -> str:
         # The numbers behind the words are in a line of their own.
         lines += [f"  {line}" for line in f"{member}{verdict['sentence']}".splitlines()]
     if evaluation["next_step"]:
-        lines.append(f"  {evaluation['next_step']}")
+        # Samples of other programs have no run.
+        folder = Path(evaluation.get("run", ""))
+        lines.append(f"  {in_folder(evaluation['next_step'], folder)}")
     return join_lines(lines)
 
 

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
-from gan_lab.commands.next_step import after_training
+from gan_lab.commands.next_step import after_training, in_folder
 from gan_lab.core.command_line import quote
 from gan_lab.core.io import relative_path
 from gan_lab.core.run_folder import Run, resume_command
@@ -87,8 +87,7 @@ def _evaluated(training: Training, status: str, scores: dict[str, float | None])
         verdict |= result.verdict | balance_word
         run_so_far = {**training.description, "status": status, "steps": module.step}
         are_images = len(training.datamodule.dataset.shape) == 3
-        folder = relative_path(evaluation.run.folder)
-        verdict["next_step"] = after_training(verdict, result.metrics, run_so_far, folder, are_images)
+        verdict["next_step"] = after_training(verdict, result.metrics, run_so_far, are_images)
         evaluated |= {
             "metrics": {**result.metrics, **d_metrics},
             "undefined": result.undefined,
@@ -207,7 +206,7 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         "",
         f"{summary['status'].capitalize()}: {summary['steps']:,} steps in {summary['seconds']:.0f} s ({rate})",
         *_loss_table(summary["losses"]),
-        *_verdict_lines(summary),
+        *_verdict_lines(summary, folder),
         f"  run folder:  {folder}",
     ]
     pictures = ", ".join(str(relative_path(path)) for path in run.picture_folders())
@@ -233,7 +232,7 @@ def _loss_table(losses: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _verdict_lines(summary: dict[str, Any]) -> list[str]:
+def _verdict_lines(summary: dict[str, Any], folder: Path) -> list[str]:
     """Returns the lines on the balance of D and G and on the verdict, as far as there are any."""
     lines = []
     word = summary["verdict"].get("balance")
@@ -250,7 +249,7 @@ def _verdict_lines(summary: dict[str, Any]) -> list[str]:
         lines += [f"  verdict: {statement}", *(f"    {line}" for line in numbers)]
     next_step = summary["verdict"].get("next_step")
     if next_step:
-        lines.append(f"    {next_step}")
+        lines.append(f"    {in_folder(next_step, folder)}")
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gan_lab.evaluation.metrics.modes import robust, samples_needed
+from gan_lab.evaluation.metrics.modes import NO_MODE_JUNK, robust, samples_needed
 from gan_lab.evaluation.metrics.registry import MetricValues
 from gan_lab.evaluation.words import (
     COLLAPSED_VARIETY,
@@ -113,12 +113,23 @@ def _headline(words: dict[str, Any], measured: Measured) -> str:
         return "Collapsed: all samples are NaN or infinite."
     if collapse == "unknown":
         return f"Unknown: {_why_unknown(measured)}."
+    if _is_all_junk(words, measured):
+        none = ""
+        if measured.total:
+            none = f", so it makes none of the {_number(measured.total, measured.total)} {measured.modes.noun}"
+        return f"Junk: {measured.metrics['junk']:.0%} of the samples lie outside the data{none}."
     what = _modes_made(measured) if measured.total else WITHOUT_MODES[collapse]
     if collapse == "partial" and within == "collapsed":
         return f"Partial: {what}. Within them it is collapsed: {_of_each(measured)}."
     if collapse != "covered":
         return f"{collapse.capitalize()}: {what}."
     return _covered(within, what, measured)
+
+
+def _is_all_junk(words: dict[str, Any], measured: Measured) -> bool:
+    """Says whether so many samples are junk that they make no mode, which looks like no collapse."""
+    junk = measured.metrics.get("junk") or 0
+    return words["collapse"] == "collapsed" and junk > NO_MODE_JUNK and not measured.metrics.get("modes_valid")
 
 
 def _covered(within: str, what: str, measured: Measured) -> str:
@@ -241,7 +252,7 @@ def _about_samples(words: dict[str, Any], measured: Measured) -> list[str]:
     else:
         sentences.append(LIKENESS[words["likeness"]])
     junk = metrics.get("junk")
-    if junk is not None and junk > SAID_JUNK:
+    if junk is not None and junk > SAID_JUNK and not _is_all_junk(words, measured):
         sentences.append(f"{junk:.0%} of them are junk: they lie outside the data.")
     beyond = metrics.get("beyond_5_sigma")
     if beyond is not None and beyond > SAID_BEYOND:

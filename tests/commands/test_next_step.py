@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from conftest import ROOT, compose
 
-from gan_lab.commands.next_step import after_training, for_other_generators
+from gan_lab.commands.next_step import after_training, for_other_generators, in_folder
 
-FOLDER = Path("outputs/ring")
+FOLDER = Path("outputs/my ring")
 GOOD = {"collapse": "covered", "within_modes": "varied", "likeness": "good", "copies": False, "balance": "balanced"}
 METRICS = {"samples": 2_500, "modes_total": 8, "junk": 0.01}
 SUMMARY = {
@@ -27,7 +27,8 @@ D_WINS = {"balance": "D is winning"}
 
 
 def step(verdict: dict[str, Any], are_images: bool = False, metrics: dict[str, Any] = METRICS, **summary: Any):
-    return after_training(GOOD | verdict, metrics, SUMMARY | summary, FOLDER, are_images)
+    line = after_training(GOOD | verdict, metrics, SUMMARY | summary, are_images)
+    return line and in_folder(line, FOLDER)
 
 
 def test_nothing_is_to_be_tried_if_nothing_is_wrong():
@@ -67,7 +68,7 @@ def test_augmentation_is_for_images():
 
 
 def test_what_is_not_yet_like_the_data_trains_on():
-    resumed = "python train.py resume=outputs/ring steps=2000"
+    resumed = "python train.py 'resume=\"outputs/my ring\"' steps=2000"
     assert step({"likeness": "poor"}).endswith(resumed)
     assert step(COLLAPSED | {"likeness": "poor"}, metrics=METRICS | {"junk": 0.9}).endswith(resumed)
     assert step(COLLAPSED, remedy=["r1"], loss="Relativistic").endswith(resumed)
@@ -75,7 +76,7 @@ def test_what_is_not_yet_like_the_data_trains_on():
 
 def test_too_few_samples_are_evaluated_again():
     line = step({"collapse": "unknown"}, metrics={"samples": 100, "modes_total": 1_000})
-    assert line.endswith("python scripts/evaluate.py run=outputs/ring samples=23026")
+    assert line.endswith("python scripts/evaluate.py 'run=\"outputs/my ring\"' samples=23026")
 
 
 def test_a_remedy_without_an_option_keeps_its_override():

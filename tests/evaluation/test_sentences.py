@@ -39,6 +39,12 @@ def test_plain_words():
     assert "They copy the training data: 25% of them are copies." in copies
 
 
+def test_nearly_nothing_but_junk_is_called_junk_and_not_a_collapse():
+    junk = say({"collapse": "collapsed", "likeness": "poor"}, [0] * 10, modes_valid=0, junk=0.91)
+    assert junk.startswith("Junk: 91% of the samples lie outside the data, so it makes none of the ten digits. The ")
+    assert junk.count("lie outside") == 1
+
+
 def test_what_is_unknown_has_a_reason_and_says_what_is_needed():
     unknown = {"collapse": "unknown", "within_modes": "unknown", "likeness": "unknown", "copies": None}
     undefined = {"two_sample_auc": "40 samples are needed", "copy_share": "20 samples are needed"}

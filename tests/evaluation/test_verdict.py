@@ -71,7 +71,7 @@ def test_junk_makes_no_mode(grid):
     result = grid.evaluate(torch.full((100, 2), 9.0) + torch.rand(100, 2, generator=make_generator(0, "test/far")))
     assert result.metrics["modes_robust"] == 0
     sentence = result.verdict["sentence"]
-    assert sentence.startswith("Collapsed: it makes none of the 25 modes. "), "and none is named"
+    assert sentence.startswith("Junk: 100% of the samples lie outside the data, so it makes none of the 25 modes. ")
     assert "\n0 of 25 modes in 100 samples (0 occur); " in sentence
 
 
