@@ -116,21 +116,31 @@ class RangeReader:
             self.second_space = label_classifier.features
         elif len(dataset.shape) == 3:
             self.second_space = RandomNetwork(dataset.shape)
+        self._learn_distances(dataset)
+        self._learn_limit(dataset, pass_rate)
+
+    def _learn_distances(self, dataset: Dataset) -> None:
+        """Keeps training samples, sorted by mode, in each space, and the usual distance of each mode."""
         indices = choose(dataset.train, MAX_TRAIN, make_generator(0, "reader/train"))
         labels = torch.zeros(len(indices), dtype=torch.int64)
-        if label_classifier is not None:
+        if self.classifier is not None:
             labels = dataset.train.labels_of(indices)
         order = labels.argsort(stable=True)
         labels = labels[order]
+        samples = dataset.train[indices[order]]
         self._counts = labels.bincount(minlength=self.modes).tolist()
-        self._train = self._spaces(train := dataset.train[indices[order]])
-        self._scales = self._usual_distances(labels, self.components.residual(train, self._train[0]))
+        self._train = self._spaces(samples)
+        self._scales = self._usual_distances(labels, self.components.residual(samples, self._train[0]))
+
+    def _learn_limit(self, dataset: Dataset, pass_rate: float) -> None:
+        """Sets the limit by held-out samples; there is none if these are too few."""
         self._limit: float | None = None
         heldout = dataset.heldout[choose(dataset.heldout, MAX_HELDOUT, make_generator(0, "reader/heldout"))]
-        if len(heldout) >= MIN_HELDOUT:
-            _, _, ratios, _, _ = self._read_batches(heldout)
-            self._units = torch.quantile(ratios, pass_rate, dim=1, keepdim=True)
-            self._limit = torch.quantile((ratios / self._units).amax(0), pass_rate).item()
+        if len(heldout) < MIN_HELDOUT:
+            return
+        _, _, ratios, _, _ = self._read_batches(heldout)
+        self._units = torch.quantile(ratios, pass_rate, dim=1, keepdim=True)
+        self._limit = torch.quantile((ratios / self._units).amax(0), pass_rate).item()
 
     def __call__(self, samples: Tensor) -> Reading:
         """Reads finite samples `(n, *shape)`."""
