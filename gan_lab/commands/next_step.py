@@ -12,8 +12,9 @@ from gan_lab.core.command_line import Value, command, quote, setting
 from gan_lab.evaluation.metrics.modes import NO_MODE_JUNK, samples_needed
 from gan_lab.evaluation.metrics.registry import MetricValues
 
-# In run folders, which may move, this stands for the folder; whoever shows the next step puts it in.
-FOLDER = "<run folder>"
+# A run folder may move, so what is kept in it doesn't name it; whoever shows the next step puts it in, see `in_folder`.
+RUN = "run=<run folder>"
+RESUME = "resume=<run folder>"
 # On the command line that started a run: keys that name its folder, and how it was started.
 KEYS_OF_FOLDER = ("run.", "resume=", "hydra", "sweep.", "force=", "preflight=")
 FAILURES = ("collapsed", "partial", "narrow")
@@ -34,7 +35,7 @@ class Remedy(NamedTuple):
 def after_training(
     verdict: Mapping[str, Any], metrics: MetricValues, summary: Mapping[str, Any], are_images: bool
 ) -> str | None:
-    """Returns what to try after a training, with a command in which `FOLDER` may stand for the run's folder.
+    """Returns what to try after a training, with a command without the run's folder.
 
     Args:
         verdict: its words.
@@ -49,22 +50,20 @@ def after_training(
         return None
     needed = _samples_needed(verdict, metrics)
     if needed:
-        again = command("evaluate.py", f"run={FOLDER}", setting("samples", needed))
+        again = command("evaluate.py", RUN, setting("samples", needed))
         return f"Evaluate enough samples: {again}"
     remedy = _remedy(verdict, metrics, summary, are_images)
     if remedy is None:
         return None
     if remedy.changes:
         return f"{remedy.symptom}: {_train_again(summary['overrides'], remedy.changes)}"
-    longer = command("train.py", f"resume={FOLDER}", setting("steps", 2 * summary["steps"]))
+    longer = command("train.py", RESUME, setting("steps", 2 * summary["steps"]))
     return f"{remedy.symptom}: {longer}"
 
 
 def in_folder(next_step: str, folder: Path) -> str:
     """Returns a next step whose command can be pasted, for a run in this folder."""
-    for key in ("run", "resume"):
-        next_step = next_step.replace(f"{key}={FOLDER}", setting(key, folder))
-    return next_step
+    return next_step.replace(RUN, setting("run", folder)).replace(RESUME, setting("resume", folder))
 
 
 def for_other_generators(verdict: Mapping[str, Any], metrics: MetricValues) -> str | None:
