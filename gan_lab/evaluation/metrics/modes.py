@@ -199,7 +199,7 @@ def missed_by_chance(shares: Tensor, valid: int) -> int:
 def samples_needed(modes: int) -> int:
     """Returns from how many samples an empty mode can be told from bad luck: e^(−N / 2M) ≤ `CHANCE` / M.
 
-    138 for 10 modes, 107 for 8, 391 for 25, 23,026 for 1,000.
+    139 for 10 modes, 107 for 8, 392 for 25, 23,026 for 1,000.
     """
     return math.ceil(2 * modes * math.log(modes / CHANCE))
 
