@@ -566,7 +566,8 @@ def test_samples_needed_and_what_chance_misses():
     assert samples_needed(1_000) == 23_026
     uniform = torch.full((1_000,), 1e-3, dtype=torch.float64)
     # P(Binomial(26,000, 0.001) < 13) is 0.0019, so 1.9 modes are expected to be missed, and 7 in one draw of 500.
-    assert missed_by_chance(uniform, 26_000) == 7
+    assert missed_by_chance(uniform, 26_000) == 20, "the readers' errors, which are more than chance's 7"
+    assert missed_by_chance(uniform, 15_000) > 25
     assert missed_by_chance(torch.full((10,), 0.1, dtype=torch.float64), 10_000) == 0
 
 
