@@ -576,10 +576,10 @@ def _noticed_tables(summary: pd.DataFrame) -> Iterator[str]:
 
 
 def _draws_with_failures(summary: pd.DataFrame, dataset: str) -> str:
-    """Returns how many draws of a dataset were tried with a failure: '20 draws', or '4 to 5 draws'."""
+    """Returns how many draws of a dataset were tried with a failure: '1 draw', '20 draws', '4 to 5 draws'."""
     draws = summary[(summary["dataset"] == dataset) & (summary["failure"] != REAL)]["draws"]
     number = f"{draws.min()}" if draws.nunique() == 1 else f"{draws.min()} to {draws.max()}"
-    return f"{number} draws"
+    return f"{number} draw{'s' if draws.max() > 1 else ''}"
 
 
 def _noticed_from(rows: pd.DataFrame, failure: Failure) -> str:

@@ -14,7 +14,7 @@ from gan_lab.evaluation.metrics.registry import Undefined
 CHANCE = 0.01  # that a perfect generator is said to miss a mode, over all modes together
 MIN_SHARE_OF_ALL = 0.02  # of a mode's expected count, among all samples: fewer are junk that happened to fall there
 NO_MODE_JUNK = 0.75  # above this share of junk, the rest is junk that slipped through: no mode is made
-# Of the modes. 100 draws of 26,000 real stacked digits have less than half of 0 to 16 of the 1,000 modes' valid samples.
+# Of the modes. Real stacked digits (100 draws of 26,000) miss 0 to 16 of 1,000 modes by half.
 MISSED_BY_READERS = 0.02
 IN_MODE = 3  # standard deviations
 MIN_FOR_WIDTH = 20  # samples of a mode
