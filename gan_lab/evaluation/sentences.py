@@ -15,6 +15,7 @@ from gan_lab.evaluation.words import (
     SAID_BEYOND,
     SAID_JUNK,
     is_uneven,
+    outside_as_single,
 )
 
 REPEATS = 0.05  # variety below this: the sentence counts the different samples
@@ -74,6 +75,7 @@ class Measured:
         shares: the data's share of each mode, `(M,)`; empty for data without modes.
         valid_counts: samples of each mode that are one, `(M,)`.
         modes: what the modes are called.
+        channels: how many single images a sample is a stack of.
     """
 
     metrics: MetricValues
@@ -82,6 +84,7 @@ class Measured:
     shares: Tensor
     valid_counts: Tensor
     modes: ModeNames
+    channels: int = 1
 
     @property
     def total(self) -> int:
@@ -252,7 +255,8 @@ def _about_samples(words: dict[str, Any], measured: Measured) -> list[str]:
     else:
         sentences.append(LIKENESS[words["likeness"]])
     junk = metrics.get("junk")
-    if junk is not None and junk > SAID_JUNK and not _is_all_junk(words, measured):
+    is_said = junk is not None and outside_as_single(junk, measured.channels) > SAID_JUNK
+    if is_said and not _is_all_junk(words, measured):
         sentences.append(f"{junk:.0%} of them are junk: they lie outside the data.")
     beyond = metrics.get("beyond_5_sigma")
     if beyond is not None and beyond > SAID_BEYOND:

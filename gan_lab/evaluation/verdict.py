@@ -25,7 +25,7 @@ from gan_lab.evaluation.metrics.memorization import copy_limit
 from gan_lab.evaluation.metrics.neighbours import nearest
 from gan_lab.evaluation.metrics.registry import MetricInputs, MetricValues, Undefined, compute
 from gan_lab.evaluation.metrics.two_sample import GlanceFeatures, PointFeatures, shrink
-from gan_lab.evaluation.readers import COMPONENTS, MAX_HELDOUT, MIN_HELDOUT, Reading, reader_for
+from gan_lab.evaluation.readers import CHANNELS, COMPONENTS, MAX_HELDOUT, MIN_HELDOUT, Reading, reader_for
 from gan_lab.evaluation.sentences import Measured, ModeNames, sentence
 
 FEATURE_BATCH = 1_000  # training samples put into feature space per batch
@@ -190,6 +190,11 @@ class VerdictEvaluator:
         """What samples are compared with in feature space, in words: a network may know training samples by heart."""
         kind = "images" if len(self.dataset.shape) == 3 else "points"
         return f"{self._reference_size:,} held-out {kind}, which the features have not learnt"
+
+    @property
+    def _channels(self) -> int:
+        """How many single images a sample is a stack of."""
+        return 1 if self.dataset.base is None else CHANNELS
 
     @property
     def _reference_size(self) -> int:
@@ -443,7 +448,7 @@ class VerdictEvaluator:
         verdict = {
             "collapse": words.collapse_word(metrics, self.shares, valid),
             "within_modes": words.within_word(metrics),
-            "likeness": words.likeness_word(metrics, self.real),
+            "likeness": words.likeness_word(metrics, self.real, self._channels),
             "copies": words.copies_word(metrics),
         }
         readers = []
@@ -451,7 +456,7 @@ class VerdictEvaluator:
             readers.append(self._words_of_reader(metrics, inputs, inputs["first_counts"], inputs["in_range"]))
             readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], inputs["second_in_range"]))
         names = ModeNames(self.dataset.classes, *_nouns(self.dataset))
-        measured = Measured(metrics, undefined, self.real, self.shares, valid, names)
+        measured = Measured(metrics, undefined, self.real, self.shares, valid, names, self._channels)
         return {**verdict, "sentence": sentence(verdict, measured, readers)}
 
     def _words_of_reader(
@@ -473,7 +478,7 @@ class VerdictEvaluator:
             "in_range": in_range,
         }
         values = metrics | compute(seen_alone)[0]
-        return words.collapse_word(values, self.shares, counts), words.likeness_word(values, self.real)
+        return words.collapse_word(values, self.shares, counts), words.likeness_word(values, self.real, self._channels)
 
 
 class _Samples:

@@ -136,13 +136,25 @@ def within_word(metrics: MetricValues) -> str:
     return next(word for word in ("collapsed", "narrow", "varied") if word in words)
 
 
-def likeness_word(metrics: MetricValues, real: MetricValues) -> str:
-    """Says whether the samples look like the data: good, borderline, poor or unknown."""
+def outside_as_single(junk: float, channels: int) -> float:
+    """Returns the share of single images that are junk, if a stack of so many is junk as soon as one of them is."""
+    return 1 - (1 - junk) ** (1 / channels)
+
+
+def likeness_word(metrics: MetricValues, real: MetricValues, channels: int = 1) -> str:
+    """Says whether the samples look like the data: good, borderline, poor or unknown.
+
+    Args:
+        metrics: of the samples.
+        real: of fresh real data.
+        channels: how many single images a sample is a stack of.
+    """
     high_quality = metrics.get("high_quality")
     if high_quality is not None:
         return _likeness_of_gaussians(high_quality, metrics, real)
-    junk = metrics.get("junk")
-    if junk is not None and junk - ERRORS * (metrics.get("junk_error") or 0) > MUCH_JUNK:
+    junk = metrics.get("junk") or 0
+    junk_margin = ERRORS * (metrics.get("junk_error") or 0)
+    if outside_as_single(max(0, junk - junk_margin), channels) > MUCH_JUNK:
         return "poor"
     auc = metrics.get("two_sample_auc")
     if auc is None:
@@ -150,7 +162,7 @@ def likeness_word(metrics: MetricValues, real: MetricValues) -> str:
     margin = ERRORS * (metrics.get("two_sample_error") or 0)
     if auc - margin > UNLIKE_AUC:
         return "poor"
-    is_junk_borderline = junk is not None and junk + ERRORS * (metrics.get("junk_error") or 0) > MUCH_JUNK
+    is_junk_borderline = outside_as_single(min(1, junk + junk_margin), channels) > MUCH_JUNK
     if (auc + margin < UNLIKE_AUC or auc < LIKE_AUC) and not is_junk_borderline:
         return "good"
     return "borderline"

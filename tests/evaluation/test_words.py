@@ -66,6 +66,14 @@ def test_likeness_of_images(metrics, word):
     assert words.likeness_word(metrics, {}) == word
 
 
+def test_junk_of_stacked_images_counts_by_channels():
+    """A stack is junk if one of its three images is: 39 % of junk are 15 % of the single images."""
+    metrics = {"two_sample_auc": 0.7, "junk": 0.39}
+    assert words.likeness_word(metrics, {}) == "poor"
+    assert words.likeness_word(metrics, {}, channels=3) == "good"
+    assert words.likeness_word(metrics | {"junk": 0.7}, {}, channels=3) == "poor"
+
+
 def test_likeness_of_gaussians():
     real = {"high_quality": 0.99, "within_1_sigma": 0.39}
     usual = {"samples": 2_500, "modes_total": 8, "high_quality": 0.98, "within_1_sigma": 0.39}
