@@ -27,14 +27,15 @@ class LabelPredictor:
 
     Attributes:
         classifier: the label classifier of image data; None for other data.
-        can_predict: whether the dataset consists of labelled images or is a mixture of Gaussians.
+        can_predict: whether the dataset consists of labelled images or is a mixture of several Gaussians.
         no_label: the name for samples without a label.
     """
 
     def __init__(self, dataset: Dataset, cache_dir: str | Path):
         self.dataset = dataset
         self.classifier: LabelClassifier | None = None
-        self.can_predict = dataset.centres is not None
+        # All points of a single mode, as of the 1010 pattern, would have the same label.
+        self.can_predict = dataset.centres is not None and len(dataset.classes) > 1
         self.no_label = "no mode"
         if len(dataset.shape) == 3 and dataset.classes:
             self.classifier = label_classifier(dataset, cache_dir)
