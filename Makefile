@@ -18,11 +18,14 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY)  ## the default training (sets up .venv on first use)
 	$(BIN)/python train.py
 
+# Each of two processes on a core: with more threads they would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
+
 test: $(READY)  ## all tests but the slow ones
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(PYTEST)
 
 test-all: $(READY)  ## all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 KILLS ?= 50
 torture: $(READY)  ## kill KILLS trainings (50) at random moments, resume and compare them

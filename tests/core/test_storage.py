@@ -17,6 +17,8 @@ from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.evaluation import classifier
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = (
     "model.generator.hidden=[16]",
     "model.discriminator.hidden=[16]",
@@ -119,8 +121,6 @@ def test_an_evaluator_that_another_process_is_training_is_waited_for(tmp_path, m
     other = f"""
 import pathlib, shutil, time
 from gan_lab.core.io import file_lock
-
-pytestmark = pytest.mark.usefixtures("undrawn")
 with file_lock(pathlib.Path({str(path)!r}), "making it") as waited:
     print(waited, flush=True)
     time.sleep(1.5)

@@ -373,6 +373,7 @@ def test_packing_a_strangers_archive(tmp_path):
 
 def test_an_evaluation_of_a_strangers_run(capsys):
     result = {"run": f"outputs/{FAKED}{TITLE}", "step": 1, "samples": 10, "seeds": 1, "features": f"pixels{TITLE}"}
+    result |= {"reference": f"held-out samples{TITLE}", "next_step": FAKED}
     result |= {"weights": "own", "members": [0], "mean": {f"own{TITLE}": 1.0}, "spread": {f"own{TITLE}": None}}
     result |= {"real_data": {}, "undefined": {"ct": FAKED}, "verdicts": [{"member": 0, "sentence": FAKED}]}
     say(describe(result))
