@@ -49,7 +49,8 @@ SAME = {"auto", "leaky_relu_dcgan"}  # another option's class once more
 NORMS, ACTIVATIONS = (
     [option for group, option in OPTIONS if group == name and option not in SAME] for name in ("norm", "activation")
 )
-PAIRS = [(*choice, "2") for choice in itertools.product(NORMS, ACTIVATIONS, ["mlp", "conv"])]
+PAIRS = [(*choice, "conv", "2") for choice in itertools.product(NORMS, ACTIVATIONS)]
+PAIRS += [(norm, ACTIVATIONS[place % len(ACTIVATIONS)], "mlp", "2") for place, norm in enumerate(NORMS)]
 # A norm, not an activation, can fail on a batch of one.
 PAIRS += [(norm, "relu", model, "1") for norm in NORMS for model in ("mlp", "conv")]
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from gan_lab.config.folders import expand_home
 from gan_lab.config.schema import KEYS
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 SHORT = ("steps=4", "dataset=ring", "dataset.samples=300", "logger=table", "callbacks=none", "threads=1")
 

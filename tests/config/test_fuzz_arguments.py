@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from gan_lab.config.targets import CONF
 
-pytestmark = [needs_alarm, pytest.mark.usefixtures("undrawn")]
+pytestmark = [needs_alarm, pytest.mark.usefixtures("undrawn", "quick_verdict")]
 
 
 def test_there_are_at_least_five_hundred_cases():

@@ -39,7 +39,10 @@ from gan_lab.data.digest import digest_of
 from gan_lab.data.hdf5 import images as packed_images
 from gan_lab.training.callbacks.loggers import read_table
 
-pytestmark = [pytest.mark.xdist_group("strangers"), pytest.mark.usefixtures("undrawn")]  # its run is made once
+pytestmark = [
+    pytest.mark.xdist_group("strangers"),
+    pytest.mark.usefixtures("undrawn", "quick_verdict"),
+]  # its run is made once
 
 TINY = (
     *("steps=4", "batch_size=4", "model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "log_every=2"),

@@ -217,6 +217,7 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_comparison(tmp_path, whole)
         assert table.read_bytes() == (tmp_path / table.relative_to(whole)).read_bytes()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
     status, told = _cut(tmp_path, signal.SIGINT)
     assert status == 130, told

@@ -35,7 +35,11 @@ from gan_lab.core.run_folder import Run
 from gan_lab.training.callbacks.loggers import read_table
 
 # Its run is trained once; each case works on a copy.
-pytestmark = [needs_alarm, pytest.mark.xdist_group("fuzz_run_folder"), pytest.mark.usefixtures("undrawn")]
+pytestmark = [
+    needs_alarm,
+    pytest.mark.xdist_group("fuzz_run_folder"),
+    pytest.mark.usefixtures("undrawn", "quick_verdict"),
+]
 
 
 @pytest.fixture(scope="module")

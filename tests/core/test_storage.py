@@ -17,7 +17,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.data import images
 from gan_lab.evaluation import classifier
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 SMALL = (
     "model.generator.hidden=[16]",

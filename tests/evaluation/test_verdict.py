@@ -179,6 +179,7 @@ def test_sample_sizes_are_the_protocols():
     assert protocol_samples(synthetic.grid(side=20, samples=10)) == 8_478, "of 400 modes 2,500 would say nothing"
 
 
+@pytest.mark.slow
 def test_a_perfect_generator_of_1000_modes_is_covered_although_chance_leaves_some_short(monkeypatch):
     monkeypatch.setattr("gan_lab.evaluation.verdict.MAX_TRAIN_IMAGES", 2_000)
     monkeypatch.setattr("gan_lab.evaluation.verdict.MAX_COMPARED", 200)  # here the modes alone count

@@ -21,7 +21,7 @@ from gan_lab.config.types import ValueSpec
 from gan_lab.core.run_folder import Run
 from gan_lab.training import cpu_threads
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 
 def test_the_typical_product_is_the_mean_weighted_by_its_operations():

@@ -10,7 +10,7 @@ from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.gan.losses import BCE
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 SEED = 5
 

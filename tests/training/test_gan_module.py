@@ -11,7 +11,7 @@ from conftest import compose, training
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.data import images
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 TINY = (
     "dataset=digits",

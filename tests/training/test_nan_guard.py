@@ -13,7 +13,7 @@ from gan_lab.core.errors import RunError
 from gan_lab.gan.losses import BCE, Relativistic
 from gan_lab.training.callbacks import nan_guard
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 TINY = (
     "model.depth=1",

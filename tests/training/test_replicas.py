@@ -15,7 +15,7 @@ from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.gan.networks.replicated import Replicated
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
 SEED = 5
 

@@ -117,7 +117,7 @@ PATTERN = [*small("dataset", "pattern1010"), "dataset.samples=300"]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, little_images):
+def quick(monkeypatch, little_images, quick_verdict):
     """Few samples, and pictures in words: what is compared is whether they are equal."""
     monkeypatch.setattr(evaluation, "QUICK_SAMPLES", 100)
     monkeypatch.setattr(Figure, "savefig", _describe)
@@ -161,7 +161,8 @@ def _go_on(run: Run, *overrides: str) -> None:
     assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
 
 
-SLOW = {"compile=true"}  # compiling takes most of its time
+# Compiling takes most of its time; 1,000 modes are those of stacked_digits, too.
+SLOW = {"compile=true", "dataset=stacked_mnist"}
 
 
 @pytest.mark.parametrize(
