@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gan_lab.evaluation.metrics.registry import Undefined
 
-# Upper bound of a block of distances or coordinates; above 32 MiB, which glibc gives back to the system at once.
-BLOCK_BYTES = 40 * 2**20
+# Upper bound of a block of distances or coordinates: it stays in the processor's cache, and costs little memory.
+BLOCK_BYTES = 4 * 2**20
 MAX_TREE_DIMENSIONS = 3  # up to so many dimensions a tree is faster than comparing all with all
 SPARE = 8  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
 
