@@ -47,7 +47,7 @@ TINY = [
     "~callbacks.progress",
     f"cache_dir={classifier_cache()}",
 ]
-# Cases per test: known beforehand, so that a test can check their sum although each may run in another process.
+# Cases per fast test. `MORE` times as many of some kinds are slow.
 CASES = {
     "values": 20,
     "arguments": 20,
@@ -61,8 +61,9 @@ CASES = {
     "remedies": 6,
     "records": 25,
     "cache": 6,
-    "idx": 300,
+    "idx": 80,
 }
+MORE = {"values": 10, "arguments": 10, "targets": 5}
 
 
 def cases(kind: str, times: int = 1) -> settings:

@@ -5,6 +5,7 @@ from fuzzing import (
     ARGUMENTS,
     CASES,
     KEYS,
+    MORE,
     NODES,
     PLAIN,
     SETTINGS,
@@ -24,8 +25,9 @@ from gan_lab.config.targets import CONF
 pytestmark = [needs_alarm, pytest.mark.usefixtures("undrawn", "quick_verdict")]
 
 
-def test_there_are_at_least_five_hundred_cases():
-    assert sum(CASES.values()) >= 500
+def test_there_are_hundreds_of_fast_cases_and_five_hundred_with_the_slow_ones():
+    assert sum(CASES.values()) >= 250
+    assert sum(times * CASES[kind] for kind, times in MORE.items()) + sum(CASES.values()) >= 500
 
 
 FOREIGN = [
@@ -235,8 +237,10 @@ def test_no_foreign_target_runs(node, harmful):
 
 
 @pytest.mark.slow
-def test_ten_times_as_many_cases():
+def test_many_more_cases():
     """The same strategies, drawn further."""
-    cases("values", 10)(given(SETTINGS)(lambda override: train_in_new_folder(override)))()
+    cases("values", MORE["values"])(given(SETTINGS)(lambda override: train_in_new_folder(override)))()
     lists = st.lists(ARGUMENTS, min_size=1, max_size=2)
-    cases("arguments", 10)(given(lists)(lambda arguments: train_in_new_folder(*arguments)))()
+    cases("arguments", MORE["arguments"])(given(lists)(lambda arguments: train_in_new_folder(*arguments)))()
+    pairs = st.tuples(st.sampled_from(INSTANTIATED), st.sampled_from(FOREIGN + WRONG_KIND))
+    cases("targets", MORE["targets"])(given(pairs)(lambda pair: train_in_new_folder(f"{pair[0]}._target_={pair[1]}")))()
