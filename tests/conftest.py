@@ -191,6 +191,7 @@ def quick_verdict() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "MAX_COMPARED", 100)
         patch.setattr(verdict, "MAX_TRAIN_IMAGES", 500)
+        patch.setattr(verdict, "MAX_SHUFFLED", 500)
         patch.setattr(readers, "MAX_TRAIN", 500)
         patch.setattr(readers, "MAX_HELDOUT", 100)
         yield
