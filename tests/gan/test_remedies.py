@@ -63,12 +63,13 @@ def _random_combinations(number):
     return combinations
 
 
+COMBINATIONS = _random_combinations(48)
 SINGLE = [((name,), "bce", "layer", data) for name in NAMES for data in DATA if _fits((name,), "bce", data)]
 
 
 @pytest.mark.parametrize(
     ("remedies", "loss", "norm", "data"),
-    [*SINGLE, *_random_combinations(48)],
+    [*SINGLE, *COMBINATIONS[:12], *(pytest.param(*other, marks=pytest.mark.slow) for other in COMBINATIONS[12:])],
     ids=lambda value: "+".join(value) if isinstance(value, tuple) else value,
 )
 def test_any_of_them_trains(tmp_path, remedies, loss, norm, data):
