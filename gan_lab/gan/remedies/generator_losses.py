@@ -48,17 +48,21 @@ class GeneratorLoss:
 class ModeSeeking(GeneratorLoss):
     """Rewards G for different samples from different latent vectors (MSGAN, Mao et al. 2019, arXiv:1903.05628).
 
-    weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵)
+    weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + ½ · 10⁻⁵)
 
     As in the authors' code, both norms are means over pairs and components. The pairs are samples of the first half of
     the batch with those of the second half; of an odd batch the last sample is left out. The latent vectors have to
     differ: for a constant latent the value is NaN.
 
+    The weight ¼ is 1 in the authors' code. There pixels are in [-1, 1], so that their distances are twice those in
+    [0, 1]: 1 / (2r + 10⁻⁵) is ½ / (r + ½ · 10⁻⁵). And there G's adversarial loss is a sum of two means, one for each
+    half of the batch; here it is the mean over the whole batch, half of that sum.
+
     Args:
-        weight: 1 in the authors' code.
+        weight: ¼, the authors' 1. For points in the plane only the second reason holds, and ½ is the authors' 1.
     """
 
-    def __init__(self, weight: float = 1.0):
+    def __init__(self, weight: float = 0.25):
         self.weight = weight
 
     def __call__(
@@ -74,7 +78,7 @@ class ModeSeeking(GeneratorLoss):
             )
         sample_distance = _mean_distance(fake.flatten(z.ndim - 1), pairs)
         latent_distance = _mean_distance(z, pairs)
-        return self.weight / (sample_distance / latent_distance + 1e-5)
+        return self.weight / (sample_distance / latent_distance + 0.5e-5)
 
 
 def _mean_distance(vectors: Tensor, pairs: int) -> Tensor:
@@ -175,10 +179,15 @@ class GDPP(GeneratorLoss):
     },
 )
 class TopK:
-    """Trains G only on the k samples of a batch that fool D best (Sinha et al. 2020, arXiv:2002.06224).
+    """Trains G only on the k samples of a batch that D scores highest (Sinha et al. 2020, arXiv:2002.06224).
+
+    Whatever the loss, samples are ranked by D's score. A loss that compares fakes with real samples gets the k fakes
+    and the k real samples that they are paired with; a loss that is smallest for another score than the highest
+    (least squares) still gets the k highest.
 
     k = B · fraction^(step/steps) falls from the whole batch B to fraction · B, where it stays. The paper multiplies k
-    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs.
+    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs. There are no epochs here, and so `steps`
+    is a number of steps: conf/remedy/top_k.yaml has the whole training.
 
     Args:
         fraction: of the batch that remains in the end, in (0, 1].
@@ -199,19 +208,23 @@ class TopK:
         self.fraction = fraction
         self.steps = steps
 
-    def select(self, values: Tensor, step: int) -> Tensor:
-        """Selects the smallest of G's losses: those of the samples that fool D best.
+    def select(self, fake_scores: Tensor, real_scores: Tensor | None, step: int) -> tuple[Tensor, Tensor | None]:
+        """Selects the k fakes with the highest scores, of each replica its own.
 
         Args:
-            values: G's loss for each sample, `(…, B)`.
+            fake_scores: D's raw scores of G's samples, `(…, B)`.
+            real_scores: those of the real samples that these are paired with, `(…, B)`, if the loss compares them.
             step: of the training, counted from 0.
 
         Returns:
-            `(…, k)`, for each replica its own k values.
+            Both for the selected samples, `(…, k)`.
         """
-        batch_size = values.shape[-1]
+        batch_size = fake_scores.shape[-1]
         progress = min(1.0, step / self.steps)
         k = max(1, round(batch_size * self.fraction**progress))
         if k == batch_size:
-            return values
-        return values.topk(k, largest=False).values
+            return fake_scores, real_scores
+        top = fake_scores.topk(k)
+        if real_scores is not None:
+            real_scores = real_scores.gather(-1, top.indices)
+        return top.values, real_scores
