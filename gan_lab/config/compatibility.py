@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_lab.config.declarations import declared
-from gan_lab.config.schema import COUNT, SEED
+from gan_lab.config.schema import SEED
 from gan_lab.config.targets import option_of, targets
 from gan_lab.core.declare import SITUATIONS, Declaration
 from gan_lab.core.errors import LabError

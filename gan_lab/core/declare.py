@@ -61,9 +61,7 @@ def declares(
     vectors: bool = False,
 ) -> Callable[[Part], Part]:
     """Attaches facts to a class or function; see `Declaration`. All arguments have to be literals."""
-    declaration = Declaration(
-        conflicts or {}, per_sample, partial, settings or {}, sample_shape, shape_check, vectors
-    )
+    declaration = Declaration(conflicts or {}, per_sample, partial, settings or {}, sample_shape, shape_check, vectors)
 
     def attach(part: Part) -> Part:
         _DECLARATIONS[part] = declaration

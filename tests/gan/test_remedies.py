@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from gan_lab.assembly.instantiate import build_data_and_gan
-from gan_lab.commands.summary import announce
+from gan_lab.commands.summary import announce, summarise
 from gan_lab.commands.train import fit
 from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.refusals import explain
@@ -96,8 +96,6 @@ def test_pairs_that_exclude_each_other(pair):
     ("overrides", "key"),
     [
         ("remedy=[balance] replicas=2", "remedy.balance"),
-        ("remedy=[pac] batch_size=5", "batch_size"),
-        ("remedy=[pac] remedy.pac.m=8 batch_size=8 norm=batch", "norm"),
         ("remedy=[pac] conditional=true", "remedy.pac"),
         ("remedy=[mode_seeking] latent=constant", "remedy.mode_seeking"),
         ("remedy=[mode_seeking] batch_size=1", "remedy.mode_seeking"),
@@ -186,19 +184,39 @@ def test_a_run_names_its_remedies(tmp_path, monkeypatch):
     remedies = ("remedy=[ttur,r1,ema,n_critic,decay]", "remedy.r1.gamma=0.5")
     generated, run = training(tmp_path / "run", *DATA["plane"], *TINY, *remedies, "logger=default")
     line = announce(generated, run)
-    assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with r1(gamma=0.5), ema(decay=0.999), " in line
-    assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5 →" in line, "the steps are said once"
-    assert fit(generated, run)[0]["remedy"] == ["r1", "ema", "decay"]
-    assert logged[0]["remedy"] == "r1, ema, decay"
+    assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with ttur(ratio=4.0), r1(gamma=0.5), ema(decay=0.999), " in line
+    assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5, " in line, "the steps are said once"
+    assert ", D updated on real samples and fakes together (as with joint_d_update=true, for R1) →" in line
+    summary, _ = fit(generated, run)
+    assert summary["remedy"] == ["ttur", "r1", "ema", "decay"]
+    assert logged[0]["remedy"] == "ttur, r1, ema, decay"
     assert logged[0]["remedy.r1.gamma"] == 0.5
-    assert logged[0]["optim_d.lr"] == 0.0004
     plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
     assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
     assert plain.description["remedy"] == []
 
 
+@pytest.mark.parametrize(
+    ("overrides", "is_joint"),
+    [
+        ("", False),
+        ("joint_d_update=true", True),
+        *[(f"remedy=[{name}]", True) for name in ("r1", "r2", "wgan_gp", "dragan", "lecam", "balance")],
+        ("remedy=[historical_averaging]", True),
+        ("loss=relativistic", True),
+        ("remedy=[ttur,unrolled,pac,ema]", False),
+    ],
+)
+def test_a_run_says_how_d_was_updated(tmp_path, overrides, is_joint):
+    """The summary, as it was; the line at the start, where it is not as it was asked for."""
+    generated, run = training(tmp_path / "run", *DATA["plane"], *TINY, *overrides.split())
+    asked = "joint_d_update=true" in overrides
+    assert ("D updated on real samples and fakes together" in announce(generated, run)) == (is_joint and not asked)
+    assert summarise(generated, "finished", None)["joint_d_update"] is is_joint
+
+
 # Options that only set keys of other groups.
-PRESETS = {"n_critic": {"n_critic": 5}, "ttur": {"optim_d.lr": 0.0004, "optim_g.lr": 0.0001}}
+PRESETS = {"n_critic": {"n_critic": 5}}
 
 
 def test_every_file_is_a_remedy_or_a_preset():

@@ -8,7 +8,6 @@ code: 5×5 kernels, as many halvings as stages, and odd sides are rounded up.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from torch import Tensor, nn
 

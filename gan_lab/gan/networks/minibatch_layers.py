@@ -104,8 +104,8 @@ class MinibatchDiscrimination(nn.Module):
     """Appends how close a sample is to the others of its batch, by learnt distances (Salimans et al. 2016).
 
     o(xᵢ)_b = Σⱼ exp(−‖Mᵢ,b − Mⱼ,b‖₁) for b = 1 … kernels, where Mᵢ = T·f(xᵢ) are `kernels` rows of `dims` numbers
-    (arXiv:1606.03498, section 3.2). The sum includes j = i, as in the paper's formula; the authors' code leaves out this
-    constant 1. As in that code D's output layer follows. Only for features `(…, B, F)`.
+    (arXiv:1606.03498, section 3.2). The sum includes j = i, as in the paper's formula; the authors' code leaves this
+    constant 1 out. As in that code D's output layer follows. Only for features `(…, B, F)`.
 
     The columns of T have initial lengths of about 1, as in the authors' code. Memory grows with B² · kernels · dims.
 

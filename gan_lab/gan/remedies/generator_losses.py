@@ -186,8 +186,8 @@ class TopK:
     (least squares) still gets the k highest.
 
     k = B · fraction^(step/steps) falls from the whole batch B to fraction · B, where it stays. The paper multiplies k
-    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs. There are no epochs here, and so `steps`
-    is a number of steps: conf/remedy/top_k.yaml has the whole training.
+    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs. There are no epochs here; `steps` of
+    conf/remedy/top_k.yaml is the whole training.
 
     Args:
         fraction: of the batch that remains in the end, in (0, 1].

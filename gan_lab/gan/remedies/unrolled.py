@@ -26,11 +26,11 @@ class Unrolled:
     As in the authors' notebook, every step uses the same two batches. They take about k more forward passes and 2k more
     backward passes, and memory for all of them.
 
-    The steps are plain gradient descent on D's loss, as in the paper's formula, whatever D's optimiser is, and
-    without penalties. The authors' notebook unrolls Adam: that would tie this remedy to one optimiser, and Adam's division by
-    the root of a squared gradient has no finite derivative where a weight's gradient is 0, as it is behind an inactive
-    ReLU. Paper and notebook minimise the negative of D's loss; here it is G's own loss under that D, so that unrolling
-    changes D and nothing else of the recipe.
+    The steps are plain gradient descent on D's loss, as in the paper's formula, whatever D's optimiser is, and without
+    penalties. The authors' notebook unrolls Adam: that would tie this remedy to one optimiser, and the root in Adam has
+    no finite derivative for a weight that has never had a gradient, as behind an inactive ReLU. Paper and notebook
+    minimise the negative of D's loss; here it is G's own loss under that D, so that unrolling changes D and nothing
+    else of the recipe.
 
     Args:
         k: number of steps: 5 for points in the plane, and 1, 5 and 10 on images in the paper; 0 uses D as it is.
