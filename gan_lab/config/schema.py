@@ -153,6 +153,11 @@ _TRAINING = (
     ),
     Key("n_critic", ValueSpec(int, low=1, high=1000), "updates of D in a step, each on another batch"),
     Key("n_generator", ValueSpec(int, low=1, high=1000), "updates of G in a step"),
+    Key(
+        "strength",
+        ValueSpec(str, none=True, among=("weak", "strong")),
+        "weak or strong instead of published settings of the remedies, as each declares them; null: published",
+    ),
     Key("conditional", FLAG, "true: G and D also get the class of each sample"),
     Key(
         "threads",

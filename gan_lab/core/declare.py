@@ -36,6 +36,8 @@ class Declaration:
         sample_shape: of a dataset, the shape of a sample.
         shape_check: of a network, which shapes it can make: a name of `gan_lab.gan.networks.shape_checks.CHECKS`.
         vectors: of a network, whether its hidden layers are vectors, not feature maps.
+        weak, strong: of a remedy, the settings with which it has less or more influence than with the published ones,
+            which are those in conf/remedy/.
     """
 
     conflicts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -45,6 +47,8 @@ class Declaration:
     sample_shape: tuple[int, ...] | None = None
     shape_check: str | None = None
     vectors: bool = False
+    weak: Mapping[str, Any] = field(default_factory=dict)
+    strong: Mapping[str, Any] = field(default_factory=dict)
 
 
 _DECLARATIONS: dict[object, Declaration] = {}
@@ -59,9 +63,21 @@ def declares(
     sample_shape: tuple[int, ...] | None = None,
     shape_check: str | None = None,
     vectors: bool = False,
+    weak: Mapping[str, Any] | None = None,
+    strong: Mapping[str, Any] | None = None,
 ) -> Callable[[Part], Part]:
     """Attaches facts to a class or function; see `Declaration`. All arguments have to be literals."""
-    declaration = Declaration(conflicts or {}, per_sample, partial, settings or {}, sample_shape, shape_check, vectors)
+    declaration = Declaration(
+        conflicts=conflicts or {},
+        per_sample=per_sample,
+        partial=partial,
+        settings=settings or {},
+        sample_shape=sample_shape,
+        shape_check=shape_check,
+        vectors=vectors,
+        weak=weak or {},
+        strong=strong or {},
+    )
 
     def attach(part: Part) -> Part:
         _DECLARATIONS[part] = declaration

@@ -12,11 +12,14 @@ from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.commands.summary import announce, summarise
 from gan_lab.commands.train import fit
 from gan_lab.config.arguments import refuse_arguments
+from gan_lab.config.declarations import declared
 from gan_lab.config.refusals import explain
+from gan_lab.core.declare import Declaration
 from gan_lab.core.errors import LabError
 from gan_lab.training.callbacks.loggers import TensorBoard
 
-NAMES = [option for group, option in OPTIONS if group == "remedy"]
+STRENGTHS = ("weak", "strong")  # options that set the others
+NAMES = [option for group, option in OPTIONS if group == "remedy" and option not in STRENGTHS]
 LOSSES = [option for group, option in OPTIONS if group == "loss"]
 NORMS = ["none", "layer", "batch", "spectral"]
 DATA = {
@@ -213,6 +216,31 @@ def test_a_run_says_how_d_was_updated(tmp_path, overrides, is_joint):
     asked = "joint_d_update=true" in overrides
     assert ("D updated on real samples and fakes together" in announce(generated, run)) == (is_joint and not asked)
     assert summarise(generated, "finished", None)["joint_d_update"] is is_joint
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_settings_are_between_weak_and_strong(name):
+    """Each strength changes the setting that it declares, and nothing else, and composes."""
+    published = compose(f"remedy=[{name}]").remedy
+    declaration = declared(published[name]._target_) if name in published else Declaration()
+    for strength in STRENGTHS:
+        if not getattr(declaration, strength):
+            assert refusal(f"remedy=[{name},{strength}]").key == "strength"
+            continue
+        cfg = compose(f"remedy=[{name},{strength}]")
+        assert cfg.strength is None
+        assert dict(cfg.remedy[name]) == {**published[name], **getattr(declaration, strength)}
+    for key in declaration.weak.keys() & declaration.strong.keys():
+        low, middle, high = sorted([declaration.weak[key], published[name][key], declaration.strong[key]])
+        assert middle == published[name][key]
+        assert low < middle < high
+
+
+def test_a_value_on_the_command_line_goes_before_the_strength():
+    remedy = compose("remedy=[r1,ema,weak]", "remedy.r1.gamma=7").remedy
+    assert (remedy.r1.gamma, remedy.ema.decay) == (7, 0.99)
+    assert refusal("strength=mild", "remedy=[r1]").key == "strength"
+    assert refusal("strength=weak").key == "strength"
 
 
 # Options that only set keys of other groups.

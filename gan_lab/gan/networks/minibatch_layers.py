@@ -23,6 +23,8 @@ from gan_lab.core.errors import LabError
         "conv_book.Discriminator": ("the book's D has no place for one more layer", "Take model=conv or model=mlp."),
     },
     settings={"group": {"type": "int", "low": 2, "high": 1_000_000, "help": "samples in a group"}},
+    weak={"group": 2},
+    strong={"group": 32},
 )
 class MinibatchStddev(nn.Module):
     """Appends the standard deviation within groups of samples as one feature or map (Karras et al. 2018).
@@ -99,6 +101,8 @@ class MinibatchStddev(nn.Module):
         },
         "dims": {"type": "int", "low": 1, "high": 10_000, "help": "dimensions of a kernel"},
     },
+    weak={"kernels": 25},
+    strong={"kernels": 200},
 )
 class MinibatchDiscrimination(nn.Module):
     """Appends how close a sample is to the others of its batch, by learnt distances (Salimans et al. 2016).

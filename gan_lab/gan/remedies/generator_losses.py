@@ -44,6 +44,8 @@ class GeneratorLoss:
         "batch_of_one": ("it compares pairs of a batch", "Take batch_size=2."),
     },
     settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 0.025},
+    strong={"weight": 2.5},
 )
 class ModeSeeking(GeneratorLoss):
     """Rewards G for different samples from different latent vectors (MSGAN, Mao et al. 2019, arXiv:1903.05628).
@@ -119,7 +121,11 @@ class FeatureMatching(GeneratorLoss):
         return self.weight * (real_mean - fake_mean).square().sum(-1)
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 0.1},
+    strong={"weight": 10.0},
+)
 class GDPP(GeneratorLoss):
     """Makes batches of fakes as diverse as batches of real samples (Elfeki et al. 2019, arXiv:1812.00068).
 
@@ -177,6 +183,8 @@ class GDPP(GeneratorLoss):
         "fraction": {"type": "float", "low": 1e-6, "high": 1, "help": "share of the batch that is used in the end"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until then"},
     },
+    weak={"fraction": 0.75},
+    strong={"fraction": 0.25},
 )
 class TopK:
     """Trains G only on the k samples of a batch that D scores highest (Sinha et al. 2020, arXiv:2002.06224).

@@ -51,6 +51,8 @@ class InputTransform:
         "std": {"type": "float", "low": 0, "help": "standard deviation at the first step"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until there is no noise"},
     },
+    weak={"std": 0.03},
+    strong={"std": 0.3},
 )
 class InstanceNoise(InputTransform):
     """Adds normal noise whose standard deviation falls linearly to 0: std · max(0, 1 − step/steps).
@@ -95,6 +97,7 @@ class InstanceNoise(InputTransform):
             "help": "the augmentations",
         },
     },
+    weak={"policy": ["translation"]},
 )
 class DiffAugment(InputTransform):
     """Changes images at random, differentiably (Zhao et al. 2020, arXiv:2006.10738). Each image has its own changes.
@@ -206,6 +209,7 @@ def _inside(places: Tensor, side: int) -> Tensor:
 @declares(
     conflicts={"conditional": ("a pack has samples of several classes, and D gets one", "Leave one of them out.")},
     settings={"m": {"type": "int", "low": 1, "high": 64, "help": "samples in a pack"}},
+    strong={"m": 4},
 )
 class Pack(InputTransform):
     """Makes D score m samples together, so that a lack of variety becomes visible (PacGAN, Lin et al. 2018).

@@ -19,6 +19,7 @@ from gan_lab.core.errors import LabError
         },
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps of the training"},
     },
+    weak={"fraction": 0.25},
 )
 class CosineDecay:
     """Lowers both learning rates to 0 along half a cosine, over the last part of the training.
@@ -63,6 +64,8 @@ class CosineDecay:
 @declares(
     per_sample=True,
     settings={"ratio": {"type": "float", "low": 1e-6, "high": 1e6, "help": "factor of D's learning rate"}},
+    weak={"ratio": 2.0},
+    strong={"ratio": 8.0},
 )
 class TTUR:
     """Multiplies D's learning rate by a ratio; G keeps its rate (two time-scale update rule, Heusel et al. 2017).

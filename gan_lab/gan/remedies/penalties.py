@@ -48,7 +48,12 @@ class Penalty:
         raise NotImplementedError
 
 
-@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
+@declares(
+    per_sample=True,
+    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    weak={"gamma": 0.25},
+    strong={"gamma": 25.0},
+)
 class R1(Penalty):
     """γ/2 · ‖∇D(x)‖² at real samples x, summed over the components (Mescheder et al. 2018, arXiv:1801.04406).
 
@@ -79,7 +84,12 @@ class R1(Penalty):
         return self.gamma / 2 * _input_gradient(discriminator, real).square().sum(-1)
 
 
-@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
+@declares(
+    per_sample=True,
+    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    weak={"gamma": 0.25},
+    strong={"gamma": 25.0},
+)
 class R2(Penalty):
     """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406).
 
@@ -99,7 +109,11 @@ class R2(Penalty):
         return self.gamma / 2 * _input_gradient(discriminator, fake).square().sum(-1)
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 1.0},
+    strong={"weight": 100.0},
+)
 class WGANGP(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² between real samples and fakes (WGAN-GP, Gulrajani et al. 2017, arXiv:1704.00028).
 
@@ -125,7 +139,11 @@ class WGANGP(Penalty):
         return self.weight * (_input_gradient(discriminator, interpolated).norm(dim=-1) - 1) ** 2
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 1.0},
+    strong={"weight": 100.0},
+)
 class DRAGAN(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² around real samples (Kodali et al. 2017, arXiv:1705.07215).
 
@@ -164,6 +182,8 @@ class DRAGAN(Penalty):
             "help": "updates of D before the penalty applies",
         },
     },
+    weak={"weight": 0.03},
+    strong={"weight": 3.0},
 )
 class LeCam(nn.Module, Penalty):
     """weight · (max(0, D(x) − ᾱ_F)² + max(0, ᾱ_R − D(G(z)))²), for training with little data.

@@ -16,6 +16,8 @@ from gan_lab.gan.losses import Loss
         "k": {"type": "int", "low": 0, "high": 100, "help": "updates of D ahead"},
         "lr": {"type": "float", "low": 1e-12, "help": "learning rate of these updates"},
     },
+    weak={"k": 1},
+    strong={"k": 10},
 )
 class Unrolled:
     """Computes G's loss with D unrolled k steps ahead (Metz et al. 2017, arXiv:1611.02163).
