@@ -13,15 +13,13 @@ import hydra
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, classifier_cache, command, command_here, compose
+from conftest import REMEDIES, ROOT, STRENGTHS, classifier_cache, command, command_here, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
 from gan_lab.config.declarations import declared
 from gan_lab.config.folders import job_folder
 from gan_lab.config.targets import CONF
-
-STRENGTHS = ("weak", "strong")
 
 pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once
 
@@ -95,12 +93,10 @@ def test_every_remedy_is_compared_with_none_at_all_of_its_strengths_by_enough_se
     asked = OverridesParser.create().parse_overrides([f"remedy={params.remedy}", f"seed={params.seed}"])
     remedies, seeds = (list(each.sweep_iterator(Transformer.encode)) for each in asked)
     expected = ["[]"]
-    for path in (CONF / "remedy").glob("*.yaml"):
-        if path.stem in STRENGTHS:
-            continue
-        expected.append(f"[{path.stem}]")
-        target = yaml.safe_load(path.read_text(encoding="utf-8")).get("_target_", "")
-        expected += [f"[{path.stem},{strength}]" for strength in STRENGTHS if getattr(declared(target), strength)]
+    for name in REMEDIES:
+        expected.append(f"[{name}]")
+        target = yaml.safe_load((CONF / "remedy" / f"{name}.yaml").read_text(encoding="utf-8")).get("_target_", "")
+        expected += [f"[{name},{strength}]" for strength in STRENGTHS if getattr(declared(target), strength)]
     assert sorted(remedies) == sorted(expected)
     assert 2 / math.comb(2 * len(seeds), len(seeds)) <= 0.05 / (len(remedies) - 1)
     first_line = (CONF / "experiment/sweep/remedies.yaml").read_text(encoding="utf-8").splitlines()[1]

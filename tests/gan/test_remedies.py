@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from conftest import CONFLICTING_REMEDIES, OPTIONS, compose, refusal, training
+from conftest import CONFLICTING_REMEDIES, OPTIONS, REMEDIES, STRENGTHS, compose, refusal, training
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -18,8 +18,6 @@ from gan_lab.core.declare import Declaration
 from gan_lab.core.errors import LabError
 from gan_lab.training.callbacks.loggers import TensorBoard
 
-STRENGTHS = ("weak", "strong")  # options that set the others
-NAMES = [option for group, option in OPTIONS if group == "remedy" and option not in STRENGTHS]
 LOSSES = [option for group, option in OPTIONS if group == "loss"]
 NORMS = ["none", "layer", "batch", "spectral"]
 DATA = {
@@ -56,7 +54,7 @@ def _random_combinations(number):
     rng = random.Random(0)
     combinations = []
     while len(combinations) < number:
-        remedies = tuple(sorted(rng.sample(NAMES, rng.choice((2, 3)))))
+        remedies = tuple(sorted(rng.sample(REMEDIES, rng.choice((2, 3)))))
         loss = rng.choice(LOSSES)
         norm = rng.choice(NORMS)
         data = rng.choice(list(DATA))
@@ -66,7 +64,7 @@ def _random_combinations(number):
     return combinations
 
 
-SINGLE = [((name,), "bce", "layer", data) for name in NAMES for data in DATA if _fits((name,), "bce", data)]
+SINGLE = [((name,), "bce", "layer", data) for name in REMEDIES for data in DATA if _fits((name,), "bce", data)]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +216,7 @@ def test_a_run_says_how_d_was_updated(tmp_path, overrides, is_joint):
     assert summarise(generated, "finished", None)["joint_d_update"] is is_joint
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", REMEDIES)
 def test_published_settings_are_between_weak_and_strong(name):
     """Each strength changes the setting that it declares, and nothing else, and composes."""
     published = compose(f"remedy=[{name}]").remedy
@@ -248,7 +246,7 @@ PRESETS = {"n_critic": {"n_critic": 5}}
 
 
 def test_every_file_is_a_remedy_or_a_preset():
-    for name in NAMES:
+    for name in REMEDIES:
         cfg = compose(f"remedy=[{name}]", "dataset=mnist", "model=mlp")
         preset = PRESETS.get(name, {})
         assert {key: OmegaConf.select(cfg, key) for key in preset} == preset, name
