@@ -86,6 +86,9 @@ def _options() -> list[tuple[str, str]]:
 
 # Every option of every group of conf/: (group, option).
 OPTIONS = _options()
+# Options of the group remedy that set the others, and those others.
+STRENGTHS = ("weak", "strong")
+REMEDIES = [option for group, option in OPTIONS if group == "remedy" and option not in STRENGTHS]
 # Remedies that can't be combined with each other.
 CONFLICTING_REMEDIES = [
     ("minibatch_discrimination", "minibatch_stddev"),

@@ -54,7 +54,6 @@ ARGUMENTS = [
     ("data=mnist", "dataset=… chooses the data, data.path=… names a packed file."),
     ("remedy=[balance] replicas=2", "remedy=[balance] can't be combined with replicas=2: it decides for one GAN"),
     ("remedy=[balance] replicas=2", "Train seeds one by one instead: -m seed=0,1,2"),
-    ("remedy=[pac] batch_size=5", "Take a multiple of 2, for example batch_size=6."),
     (
         "remedy=[mode_seeking] latent=constant",
         "combined with latent=constant: it needs different latent vectors",

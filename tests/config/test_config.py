@@ -163,6 +163,9 @@ def _swap(number: int, groups: Sequence[str]) -> None:
     try:
         check_targets(compose(f"experiment={EXPERIMENTS[number]}", *choices))
     except LabError as error:
+        if error.key == "strength":
+            # It sets other remedies, and here are none.
+            return
         assert groups[0] in ("model", "dataset"), error
         assert "this dataset's samples have the shape" in str(error) or "norm=batch" in str(error)
 

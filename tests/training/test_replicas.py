@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BARE, OPTIONS, compose, refused, training
+from conftest import BARE, OPTIONS, REMEDIES, compose, refused, training
 from torch import nn
 
 from gan_lab.assembly.build import DryRun, Training
@@ -69,7 +69,7 @@ EXACT |= {
     "conv views": (*CONV, "norm=layer", "loss=hinge", "remedy=[pac,instance_noise,wgan_gp,feature_matching,lecam]"),
 }
 ALLOWED = [f"{group}={option}" for group, option in OPTIONS if group == "loss"]
-ALLOWED += [option for group, option in OPTIONS if group == "remedy" and option != "balance"]
+ALLOWED += [remedy for remedy in REMEDIES if remedy != "balance"]
 
 
 def _untested() -> dict[str, tuple[str, ...]]:

@@ -19,6 +19,7 @@ from conftest import (
     CONFLICTING_REMEDIES,
     OPTIONS,
     PARTNERS,
+    REMEDIES,
     ROOT,
     classifier_cache,
     command_here,
@@ -68,7 +69,7 @@ def _other(key: str) -> list[str]:
 def _groups_of_remedies(most: int = 5) -> list[list[str]]:
     """The remedies, as many at once as go together."""
     gathered: list[list[str]] = []
-    for remedy in [option for group, option in OPTIONS if group == "remedy"]:
+    for remedy in REMEDIES:
         for group in gathered:
             if len(group) < most and not any({remedy, other} in map(set, CONFLICTING_REMEDIES) for other in group):
                 group.append(remedy)
