@@ -43,9 +43,6 @@ NUISANCE = {
     2: np.ones((2, 1)),
     4: np.array([[1, 0, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]]),
 }
-# How many permutations of a stratum's cells of equal size keep the difference as it is: of four, before and after may
-# be exchanged in both pairs, and the pairs with each other.
-SYMMETRIES = {2: 1, 4: 4}
 
 
 def sizes_of(strata: Strata) -> Sizes:
@@ -218,25 +215,19 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def smallest_p(sizes: Sizes) -> float:
-    """Returns the smallest p that `permutation_p` can find: that of runs which the change separates completely.
+    """Returns the p of runs that the change separates completely: below it `permutation_p` hardly gets.
 
-    Of all arrangements of the runs only the observed one is as extreme, or, where all cells are of equal size, also
-    those that merely exchange whole cells: with two cells of n runs in each of s strata p is 2 / binom(2n, n)^s.
+    Of all splits of a stratum's runs into those that count with + and those that count with − only the observed one is
+    as extreme, and its mirror image if there are equally many: with two cells of n runs in each of s strata p is
+    2 / binom(2n, n)^s. Of four cells the runs of two count with +.
     """
-    arrangements = 1
-    extreme = 1
+    splits = 1
     is_symmetric = True
     for stratum_sizes in sizes:
-        is_symmetric = is_symmetric and len(set(stratum_sizes)) == 1
-        extreme *= SYMMETRIES[len(stratum_sizes)]
-        remaining = sum(stratum_sizes)
-        for runs in stratum_sizes:
-            arrangements *= math.comb(remaining, runs)
-            remaining -= runs
-    if not is_symmetric:
-        return 1 / arrangements
-    # The mirror image of the observed arrangement has the opposite difference.
-    return 2 * extreme / arrangements
+        plus = sum(runs for sign, runs in zip(SIGNS[len(stratum_sizes)], stratum_sizes, strict=True) if sign > 0)
+        splits *= math.comb(sum(stratum_sizes), plus)
+        is_symmetric = is_symmetric and 2 * plus == sum(stratum_sizes)
+    return (2 if is_symmetric else 1) / splits
 
 
 def least_seeds(cells: int = 2, strata: int = 1, family: int = 1) -> int:
