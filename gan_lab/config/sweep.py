@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Transformer
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
@@ -72,6 +72,10 @@ class Current:
         for override in OverridesParser.create().parse_overrides(texts):
             # The last one of a key counts.
             overrides[override.get_key_element()] = override
+        swept = {}
+        for key, override in overrides.items():
+            if override.is_discrete_sweep():
+                swept[key] = [str(value) for value in override.sweep_iterator(Transformer.encode)]
         self.constant = [override.key_or_group for override in overrides.values() if not override.is_sweep_override()]
         self.search = search.settings_of_search(config, self.record.exists())
         self.objective = str(config.get("objective"))
@@ -81,6 +85,8 @@ class Current:
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
         interrupts.at_end(self.abandon)
         self._claim(lines)
+        if before_jobs and not self.search:
+            _announce(config, swept)
         self.identity = identity(self.folder)
         with atomic(self.record) as path:
             path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
@@ -225,7 +231,22 @@ def _number_of_jobs(overrides: Iterable[Override]) -> int:
     return number
 
 
+def _announce(config: DictConfig, swept: dict[str, list[str]]) -> None:
+    """Says what the sweep will be able to show; a seed or a number of replicas that is no number is refused later."""
+    assert before_jobs
+    try:
+        seeds = [int(seed) for seed in swept.get("seed", [config.seed])]
+        replicas = max(int(number) for number in swept.get("replicas", [config.replicas]))
+    except (TypeError, ValueError):
+        return
+    plan = before_jobs(swept, seeds, replicas)
+    if plan:
+        say(printable(plan))
+
+
 current: Current | None = None
+# Says of the values of each swept key, the seeds and the number of replicas what such a sweep can show; '' for nothing.
+before_jobs: Callable[[dict[str, list[str]], list[int], int], str] | None = None
 
 
 class Watch:

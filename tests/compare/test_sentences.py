@@ -209,7 +209,9 @@ def test_from_runs_to_the_sentence():
     assert "(mean over 2 settings, 5 seeds each, g = 7.6, p < 0.001 corrected for 3 comparisons)" in sentence(
         main, MODES
     )
-    assert "BCE instead of MSE, number of captured modes: no difference larger than 0.74 (+0.00" in sentence(nothing, MODES)
+    assert "BCE instead of MSE, number of captured modes: no difference larger than 0.74 (+0.00" in sentence(
+        nothing, MODES
+    )
     assert sentence(both, MODES).startswith(
         "Adam instead of SGD changed the number of captured modes by +6.2 with MSE and by +6.2 with BCE:"
         " no difference between these two effects shown (+0"
