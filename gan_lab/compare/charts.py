@@ -99,7 +99,7 @@ def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None
     labels = [textwrap.wrap(printable(line.label), LABEL_WIDTH) or [""] for line in lines]
     # In inches: each line of the label and the reason, and below them the dot with its interval.
     heights = np.array(
-        [0.32 + 0.13 * (len(label) + bool(line.reason)) for label, line in zip(labels, lines, strict=True)]
+        [0.32 + 0.13 * len(label) + 0.17 * bool(line.reason) for label, line in zip(labels, lines, strict=True)]
     )
     total_height = heights.sum()
     figure = Figure(figsize=(3.9, 0.75 + total_height))
@@ -147,7 +147,7 @@ def _draw_forest_line(axes: Axes, line: ForestLine, label: str, bottom: float, h
     axes.text(0, top, label, ha="left", weight=weight, **place)
     axes.text(1, top, line.numbers, ha="right", weight="normal", **place)
     if line.reason:
-        axes.text(0, bottom + 0.42, line.reason, ha="left", color=GREY, style="italic", size="small", **place)
+        axes.text(0, bottom + 0.4, line.reason, ha="left", color=GREY, style="italic", size="small", **place)
     # The line at 0 does not cross the label.
     axes.plot([0, 0], [bottom, bottom + 0.31], color="black", linewidth=0.8, zorder=1)
 

@@ -15,8 +15,9 @@ from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import join_lines, printable
 
-# Characters in a line of the terminal.
-WIDTH = 100
+# Characters in a line of text, and in a row of the table, whose numbers may need more.
+WIDTH = 80
+TABLE_WIDTH = 100
 LEAST_NAME_WIDTH = 16
 # Rows of the terminal's table.
 MAX_VARIANTS = 100
@@ -157,7 +158,7 @@ def _align(rows: list[list[str]]) -> list[str]:
     widths = []
     for column in columns:
         widths.append(max(map(len, column)) + 2)
-    name_width = max(LEAST_NAME_WIDTH, WIDTH - sum(widths))
+    name_width = max(LEAST_NAME_WIDTH, TABLE_WIDTH - sum(widths))
     lines = []
     for name, *cells in rows:
         name_lines = textwrap.wrap(name, name_width - 1) or [""]
