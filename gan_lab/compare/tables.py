@@ -10,7 +10,7 @@ import pandas as pd
 from gan_lab.compare.collect import INCOMPARABLE
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
-from gan_lab.compare.sentences import format_estimate, format_mean, format_share, sentence, topic
+from gan_lab.compare.sentences import format_estimate, format_mean, format_share, sentence
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import join_lines, printable
@@ -120,8 +120,7 @@ def _answers(findings: Findings) -> list[str]:
             else:
                 lines += _wrap(text, "- ")
         if omitted:
-            message = f"… and {omitted} more of which no difference was shown in {topic(findings.measures[metric])}"
-            lines += _wrap(f"{message}: see report.html", "- ")
+            lines += _wrap(f"… and {omitted} more without a shown difference: see report.html", "- ")
     return lines
 
 

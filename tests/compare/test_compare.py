@@ -245,7 +245,7 @@ def test_the_terminal_omits_some_remedies_without_a_shown_difference(tmp_path, m
     lines = describe(compare([tmp_path])).splitlines()
     answers = [line for line in lines if line.startswith("- ")]
     assert answers[0].startswith("- r1 gamma 7 added ")
-    assert answers[10].startswith("- … and 2 more of which ")
+    assert answers[10].startswith("- … and 2 more without ")
     monkeypatch.setattr("gan_lab.compare.tables.MAX_LISTED", 0)
     shorter = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
     assert shorter == [answers[0], answers[10].replace("2 more", "11 more")], "a shown difference is always named"
