@@ -470,7 +470,7 @@ def _conditions(section: Section) -> list[str]:
     lines = [f"The same in all runs: {_escape(shared)}.", ""]
     if len(findings.excluded):
         lines += ["Not compared:", ""]
-        for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+        for run, reason in findings.excluded_folders():
             lines.append(f"- {_escape(run)}: {_escape(reason)}")
         lines.append("")
     environment = [origin.environment(section.summaries.values()), origin.days_of_end(section.records)]

@@ -343,13 +343,12 @@ def _is_collapsed(verdict: dict[str, Any], metrics: dict[str, Any]) -> bool | No
 
 
 def _members(record: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns metrics and verdict of each replica; one pair for a run that has none or is not compared."""
+    """Returns metrics and verdict of each replica; of a run that is not compared as many as it was to have."""
     members = _dicts(record.summary.get("replica_metrics"))
     if not members:
-        return [(record.metrics, _entry([record.summary.get("verdict")], 0))]
+        repetitions = len(record.seeds) if record.reason else 1
+        return [(record.metrics, _entry([record.summary.get("verdict")], 0))] * repetitions
     verdicts = record.summary.get("replica_verdicts")
-    if record.reason:
-        return [(record.metrics, _entry(verdicts, 0))]
     return [(metrics, _entry(verdicts, member)) for member, metrics in enumerate(members)]
 
 

@@ -33,7 +33,8 @@ class Findings:
         effects: every comparison in every metric.
         answers: the headline metrics' effects with their sentences, the ones to read first.
         notes: what cannot be concluded, and how the numbers were obtained.
-        excluded: `run` and `reason` of the runs that are not compared, then the columns of `runs` as far as known.
+        excluded: a row per repetition that is not compared: `run` and `reason`, then the columns of `runs` as far as
+            known.
         common: settings that all compared runs share, by their names.
     """
 
@@ -56,6 +57,10 @@ class Findings:
     def runs_of(self, variant: Variant) -> pd.DataFrame:
         """Returns a variant's rows of `runs`."""
         return self.runs[self.runs["variant"] == self.names[variant]]
+
+    def excluded_folders(self) -> list[tuple[str, str]]:
+        """Returns the folders of the runs that are not compared, each once, with the reason."""
+        return list(dict.fromkeys(zip(self.excluded["run"], self.excluded["reason"], strict=True)))
 
     def effects_in(self, metric: str) -> list[Effect]:
         """Returns a metric's effects."""

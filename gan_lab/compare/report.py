@@ -161,7 +161,7 @@ def _render(findings: Findings, home: Path) -> str:
     if span[0] < span[1]:
         scale = f"{format_estimate(span[0])} to {format_estimate(span[1])}"
     excluded = []
-    for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+    for run, reason in findings.excluded_folders():
         excluded.append((printable(str(run)), link(str(run)), reason))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

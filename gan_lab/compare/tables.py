@@ -174,7 +174,7 @@ def _excluded_runs(findings: Findings) -> list[str]:
     compared = len(findings.runs)
     total = len(findings.excluded) + compared
     lines = ["", f"Not compared, {len(findings.excluded):,} of {total:,} runs:"]
-    pairs = list(zip(findings.excluded["reason"], findings.excluded["run"], strict=True))
+    pairs = [(reason, run) for run, reason in findings.excluded_folders()]
     pairs.sort(key=_kind_of_reason)
     for _, group in groupby(pairs, key=_kind_of_reason):
         members = list(group)

@@ -470,9 +470,16 @@ def test_runs_are_counted_alike_everywhere(tmp_path):
     for overrides, modes in (("optim=sgd", [1, 1, 2]), ("optim=adam", [8, 9, 9])):
         members = [dict(samples=10_000, modes=number, modes_total=10) for number in modes]
         made_up(tmp_path / overrides, overrides, _replicas=3, _replica_metrics=members)
+    # One that was killed has no summary to say how many it was.
+    made_up(tmp_path / "killed", "optim=adam replicas=4", 9, _summary=None)
     findings = compare([tmp_path])
     assert "6 runs of 2 variants" in describe(findings)
-    assert "6 runs of 2 variants" in write_report(findings).read_text()
+    assert "Not compared, 4 of 10 runs:" in describe(findings)
+    assert describe(findings).count("killed: unfinished") == 1
+    page = write_report(findings).read_text()
+    assert "6 runs of 2 variants" in page
+    assert "4 not compared" in page
+    assert any("Adam: 4 of 7 runs are not compared" in note for note in findings.notes)
     write_results([tmp_path], tmp_path / "results.md")
     assert "6 runs of 2 variants" in (tmp_path / "results.md").read_text()
 
