@@ -290,7 +290,7 @@ def _effects(pairs: list[tuple[Question, Answer]]) -> list[Effect]:
     interactions = []
     for question, answer in pairs:
         p_holm = next(corrected) if _is_tested(question) else None
-        effect = _effect(question, answer, p_holm, family=len(p_values), comparisons_planned=len(pairs))
+        effect = _effect(question, answer, p_holm, family=len(p_values), planned=len(pairs))
         if effect.comparison.kind == "interaction":
             interactions.append(effect)
         else:
@@ -304,7 +304,7 @@ def _is_tested(question: Question) -> bool:
     return max(question.cell_sizes) > 1
 
 
-def _effect(question: Question, answer: Answer, p_holm: float | None, family: int, comparisons_planned: int) -> Effect:
+def _effect(question: Question, answer: Answer, p_holm: float | None, family: int, planned: int) -> Effect:
     """Returns the effect in a question's metric.
 
     Args:
@@ -312,7 +312,7 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         answer: its numbers.
         p_holm: the corrected p; None where nothing was tested.
         family: number of p-values that the correction was for.
-        comparisons_planned: number of comparisons in the metric, of which some may not have been tested.
+        planned: number of comparisons in the metric, of which some may not have been tested.
     """
     sizes = np.array(question.cell_sizes)
     signs = resampling.contrast_weights(question.sizes)
@@ -325,7 +325,7 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
     # The spread is NaN where every variant has one run.
     if answer.std > ROUNDING * abs(answer.difference):
         g = float(resampling.hedges_g(answer.difference, answer.std, question.sizes))
-    seeds_needed = _seeds_needed(question, answer, g, comparisons_planned)
+    seeds_needed = _seeds_needed(question, answer, g, planned)
     conclusion = _conclusion(question, p_holm, family, seeds_needed)
     if conclusion != "difference":
         # An estimate must not say that as few seeds as there were would have been enough.
@@ -355,14 +355,12 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
     )
 
 
-def _seeds_needed(
-    question: Question, answer: Answer, g: float | None, comparisons_planned: int
-) -> tuple[int, int | None]:
+def _seeds_needed(question: Question, answer: Answer, g: float | None, planned: int) -> tuple[int, int | None]:
     """Returns the smallest and the largest number of runs per variant that would show the difference.
 
     The largest is None where the difference may be 0.
     """
-    design = (len(question.strata[0]), len(question.strata), comparisons_planned)
+    design = (len(question.strata[0]), len(question.strata), planned)
     least = resampling.least_seeds(*design)
     if g is None:
         # Runs without any spread are separate, if they differ; of one run per variant the spread is unknown.

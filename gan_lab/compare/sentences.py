@@ -250,8 +250,8 @@ def _context(effect: Effect) -> list[str]:
     if effect.p_holm is None or effect.constant is not None or effect.conclusion == "too few seeds":
         return context
     if effect.g is not None:
-        # Whole differences of almost equal runs make for sizes that nobody should read to the second digit.
-        context.append(f"g = {effect.g:.1f}")
+        # Adding 0.0 turns the −0.0 of a rounded negative number into 0.0.
+        context.append(f"g = {round(effect.g, 1) + 0.0:.1f}")
     p = format_p(effect.p_holm)
     if effect.family > 1:
         p += f" corrected for {effect.family} comparisons"

@@ -8,11 +8,12 @@
 
 import difflib
 import json
+import math
 import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Transformer
+from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
@@ -79,7 +80,7 @@ class Current:
         self.constant = [override.key_or_group for override in overrides.values() if not override.is_sweep_override()]
         self.search = search.settings_of_search(config, self.record.exists())
         self.objective = str(config.get("objective"))
-        number = _number_of_jobs(overrides.values())
+        number = math.prod(len(values) for values in swept.values())
         if self.search:
             number = config.hydra.sweeper.n_trials
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
@@ -220,15 +221,6 @@ class Current:
     def _end_watch(self) -> None:
         if self.watch is not None:
             self.watch.end()
-
-
-def _number_of_jobs(overrides: Iterable[Override]) -> int:
-    """Returns how many combinations of values the overrides have."""
-    number = 1
-    for override in overrides:
-        if override.is_discrete_sweep():
-            number *= len(list(override.sweep_iterator()))
-    return number
 
 
 def _announce(config: DictConfig, swept: dict[str, list[str]]) -> None:
