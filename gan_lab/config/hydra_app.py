@@ -43,7 +43,7 @@ def run(
     config: str,
     arguments: list[str],
     after_sweep: Callable[[Path], None] | None,
-    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None,
+    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
 ) -> None:
     """Runs a command; see `gan_lab.config.cli.command`.
 
