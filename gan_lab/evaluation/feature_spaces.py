@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from gan_lab.core.errors import LabError
@@ -17,6 +16,7 @@ from gan_lab.evaluation.inception import InceptionFeatures
 BATCH = 100
 FILTERS = 16  # of each scale of the random network
 MAX_COMPONENTS = 64
+SPARE_COMPONENTS = 20  # computed beyond those that are used: the last ones are the least exact
 MAX_PCA_IMAGES = 2_000  # training images from which principal components are computed
 
 
@@ -104,9 +104,13 @@ class PrincipalComponents:
         indices = choose(dataset.train, MAX_PCA_IMAGES, make_generator(0, "features/pca"))
         images = dataset.train[indices].flatten(1)
         components = min(components, *images.shape)
-        pca = PCA(components, svd_solver="randomized", random_state=0).fit(images.numpy())
-        self.mean = torch.from_numpy(pca.mean_).float()
-        self.axes = torch.from_numpy(pca.components_).float()
+        self.mean = images.mean(0)
+        # It draws from torch's global random stream, which is the training's.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            searched = min(components + SPARE_COMPONENTS, *images.shape)
+            _, _, axes = torch.pca_lowrank(images, searched, niter=4)
+        self.axes = axes[:, :components].T.contiguous()
         self.name = f"the first {components} principal components of {len(images):,} training images"
 
     def __call__(self, samples: Tensor) -> Tensor:

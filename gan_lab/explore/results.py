@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -18,6 +16,7 @@ from gan_lab.explore import figures
 from gan_lab.explore.animation import frames, gif
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount
 from gan_lab.plotting.style import Figure
+from gan_lab.training.callbacks.base import picture_summary
 
 # Rows of a picture by `op`; in arithmetic each pair has a row.
 MAX_ROWS = {"grid": 90, "interpolate": 90, "walk": 12}
@@ -269,11 +268,8 @@ def _write_tensorboard(result: ExperimentResult, run: Run, contents: dict[str, b
     try:
         for ending, content in contents.items():
             if ending.endswith((".png", ".gif")):
-                # As they are: `add_image` would encode the pixels again and could not animate them.
-                width, height = Image.open(io.BytesIO(content)).size
-                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
-                value = Summary.Value(tag=f"explore/{result.file_stem}{ending}", image=image)
-                writer._get_file_writer().add_summary(Summary(value=[value]), step)
+                summary = picture_summary(f"explore/{result.file_stem}{ending}", content)
+                writer._get_file_writer().add_summary(summary, step)
         writer.add_text(f"explore/{result.file_stem}", f"```\n{text}\n```", step)
     finally:
         writer.close()

@@ -3,7 +3,9 @@
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from scipy.cluster.vq import kmeans2, vq
 from scipy.spatial import KDTree
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from gan_lab.evaluation.metrics.registry import Undefined
 # Upper bound of a block of distances or coordinates: it stays in the processor's cache, and costs little memory.
 BLOCK_BYTES = 4 * 2**20
 MAX_TREE_DIMENSIONS = 3  # up to so many dimensions a tree is faster than comparing all with all
+KMEANS_STEPS = 20
 SPARE = 8  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
 
 
@@ -152,17 +155,16 @@ def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> lis
     """
     sets = [finite(values, 1, "samples").numpy() for values in (train, *others)]
     finite(train, cells, f"training samples for {cells} cells")
-    # Importing it takes half a second, which the start of a training need not wait for.
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
+    too_similar = Undefined(f"the training samples are too similar to be divided into {cells} cells")
+    if len(np.unique(sets[0], axis=0)) < cells:
+        raise too_similar
     with warnings.catch_warnings():
-        # It warns of fewer different samples than cells, which is refused below.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = KMeans(cells, n_init=1, random_state=seed).fit(sets[0])
-    labels = [torch.from_numpy(model.predict(values)).long() for values in sets]
+        # It warns of empty cells, which are refused below.
+        warnings.simplefilter("ignore", UserWarning)
+        centres, _ = kmeans2(sets[0], cells, iter=KMEANS_STEPS, minit="++", rng=seed)
+    labels = [torch.from_numpy(vq(values, centres)[0]).long() for values in sets]
     if (labels[0].bincount(minlength=cells) == 0).any():
-        raise Undefined(f"the training samples are too similar to be divided into {cells} cells")
+        raise too_similar
     return labels
 
 

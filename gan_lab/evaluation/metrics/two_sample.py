@@ -13,6 +13,7 @@ from gan_lab.evaluation.metrics.registry import Undefined
 RIDGE = 0.01
 NOISE = 0.1  # added to images in [0, 1]: what it hides, such as the number of grey levels, no one sees either
 MIN_SAMPLES = 20  # of each kind, in each half
+BLOCK = 256  # samples whose features are float64 at the same time
 MAX_SIDE = 32  # pixels: what a glance at a grid of images shows
 
 
@@ -36,17 +37,35 @@ def two_sample_auc(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) ->
     """
     if min(len(features) for features in (*train, *test)) < MIN_SAMPLES:
         raise Undefined(f"{2 * MIN_SAMPLES} samples and {MIN_SAMPLES} held-out ones are needed")
-    real, fake = (features.double() for features in train)
-    both = torch.cat([real, fake])
-    mean = both.mean(0)
-    std = both.std(0) + 1e-6
-    standardised = (both - mean) / std
-    targets = torch.cat([torch.ones(len(real)), -torch.ones(len(fake))]).double()
-    ridge = RIDGE * len(both) * torch.eye(both.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(standardised.T @ standardised + ridge, standardised.T @ targets)
-    real_scores, fake_scores = ((features.double() - mean) / std @ weights for features in test)
+    real, fake = train
+    number = len(real) + len(fake)
+    mean = (real.sum(0, dtype=torch.float64) + fake.sum(0, dtype=torch.float64)) / number
+    real_products, real_sum = _centred_products(real, mean)
+    fake_products, fake_sum = _centred_products(fake, mean)
+    products = real_products + fake_products
+    std = (products.diagonal() / (number - 1)).sqrt() + 1e-6
+    # Ridge regression of the targets 1 (real) and −1 (fake) on standardised features.
+    ridge = RIDGE * number * torch.eye(len(mean), dtype=torch.float64)
+    weights = torch.linalg.solve(products / torch.outer(std, std) + ridge, (real_sum - fake_sum) / std)
+    real_scores, fake_scores = (_projections(features, weights / std) for features in test)
     value = auc(real_scores, fake_scores)
     return value, auc_error(value, len(real_scores), len(fake_scores))
+
+
+def _centred_products(features: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the sums of (x − mean)(x − mean)ᵀ, `(d, d)`, and of x − mean, `(d,)`, over features `(n, d)`."""
+    products = torch.zeros(len(mean), len(mean), dtype=torch.float64)
+    total = torch.zeros(len(mean), dtype=torch.float64)
+    for block in features.split(BLOCK):
+        centred = block.double() - mean
+        products += centred.T @ centred
+        total += centred.sum(0)
+    return products, total
+
+
+def _projections(features: Tensor, direction: Tensor) -> Tensor:
+    """Returns the products of features `(n, d)` with a direction `(d,)`, `(n,)` float64."""
+    return torch.cat([block.double() @ direction for block in features.split(BLOCK)])
 
 
 def auc(high: Tensor, low: Tensor) -> float:

@@ -1,11 +1,17 @@
 """What callbacks of a GAN training share."""
 
+import io
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
+from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
 
+from gan_lab.core.run_folder import Run
 from gan_lab.data.datamodule import GANDataModule
+from gan_lab.plotting.style import Figure
 from gan_lab.training.gan_module import GANModule
 
 CallbackType = TypeVar("CallbackType", bound=pl.Callback)
@@ -64,6 +70,33 @@ def find_callback(trainer: pl.Trainer, kind: type[CallbackType]) -> CallbackType
         if isinstance(callback, kind):
             return callback
     return None
+
+
+def save_figure(run: Run, figure: Figure, picture: Path) -> None:
+    """Writes a figure into a run's folder and empties it.
+
+    Figure and renderer refer to each other, so without the latter their 10 to 20 MB would be freed much later.
+    """
+    with run.atomic(picture) as path:
+        figure.savefig(path)
+    figure.clear()
+
+
+def log_picture(trainer: pl.Trainer, name: str, picture: Path, step: int) -> None:
+    """Writes a picture file to the trainer's TensorBoard loggers."""
+    summary = picture_summary(name, picture.read_bytes())
+    for logger in tensorboards(trainer):
+        logger.experiment._get_file_writer().add_summary(summary, step)
+
+
+def picture_summary(name: str, content: bytes) -> Summary:
+    """Returns a PNG or GIF file as it is, as a value for TensorBoard.
+
+    SummaryWriter's add_figure and add_image would draw and encode it a second time, and could not animate it.
+    """
+    width, height = Image.open(io.BytesIO(content)).size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=content)
+    return Summary(value=[Summary.Value(tag=name, image=image)])
 
 
 def tensorboards(trainer: pl.Trainer) -> list[TensorBoardLogger]:

@@ -20,7 +20,7 @@ from gan_lab.evaluation.metrics.registry import MetricInputs, compute
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
 from gan_lab.plotting.samples import mode_frequencies, nearest_neighbours
 from gan_lab.plotting.style import Figure
-from gan_lab.training.callbacks.base import GANCallback, datamodule_of, tensorboards
+from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_labels, fresh_samples, score_samples
 
@@ -190,10 +190,9 @@ class Evaluation(GANCallback):
         if len(dataset.shape) == 3 and torch.isfinite(samples).all():
             figures["neighbours"] = nearest_neighbours(samples, self.evaluator.nearest_originals(samples))
         for name, figure in figures.items():
-            with self.run.atomic(self.run.plots / f"{name}.png") as path:
-                figure.savefig(path)
-            for logger in tensorboards(trainer):
-                logger.experiment.add_figure(name, figure, module.step)
+            picture = self.run.plots / f"{name}.png"
+            save_figure(self.run, figure, picture)
+            log_picture(trainer, name, picture, module.step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"modes": self._modes, "seconds": self.seconds}

@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 
 from gan_lab.core.run_folder import Run
 from gan_lab.plotting.curves import loss_curves, score_curves
-from gan_lab.training.callbacks.base import GANCallback, tensorboards
+from gan_lab.training.callbacks.base import GANCallback, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
 
@@ -46,8 +46,7 @@ class LossCurves(GANCallback):
             return
         metrics = pd.read_csv(self.run.metrics)
         for name, draw in {"losses.png": loss_curves, "scores.png": score_curves}.items():
-            with self.run.atomic(self.run.plots / name) as path:
-                draw(metrics, module.loss).savefig(path)
+            save_figure(self.run, draw(metrics, module.loss), self.run.plots / name)
 
     @staticmethod
     def _log_ideals(trainer: pl.Trainer, module: GANModule) -> None:

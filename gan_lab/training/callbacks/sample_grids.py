@@ -1,5 +1,6 @@
 """Pictures of G's samples for the same latent vectors throughout the training."""
 
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +13,7 @@ from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
 from gan_lab.plotting.samples import compare_members, compare_samples, image_grid, output_history
 from gan_lab.plotting.style import Figure
-from gan_lab.training.callbacks.base import GANCallback, datamodule_of, tensorboards
+from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
 
 ROW_IMAGES = 12  # images of each of several replicas
@@ -117,9 +118,8 @@ class SampleGrids(GANCallback):
 
     def _draw_heatmap(self, trainer: pl.Trainer, module: GANModule, outputs: Tensor, suffix: str) -> None:
         heatmap = output_history(list(self._history), outputs)
-        self.save(heatmap, f"heatmap{suffix}.png")
-        for logger in tensorboards(trainer):
-            logger.experiment.add_figure(f"G's output over the steps{suffix}", heatmap, module.step)
+        picture = self.save(heatmap, f"heatmap{suffix}.png")
+        log_picture(trainer, f"G's output over the steps{suffix}", picture, module.step)
 
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
         fake = module.sample(self.z).float().cpu()
@@ -129,12 +129,12 @@ class SampleGrids(GANCallback):
             figure = self._draw_members(module, fake, fake_labels, title)
         else:
             figure = compare_samples(fake, self.real, self.dataset, title, fake_labels, self.real_labels)
-        self.save(figure, f"samples_{module.step:07d}.png")
-        for logger in tensorboards(trainer):
-            if len(self.dataset.shape) == 3 and not module.replica_dims:
+        picture = self.save(figure, f"samples_{module.step:07d}.png")
+        if len(self.dataset.shape) == 3 and not module.replica_dims:
+            for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
-            else:
-                logger.experiment.add_figure("samples", figure, module.step)
+        else:
+            log_picture(trainer, "samples", picture, module.step)
         if len(self.dataset.shape) == 1 and self.dataset.shape != (2,):
             self._history[module.step] = fake[..., 0, :].contiguous()
 
@@ -154,10 +154,11 @@ class SampleGrids(GANCallback):
     def _members(module: GANModule) -> range:
         return range(min(module.replicas, MAX_MEMBERS))
 
-    def save(self, figure: Figure, name: str) -> None:
-        """Writes a picture into the run's `images/`."""
-        with self.run.atomic(self.run.images / name) as path:
-            figure.savefig(path)
+    def save(self, figure: Figure, name: str) -> Path:
+        """Writes a picture into the run's `images/` and returns its path."""
+        picture = self.run.images / name
+        save_figure(self.run, figure, picture)
+        return picture
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self._history}
