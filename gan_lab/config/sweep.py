@@ -86,14 +86,14 @@ class Current:
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
         interrupts.at_end(self.abandon)
         self._claim(lines)
-        if before_jobs and not self.search:
-            _announce(config, swept)
         self.identity = identity(self.folder)
         with atomic(self.record) as path:
             path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
         # Before the first thread: those that are started before would take the signals that the launcher's way of
         # passing them on needs.
         launchers.prepare(config, self.folder)
+        if before_jobs and not self.search:
+            _announce(config, swept)
         self.watch = Watch(self.folder, number)
 
     def _claim(self, lines: list[str]) -> None:
