@@ -17,7 +17,13 @@ def compare(sweep: Path) -> None:
     say(conclude([sweep]))
 
 
-@command("train", after_sweep=compare)
+def plan(swept: dict[str, list[str]], seeds: list[int], replicas: int) -> str:
+    from gan_lab.compare.plan import describe_plan
+
+    return describe_plan(swept, seeds, replicas)
+
+
+@command("train", after_sweep=compare, before_sweep=plan)
 def main(cfg: "DictConfig") -> None:
     from gan_lab.config.resume import open_run
 

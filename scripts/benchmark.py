@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run, and the trial of the verdict: `what=storage`, …; `--help` lists the keys."""
+"""Speed as ratios, and the trials of the verdict and of the statistics: `what=storage`, …; `--help` lists the keys."""
 
 import tempfile
 from importlib import import_module
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 SPEED = ("step", "replicas", "storage", "startup", "sweep")
+TRIALS = ("verdict", "statistics")
 
 
 def compose_training(*overrides: str) -> "DictConfig":
@@ -40,11 +41,9 @@ def main(cfg: "DictConfig") -> None:
 
         prepare_libraries()
         torch.set_num_threads(cfg.threads)
-        if cfg.what == "verdict":
-            from gan_lab.benchmark import verdict
-
-            paths = verdict.run(folder, cfg)
-            say((folder / "verdict.md").read_text(encoding="utf-8"))
+        if cfg.what in TRIALS:
+            paths = import_module(f"gan_lab.benchmark.{cfg.what}").run(folder, cfg)
+            say((folder / f"{cfg.what}.md").read_text(encoding="utf-8"))
             say(f"Written: {', '.join(map(str, paths))}")
             return
         for what in SPEED if cfg.what == "all" else (cfg.what,):

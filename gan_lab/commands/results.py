@@ -374,7 +374,7 @@ def _sampling_limit_row(section: Section) -> TableRow:
 def _comparison(section: Section) -> list[str]:
     """Returns sentences, charts and a table of the variants."""
     findings = section.findings
-    runs = findings.runs["run"].nunique()
+    runs = len(findings.runs)
     variants = len(findings.variants)
     design = DESIGNS[findings.design]
     lines = [f"{runs:,} runs of {variants:,} variants on {_escape(section.dataset)}. {design}", ""]
@@ -426,7 +426,8 @@ def _sentences(findings: Findings, metric: str) -> list[str]:
         # A difference that was shown must not be folded away.
         items = significant + inconclusive
     folded = items[MAX_SENTENCES:]
-    lines = [f"Effects on {_escape(topic(findings.measures[metric]))}:", "", *items[:MAX_SENTENCES]]
+    effects = f"Effects on {_escape(topic(findings.measures[metric]))} ({findings.role(metric)} metric):"
+    lines = [effects, "", *items[:MAX_SENTENCES]]
     if folded:
         lines += ["", f"<details><summary>{len(folded)} more</summary>", "", *folded, "", "</details>"]
     return [*lines, ""]
@@ -469,7 +470,7 @@ def _conditions(section: Section) -> list[str]:
     lines = [f"The same in all runs: {_escape(shared)}.", ""]
     if len(findings.excluded):
         lines += ["Not compared:", ""]
-        for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+        for run, reason in findings.excluded_folders():
             lines.append(f"- {_escape(run)}: {_escape(reason)}")
         lines.append("")
     environment = [origin.environment(section.summaries.values()), origin.days_of_end(section.records)]

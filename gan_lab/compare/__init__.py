@@ -3,7 +3,8 @@
 `collect` finds and reads the runs, `settings` their configurations, and `factors` what differs between these.
 `questions` says what the variants can answer, and `effects` answers it by the tests of `resampling`. `sentences` and
 `notes` put the answers into words; `tables`, `charts`, `panels`, `snapshots` and `report` show them; `origin` says
-where runs come from. `comparison` calls one after the other. Nothing here imports torch or Hydra.
+where runs come from. `comparison` calls one after the other. `plan` says before a sweep what it can show. Nothing here
+imports torch or Hydra.
 """
 
 from gan_lab.compare.comparison import compare, conclude

@@ -68,6 +68,7 @@ class ForestLine(NamedTuple):
 
     Attributes:
         label: what was changed.
+        reason: why the difference was not shown; '' if it was.
         numbers: the difference with its interval, in words.
         difference: the difference.
         low: lower end of its interval; None if it has none.
@@ -77,6 +78,7 @@ class ForestLine(NamedTuple):
     """
 
     label: str
+    reason: str
     numbers: str
     difference: float
     low: float | None
@@ -87,7 +89,7 @@ class ForestLine(NamedTuple):
 
 @_style
 def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None) -> Figure:
-    """Draws effects with their intervals, one below the other; full dots are significant, hollow ones are not.
+    """Draws effects with their intervals, one below the other; full dots are significant, hollow ones have a reason.
 
     Args:
         lines: the effects, from top to bottom.
@@ -95,8 +97,10 @@ def forest(lines: Sequence[ForestLine], axis: str, higher_is_better: bool | None
         higher_is_better: which side is marked as better; None: neither.
     """
     labels = [textwrap.wrap(printable(line.label), LABEL_WIDTH) or [""] for line in lines]
-    # In inches: each line of the label, and below it the dot with its interval.
-    heights = np.array([0.32 + 0.13 * len(label) for label in labels])
+    # In inches: each line of the label and the reason, and below them the dot with its interval.
+    heights = np.array(
+        [0.32 + 0.13 * len(label) + 0.17 * bool(line.reason) for label, line in zip(labels, lines, strict=True)]
+    )
     total_height = heights.sum()
     figure = Figure(figsize=(3.9, 0.75 + total_height))
     axes = figure.add_axes((0.03, 0.5 / figure.get_figheight(), 0.94, total_height / figure.get_figheight()))
@@ -142,6 +146,8 @@ def _draw_forest_line(axes: Axes, line: ForestLine, label: str, bottom: float, h
     top = bottom + height - 0.04
     axes.text(0, top, label, ha="left", weight=weight, **place)
     axes.text(1, top, line.numbers, ha="right", weight="normal", **place)
+    if line.reason:
+        axes.text(0, bottom + 0.4, line.reason, ha="left", color=GREY, style="italic", size="small", **place)
     # The line at 0 does not cross the label.
     axes.plot([0, 0], [bottom, bottom + 0.31], color="black", linewidth=0.8, zorder=1)
 

@@ -73,7 +73,8 @@ class Record:
     @property
     def seeds(self) -> list[str]:
         """The seed of each replica: member i is the GAN that a run with `seed + i` trains."""
-        replicas = as_number(self.summary.get("replicas", 1))
+        # A run that was killed has no summary.
+        replicas = as_number(self.summary.get("replicas", self.settings.get("replicas", 1)))
         is_seed = self.seed.isdecimal() and len(self.seed) <= MAX_SEED_DIGITS
         if not is_seed or not 1 <= replicas <= MAX_REPLICAS:
             return [self.seed]

@@ -29,6 +29,10 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
+# The metrics that the answers are about, the primary one first; of alternatives the first that was measured. Coverage
+# is measured on all kinds of data, has no ceiling that good generators share, and has a value for every collapsed one.
+# Without readers the modes are those that papers count.
+HEADLINE = (("coverage",), ("modes_valid", "modes"))
 # Sentences of a metric that are worth reading: pairs, and interactions. effects.csv has all of them.
 MAX_PAIR_SENTENCES = 10
 MAX_INTERACTION_SENTENCES = 4
@@ -339,13 +343,12 @@ def _is_collapsed(verdict: dict[str, Any], metrics: dict[str, Any]) -> bool | No
 
 
 def _members(record: Record) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Returns metrics and verdict of each replica; one pair for a run that has none or is not compared."""
+    """Returns metrics and verdict of each replica; of a run that is not compared as many as it was to have."""
     members = _dicts(record.summary.get("replica_metrics"))
     if not members:
-        return [(record.metrics, _entry([record.summary.get("verdict")], 0))]
+        repetitions = len(record.seeds) if record.reason else 1
+        return [(record.metrics, _entry([record.summary.get("verdict")], 0))] * repetitions
     verdicts = record.summary.get("replica_verdicts")
-    if record.reason:
-        return [(record.metrics, _entry(verdicts, 0))]
     return [(metrics, _entry(verdicts, member)) for member, metrics in enumerate(members)]
 
 
@@ -374,9 +377,9 @@ def _path_from(home: Path, run: Run) -> str:
 
 
 def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """Returns the metrics that the answers are about, and all that are compared, those first.
+    """Returns the metrics that the answers are about, the primary one first, and all that are compared, those first.
 
-    The answers are about variety and likeness: the modes made and the coverage, as far as these were measured.
+    Which they are is fixed by `HEADLINE` and what was measured, never by the results.
     """
     measured = []
     columns = list(runs.columns)
@@ -385,18 +388,9 @@ def _metrics(runs: pd.DataFrame) -> tuple[list[str], list[str]]:
         if metric_of(name).kind == "result" and runs[name].notna().any():
             measured.append(name)
     measured.sort(key=lambda name: metric_of(name).rank)
-    varying = [name for name in measured if runs[name].nunique() > 1]
     headline = []
-    # Of runs that were evaluated without the readers, the modes that papers count.
-    modes = next((name for name in ("modes_valid", "modes") if name in measured), "")
-    if modes:
-        headline.append(modes)
-    if modes and modes not in varying:
-        # All runs make equally many modes: the next finer metric that differs tells more.
-        finer = [name for name in ("kl_excess", "modes_robust", "kl_data") if name in varying]
-        headline += finer[:1]
-    if "coverage" in varying or ("coverage" in measured and not modes):
-        headline.append("coverage")
+    for alternatives in HEADLINE:
+        headline += [name for name in alternatives if name in measured][:1]
     if not headline:
         headline = measured[:1]
     if runs["collapsed"].notna().any():

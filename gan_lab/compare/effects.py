@@ -1,4 +1,4 @@
-"""Summaries of variants, and the effects of the changes between them with intervals and p-values.
+"""Summaries of variants, and the effects of the changes between them with intervals, p-values and a conclusion.
 
 A frame has a row per run, columns of short strings for the *factors* (what differs between the runs' configurations),
 and a column per metric, of numbers, or of True and False for a share of runs. A *variant* is a combination of the
@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,12 @@ from scipy.stats import binomtest
 from gan_lab.compare import resampling
 from gan_lab.compare.questions import Comparison, Variant, comparisons, variant_of_rows
 from gan_lab.compare.resampling import ALPHA, Sizes, Strata, sizes_of
+
+# What the runs say about a comparison: that there is a difference; that there are too few seeds for the test to show
+# any difference, however large; that a difference is likely but not shown; or that none is in sight.
+Conclusion = Literal["difference", "too few seeds", "not shown", "no difference"]
+# A difference that is smaller than this part of the spread is 0 but for rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -51,16 +58,18 @@ class Summary:
 class Effect:
     """The answer to a comparison in one metric.
 
-    Pitfalls: an interval is for one comparison, and with few runs it is too narrow (of 5 normal values: it covers the
-    truth in about 84 % of cases), so `p_holm` decides whether there is a difference. The correction is within a metric:
-    over ten metrics false alarms add up.
+    Pitfalls: an interval is for one comparison, and supposes normal means; `p_holm`, which is corrected for all
+    comparisons and supposes no distribution, decides whether there is a difference. The correction is within a metric:
+    over ten metrics false alarms add up, so one metric, the primary one, is chosen beforehand.
 
     Attributes:
         comparison: the question.
         metric: the metric.
         difference: mean after − mean before, averaged over settings.
-        low: lower end of its 95 % bootstrap interval; None where a variant has one run or none has any spread.
+        low: lower end of its 95 % interval (Welch's); None where a variant has one run or none has any spread.
         high: its upper end.
+        g: Hedges' g, the difference in standard deviations between seeds; None where these are unknown or 0.
+        constant: the value that all runs have; None where they differ.
         n_before: number of runs before the change; of an interaction those that count with −.
         n_after: number of runs after the change; of an interaction those that count with +.
         seeds: the smallest and the largest number of runs of a variant.
@@ -72,9 +81,11 @@ class Effect:
             distinguished from that of the seed, and nothing can be concluded.
         p_holm: `p` corrected for `family`; None where `p` is.
         family: number of tested comparisons in the same metric.
-        significant: whether p_holm ≤ 0.05.
-        seeds_needed: runs per variant that would show a difference of this size, see `resampling.seeds_needed`; more
-            than there were where nothing was shown. None where the spread is unknown or the difference is 0.
+        conclusion: 'difference' if p_holm ≤ 0.05. Otherwise 'too few seeds' if no p could have been so small, 'not
+            shown' if the effect is on one side of 0 with a confidence of 80 %, and 'no difference' if it isn't.
+        seeds_needed: how many runs per variant would show the difference in 80 % of cases: the smallest and the largest
+            number within the uncertainty of its size (see `resampling.effect_size_range`), more than there were where
+            nothing was shown. The largest is None where the difference may be 0.
     """
 
     comparison: Comparison
@@ -82,6 +93,8 @@ class Effect:
     difference: float
     low: float | None
     high: float | None
+    g: float | None
+    constant: float | None
     n_before: int
     n_after: int
     seeds: tuple[int, int]
@@ -91,8 +104,13 @@ class Effect:
     p: float | None
     p_holm: float | None
     family: int
-    significant: bool
-    seeds_needed: int | None
+    conclusion: Conclusion
+    seeds_needed: tuple[int, int | None]
+
+    @property
+    def significant(self) -> bool:
+        """Whether a difference was shown."""
+        return self.conclusion == "difference"
 
 
 @dataclass(frozen=True)
@@ -135,8 +153,8 @@ class Answer:
 def summarise(frame: pd.DataFrame, factors: Sequence[str], metrics: Sequence[str]) -> list[Summary]:
     """Returns every variant's values in every metric, variants as they appear.
 
-    95 % intervals are by bootstrap for a mean (see `resampling.bootstrap_interval`), and Clopper and Pearson's exact
-    ones for a share.
+    95 % intervals are Student's for a mean (see `resampling.welch_interval`), and Clopper and Pearson's exact ones for
+    a share.
     """
     summaries = []
     variants = variant_of_rows(frame, factors)
@@ -200,10 +218,10 @@ def _summary(variant: Variant, metric: str, values: Values, is_share: bool) -> S
     if n > 1:
         std = values.finite.std(ddof=1)
     if n and is_share:
-        # The bootstrap gives no interval where all runs agree, which is the most frequent case of a share.
+        # Student's t gives no interval where all runs agree, which is the most frequent case of a share.
         low, high = binomtest(int(values.finite.sum()), n).proportion_ci(0.95, method="exact")
     elif n:
-        low, high = resampling.bootstrap_interval([[values.finite[None]]])[:, 0]
+        low, high = resampling.welch_interval([[values.finite[None]]])[:, 0]
     return Summary(
         variant=variant,
         metric=metric,
@@ -244,7 +262,7 @@ def _answers(questions: list[Question], draws: int) -> list[Answer]:
         # All of these are arrays with an entry per question: `(C,)`.
         strata = _stacked([questions[i].strata for i in rows])
         difference = resampling.mean_difference(strata)
-        low, high = resampling.bootstrap_interval(strata)
+        low, high = resampling.welch_interval(strata)
         p = resampling.permutation_p(strata, draws)
         std = resampling.pooled_std(strata)
         for i, *numbers in zip(rows, difference, low, high, p, std, strict=True):
@@ -272,7 +290,7 @@ def _effects(pairs: list[tuple[Question, Answer]]) -> list[Effect]:
     interactions = []
     for question, answer in pairs:
         p_holm = next(corrected) if _is_tested(question) else None
-        effect = _effect(question, answer, p_holm, family=len(p_values))
+        effect = _effect(question, answer, p_holm, family=len(p_values), planned=len(pairs))
         if effect.comparison.kind == "interaction":
             interactions.append(effect)
         else:
@@ -286,7 +304,7 @@ def _is_tested(question: Question) -> bool:
     return max(question.cell_sizes) > 1
 
 
-def _effect(question: Question, answer: Answer, p_holm: float | None, family: int) -> Effect:
+def _effect(question: Question, answer: Answer, p_holm: float | None, family: int, planned: int) -> Effect:
     """Returns the effect in a question's metric.
 
     Args:
@@ -294,31 +312,35 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         answer: its numbers.
         p_holm: the corrected p; None where nothing was tested.
         family: number of p-values that the correction was for.
+        planned: number of comparisons in the metric, of which some may not have been tested.
     """
     sizes = np.array(question.cell_sizes)
-    cells_per_stratum = len(question.strata[0])
-    signs = np.tile(resampling.SIGNS[cells_per_stratum], len(question.strata))
-    significant = p_holm is not None and bool(p_holm <= ALPHA)
-    seeds_needed = None
-    # A difference that is 0 but for rounding cannot be shown by any number of runs.
-    if p_holm is not None and abs(answer.difference) > 1e-12 * answer.std:
-        seeds_needed = resampling.seeds_needed(
-            answer.difference, answer.std, cells_per_stratum, len(question.strata), family
-        )
-        # An estimate must not say that as few seeds as there were would have been enough.
-        if not significant:
-            seeds_needed = max(seeds_needed, int(sizes.min()) + 1)
+    signs = resampling.contrast_weights(question.sizes)
     # What is not tested has no p, although the permutations give one.
     p = None
     if p_holm is not None:
         p = float(answer.p)
         p_holm = float(p_holm)
+    g = None
+    # The spread is NaN where every variant has one run.
+    if answer.std > ROUNDING * abs(answer.difference):
+        g = float(resampling.hedges_g(answer.difference, answer.std, question.sizes))
+    seeds_needed = _seeds_needed(question, answer, g, planned)
+    conclusion = _conclusion(question, p_holm, family, seeds_needed)
+    if conclusion != "difference":
+        # An estimate must not say that as few seeds as there were would have been enough.
+        more = int(sizes.min()) + 1
+        fewest, most = seeds_needed
+        seeds_needed = (max(fewest, more), None if most is None else max(most, more))
+    values = np.concatenate([cell for cells in question.strata for cell in cells])
     return Effect(
         comparison=question.comparison,
         metric=question.metric,
         difference=float(answer.difference),
         low=_none_if_nan(answer.low),
         high=_none_if_nan(answer.high),
+        g=g,
+        constant=float(values[0]) if np.ptp(values) == 0 else None,
         n_before=int(sizes[signs < 0].sum()),
         n_after=int(sizes[signs > 0].sum()),
         seeds=(int(sizes.min()), int(sizes.max())),
@@ -328,9 +350,40 @@ def _effect(question: Question, answer: Answer, p_holm: float | None, family: in
         p=p,
         p_holm=p_holm,
         family=family,
-        significant=significant,
+        conclusion=conclusion,
         seeds_needed=seeds_needed,
     )
+
+
+def _seeds_needed(question: Question, answer: Answer, g: float | None, planned: int) -> tuple[int, int | None]:
+    """Returns the smallest and the largest number of runs per variant that would show the difference.
+
+    The largest is None where the difference may be 0.
+    """
+    design = (len(question.strata[0]), len(question.strata), planned)
+    least = resampling.least_seeds(*design)
+    if g is None:
+        # Runs without any spread are separate, if they differ; of one run per variant the spread is unknown.
+        is_apart = answer.std == 0 and abs(answer.difference) > 0
+        return least, least if is_apart else None
+    nearest, farthest = resampling.effect_size_range(abs(g), question.sizes)
+    most = None
+    if nearest > 0:
+        most = resampling.seeds_needed(nearest, *design)
+    return resampling.seeds_needed(farthest, *design), most
+
+
+def _conclusion(
+    question: Question, p_holm: float | None, family: int, seeds_needed: tuple[int, int | None]
+) -> Conclusion:
+    """Returns what the runs say, see `Effect.conclusion`."""
+    if p_holm is not None and p_holm <= ALPHA:
+        return "difference"
+    if p_holm is None or resampling.smallest_p(question.sizes) * family > ALPHA:
+        return "too few seeds"
+    if seeds_needed[1] is None:
+        return "no difference"
+    return "not shown"
 
 
 def _simple_effects(strata: Strata) -> tuple[float, float] | None:

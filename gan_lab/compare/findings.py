@@ -25,14 +25,16 @@ class Findings:
         variants: combinations of the factors' values that have runs, in order.
         names: names of the variants, including those of which no run finished.
         design: factorial, ladder, control or pairs, see `questions.design`; 'one' where there is a single variant.
-        metrics: what is summarised and compared, the headline metrics first, 'collapsed' (the share of runs) last. If
-            the variants make very many pairs, only the headline metrics are compared, or none; a note says so.
+        metrics: what is summarised and compared: the primary metric first, then the other headline ones, 'collapsed'
+            (the share of runs) last. If the variants make very many pairs, only the headline metrics are compared, or
+            none; a note says so.
         measures: how each metric is presented.
         summaries: every variant in every metric.
         effects: every comparison in every metric.
         answers: the headline metrics' effects with their sentences, the ones to read first.
         notes: what cannot be concluded, and how the numbers were obtained.
-        excluded: `run` and `reason` of the runs that are not compared, then the columns of `runs` as far as known.
+        excluded: a row per repetition that is not compared: `run` and `reason`, then the columns of `runs` as far as
+            known.
         common: settings that all compared runs share, by their names.
     """
 
@@ -56,6 +58,10 @@ class Findings:
         """Returns a variant's rows of `runs`."""
         return self.runs[self.runs["variant"] == self.names[variant]]
 
+    def excluded_folders(self) -> list[tuple[str, str]]:
+        """Returns the folders of the runs that are not compared, each once, with the reason."""
+        return list(dict.fromkeys(zip(self.excluded["run"], self.excluded["reason"], strict=True)))
+
     def effects_in(self, metric: str) -> list[Effect]:
         """Returns a metric's effects."""
         return [effect for effect in self.effects if effect.metric == metric]
@@ -63,6 +69,12 @@ class Findings:
     def answers_in(self, metric: str) -> list[tuple[Effect, str]]:
         """Returns a headline metric's effects with their sentences."""
         return [(effect, sentence) for effect, sentence in self.answers if effect.metric == metric]
+
+    def role(self, metric: str) -> str:
+        """Returns 'primary' for the metric that was chosen beforehand, 'secondary' for all others."""
+        if metric == self.metrics[0]:
+            return "primary"
+        return "secondary"
 
     def summaries_by_cell(self) -> dict[tuple[Variant, str], Summary]:
         """Returns the summaries by variant and metric."""

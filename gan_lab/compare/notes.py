@@ -7,12 +7,11 @@ from typing import Any
 
 from gan_lab.compare import resampling
 from gan_lab.compare.collect import LOST, Record
-from gan_lab.compare.effects import Effect
+from gan_lab.compare.effects import Summary
 from gan_lab.compare.factors import Factor, resolve, value_text
 from gan_lab.compare.findings import Findings
-from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import topic
-from gan_lab.evaluation.metrics.registry import shown_in
+from gan_lab.compare.sentences import is_count, topic
+from gan_lab.evaluation.metrics.registry import Metric, shown_in
 
 # Groups and keys whose values are listed where all runs share them.
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
@@ -45,6 +44,7 @@ def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Recor
     sizes = Counter(findings.runs["variant"])
     return [
         *_too_few_runs(findings, sizes),
+        *_ceilings(findings),
         *_lost_runs(findings, sizes),
         *_unknown_verdicts(findings),
         *_confounded(factors),
@@ -106,23 +106,38 @@ def _too_few_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
             f"The variants have {smallest} to {largest} runs. Where their spreads differ, unequal numbers of runs cause"
             " more false alarms than the p-values suggest."
         )
-    tested = []
-    can_show_difference = False
-    for effect in findings.effects_in(findings.metrics[0]):
-        if effect.p is None or effect.comparison.kind == "interaction":
-            continue
-        tested.append(effect)
-        # A permutation test of n and n runs has a smallest possible p, which Holm's correction multiplies.
-        if _smallest_p(effect, findings, sizes) * effect.family <= resampling.ALPHA:
-            can_show_difference = True
-    if tested and not can_show_difference:
-        example = tested[0]
-        needed = resampling.seeds_needed(1, 0, 2, example.settings, example.family)
+    effects = [effect for effect in findings.effects_in(findings.metrics[0]) if effect.comparison.kind != "interaction"]
+    if effects and all(effect.conclusion == "too few seeds" for effect in effects):
+        settings = min(effect.settings for effect in effects)
+        needed = resampling.least_seeds(2, settings, effects[0].family)
         messages.append(
-            f"With so few runs no difference can be shown, however large it is, in {example.family} comparisons: that"
-            f" takes at least {needed} seeds per variant."
+            f"With so few runs no difference can be shown, however large it is, in {effects[0].family} comparisons:"
+            f" that takes at least {needed} seeds per variant (replicas={needed})."
         )
     return messages
+
+
+def _ceilings(findings: Findings) -> list[str]:
+    """Names the variants of which every run reached the largest possible count, which can't tell them apart."""
+    messages = []
+    for metric in findings.headline:
+        measure = findings.measures[metric]
+        at_ceiling = []
+        for summary in findings.summaries:
+            if summary.metric == metric and summary.n and _is_ceiling(summary, measure):
+                at_ceiling.append(findings.names[summary.variant])
+        if len(at_ceiling) > 1:
+            total = measure.unit.removeprefix("out of ")
+            messages.append(
+                f"{'; '.join(at_ceiling)}: every run reached {total} of {total}. The number of {measure.label} can't"
+                " tell these variants apart, and the effect of each may be larger than this count shows."
+            )
+    return messages
+
+
+def _is_ceiling(summary: Summary, measure: Metric) -> bool:
+    """Whether every run has the largest possible count."""
+    return is_count(measure) and all(measure.unit == f"out of {value:g}" for value in summary.values)
 
 
 def _unknown_verdicts(findings: Findings) -> list[str]:
@@ -135,29 +150,6 @@ def _unknown_verdicts(findings: Findings) -> list[str]:
         f"The verdict on {unknown:,} of {len(runs):,} runs is unknown, because too few samples were evaluated or held"
         " out: they are left out of the share of collapsed runs."
     ]
-
-
-def _smallest_p(effect: Effect, findings: Findings, sizes: Counter[str]) -> float:
-    """Returns the p of runs that the change separates completely."""
-    splits = 1
-    symmetric = True
-    for before, after in effect.comparison.strata:
-        n_before = _size(before, findings, sizes)
-        n_after = _size(after, findings, sizes)
-        if n_before and n_after:
-            splits *= math.comb(n_before + n_after, n_before)
-            symmetric = symmetric and n_before == n_after
-    # With equal numbers the split with all runs exchanged is as far apart, so it counts, too.
-    extreme_splits = 2 if symmetric else 1
-    # Where splits are drawn, the observed one is one of DRAWS + 1.
-    return max(extreme_splits / splits, 1 / (resampling.DRAWS + 1))
-
-
-def _size(variant: Variant, findings: Findings, sizes: Counter[str]) -> int:
-    """Returns the number of a variant's runs; 0 for one that is not among the variants."""
-    if variant not in findings.names:
-        return 0
-    return sizes[findings.names[variant]]
 
 
 def _lost_runs(findings: Findings, sizes: Counter[str]) -> list[str]:
@@ -277,13 +269,14 @@ def _method(findings: Findings) -> list[str]:
         return [*messages, f"The sentences are about {topics}; effects.csv has {other_metrics} more metrics."]
     messages.append(
         f"The sentences are about {topics}. p comes from a permutation test of the runs, with Holm's correction for all"
-        f" comparisons of the same metric. effects.csv has {other_metrics} more metrics; false alarms add up over"
-        " metrics."
+        " comparisons of the same metric. The primary metric was chosen beforehand; all others are secondary,"
+        f" effects.csv has {other_metrics} more, and false alarms add up over them."
     )
     messages.append(
-        f"[Brackets] are 95 % intervals: by bootstrap (BCa, {resampling.BOOTSTRAP_RESAMPLES:,} resamples of the runs)"
-        " for means, Clopper and Pearson's for shares of runs. Each is for a single comparison, and too narrow with few"
-        " runs: to decide whether there is a difference, rely on p."
+        "[Brackets] are 95 % intervals: Welch's t intervals for means and their differences, Clopper and Pearson's for"
+        " shares of runs. Each is for a single comparison; whether there is a difference, p decides, which is corrected"
+        " for all. g is Hedges' g: the difference in standard deviations between seeds. Ranges of seeds have a"
+        " confidence of 80 %. docs/statistics.md shows how often all of these are right."
     )
     return messages
 

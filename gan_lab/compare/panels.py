@@ -16,7 +16,7 @@ from gan_lab.compare.charts import ForestLine
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import describe_change, describe_changes, format_estimate, is_improvement
+from gan_lab.compare.sentences import describe_change, describe_changes, format_estimate, is_improvement, reason
 from gan_lab.compare.snapshots import small_png, snapshots
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
@@ -79,7 +79,7 @@ def forest_cards(findings: Findings) -> list[Card]:
         measure = findings.measures[metric]
         lines = forest_lines(findings, metric)
         axis = _axis(measure)
-        card = Card(measure.label)
+        card = Card(measure.label, caption=f"{findings.role(metric)} metric")
         effects = len(findings.effects_in(metric))
         if effects > MAX_FOREST_LINES:
             card.gaps.append(
@@ -87,7 +87,7 @@ def forest_cards(findings: Findings) -> list[Card]:
             )
         drawing = charts.svg(charts.forest(lines, axis, measure.higher_is_better))
         card.picture = _uri(drawing.encode(), "svg+xml")
-        numbers = "; ".join(f"{line.label} {line.numbers}" for line in lines)
+        numbers = "; ".join(f"{line.label} {line.numbers} {line.reason}".strip() for line in lines)
         card.alt = f"{axis}: {numbers}"
         cards.append(card)
     return cards
@@ -110,6 +110,7 @@ def forest_lines(findings: Findings, metric: str) -> list[ForestLine]:
     for effect in effects[:MAX_FOREST_LINES]:
         line = ForestLine(
             label=_label(effect),
+            reason=reason(effect),
             numbers=format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True),
             difference=effect.difference,
             low=effect.low,

@@ -48,8 +48,12 @@ class Mark(NamedTuple):
     word: str
 
 
-INCONCLUSIVE = Mark("unknown", "?", "inconclusive")
-NO_DIFFERENCE = Mark("none", "○", "no difference shown")
+NOT_SHOWN = {
+    "too few seeds": Mark("unknown", "?", "too few seeds to tell"),
+    "not shown": Mark("unknown", "◌", "not shown"),
+    "no difference": Mark("none", "○", "no difference"),
+}
+ALL_EQUAL = Mark("none", "○", "all runs equal")
 DEPENDS = Mark("changed", "◆", "effects depend on each other")
 CHANGED = Mark("changed", "◆", "changed")
 HELPED = Mark("helped", "▲", "helped")
@@ -64,9 +68,10 @@ class Answer(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """A headline metric with its answers."""
+    """A headline metric, whether it is the primary or a secondary one, and its answers."""
 
     name: str
+    role: str
     answers: list[Answer]
 
 
@@ -156,7 +161,7 @@ def _render(findings: Findings, home: Path) -> str:
     if span[0] < span[1]:
         scale = f"{format_estimate(span[0])} to {format_estimate(span[1])}"
     excluded = []
-    for run, reason in zip(findings.excluded["run"], findings.excluded["reason"], strict=True):
+    for run, reason in findings.excluded_folders():
         excluded.append((printable(str(run)), link(str(run)), reason))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -166,7 +171,7 @@ def _render(findings: Findings, home: Path) -> str:
     return template.render(
         findings=findings,
         design=DESIGNS.get(findings.design, ""),
-        runs=findings.runs["run"].nunique(),
+        runs=len(findings.runs),
         topics=_topics(findings),
         max_sentences=MAX_SENTENCES,
         columns=_columns(findings, headline, further_metrics),
@@ -211,17 +216,17 @@ def _topics(findings: Findings) -> list[Topic]:
             answers.append(Answer(_mark(effect, measure), sentence))
         if len(answers) > MAX_SENTENCES:
             # Differences that were shown must not be folded away.
-            answers.sort(key=lambda answer: answer.mark in (NO_DIFFERENCE, INCONCLUSIVE))
-        topics.append(Topic(measure.label, answers))
+            answers.sort(key=lambda answer: answer.mark in (ALL_EQUAL, *NOT_SHOWN.values()))
+        topics.append(Topic(measure.label, findings.role(metric), answers))
     return topics
 
 
 def _mark(effect: Effect, metric: Metric) -> Mark:
     """Returns what an effect says at a glance."""
-    if effect.p_holm is None:
-        return INCONCLUSIVE
+    if effect.constant is not None:
+        return ALL_EQUAL
     if not effect.significant:
-        return NO_DIFFERENCE
+        return NOT_SHOWN[effect.conclusion]
     if effect.simple_effects:
         return DEPENDS
     better = is_improvement(effect, metric)

@@ -1,4 +1,4 @@
-"""Differences of means: bootstrap intervals, permutation tests, and how many runs they need.
+"""Differences of means: Welch's intervals, permutation tests, effect sizes, and how many runs a test needs.
 
 Everything here works on `Strata`. A *stratum* is one setting of the factors that do not change; it is a list of cells.
 A *cell* holds the runs of one variant as an array `(C, n)`: C questions that are answered together, n ≥ 1 runs each.
@@ -10,7 +10,8 @@ A stratum has
 
 The difference within a stratum is the sum of its cells' means with the signs of `SIGNS` (with four cells: a difference
 of differences). The difference over several strata is the unweighted mean of theirs, whatever their sizes. Every random
-draw starts from the same seed, so that equal runs give equal numbers.
+draw starts from the same seed, so that equal runs give equal numbers. docs/statistics.md shows how often intervals
+cover the truth, and how often tests give a false alarm.
 """
 
 import itertools
@@ -18,17 +19,18 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import t as student_t
 
 Strata = list[list[np.ndarray]]
 Sizes = tuple[tuple[int, ...], ...]
 
 ALPHA = 0.05
 POWER = 0.8
+# Confidence of the range of effect sizes from which the numbers of runs that a test needs are derived.
+RANGE_CONFIDENCE = 0.8
 # A permutation test enumerates up to so many arrangements, which makes it exact; of more it draws some.
 MOST_SPLITS = 20_000
 DRAWS = 9_999
-BOOTSTRAP_RESAMPLES = 1_999
 # Numbers that are held in memory at the same time.
 BATCH_NUMBERS = 4_000_000
 # Least part of the sum of squares that may be left within permuted cells: less could be rounding.
@@ -80,42 +82,70 @@ def pooled_std(strata: Strata) -> np.ndarray:
     return np.sqrt(sum_of_squares / degrees_of_freedom)
 
 
-def bootstrap_interval(strata: Strata) -> np.ndarray:
+def welch_interval(strata: Strata) -> np.ndarray:
     """Returns the bounds of the 95 % interval of the difference: `(2, C)`.
 
-    The bootstrap is bias-corrected and accelerated (BCa, Efron 1987) and resamples runs within each cell. The bounds
-    are NaN where a cell has one run, or where no cell has any spread.
+    difference ± t √(Σ vᵢ) with vᵢ = cᵢ² sᵢ² / nᵢ, where cᵢ is the weight of cell i in the difference, and t the 0.975
+    quantile of Student's t with (Σ vᵢ)² / Σ (vᵢ² / (nᵢ − 1)) degrees of freedom (Satterthwaite 1946, Welch 1947). Of
+    one cell it is Student's interval; of two cells, that of `scipy.stats.ttest_ind` with `equal_var=False`.
 
-    Pitfall: with few runs the interval is too narrow. See `Effect`.
+    The bounds are NaN where a cell has one run, or where no cell has any spread.
     """
     cells = _all_cells(strata)
     sizes = [cell.shape[-1] for cell in cells]
-    bounds = np.full((2, len(cells[0])), np.nan)
     if min(sizes) == 1:
-        return bounds
+        return np.full((2, len(cells[0])), np.nan)
+    variances = []
+    for weight, cell in zip(contrast_weights(sizes_of(strata)), cells, strict=True):
+        # Equal values have a variance of nothing but rounding.
+        spread = np.where(np.ptp(cell, axis=-1) > 0, cell.var(-1, ddof=1), 0)
+        variances.append(weight**2 * spread / cell.shape[-1])
+    variance = np.sum(variances, axis=0)
+    squares = sum(part**2 / (runs - 1) for part, runs in zip(variances, sizes, strict=True))
+    # Without any spread this is 0 / 0, which is the NaN that is meant.
+    with np.errstate(invalid="ignore"):
+        half_width = student_t.ppf(1 - ALPHA / 2, variance**2 / squares) * np.sqrt(variance)
+    difference = mean_difference(strata)
+    return np.stack([difference - half_width, difference + half_width])
 
-    # scipy resamples a flat list of cells: they are put back into their strata.
-    def statistic(*resampled_cells: np.ndarray, axis: int) -> np.ndarray:
-        remaining = iter(resampled_cells)
-        resampled = []
-        for stratum in strata:
-            resampled.append(list(itertools.islice(remaining, len(stratum))))
-        return mean_difference(resampled)
 
-    # scipy warns and returns NaN where all values are equal, so these questions are left out.
-    has_spread = np.any([np.ptp(cell, axis=-1) > 0 for cell in cells], axis=0)
-    questions = np.flatnonzero(has_spread)
-    for batch in _batches(len(questions), BOOTSTRAP_RESAMPLES * max(sizes)):
-        result = bootstrap(
-            [cell[questions[batch]] for cell in cells],
-            statistic,
-            n_resamples=BOOTSTRAP_RESAMPLES,
-            axis=-1,
-            method="BCa",
-            random_state=np.random.default_rng(0),
-        )
-        bounds[:, questions[batch]] = result.confidence_interval
-    return bounds
+def contrast_weights(sizes: Sizes) -> np.ndarray:
+    """Returns the weight of each cell's mean in the difference over all strata: `(cells,)`, stratum by stratum."""
+    return np.concatenate([SIGNS[len(stratum_sizes)] for stratum_sizes in sizes]) / len(sizes)
+
+
+def hedges_g(difference: float, std: float, sizes: Sizes) -> float:
+    """Returns the difference in standard deviations within cells, corrected for its bias with few runs.
+
+    g = J difference / std with J = 1 − 3 / (4 f − 1), where f is the degrees of freedom of `std` (Hedges 1981).
+
+    Args:
+        difference: of means.
+        std: `pooled_std`, not 0.
+        sizes: numbers of runs, more than one in some cell.
+    """
+    return (1 - 3 / (4 * _degrees_of_freedom(sizes) - 1)) * difference / std
+
+
+def effect_size_range(g: float, sizes: Sizes) -> tuple[float, float]:
+    """Returns what the true effect size may be, with a confidence of 80 %, see `RANGE_CONFIDENCE`.
+
+    g ± z √(Σ cᵢ² / nᵢ + g² / 2f), with the weights cᵢ of the cells and f degrees of freedom (Hedges & Olkin 1985).
+
+    Args:
+        g: see `hedges_g`.
+        sizes: numbers of runs, more than one in some cell.
+    """
+    weights = contrast_weights(sizes)
+    runs = np.concatenate([np.array(stratum_sizes) for stratum_sizes in sizes])
+    variance = float((weights**2 / runs).sum()) + g**2 / (2 * _degrees_of_freedom(sizes))
+    margin = NormalDist().inv_cdf((1 + RANGE_CONFIDENCE) / 2) * math.sqrt(variance)
+    return g - margin, g + margin
+
+
+def _degrees_of_freedom(sizes: Sizes) -> int:
+    """Returns the degrees of freedom of `pooled_std`: each cell's mean is estimated, which costs one."""
+    return sum(runs - 1 for stratum_sizes in sizes for runs in stratum_sizes)
 
 
 def permutation_p(strata: Strata, draws: int = DRAWS) -> np.ndarray:
@@ -184,33 +214,63 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def seeds_needed(difference: float, std: float, cells: int = 2, strata: int = 1, family: int = 1) -> int:
-    """Estimates how many runs a cell needs for a test to show a difference in 80 % of cases.
+def smallest_p(sizes: Sizes) -> float:
+    """Returns the p of runs that the change separates completely: below it `permutation_p` hardly gets.
 
-    n = (c/s) (z₁ + z₂)² (std / difference)² + z₁² / 2cs, rounded up, with c cells in each of s strata, z₁ the normal
-    quantile of 1 − 0.05 / (2 family) and z₂ that of 0.8: the n of the z-test with Guenther's correction for t (1981).
-    And at least so many that the p of full separation, 2 of binom(cn, cn/2)^s splits, is not above 0.05 / family.
+    Of all splits of a stratum's runs into those that count with + and those that count with − only the observed one is
+    as extreme, and its mirror image if there are equally many: with two cells of n runs in each of s strata p is
+    2 / binom(2n, n)^s. Of four cells the runs of two count with +.
+    """
+    splits = 1
+    is_symmetric = True
+    for stratum_sizes in sizes:
+        plus = sum(runs for sign, runs in zip(SIGNS[len(stratum_sizes)], stratum_sizes, strict=True) if sign > 0)
+        splits *= math.comb(sum(stratum_sizes), plus)
+        is_symmetric = is_symmetric and 2 * plus == sum(stratum_sizes)
+    return (2 if is_symmetric else 1) / splits
 
-    Pitfall: a difference and a standard deviation that are estimated from few runs make for a rough guess.
+
+def least_seeds(cells: int = 2, strata: int = 1, family: int = 1) -> int:
+    """Returns how many runs a cell needs for a test to show any difference, however large, after Holm's correction."""
+    runs = 2
+    while smallest_p(((runs,) * cells,) * strata) * family > ALPHA:
+        runs += 1
+    return runs
+
+
+def seeds_needed(size: float, cells: int = 2, strata: int = 1, family: int = 1) -> int:
+    """Returns how many runs a cell needs for a test to show an effect in 80 % of cases.
+
+    n = (c/s) ((z₁ + z₂) / size)² + z₁² / 2cs, rounded up, with c cells in each of s strata, z₁ the normal quantile of
+    1 − 0.05 / (2 family) and z₂ that of 0.8: the n of the z-test with Guenther's correction for t (1981). And at least
+    `least_seeds`.
 
     Args:
-        difference: not 0.
-        std: standard deviation within cells.
+        size: the effect in standard deviations within cells; not 0.
         cells: number of cells per stratum, 2 or 4.
         strata: number of strata.
         family: number of comparisons that Holm's correction is for; the test is at Holm's first, strictest level.
     """
-    level = ALPHA / family
-    z_level = -NormalDist().inv_cdf(level / 2)
-    z_power = NormalDist().inv_cdf(POWER)
-    by_std = math.ceil(
-        cells / strata * ((z_level + z_power) * std / difference) ** 2 + z_level**2 / (2 * cells * strata)
-    )
-    # Two of the splits, the observed one and its mirror image, separate the runs completely.
-    by_splits = 2
-    while level * math.comb(cells * by_splits, cells * by_splits // 2) ** strata < 2:
-        by_splits += 1
-    return max(by_std, by_splits)
+    z_level, z_power = _quantiles(family)
+    by_size = cells / strata * ((z_level + z_power) / size) ** 2 + z_level**2 / (2 * cells * strata)
+    return max(math.ceil(by_size), least_seeds(cells, strata, family))
+
+
+def smallest_effect(runs: int, cells: int = 2, strata: int = 1, family: int = 1) -> float | None:
+    """Returns the effect size that a test shows in 80 % of cases, the inverse of `seeds_needed`.
+
+    None if so few runs can show no difference, however large it is.
+    """
+    z_level, z_power = _quantiles(family)
+    denominator = runs - z_level**2 / (2 * cells * strata)
+    if runs < least_seeds(cells, strata, family) or denominator <= 0:
+        return None
+    return (z_level + z_power) * math.sqrt(cells / strata / denominator)
+
+
+def _quantiles(family: int) -> tuple[float, float]:
+    """Returns the normal quantiles of Holm's first level, two-sided, and of the power."""
+    return -NormalDist().inv_cdf(ALPHA / family / 2), NormalDist().inv_cdf(POWER)
 
 
 def _all_cells(strata: Strata) -> list[np.ndarray]:

@@ -31,19 +31,60 @@ def sentence(effect: Effect, metric: Metric) -> str:
     """Returns the effect as a sentence without its full stop.
 
     For example 'r1 added 2.4 captured modes out of 10 on average [1.1, 3.6] (…, p = 0.008)'. The p is `p_holm`, with
-    'corrected for m comparisons' where there are several. Only a significant difference gets a verb.
+    'corrected for m comparisons' where there are several. Only a significant difference gets a verb. Of the others each
+    has its own words: too few seeds to tell, not shown, and no difference larger than what the data leave possible.
     """
-    if effect.simple_effects:
-        return _interaction_sentence(effect, metric)
     subject = describe_change(effect)
+    about = topic(metric).removeprefix("the ")
+    if effect.simple_effects:
+        subject = _simple_effects(effect, metric)
+        about = "difference between these two effects"
     context = _context(effect)
     if effect.significant:
-        return f"{subject} {_change_of_mean(effect, metric)} ({', '.join(context)})"
+        return f"{subject}{_shown(effect, metric)} ({', '.join(context)})"
+    if effect.constant is not None:
+        return f"{subject}, {about}: {_all_equal(effect.constant, metric)} ({', '.join(context)})"
+    if effect.conclusion == "too few seeds":
+        difference = format_estimate(effect.difference, digits=2, signed=True)
+        answer = f"too few seeds to tell: {difference}; {format_seeds(effect)} would do"
+        return f"{subject}, {about}: {answer} ({', '.join(context)})"
     size = format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True)
-    message = f"no difference shown in {topic(metric)}"
-    if effect.p_holm is None:
-        message = f"nothing can be concluded from one seed about {topic(metric)}"
-    return f"{subject}: {message} ({', '.join([size, *context])})"
+    if effect.conclusion == "not shown":
+        answer = f"not shown; {format_seeds(effect)} would do"
+    else:
+        answer = f"no difference{_largest(effect)}"
+    return f"{subject}, {about}: {answer} ({', '.join([size, *context])})"
+
+
+def reason(effect: Effect) -> str:
+    """Returns in a few words why a difference was not shown; '' if it was."""
+    if effect.significant:
+        return ""
+    if effect.constant is not None:
+        return "all runs have the same value"
+    if effect.conclusion == "too few seeds":
+        return f"too few seeds to tell; {format_seeds(effect)} would do"
+    assert effect.p_holm is not None
+    p = format_p(effect.p_holm)
+    if effect.family > 1:
+        p += f" for {effect.family} comparisons"
+    if effect.conclusion == "not shown":
+        return f"not shown: {p}"
+    return f"no difference: {p}"
+
+
+def format_seeds(effect: Effect) -> str:
+    """Returns how many seeds would show the difference: '5 seeds', '8 to 60 seeds' or '9 seeds or more'."""
+    fewest, most = effect.seeds_needed
+    if fewest > MAX_SEEDS_NEEDED:
+        return f"more than {MAX_SEEDS_NEEDED:,} seeds"
+    if most is None:
+        return f"{fewest:,} seeds or more"
+    if most > MAX_SEEDS_NEEDED:
+        return f"{fewest:,} to more than {MAX_SEEDS_NEEDED:,} seeds"
+    if fewest == most:
+        return f"{fewest:,} seeds"
+    return f"{fewest:,} to {most:,} seeds"
 
 
 def topic(metric: Metric) -> str:
@@ -133,6 +174,29 @@ def format_share(summary: Summary | None) -> str:
     return f"{sum(summary.values):.0f} of {summary.n} [{summary.low:.0%}, {summary.high:.0%}]"
 
 
+def _simple_effects(effect: Effect, metric: Metric) -> str:
+    """Returns both effects of an interaction's first change, without and with its second one."""
+    assert effect.simple_effects
+    first, second = effect.comparison.changes
+    without_second = format_estimate(effect.simple_effects[0], digits=2, signed=True)
+    with_second = format_estimate(effect.simple_effects[1], digits=2, signed=True)
+    return (
+        f"{describe_changes([first])} changed {topic(metric)} by {without_second}"
+        f" with {label_value(second.factor, second.before)} and by {with_second}"
+        f" with {label_value(second.factor, second.after)}"
+    )
+
+
+def _shown(effect: Effect, metric: Metric) -> str:
+    """Returns a significant difference, to be read after what was changed."""
+    if not effect.simple_effects:
+        return f" {_change_of_mean(effect, metric)}"
+    unit = metric.unit
+    if is_count(metric):
+        unit = f"{metric.label} {metric.unit}"
+    return f": these two effects differ by {_format_size(effect, unit)}"
+
+
 def _change_of_mean(effect: Effect, metric: Metric) -> str:
     """Returns 'added 6.2 captured modes out of 10 on average [5.1, 7.4]' or 'raised the coverage by 0.1 on average'."""
     rises = effect.difference > 0
@@ -152,28 +216,18 @@ def _format_size(effect: Effect, words: str) -> str:
     return format_estimate(abs(effect.difference), low, high, digits=2, words=words)
 
 
-def _interaction_sentence(effect: Effect, metric: Metric) -> str:
-    """Returns both effects of an interaction's first change, and whether they differ."""
-    assert effect.simple_effects
-    first, second = effect.comparison.changes
-    without_second = format_estimate(effect.simple_effects[0], digits=2, signed=True)
-    with_second = format_estimate(effect.simple_effects[1], digits=2, signed=True)
-    effects = (
-        f"{describe_changes([first])} changed {topic(metric)} by {without_second}"
-        f" with {label_value(second.factor, second.before)} and by {with_second}"
-        f" with {label_value(second.factor, second.after)}"
-    )
-    context = _context(effect)
-    if effect.significant:
-        unit = metric.unit
-        if is_count(metric):
-            unit = f"{metric.label} {metric.unit}"
-        return f"{effects}: these two effects differ by {_format_size(effect, unit)} ({', '.join(context)})"
-    message = "no difference between these two effects shown"
-    if effect.p_holm is None:
-        message = "nothing can be concluded from one seed"
-    size = format_estimate(effect.difference, effect.low, effect.high, digits=2, signed=True)
-    return f"{effects}: {message} ({', '.join([size, *context])})"
+def _all_equal(constant: float, metric: Metric) -> str:
+    """Returns what it means that all runs have the same value."""
+    if metric.unit == f"out of {constant:g}":
+        return f"every run reached {constant:g} of {constant:g}: this count can't tell them apart"
+    return f"every run has the same value, {format_estimate(constant)}"
+
+
+def _largest(effect: Effect) -> str:
+    """Returns the largest difference that the data leave possible, at 95 %: ' larger than 1.5'."""
+    if effect.low is None or effect.high is None:
+        return ""
+    return f" larger than {format_estimate(max(abs(effect.low), abs(effect.high)), digits=2)}"
 
 
 def _context(effect: Effect) -> list[str]:
@@ -192,16 +246,18 @@ def _context(effect: Effect) -> list[str]:
     if effect.missing:
         runs = "1 run" if effect.missing == 1 else f"{effect.missing} runs"
         context.append(f"{runs} without a value")
-    if effect.p_holm is None:
-        return context
     context.append(_seeds(effect))
-    if effect.significant:
-        context.append(_p(effect.p_holm, effect.family))
-    elif effect.seeds_needed:
-        needed = f"about {effect.seeds_needed:,}"
-        if effect.seeds_needed > MAX_SEEDS_NEEDED:
-            needed = f"more than {MAX_SEEDS_NEEDED:,}"
-        context[-1] += f"; showing a difference of this size would take {needed} seeds per variant"
+    if effect.p_holm is None or effect.constant is not None or effect.conclusion == "too few seeds":
+        return context
+    if effect.g is not None:
+        # Adding 0.0 turns the −0.0 of a rounded negative number into 0.0.
+        context.append(f"g = {round(effect.g, 1) + 0.0:.1f}")
+    p = format_p(effect.p_holm)
+    if effect.family > 1:
+        p += f" corrected for {effect.family} comparisons"
+    if effect.significant and effect.low is not None and effect.high is not None and effect.low <= 0 <= effect.high:
+        p += "; the test supposes no normal values, the interval does"
+    context.append(p)
     return context
 
 
@@ -215,7 +271,7 @@ def _enumerate(words: Sequence[str]) -> str:
 def _seeds(effect: Effect) -> str:
     """Returns how many runs a variant has, '5 seeds' or '4 to 5 seeds each'."""
     smallest, largest = effect.seeds
-    seeds = f"{largest} seeds"
+    seeds = f"{largest} seeds" if largest > 1 else "1 seed"
     if smallest != largest:
         seeds = f"{smallest} to {largest} seeds"
     if effect.settings > 1:
@@ -223,9 +279,6 @@ def _seeds(effect: Effect) -> str:
     return seeds
 
 
-def _p(p: float, family: int) -> str:
-    """Returns a corrected p with the number of comparisons that it is corrected for."""
-    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    if family > 1:
-        text += f" corrected for {family} comparisons"
-    return text
+def format_p(p: float) -> str:
+    """Returns 'p = 0.032', or 'p < 0.001'."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -10,13 +10,14 @@ import pandas as pd
 from gan_lab.compare.collect import INCOMPARABLE
 from gan_lab.compare.effects import Effect
 from gan_lab.compare.findings import Findings
-from gan_lab.compare.sentences import format_estimate, format_mean, format_share, sentence, topic
+from gan_lab.compare.sentences import format_estimate, format_mean, format_share, sentence
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import join_lines, printable
 
-# Characters in a line of the terminal.
-WIDTH = 100
+# Characters in a line of text, and in a row of the table, whose numbers may need more.
+WIDTH = 80
+TABLE_WIDTH = 100
 LEAST_NAME_WIDTH = 16
 # Rows of the terminal's table.
 MAX_VARIANTS = 100
@@ -25,7 +26,8 @@ MAX_LISTED = 10
 
 EFFECT_COLUMNS = (
     *("kind", "factor", "before", "after", "held", "metric", "difference", "low", "high", "n_before", "n_after"),
-    *("seeds_min", "seeds_max", "missing", "settings", "p", "p_holm", "family", "shown", "seeds_needed", "sentence"),
+    *("g", "seeds_min", "seeds_max", "missing", "settings", "p", "p_holm", "family", "shown", "conclusion"),
+    *("seeds_needed_min", "seeds_needed_max", "sentence"),
 )
 
 
@@ -46,7 +48,7 @@ def write_tables(findings: Findings) -> list[Path]:
     columns = list(dict.fromkeys([*first_columns, *runs.columns]))
     runs = runs[columns].astype({"steps": "Int64"})
     effect_rows = [_effect_row(effect, findings) for effect in findings.effects]
-    effects = pd.DataFrame(effect_rows, columns=EFFECT_COLUMNS).astype({"seeds_needed": "Int64"})
+    effects = pd.DataFrame(effect_rows, columns=EFFECT_COLUMNS).astype({"seeds_needed_max": "Int64"})
     paths = []
     for name, table in (("comparison.csv", runs), ("effects.csv", effects)):
         with atomic(findings.folder / name) as path:
@@ -89,6 +91,7 @@ def _effect_row(effect: Effect, findings: Findings) -> dict[str, Any]:
         "high": effect.high,
         "n_before": effect.n_before,
         "n_after": effect.n_after,
+        "g": effect.g,
         "seeds_min": effect.seeds[0],
         "seeds_max": effect.seeds[1],
         "missing": effect.missing,
@@ -97,7 +100,9 @@ def _effect_row(effect: Effect, findings: Findings) -> dict[str, Any]:
         "p_holm": effect.p_holm,
         "family": effect.family,
         "shown": effect.significant,
-        "seeds_needed": effect.seeds_needed,
+        "conclusion": effect.conclusion,
+        "seeds_needed_min": effect.seeds_needed[0],
+        "seeds_needed_max": effect.seeds_needed[1],
         "sentence": sentence(effect, findings.measures[effect.metric]),
     }
 
@@ -106,6 +111,7 @@ def _answers(findings: Findings) -> list[str]:
     """Returns the sentences; of many remedies without a shown difference only some."""
     lines = []
     for metric in findings.headline:
+        lines += _wrap(f"{findings.measures[metric].label} ({findings.role(metric)} metric)", "")
         omitted = 0
         for position, (effect, text) in enumerate(findings.answers_in(metric)):
             # Remedies are sorted: those with a shown difference come first.
@@ -114,8 +120,7 @@ def _answers(findings: Findings) -> list[str]:
             else:
                 lines += _wrap(text, "- ")
         if omitted:
-            message = f"… and {omitted} more: no difference shown in {topic(findings.measures[metric])}"
-            lines += _wrap(f"{message}, see report.html", "- ")
+            lines += _wrap(f"… and {omitted} more without a shown difference: see report.html", "- ")
     return lines
 
 
@@ -152,7 +157,7 @@ def _align(rows: list[list[str]]) -> list[str]:
     widths = []
     for column in columns:
         widths.append(max(map(len, column)) + 2)
-    name_width = max(LEAST_NAME_WIDTH, WIDTH - sum(widths))
+    name_width = max(LEAST_NAME_WIDTH, TABLE_WIDTH - sum(widths))
     lines = []
     for name, *cells in rows:
         name_lines = textwrap.wrap(name, name_width - 1) or [""]
@@ -166,10 +171,10 @@ def _excluded_runs(findings: Findings) -> list[str]:
     """Returns the runs that are not compared, by reason."""
     if findings.excluded.empty:
         return []
-    compared = findings.runs["run"].nunique()
+    compared = len(findings.runs)
     total = len(findings.excluded) + compared
     lines = ["", f"Not compared, {len(findings.excluded):,} of {total:,} runs:"]
-    pairs = list(zip(findings.excluded["reason"], findings.excluded["run"], strict=True))
+    pairs = [(reason, run) for run, reason in findings.excluded_folders()]
     pairs.sort(key=_kind_of_reason)
     for _, group in groupby(pairs, key=_kind_of_reason):
         members = list(group)

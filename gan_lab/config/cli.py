@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 Main = Callable[["DictConfig"], None]
 
 
-def command(config: str, after_sweep: Callable[[Path], None] | None = None) -> Callable[[Main], Callable[[], None]]:
+def command(
+    config: str,
+    after_sweep: Callable[[Path], None] | None = None,
+    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
+) -> Callable[[Main], Callable[[], None]]:
     """Turns `main(cfg)` into a command that reads its configuration from `conf/<config>.yaml` and the command line.
 
     A mistake of the user (a LabError, or what Hydra and OmegaConf refuse) is printed as one message, and the exit
@@ -28,6 +32,8 @@ def command(config: str, after_sweep: Callable[[Path], None] | None = None) -> C
     Args:
         config: the name of the file in conf/.
         after_sweep: gets the folder of a sweep (`-m`) when all of its jobs have ended. None: there are no sweeps.
+        before_sweep: gets the values of each swept key, the seeds and the number of replicas, and returns what to print
+            before the first job starts.
     """
 
     def decorate(main: Main) -> Callable[[], None]:
@@ -37,7 +43,7 @@ def command(config: str, after_sweep: Callable[[Path], None] | None = None) -> C
             try:
                 from gan_lab.config.hydra_app import run
 
-                run(main, config, sys.argv[1:], after_sweep)
+                run(main, config, sys.argv[1:], after_sweep, before_sweep)
             except BaseException as problem:
                 if not interrupts.is_ending() and not isinstance(problem, KeyboardInterrupt):
                     raise

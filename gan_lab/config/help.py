@@ -89,6 +89,7 @@ DETAILS = {
             "startup": "seconds to an answer and to the first step; memory",
             "sweep": "eight seeds one by one, at the same time, as replicas",
             "verdict": "how often the verdict finds fault with real data, and which fabricated failures it notices",
+            "statistics": "false alarms, power and coverage of comparisons of made-up runs",
         },
     ),
 }

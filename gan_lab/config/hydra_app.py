@@ -38,15 +38,22 @@ def prepare_process() -> None:
     launchers.prefer_presets()
 
 
-def run(main: Main, config: str, arguments: list[str], after_sweep: Callable[[Path], None] | None) -> None:
+def run(
+    main: Main,
+    config: str,
+    arguments: list[str],
+    after_sweep: Callable[[Path], None] | None,
+    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
+) -> None:
     """Runs a command; see `gan_lab.config.cli.command`.
 
     Args:
-        main, config, after_sweep: of the command.
+        main, config, after_sweep, before_sweep: of the command.
         arguments: the command line without the command.
     """
     # Of an earlier command in this process.
     sweep.current = None
+    sweep.before_jobs = before_sweep
     arguments = flags_first(quote_texts(arguments))
     # Hydra reads them there.
     sys.argv[1:] = arguments

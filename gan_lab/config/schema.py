@@ -292,13 +292,13 @@ _COMMANDS = (
     Key("tries", ValueSpec(int, low=1, high=10**7), "with a class: latent vectors that are tried at most"),
     Key(
         "what",
-        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all", "verdict")),
+        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all", "verdict", "statistics")),
         "what is measured",
     ),
     Key(
         "rounds",
         ValueSpec(int, low=1, high=1000),
-        "rounds, each with one turn of every candidate; verdict: draws of real data, a tenth also with failures",
+        "rounds, each with one turn of every candidate; verdict: draws of real data; statistics: 500 draws each",
     ),
     Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
     Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),

@@ -8,11 +8,12 @@
 
 import difflib
 import json
+import math
 import re
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig, flag_override
 
 from gan_lab.config import launchers, search
@@ -72,10 +73,14 @@ class Current:
         for override in OverridesParser.create().parse_overrides(texts):
             # The last one of a key counts.
             overrides[override.get_key_element()] = override
+        swept = {}
+        for key, override in overrides.items():
+            if override.is_discrete_sweep():
+                swept[key] = [str(value) for value in override.sweep_iterator(Transformer.encode)]
         self.constant = [override.key_or_group for override in overrides.values() if not override.is_sweep_override()]
         self.search = search.settings_of_search(config, self.record.exists())
         self.objective = str(config.get("objective"))
-        number = _number_of_jobs(overrides.values())
+        number = math.prod(len(values) for values in swept.values())
         if self.search:
             number = config.hydra.sweeper.n_trials
         lines = sorted([*(override.input_line or "" for override in overrides.values()), *self.search])
@@ -87,6 +92,8 @@ class Current:
         # Before the first thread: those that are started before would take the signals that the launcher's way of
         # passing them on needs.
         launchers.prepare(config, self.folder)
+        if before_jobs and not self.search:
+            _announce(config, swept)
         self.watch = Watch(self.folder, number)
 
     def _claim(self, lines: list[str]) -> None:
@@ -216,16 +223,22 @@ class Current:
             self.watch.end()
 
 
-def _number_of_jobs(overrides: Iterable[Override]) -> int:
-    """Returns how many combinations of values the overrides have."""
-    number = 1
-    for override in overrides:
-        if override.is_discrete_sweep():
-            number *= len(list(override.sweep_iterator()))
-    return number
+def _announce(config: DictConfig, swept: dict[str, list[str]]) -> None:
+    """Says what the sweep will be able to show; a seed or a number of replicas that is no number is refused later."""
+    assert before_jobs
+    try:
+        seeds = [int(seed) for seed in swept.get("seed", [config.seed])]
+        replicas = max(int(number) for number in swept.get("replicas", [config.replicas]))
+    except (TypeError, ValueError):
+        return
+    plan = before_jobs(swept, seeds, replicas)
+    if plan:
+        say(printable(plan))
 
 
 current: Current | None = None
+# Says of the values of each swept key, the seeds and the number of replicas what such a sweep can show; '' for nothing.
+before_jobs: Callable[[dict[str, list[str]], list[int], int], str] | None = None
 
 
 class Watch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 from torch import Tensor
 
 from gan_lab.core.errors import LabError
@@ -15,6 +15,8 @@ from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.modes import assign_modes
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+# A difference in counts with a smaller p is more than chance.
+ALPHA = 0.05
 # A message lists more classes than this by the first and the last ones.
 MAX_LISTED_CLASSES = 30
 
@@ -176,19 +178,20 @@ def count_predictions(
 
 
 def compare_counts(name: str, result: PredictionCount, fresh: PredictionCount) -> str:
-    """Says whether results have a predicted label more often than fresh samples; only disjoint intervals count.
+    """Says whether results have a predicted label more often than fresh samples, by Fisher's exact test (two-sided).
 
     Args:
         name: what the results are, e.g. `a + b`.
         result: the count of the results.
         fresh: the count of samples of fresh latent vectors, for the same label.
     """
-    fractions = f"{result.fraction:.0%} of {result.total:,}, {fresh.fraction:.0%} of {fresh.total:,}"
-    if result.low > fresh.high:
+    table = [[count.count, count.total - count.count] for count in (result, fresh)]
+    p = fisher_exact(table).pvalue
+    comparison = "about as often as fresh vectors"
+    if p <= ALPHA and result.fraction > fresh.fraction:
         comparison = "more often than fresh vectors"
-    elif result.high < fresh.low:
+    elif p <= ALPHA:
         comparison = "less often than fresh vectors"
-    else:
-        comparison = "about as often as fresh vectors"
-        fractions += "; the 95% intervals overlap"
-    return f"{name} is classified as {result.prediction} {comparison} ({fractions})."
+    fractions = f"{result.fraction:.0%} of {result.total:,}, {fresh.fraction:.0%} of {fresh.total:,}"
+    p_text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return f"{name} is classified as {result.prediction} {comparison} ({fractions}; {p_text})."

@@ -15,6 +15,7 @@ from conftest import ROOT, command, command_here, config_yaml, refused
 
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
+from gan_lab.commands.results import write_results
 from gan_lab.compare import Findings, compare, conclude, panels
 from gan_lab.compare.collect import find_runs, read_record, read_settings
 from gan_lab.compare.factors import factors, ordered_levels
@@ -44,7 +45,7 @@ def made_up(folder: Path, overrides: str = "", seed: int = 0, **results: Any) ->
     """A finished run on digits; `results` are metrics, `_<key>`s of its summary, or `_summary=None` for none."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config(overrides).replace("\nseed: 0\n", f"\nseed: {seed}\n"))
-    metrics = dict(samples=10_000, modes=10, modes_total=10, modes_robust=10, kl_data=0.01, coverage=0.9, ct=None)
+    metrics = dict(samples=10_000, modes=10, modes_total=10, modes_robust=10, kl_data=0.01, ct=None)
     metrics |= dict(evaluator_accuracy=0.98) | {key: value for key, value in results.items() if key[0] != "_"}
     word = "collapsed" if metrics["modes_robust"] <= 5 else "covered"
     summary = dict(status="finished", error=None, steps=15_000, seconds=40.0, seed=seed, labels=[1000] * 10)
@@ -240,7 +241,7 @@ def test_the_terminal_omits_some_remedies_without_a_shown_difference(tmp_path, m
     lines = describe(compare([tmp_path])).splitlines()
     answers = [line for line in lines if line.startswith("- ")]
     assert answers[0].startswith("- r1 gamma 7 added ")
-    assert answers[10].startswith("- … and 2 more: ")
+    assert answers[10].startswith("- … and 2 more without ")
     monkeypatch.setattr("gan_lab.compare.tables.MAX_LISTED", 0)
     shorter = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
     assert shorter == [answers[0], answers[10].replace("2 more", "11 more")], "a shown difference is always named"
@@ -411,7 +412,7 @@ def test_of_many_pairs_the_shown_ones_come_first(tmp_path):
 def test_too_many_pairs_are_not_compared(tmp_path, monkeypatch):
     for number in range(1, 6):
         repeated(tmp_path, f"batch_size={number}", [1, 2], f"{number}")
-    monkeypatch.setattr("gan_lab.compare.comparison.MAX_EFFECTS", 49)  # 10 pairs in 5 metrics
+    monkeypatch.setattr("gan_lab.compare.comparison.MAX_EFFECTS", 39)  # 10 pairs in 4 metrics
     assert {effect.metric for effect in compare([tmp_path]).effects} == {"modes", "collapsed"}
     monkeypatch.setattr("gan_lab.compare.comparison.MAX_PAIRS", 9)
     findings = compare([tmp_path])
@@ -453,7 +454,8 @@ def test_the_terminal_says_the_answer_first(pair):
     lines = text.splitlines()
     assert all(len(line) <= 100 for line in lines)
     assert lines[0] == "optim on digits: 10 runs of 2 variants"
-    assert lines[2].startswith("- Adam instead of SGD added 6.4 captured modes out of 10 on average")
+    assert lines[2] == "captured modes (primary metric)"
+    assert lines[3].startswith("- Adam instead of SGD added 6.4 captured modes out of 10 on average")
     row = next(line for line in lines if line.startswith("SGD "))
     assert row.split()[:3] == ["SGD", "5", "2.00"]
     assert "5 of 5 [48%, 100%]" in row
@@ -469,19 +471,59 @@ def test_the_terminal_says_the_answer_first(pair):
         assert phrase in text.replace("\n  ", " ")
 
 
-def test_where_all_modes_are_captured_a_closer_look_answers(tmp_path):
-    for overrides, robust in (("optim=sgd", 7), ("optim=adam", 10)):
-        repeated(tmp_path, overrides, [10, 10], overrides, modes_robust=robust)
-    assert compare([tmp_path]).metrics[:2] == ["modes", "modes_robust"]
-    for run in tmp_path.rglob("summary.json"):
-        run.write_text(
-            run.read_text()
-            .replace('"modes_robust": 7', '"modes_robust": 10')
-            .replace("0.01", f"0.0{len(str(run)) % 7 + 1}")
-        )
+def test_one_metric_is_primary_whatever_the_results_are(tmp_path):
+    """Coverage, which has no ceiling that good generators share, although only the modes differ here."""
+    for overrides, modes in (("optim=sgd", SGD), ("optim=adam", ADAM)):
+        repeated(tmp_path, overrides, modes, overrides, modes_valid=10, coverage=0.9)
     findings = compare([tmp_path])
-    assert findings.metrics[:2] == ["modes", "kl_data"]
-    assert {effect.metric for effect, _ in findings.answers} == {"modes", "kl_data"}
+    assert findings.metrics[:2] == findings.headline == ["coverage", "modes_valid"]
+    assert [findings.role(metric) for metric in findings.metrics[:2]] == ["primary", "secondary"]
+    text = describe(findings).replace("\n  ", " ")
+    assert "coverage (primary metric)\n- Adam instead of SGD, coverage: every run has the same value, 0.900 (" in text
+    assert (
+        "modes made (secondary metric)\n- Adam instead of SGD, number of modes made: every run reached 10 of 10:"
+        in text
+    )
+    assert (
+        "note: SGD; Adam: every run reached 10 of 10. The number of modes made can't tell these variants apart" in text
+    )
+
+
+def test_runs_are_counted_alike_everywhere(tmp_path):
+    """Two folders of three replicas are six runs in the terminal, the report and the results."""
+    for overrides, modes in (("optim=sgd", [1, 1, 2]), ("optim=adam", [8, 9, 9])):
+        members = [dict(samples=10_000, modes=number, modes_total=10) for number in modes]
+        made_up(tmp_path / overrides, overrides, _replicas=3, _replica_metrics=members)
+    # One that was killed has no summary to say how many it was.
+    made_up(tmp_path / "killed", "optim=adam replicas=4", 9, _summary=None)
+    findings = compare([tmp_path])
+    assert "6 runs of 2 variants" in describe(findings)
+    assert "Not compared, 4 of 10 runs:" in describe(findings)
+    assert describe(findings).count("killed: unfinished") == 1
+    page = write_report(findings).read_text()
+    assert "6 runs of 2 variants" in page
+    assert "4 not compared" in page
+    assert any("Adam: 4 of 7 runs are not compared" in note for note in findings.notes)
+    write_results([tmp_path], tmp_path / "results.md")
+    assert "6 runs of 2 variants" in (tmp_path / "results.md").read_text()
+
+
+def test_three_seeds_and_four_comparisons_are_too_few(tmp_path):
+    """The p of 3 against 3 runs that are apart is 2 / 20, times 4: no report may say that there is no difference."""
+    for number, overrides in enumerate(RUNGS):
+        repeated(tmp_path, overrides, [10, 10, 10] if number == 4 else [2, 2, 3], f"rung-{number}")
+    findings = compare([tmp_path])
+    answer = "too few seeds to tell: +7.7; 5 seeds would do"
+    assert answer in describe(findings).replace("\n  ", " ")
+    assert answer in write_report(findings).read_text()
+    write_results([tmp_path], tmp_path / "results.md")
+    assert answer in (tmp_path / "results.md").read_text()
+    lines = panels.forest_lines(findings, "modes")
+    assert lines[3].low > 0
+    assert [line.reason for line in lines[2:]] == [
+        "too few seeds to tell; 22 seeds or more would do",
+        "too few seeds to tell; 5 seeds would do",
+    ]
 
 
 def test_without_modes_coverage_answers(tmp_path):
@@ -491,6 +533,7 @@ def test_without_modes_coverage_answers(tmp_path):
             summary = json.loads((run / "summary.json").read_text())
             for name in ("modes", "modes_total", "modes_robust", "kl_data"):
                 del summary["metrics"][name]
+            summary["metrics"]["coverage"] = 0.9 + seed / 100
             (run / "summary.json").write_text(json.dumps(summary))
     findings = compare([tmp_path])
     assert (findings.metrics, findings.answers[0][0].metric) == (["coverage", "collapsed"], "coverage")
@@ -766,7 +809,8 @@ def test_the_command(pair):
     made_up(pair / "c", "", 0, _status="failed", _error="NaN")
     done = command("scripts/compare.py", f"runs={pair}", cwd=pair.parent)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("optim on digits: 10 runs of 2 variants\n\n- Adam instead of SGD added")
+    beginning = "optim on digits: 10 runs of 2 variants\n\ncaptured modes (primary metric)\n- Adam instead of SGD added"
+    assert done.stdout.startswith(beginning)
     written = {path.name for path in pair.iterdir() if path.is_file()}
     assert written == {"comparison.csv", "effects.csv", "report.html"}
     assert all(str(pair / name) in done.stdout for name in written)

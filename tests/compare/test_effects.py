@@ -230,9 +230,9 @@ def test_holm_is_within_a_metric():
     assert [effect.p_holm for effect in (first, second, third)] == pytest.approx([6 / 252, 6 / 252, 1])
     assert [effect.significant for effect in (first, second, third)] == [True, True, False]
     assert (first.difference, third.difference) == (5, 0)
-    assert third.seeds_needed is None
-    assert [(e.metric, e.difference, e.p, e.p_holm, e.low, e.seeds_needed) for e in others] == [
-        ("other", 0, 1, 1, None, None)
+    assert (third.conclusion, third.seeds_needed[1]) == ("no difference", None)
+    assert [(e.metric, e.difference, e.p, e.p_holm, e.low, e.g, e.constant) for e in others] == [
+        ("other", 0, 1, 1, None, None, 7)
     ] * 3
 
 
@@ -246,18 +246,20 @@ def test_remedies_against_none_worked_by_hand():
     assert not c.significant
 
 
-def test_seeds_needed_of_what_was_not_shown():
-    (effect,) = compare(runs({("a",): [-1, 0, 1], ("b",): [0, 1, 2]}, "f"), ["f"], ["m"])
-    assert not effect.significant
-    assert effect.seeds_needed == 17  # one spread: Cohen's table
-    (effect,) = compare(runs({("a",): [0, 0, 0], ("b",): [9, 9, 9]}, "f"), ["f"], ["m"])
-    assert effect.p == pytest.approx(2 / 20)
-    assert effect.seeds_needed == 4  # 2 of 70
-    (effect,) = compare(runs({("a",): [0, 0, 0, 1], ("b",): [1, 2, 2, 2]}, "f"), ["f"], ["m"])
-    assert effect.p == pytest.approx(4 / 70)  # either 1 with three 2s, or with three 0s
-    assert (
-        effect.seeds_needed == 5
-    )  # three spreads: 2 · 7.85 / 9 + 0.96 = 2.7, four for the splits, but four there were
+def conclusion_of(before, after) -> tuple:
+    (effect,) = compare(runs({("a",): before, ("b",): after}, "f"), ["f"], ["m"])
+    return effect.conclusion, effect.seeds_needed
+
+
+def test_four_conclusions_worked_by_hand():
+    """Exact p of full separation: 2 / 20 of 3 and 3, 2 / 70 of 4 and 4."""
+    assert conclusion_of([0, 0, 0], [9, 9, 9]) == ("too few seeds", (4, 4))
+    assert conclusion_of([0, 0, 0, 0], [9, 9, 9, 9]) == ("difference", (4, 4))
+    # g = 0.8 · 1, ± 1.2816 √(2/3 + 0.8² / 8) = 1.107: between −0.31 and 1.91, of which the latter takes 6 seeds.
+    assert conclusion_of([-1, 0, 1], [0, 1, 2]) == ("too few seeds", (6, None))
+    # Either 1 with three 2s, or with three 0s: p = 4 / 70. g = 20 / 23 · 1.5 / 0.5 = 2.61, ± 1.328: 1.28 to 3.94.
+    assert conclusion_of([0, 0, 0, 1], [1, 2, 2, 2]) == ("not shown", (5, 11))
+    assert conclusion_of([-1, 0, 1, 2], [2, 1, 0, -1]) == ("no difference", (21, None))
 
 
 def test_missing_numbers_are_left_out_and_counted():
@@ -289,8 +291,8 @@ def test_one_seed_concludes_nothing():
     assert len(effects) == 4 + 6
     assert effects[0].difference == pytest.approx(108)
     for effect in effects:
-        assert (effect.p, effect.p_holm, effect.low, effect.high, effect.seeds_needed) == (None,) * 5
-        assert (effect.significant, effect.family) == (False, 0)
+        assert (effect.p, effect.p_holm, effect.low, effect.high, effect.g) == (None,) * 5
+        assert (effect.conclusion, effect.family, effect.seeds_needed) == ("too few seeds", 0, (2, None))
 
 
 def test_one_variant_has_nothing_to_be_compared_with():
@@ -317,7 +319,10 @@ def test_summaries():
     assert next(iter(summaries)) == ("b", "m"), "in order of appearance"
     assert (several.n, several.missing, several.mean, several.values) == (3, 1, 3, (1, 2, 6))
     assert several.std == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
-    assert 1 <= several.low < 3 < several.high <= 6
+    # 4.303 is the 0.975 quantile of t with 2 degrees of freedom.
+    assert (several.low, several.high) == pytest.approx(
+        (3 - 4.303 * several.std / 3**0.5, 3 + 4.303 * several.std / 3**0.5), rel=1e-3
+    )
     assert (single.n, single.mean, single.std, single.low, single.high) == (1, 5, None, None, None)
     nothing = summaries["b", "empty"]
     assert (nothing.n, nothing.missing, nothing.mean, nothing.low, nothing.values) == (0, 4, None, None, ())
@@ -399,7 +404,7 @@ def test_false_alarms_next_to_a_true_effect():
 )
 def test_an_effect_is_found_as_often_as_its_seeds_promise(variants, factors, cells, strata, family, size):
     """One spread (of an interaction: two) is shown in about 80 % of sweeps with as many seeds as are said to do it."""
-    seeds = seeds_needed(size, 1, cells, strata, family)
+    seeds = seeds_needed(size, cells, strata, family)
     frame, metrics = sweeps(variants, factors, seeds, normal, 500)
     if cells == 4:  # half of it where both factors have the same value: no main effects
         names = list(factors)

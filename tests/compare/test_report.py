@@ -217,13 +217,15 @@ def test_marks_say_what_helped(tmp_path):
     effects = {
         "▲ helped": one,
         "▼ harmed": dataclasses.replace(one, difference=-5.0),
-        "○ no difference shown": dataclasses.replace(one, significant=False, p_holm=0.3),
-        "? inconclusive": dataclasses.replace(one, significant=False, p=None, p_holm=None),
+        "? too few seeds to tell": dataclasses.replace(one, conclusion="too few seeds", p_holm=0.3),
+        "◌ not shown": dataclasses.replace(one, conclusion="not shown", p_holm=0.3),
+        "○ no difference": dataclasses.replace(one, conclusion="no difference", p_holm=0.3),
+        "○ all runs equal": dataclasses.replace(one, conclusion="no difference", constant=10.0, p_holm=1.0),
         "◆ changed": dataclasses.replace(one, metric="pairwise_ratio"),
     }
     assert one.significant
     page = report(dataclasses.replace(findings, answers=[(effect, "X") for effect in effects.values()]))
-    assert [_plain(item["text"]) for item in page.all("li", "answer")][:5] == [f"{mark} X." for mark in effects]
+    assert [_plain(item["text"]) for item in page.all("li", "answer")][:7] == [f"{mark} X." for mark in effects]
 
 
 def test_table_has_the_summaries_numbers(tmp_path):
@@ -275,7 +277,8 @@ def test_runs_without_a_number(tmp_path):
     page = report(dataclasses.replace(findings, runs=runs, summaries=summaries))
     assert "(2 of 3 runs)" in page.text
     assert "seed 0–" in page.text
-    assert "on a scale from 2 to 9" in page.text
+    # Of 7, 8 and 9 the interval reaches to 8 + 4.303 / √3, of 3 and 4 from 3.5 − 12.706 / 2.
+    assert "on a scale from -2.85 to 10.5" in page.text
     modes = [cell["data-value"] for cell in page.all("td", "table")[1::7]]
     assert modes == ["3.5", "3.0", "8.0", ""], "a missing number sorts by nothing"
 
@@ -406,7 +409,7 @@ def test_many_variants(tmp_path):
 def test_shown_differences_are_not_folded_away(tmp_path):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
     shown = findings.effects[0]
-    nothing = dataclasses.replace(shown, significant=False)
+    nothing = dataclasses.replace(shown, conclusion="no difference")
     page = report(dataclasses.replace(findings, answers=[(nothing, "N")] * 15 + [(shown, "S")]))
     assert _plain(page.all("li", "answer")[0]["text"]) == "▲ helped S."
 

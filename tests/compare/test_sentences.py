@@ -13,7 +13,7 @@ from test_compare import made_up, repeated
 from gan_lab.compare import compare as compare_runs
 from gan_lab.compare.effects import Effect, compare
 from gan_lab.compare.questions import Change, Comparison
-from gan_lab.compare.sentences import COLLAPSED, is_improvement, sentence
+from gan_lab.compare.sentences import COLLAPSED, is_improvement, reason, sentence
 from gan_lab.evaluation.metrics.registry import METRICS, metric_of
 
 MODES = dataclasses.replace(METRICS["modes"], unit="out of 10")
@@ -22,14 +22,20 @@ ADAM, BCE, NORM = Change("optim", "SGD", "Adam"), Change("loss", "MSE", "BCE"), 
 
 def effect(*changes: Change, kind="pair", held=(), **numbers) -> Effect:
     strata = ((),) * numbers.pop("of", numbers.get("settings", 1))
-    defaults = dict(metric="modes", difference=6.2, low=5.1, high=7.4, n_before=5, n_after=5, seeds=(5, 5), missing=0)
-    defaults |= dict(
-        settings=1, simple_effects=None, p=0.0079, p_holm=0.0079, family=1, significant=True, seeds_needed=3
-    )
+    defaults = dict(metric="modes", difference=6.2, low=5.1, high=7.4, g=3.04, constant=None, n_before=5, n_after=5)
+    defaults |= dict(seeds=(5, 5), missing=0, settings=1, simple_effects=None, p=0.0079, p_holm=0.0079, family=1)
+    defaults |= dict(conclusion="difference", seeds_needed=(3, 4))
     return Effect(Comparison(kind, changes, held, strata), **defaults | numbers)
 
 
-NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, significant=False, seeds_needed=23)
+NOTHING = dict(difference=0.4, low=-0.8, high=1.5, g=0.2, p=0.5, p_holm=1.0)
+NOTHING |= dict(conclusion="no difference", seeds_needed=(14, None))
+NOT_SHOWN = dict(difference=3.0, low=0.2, high=5.8, g=1.21, p=0.04, p_holm=0.16, family=4)
+NOT_SHOWN |= dict(conclusion="not shown", seeds_needed=(8, 60))
+TOO_FEW = dict(difference=7.7, low=7.0, high=8.4, g=9.0, p=0.1, p_holm=0.4, family=4, seeds=(3, 3))
+TOO_FEW |= dict(conclusion="too few seeds", seeds_needed=(5, 5))
+ONE_SEED = dict(low=None, high=None, g=None, p=None, p_holm=None, seeds=(1, 1), conclusion="too few seeds")
+EQUAL = dict(difference=0, low=None, high=None, g=None, p=1.0, p_holm=1.0, conclusion="no difference")
 
 
 @pytest.mark.parametrize(
@@ -37,96 +43,98 @@ NOTHING = dict(difference=0.4, low=-0.8, high=1.5, p=0.5, p_holm=1.0, significan
     [
         (
             effect(ADAM),
-            "Adam instead of SGD added 6.2 captured modes out of 10 on average [5.1, 7.4] (5 seeds, p = 0.008)",
+            "Adam instead of SGD added 6.2 captured modes out of 10 on average [5.1, 7.4]"
+            " (5 seeds, g = 3.0, p = 0.008)",
         ),
         (
-            effect(ADAM, difference=-6.2, low=-7.4, high=-5.1),
-            "Adam instead of SGD cost 6.2 captured modes out of 10 on average [5.1, 7.4] (5 seeds, p = 0.008)",
+            effect(ADAM, difference=-6.2, low=-7.4, high=-5.1, g=-3.04),
+            "Adam instead of SGD cost 6.2 captured modes out of 10 on average [5.1, 7.4]"
+            " (5 seeds, g = -3.0, p = 0.008)",
+        ),
+        (
+            effect(ADAM, low=-0.1),
+            "Adam instead of SGD added 6.2 captured modes out of 10 on average [-0.1, 7.4]"
+            " (5 seeds, g = 3.0, p = 0.008; the test supposes no normal values, the interval does)",
+        ),
+        (
+            effect(NORM, **TOO_FEW),
+            "LayerNorm instead of none, number of captured modes: too few seeds to tell: +7.7; 5 seeds would do"
+            " (3 seeds)",
+        ),
+        (
+            effect(ADAM, **ONE_SEED, seeds_needed=(4, None)),
+            "Adam instead of SGD, number of captured modes: too few seeds to tell: +6.2; 4 seeds or more would do"
+            " (1 seed)",
+        ),
+        (
+            effect(NORM, **NOT_SHOWN),
+            "LayerNorm instead of none, number of captured modes: not shown; 8 to 60 seeds would do"
+            " (+3.0 [0.2, 5.8], 5 seeds, g = 1.2, p = 0.160 corrected for 4 comparisons)",
+        ),
+        (
+            effect(NORM, **NOT_SHOWN | dict(seeds_needed=(8, 12_345))),
+            "LayerNorm instead of none, number of captured modes: not shown; 8 to more than 1,000 seeds would do"
+            " (+3.0 [0.2, 5.8], 5 seeds, g = 1.2, p = 0.160 corrected for 4 comparisons)",
         ),
         (
             effect(NORM, **NOTHING),
-            "LayerNorm instead of none: no difference shown in the number of captured modes (+0.4 [-0.8, 1.5], 5 seeds;"
-            " showing a difference of this size would take about 23 seeds per variant)",
+            "LayerNorm instead of none, number of captured modes: no difference larger than 1.5"
+            " (+0.4 [-0.8, 1.5], 5 seeds, g = 0.2, p = 1.000)",
+        ),
+        (
+            effect(NORM, **EQUAL, constant=10),
+            "LayerNorm instead of none, number of captured modes: every run reached 10 of 10:"
+            " this count can't tell them apart (5 seeds)",
+        ),
+        (
+            effect(Change("norm", "batch", "none"), **EQUAL, constant=0),
+            "norm none instead of batch, number of captured modes: every run has the same value, 0 (5 seeds)",
         ),
         (
             effect(ADAM, BCE, held=(("norm", "none"), ("activation", "ReLU")), p_holm=0.0316, family=4, seeds=(3, 5)),
             "Adam instead of SGD and BCE instead of MSE added 6.2 captured modes out of 10 on average [5.1, 7.4]"
-            " (with norm none and ReLU, 3 to 5 seeds, p = 0.032 corrected for 4 comparisons)",
+            " (with norm none and ReLU, 3 to 5 seeds, g = 3.0, p = 0.032 corrected for 4 comparisons)",
         ),
         (
             effect(BCE, held=(("norm", "none"), ("activation", "ReLU"), ("optim", "Adam"))),
             "BCE instead of MSE added 6.2 captured modes out of 10 on average [5.1, 7.4]"
-            " (with norm none, ReLU and Adam, 5 seeds, p = 0.008)",
+            " (with norm none, ReLU and Adam, 5 seeds, g = 3.0, p = 0.008)",
         ),
         (
             effect(Change("remedy", "none", "r1"), kind="remedy"),
-            "r1 added 6.2 captured modes out of 10 on average [5.1, 7.4] (compared with no remedy, 5 seeds, p = 0.008)",
+            "r1 added 6.2 captured modes out of 10 on average [5.1, 7.4] (compared with no remedy, 5 seeds, g = 3.0,"
+            " p = 0.008)",
         ),
         (
             effect(ADAM, kind="main", settings=8, p_holm=0.0004, family=10, missing=2),
-            "Adam instead of SGD added 6.2 captured modes out of 10 on average [5.1, 7.4]"
-            " (mean over 8 settings, 2 runs without a value, 5 seeds each, p < 0.001 corrected for 10 comparisons)",
+            "Adam instead of SGD added 6.2 captured modes out of 10 on average [5.1, 7.4] (mean over 8 settings,"
+            " 2 runs without a value, 5 seeds each, g = 3.0, p < 0.001 corrected for 10 comparisons)",
         ),
         (
-            effect(ADAM, kind="main", settings=7, of=8),
+            effect(ADAM, kind="main", settings=7, of=8, missing=1),
             "Adam instead of SGD added 6.2 captured modes out of 10 on average [5.1, 7.4]"
-            " (mean over 7 of 8 settings, 5 seeds each, p = 0.008)",
+            " (mean over 7 of 8 settings, 1 run without a value, 5 seeds each, g = 3.0, p = 0.008)",
         ),
         (
             effect(ADAM, BCE, kind="interaction", simple_effects=(1.1, 7.3)),
             "Adam instead of SGD changed the number of captured modes by +1.1 with MSE and by +7.3 with BCE:"
-            " these two effects differ by 6.2 captured modes out of 10 [5.1, 7.4] (5 seeds, p = 0.008)",
+            " these two effects differ by 6.2 captured modes out of 10 [5.1, 7.4] (5 seeds, g = 3.0, p = 0.008)",
         ),
         (
             effect(ADAM, NORM, kind="interaction", simple_effects=(5, -1.2), difference=-6.2, low=-7.4, high=-5.1),
             "Adam instead of SGD changed the number of captured modes by +5 with norm none and by -1.2 with LayerNorm:"
-            " these two effects differ by 6.2 captured modes out of 10 [5.1, 7.4] (5 seeds, p = 0.008)",
+            " these two effects differ by 6.2 captured modes out of 10 [5.1, 7.4] (5 seeds, g = 3.0, p = 0.008)",
         ),
         (
-            effect(
-                ADAM,
-                BCE,
-                kind="interaction",
-                **NOTHING | dict(simple_effects=(3, 2.6), difference=-0.4, low=-1.5, high=0.8),
-            ),
-            "Adam instead of SGD changed the number of captured modes by +3 with MSE and by +2.6 with BCE:"
-            " no difference between these two effects shown (-0.4 [-1.5, 0.8], 5 seeds;"
-            " showing a difference of this size would take about 23 seeds per variant)",
+            effect(ADAM, BCE, kind="interaction", **NOTHING | dict(simple_effects=(3, 3.4))),
+            "Adam instead of SGD changed the number of captured modes by +3 with MSE and by +3.4 with BCE,"
+            " difference between these two effects: no difference larger than 1.5"
+            " (+0.4 [-0.8, 1.5], 5 seeds, g = 0.2, p = 1.000)",
         ),
         (
-            effect(
-                ADAM,
-                BCE,
-                kind="interaction",
-                simple_effects=(1, 7.2),
-                low=None,
-                high=None,
-                p_holm=None,
-                significant=False,
-            ),
-            "Adam instead of SGD changed the number of captured modes by +1 with MSE and by +7.2 with BCE:"
-            " nothing can be concluded from one seed (+6.2)",
-        ),
-        (
-            effect(ADAM, low=None, high=None, p=None, p_holm=None, significant=False, seeds_needed=None, seeds=(1, 1)),
-            "Adam instead of SGD: nothing can be concluded from one seed about the number of captured modes (+6.2)",
-        ),
-        (
-            effect(Change("lr", "0.1", "1e-3"), **NOTHING | dict(seeds_needed=12_345, missing=1)),
-            "lr 1e-3 instead of 0.1: no difference shown in the number of captured modes (+0.4 [-0.8, 1.5],"
-            " 1 run without a value, 5 seeds; showing a difference of this size would take more than 1,000 seeds per"
-            " variant)",
-        ),
-        (
-            effect(
-                Change("norm", "batch", "none"),
-                difference=0,
-                low=None,
-                high=None,
-                significant=False,
-                seeds_needed=None,
-            ),
-            "norm none instead of batch: no difference shown in the number of captured modes (+0, 5 seeds)",
+            effect(ADAM, BCE, kind="interaction", **ONE_SEED, simple_effects=(1, 7.2), seeds_needed=(3, None)),
+            "Adam instead of SGD changed the number of captured modes by +1 with MSE and by +7.2 with BCE,"
+            " difference between these two effects: too few seeds to tell: +6.2; 3 seeds or more would do (1 seed)",
         ),
     ],
 )
@@ -137,13 +145,19 @@ def test_sentences(answer, expected):
 @pytest.mark.parametrize(
     ("metric", "expected"),
     [
-        ("coverage", "Adam instead of SGD raised the coverage by 6.2 on average [5.1, 7.4] (5 seeds, p = 0.008)"),
+        (
+            "coverage",
+            "Adam instead of SGD raised the coverage by 6.2 on average [5.1, 7.4] (5 seeds, g = 3.0, p = 0.008)",
+        ),
         (
             "kl_data",
             "Adam instead of SGD raised the KL divergence from the data's shares by 6.2 nats on average [5.1, 7.4]"
-            " (5 seeds, p = 0.008)",
+            " (5 seeds, g = 3.0, p = 0.008)",
         ),
-        ("my_metric", "Adam instead of SGD raised the my metric by 6.2 on average [5.1, 7.4] (5 seeds, p = 0.008)"),
+        (
+            "my_metric",
+            "Adam instead of SGD raised the my metric by 6.2 on average [5.1, 7.4] (5 seeds, g = 3.0, p = 0.008)",
+        ),
     ],
 )
 def test_sentences_about_what_is_not_counted(metric, expected):
@@ -162,6 +176,15 @@ def test_numbers_have_two_digits_of_the_largest():
     assert amount(-0.5, -1.0, 0.001) == "0.5 [0.0, 1.0]", "no -0.0"
 
 
+def test_a_dot_without_a_difference_has_its_reason():
+    """Also where the interval leaves 0 out."""
+    assert reason(effect(ADAM)) == ""
+    assert reason(effect(ADAM, **TOO_FEW)) == "too few seeds to tell; 5 seeds would do"
+    assert reason(effect(ADAM, **NOT_SHOWN)) == "not shown: p = 0.160 for 4 comparisons"
+    assert reason(effect(ADAM, **NOTHING)) == "no difference: p = 1.000"
+    assert reason(effect(ADAM, **EQUAL, constant=10)) == "all runs have the same value"
+
+
 def test_improvement_knows_what_is_better():
     assert is_improvement(effect(ADAM), MODES) is True
     assert is_improvement(effect(ADAM), METRICS["frechet_distance"]) is False
@@ -178,16 +201,20 @@ def test_from_runs_to_the_sentence():
     (answer,) = compare(pd.DataFrame(rows, columns=["optim", "modes"]), ["optim"], ["modes"])
     text = sentence(answer, MODES)
     assert text.startswith("Adam instead of SGD added 6.2 captured modes out of 10 on average [5.")
-    assert text.endswith("] (5 seeds, p = 0.008)")
+    assert text.endswith("] (5 seeds, g = 7.2, p = 0.008)")
     crossed = [(*row, loss) for row, loss in itertools.product(rows, ("MSE", "BCE"))]
     main, nothing, both = compare(
         pd.DataFrame(crossed, columns=["optim", "modes", "loss"]), ["optim", "loss"], ["modes"]
     )
-    assert "(mean over 2 settings, 5 seeds each, p < 0.001 corrected for 3 comparisons)" in sentence(main, MODES)
-    assert "BCE instead of MSE: no difference shown" in sentence(nothing, MODES)
+    assert "(mean over 2 settings, 5 seeds each, g = 7.6, p < 0.001 corrected for 3 comparisons)" in sentence(
+        main, MODES
+    )
+    assert "BCE instead of MSE, number of captured modes: no difference larger than 0.74 (+0.00" in sentence(
+        nothing, MODES
+    )
     assert sentence(both, MODES).startswith(
-        "Adam instead of SGD changed the number of captured modes by +6.2 with MSE and by +6.2 with BCE:"
-        " no difference between these two effects shown (+0"
+        "Adam instead of SGD changed the number of captured modes by +6.2 with MSE and by +6.2 with BCE,"
+        " difference between these two effects: no difference larger than 1.5 (+0.0 ["
     )
 
 
@@ -266,20 +293,23 @@ def too_few(folder: Path) -> None:
     made_up(folder / "c", "optim=rmsprop", 0)
 
 
-TOO_FEW = "no difference can be shown, however large it is"
+NO_ANSWER = "no difference can be shown, however large it is"
 
 
 @pytest.mark.parametrize(
     ("build", "phrases"),
     [
-        (pair, ["Adam instead of SGD added 6.4 captured modes out of 10 on average [", "] (5 seeds, p = 0.008)"]),
+        (
+            pair,
+            ["Adam instead of SGD added 6.4 captured modes out of 10 on average [", "] (5 seeds, g = 4.9, p = 0.008)"],
+        ),
         (pair_without_a_value, ["1 run without a value"]),
         (
             remedies,
             [
                 "r1 added 6.4 captured modes out of 10 on average [",
-                "] (compared with no remedy, 5 seeds, p = 0.016 corrected for 2 comparisons)",
-                "ttur: no difference shown in the number of captured modes (+0.0 [",
+                "] (compared with no remedy, 5 seeds, g = 4.9, p = 0.016 corrected for 2 comparisons)",
+                "ttur, number of captured modes: no difference larger than 1.8 (+0.0 [-1.8, 1.8], compared",
             ],
         ),
         (
@@ -290,7 +320,7 @@ TOO_FEW = "no difference can be shown, however large it is"
             ],
         ),
         (factorial_design_without_a_corner, ["mean over 3 of 4 settings"]),
-        (one_seed, ["Adam instead of SGD: nothing can be concluded from one seed about the number of captured modes"]),
+        (one_seed, ["Adam instead of SGD, number of captured modes: too few seeds to tell: +9; 4 seeds or more would"]),
     ],
 )
 def test_answers(tmp_path, build, phrases):
@@ -308,9 +338,9 @@ def test_answers(tmp_path, build, phrases):
             [
                 "optim: SGD with optim.lr 0.01, Adam with optim.lr 0.0005; their effects can't be separated.",
                 "The sentences are about the number of captured modes. p comes from a permutation test of the runs,",
-                "with Holm's correction for all comparisons of the same metric. effects.csv has 4 more metrics;",
-                "[Brackets] are 95 % intervals: by bootstrap (BCa, 1,999 resamples of the runs) for means,",
-                "too narrow with few runs: to decide whether there is a difference, rely on p.",
+                "with Holm's correction for all comparisons of the same metric. The primary metric was chosen before",
+                "all others are secondary, effects.csv has 3 more, and false alarms add up over them.",
+                "[Brackets] are 95 % intervals: Welch's t intervals for means and their differences, Clopper and",
             ],
         ),
         (remedies, ["Each remedy is compared with no remedy; remedies are not compared with each other."]),
@@ -324,7 +354,7 @@ def test_answers(tmp_path, build, phrases):
                 "MSE, norm none, SGD: 2 of 2 runs are not compared (failed, interrupted or damaged).",
             ],
         ),
-        (replicas, ["Replicas count as repetitions;", f"{TOO_FEW}, in 2 comparisons: that takes at least 5 seeds"]),
+        (replicas, ["Replicas count as repetitions;", f"{NO_ANSWER}, in 2 comparisons: that takes at least 5 seeds"]),
         (ladder, ["in the order of their folders: MSE, norm none → BCE, norm none → BCE, LayerNorm."]),
         (lost_runs, ["Adam: 1 of 6 runs are not compared (failed, interrupted or damaged); the numbers are those of"]),
         (several_machines, ["The runs differ in device (cpu, cuda), so their seconds can't be compared."]),
@@ -334,7 +364,7 @@ def test_answers(tmp_path, build, phrases):
             ["the effect of a change can't be distinguished from that of the seed, so nothing can be concluded"],
         ),
         (unequal, ["The variants have 3 to 4 runs."]),
-        (too_few, [f"{TOO_FEW}, in 3 comparisons: that takes at least 5 seeds per variant."]),
+        (too_few, [f"{NO_ANSWER}, in 3 comparisons: that takes at least 5 seeds per variant (replicas=5)."]),
         (lambda folder: made_up(folder / "run"), ["there is nothing to compare", "There is only one run, so the"]),
     ],
 )
@@ -348,4 +378,4 @@ def test_notes(tmp_path, build, phrases):
 def test_enough_seeds_have_no_note_on_too_few(tmp_path):
     """The p of 3 against 4 runs that are fully separate is 1 / binom(7, 3)."""
     unequal(tmp_path)
-    assert TOO_FEW not in "\n".join(compare_runs([tmp_path]).notes)
+    assert NO_ANSWER not in "\n".join(compare_runs([tmp_path]).notes)

@@ -146,6 +146,11 @@ def test_a_sweep_ends_with_its_comparison(failing):
     ]
     assert (cwd / "sweep" / "effects.csv").is_file()
     assert (cwd / "sweep" / "report.html").is_file()
+    # Said before the first job starts: the p of 2 against 2 runs that are apart is 2 / 6.
+    assert done.stdout.startswith(
+        "3 variants × 2 seeds, 3 comparisons: too few seeds to tell, however large a difference is; 5 seeds would do:"
+        " seed=0 replicas=5\n"
+    )
     assert "LayerNorm" in done.stdout
     assert str(Path("sweep") / "report.html") in done.stdout
 

@@ -233,7 +233,7 @@ def test_counts_are_compared_with_those_of_fresh_vectors(digits):
     fraction = counts["a − b", "5 or 3"] / 30
     assert fraction > 0.5
     fresh = counts["fresh vectors", "5 or 3"] / 1000
-    fractions = f"({fraction:.0%} of 30, {fresh:.0%} of 1,000)"
+    fractions = f"({fraction:.0%} of 30, {fresh:.0%} of 1,000; p < 0.001)"
     assert f"a − b is classified as 5 or 3 more often than fresh vectors {fractions}." in text
 
 

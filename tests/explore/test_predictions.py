@@ -6,7 +6,7 @@ from conftest import classifier_cache
 
 from gan_lab.data import images, synthetic
 from gan_lab.evaluation.classifier import label_classifier
-from gan_lab.explore.predictions import LabelPredictor, compare_counts, count_predictions
+from gan_lab.explore.predictions import LabelPredictor, PredictionCount, compare_counts, count_predictions
 
 
 def test_exact_intervals():
@@ -20,14 +20,29 @@ def test_exact_intervals():
     assert [count.prediction for count in one_target] == ["5", "another or none"]
 
 
-def test_only_disjoint_intervals_are_a_difference():
-    def count_fives(labels: list[int]):
-        return count_predictions(torch.tensor(labels), None, [5], ["5"])[0]
+@pytest.mark.parametrize(
+    ("hits", "fresh_hits", "comparison"),
+    [
+        # The intervals of 35 of 100 (26 to 45 %) and of 233 of 1,000 (21 to 26 %) overlap, and yet it is no chance.
+        (35, 233, "more often than fresh vectors (35% of 100, 23% of 1,000; p = 0.014)"),
+        (30, 233, "about as often as fresh vectors (30% of 100, 23% of 1,000; p = "),
+        (5, 233, "less often than fresh vectors (5% of 100, 23% of 1,000; p < 0.001)"),
+    ],
+)
+def test_counts_are_compared_by_fishers_exact_test(hits, fresh_hits, comparison):
+    def count(hits: int, total: int) -> PredictionCount:
+        return PredictionCount("5 or 3", hits, total, 0, 1, None)
 
-    nearly_all, half, none = count_fives([5] * 9 + [1]), count_fives([5, 1]), count_fives([1] * 20)
-    assert "about as often" in compare_counts("a + b", nearly_all, half)
-    assert "less often" in compare_counts("a + b", none, nearly_all)
-    assert "more often" in compare_counts("a + b", nearly_all, none)
+    text = compare_counts("a - b", count(hits, 100), count(fresh_hits, 1_000))
+    assert text.startswith(f"a - b is classified as 5 or 3 {comparison}")
+
+
+def test_fishers_test_worked_by_hand():
+    """Fisher's tea: 3 of 4 against 1 of 4 has p = (16 + 1 + 16 + 1) / 70; 4 of 4 against 0 of 4 has 2 / 70."""
+    three, one = PredictionCount("5", 3, 4, 0, 1, None), PredictionCount("5", 1, 4, 0, 1, None)
+    four, none = PredictionCount("5", 4, 4, 0, 1, None), PredictionCount("5", 0, 4, 0, 1, None)
+    assert "about as often as fresh vectors (75% of 4, 25% of 4; p = 0.486)" in compare_counts("a + b", three, one)
+    assert "more often than fresh vectors (100% of 4, 0% of 4; p = 0.029)" in compare_counts("a + b", four, none)
 
 
 def test_points_have_the_label_of_the_nearest_mode_within_three_sigma():

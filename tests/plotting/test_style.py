@@ -134,7 +134,7 @@ def _pictures():
     yield "data", preflight_figures.data(images, dataset)
     yield "grid", explore_figures.captioned_grid([images], [NAMES], [[f"{name}\nlength" for name in NAMES]], NAMES[0])
     yield "fractions", explore_figures.fractions({NAMES[4]: counts}, NAMES[0])
-    line = charts.ForestLine(NAMES[0], NAMES[4], 1.0, 0.5, 1.5, True, True)
+    line = charts.ForestLine(NAMES[0], NAMES[3], NAMES[4], 1.0, 0.5, 1.5, True, True)
     yield "forest", charts.forest([line, line._replace(label=NAMES[-2])], NAMES[1], True)
 
 
