@@ -44,6 +44,7 @@ ARGUMENTS = [
     ("norm=null", "norm=null: a group takes one of its options"),
     ("norm", "Can't read 'norm': a setting is key=value"),
     ("loss=[mse,bce]", "-m loss=mse,bce trains with each."),
+    ("remedy=[r1,weak,strong]", "the remedies are either weak or strong. Keep one"),
     ("+loss=mse", "Say loss=…, without the +."),
     ("stepz=10", "There is no key 'stepz'. Did you mean 'steps'?"),
     ("activation.negative_slop=1", "Did you mean 'activation.negative_slope'?"),

@@ -294,8 +294,8 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Puts values for what depends on other choices into a composed configuration.
 
     `norm=auto` becomes the normalisation of the model, which a run keeps, and `strength` the settings of the remedies
-    that it stands for. What an experiment sets of remedies and
-    callbacks that the command line leaves out is left out, too. References to anything but other keys are resolved.
+    that it stands for. What an experiment sets of remedies and callbacks that the command line leaves out is left out,
+    too. References to anything but other keys are resolved.
 
     Args:
         cfg: as composed; it is changed.
