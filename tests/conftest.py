@@ -86,6 +86,9 @@ def _options() -> list[tuple[str, str]]:
 
 # Every option of every group of conf/: (group, option).
 OPTIONS = _options()
+# Options of the group remedy that set the others, and those others.
+STRENGTHS = ("weak", "strong")
+REMEDIES = [option for group, option in OPTIONS if group == "remedy" and option not in STRENGTHS]
 # Remedies that can't be combined with each other.
 CONFLICTING_REMEDIES = [
     ("minibatch_discrimination", "minibatch_stddev"),
@@ -191,6 +194,7 @@ def quick_verdict() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verdict, "MAX_COMPARED", 100)
         patch.setattr(verdict, "MAX_TRAIN_IMAGES", 500)
+        patch.setattr(verdict, "MAX_SHUFFLED", 500)
         patch.setattr(readers, "MAX_TRAIN", 500)
         patch.setattr(readers, "MAX_HELDOUT", 100)
         yield

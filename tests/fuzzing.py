@@ -49,21 +49,21 @@ TINY = [
 ]
 # Cases per fast test. `MORE` times as many of some kinds are slow.
 CASES = {
-    "values": 20,
-    "arguments": 20,
-    "targets": 14,
+    "values": 10,
+    "arguments": 10,
+    "targets": 7,
     "harmful": 6,
     "cut": 50,
     "flipped": 50,
     "foreign": 10,
-    "config": 12,
+    "config": 8,
     "overrides": 5,
-    "remedies": 6,
+    "remedies": 4,
     "records": 25,
     "cache": 6,
     "idx": 80,
 }
-MORE = {"values": 10, "arguments": 10, "targets": 5}
+MORE = {"values": 20, "arguments": 20, "targets": 10}
 
 
 def cases(kind: str, times: int = 1) -> settings:

@@ -44,6 +44,7 @@ ARGUMENTS = [
     ("norm=null", "norm=null: a group takes one of its options"),
     ("norm", "Can't read 'norm': a setting is key=value"),
     ("loss=[mse,bce]", "-m loss=mse,bce trains with each."),
+    ("remedy=[r1,weak,strong]", "the remedies are either weak or strong. Keep one"),
     ("+loss=mse", "Say loss=…, without the +."),
     ("stepz=10", "There is no key 'stepz'. Did you mean 'steps'?"),
     ("activation.negative_slop=1", "Did you mean 'activation.negative_slope'?"),
@@ -54,7 +55,6 @@ ARGUMENTS = [
     ("data=mnist", "dataset=… chooses the data, data.path=… names a packed file."),
     ("remedy=[balance] replicas=2", "remedy=[balance] can't be combined with replicas=2: it decides for one GAN"),
     ("remedy=[balance] replicas=2", "Train seeds one by one instead: -m seed=0,1,2"),
-    ("remedy=[pac] batch_size=5", "Take a multiple of 2, for example batch_size=6."),
     (
         "remedy=[mode_seeking] latent=constant",
         "combined with latent=constant: it needs different latent vectors",

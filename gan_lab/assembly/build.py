@@ -124,7 +124,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     callbacks = _build_callbacks(cfg, run, user_metrics)
     datamodule = GANDataModule(
         dataset,
-        cfg.batch_size,
+        cfg.batch_size * module.remedies.pack_size,
         cfg.seed,
         cfg.steps,
         _boundaries(cfg, callbacks),
@@ -246,6 +246,7 @@ class DryRun:
 
     Attributes:
         dataset: its data.
+        batch_size: samples in a batch: those of `batch_size` packs if D scores packs.
         parts: what was chosen in each group, e.g. `{"loss": "BCE", …}`.
         evaluated_samples: how many samples the verdict will be about; None: as many as papers take.
 
@@ -255,7 +256,6 @@ class DryRun:
 
     def __init__(self, cfg: DictConfig):
         self.seed: int = cfg.seed
-        self.batch_size: int = cfg.batch_size
         self.parts = _parts(cfg)
         self.evaluated_samples: int | None = OmegaConf.select(cfg, "callbacks.verdict.samples")
         self._cfg = cfg
@@ -264,6 +264,7 @@ class DryRun:
             self._cfg = cfg.copy()
             self._cfg.replicas = 1
         self.dataset, module = build_data_and_gan(self._cfg)
+        self.batch_size: int = cfg.batch_size * module.remedies.pack_size
         build_user_metrics(self._cfg, self.dataset)
         _settle_threads(self._cfg, self.dataset, module)
 
@@ -279,7 +280,8 @@ class DryRun:
 
 def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.Callback) -> None:
     """Trains a module without a run; each block has one step."""
-    data = GANDataModule(dataset, cfg.batch_size, cfg.seed, module.steps, boundaries=[1])
+    batch_size = cfg.batch_size * module.remedies.pack_size
+    data = GANDataModule(dataset, batch_size, cfg.seed, module.steps, boundaries=[1])
     try:
         _build_trainer(cfg, callbacks, []).fit(module, data)
     except SystemExit:
@@ -301,7 +303,8 @@ def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> Non
 def _threads_by_work(cfg: DictConfig, module: GANModule) -> int:
     """Returns the number of threads for the size of the networks and of a process's share of the batch."""
     processes = cfg.trainer.get("devices", 1)
-    share = cfg.batch_size // (processes * cfg.trainer.get("num_nodes", 1))
+    samples = cfg.batch_size * module.remedies.pack_size
+    share = samples // (processes * cfg.trainer.get("num_nodes", 1))
 
     def score_fakes(z: torch.Tensor) -> torch.Tensor:
         return score_batch(module, module.generator(z), module.target_labels(z))

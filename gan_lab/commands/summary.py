@@ -53,6 +53,8 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "seconds": round(seconds, 3),
         "steps_per_second": steps_per_second,
         "replicas": module.replicas,
+        # As it was, which a loss or a remedy may have changed; config.yaml has what was asked for.
+        "joint_d_update": module.joint,
         **training.description,
         "data_digest": training.datamodule.digest,
         "losses": losses,
@@ -154,6 +156,9 @@ def announce(training: Training, run: Run) -> str:
     if run.checkpoint.is_file():
         verb = "Resuming training on"
     size = [f"{module.steps:,} steps of {training.datamodule.batch_size}"]
+    pack = module.remedies.pack_size
+    if pack > 1:
+        size = [f"{module.steps:,} steps of {training.datamodule.batch_size // pack} packs of {pack}"]
     threads = torch.get_num_threads()
     if threads > 1:
         size.append(f"{threads} threads")
@@ -162,6 +167,9 @@ def announce(training: Training, run: Run) -> str:
     for name, updates in (("n_critic", module.n_critic), ("n_generator", module.n_generator)):
         if updates > 1:
             size.append(f"{name}={updates}")
+    if module.joint and not module.settings.joint_d_update:
+        causes = ", ".join(module.settings.joint_causes)
+        size.append(f"D updated on real samples and fakes together (as with joint_d_update=true, for {causes})")
     if module.replica_dims:
         size.append(f"{module.replicas} replicas")
     processes = ""

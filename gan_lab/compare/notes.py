@@ -19,6 +19,7 @@ KEYS = ("batch_size", "latent_dim", "trainer.precision")
 ENVIRONMENT = ("device", "threads", "torch")
 # Conditions that change how long a run takes.
 SPEED_CONDITIONS = ("device", "threads", "trainer.precision")
+JOINT_D_UPDATE = "joint_d_update"  # in a configuration as it was asked for, in a summary as it was
 
 
 def common_conditions(records: Sequence[Record]) -> dict[str, str]:
@@ -47,6 +48,7 @@ def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Recor
         *_lost_runs(findings, sizes),
         *_unknown_verdicts(findings),
         *_confounded(factors),
+        *_updates_of_d(findings, records),
         *_interacting(findings),
         *_design(findings),
         *_method(findings),
@@ -174,6 +176,37 @@ def _confounded(factors: Sequence[Factor]) -> list[str]:
         elif " + " in factor.name:
             messages.append(f"{factor.name} always change together: their effects can't be separated.")
     return messages
+
+
+def _updates_of_d(findings: Findings, records: Sequence[Record]) -> list[str]:
+    """Says in which variants a remedy or a loss has changed how D is updated, where others kept what was asked for.
+
+    A penalty, for example, needs real samples and fakes in one update of D. The summary has what was trained, the
+    configuration what was asked for.
+    """
+    together: set[str] = set()
+    one_after_the_other: set[str] = set()
+    for record in records:
+        is_joint = record.summary.get(JOINT_D_UPDATE)
+        if record.variant is None or record.settings.get(JOINT_D_UPDATE) is not False:
+            continue
+        if is_joint is True:
+            together.add(findings.names[record.variant])
+        elif is_joint is False:
+            one_after_the_other.add(findings.names[record.variant])
+    if not together or not one_after_the_other:
+        return []
+    return [
+        "The variants also differ in how D is updated: in one update on real samples and fakes together"
+        f" ({_listed(together, findings)}), or in two, on one after the other"
+        f" ({_listed(one_after_the_other, findings)}). What this does can't be separated from what the change does;"
+        " joint_d_update=true in all of them would hold it equal."
+    ]
+
+
+def _listed(names: set[str], findings: Findings) -> str:
+    """Returns names of variants in the order of the comparison."""
+    return ", ".join(findings.names[variant] for variant in findings.variants if findings.names[variant] in names)
 
 
 def _interacting(findings: Findings) -> list[str]:

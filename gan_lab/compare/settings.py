@@ -49,10 +49,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def name_presets(configs: Sequence[Settings]) -> list[Settings]:
-    """Names what a preset of the group `remedy` sets (n_critic, ttur) as a remedy, where runs differ by the preset.
+    """Names what a preset of the group `remedy` sets (n_critic) as a remedy, where runs differ by the preset.
 
     A preset only sets keys of other groups, in which the configurations then differ. It is named where some of them
-    have its values and all others share one and the same; else their factors would be `n_critic`, or two rates.
+    have its values and all others share one and the same; else their factor would be called by its key.
 
     Args:
         configs: flat settings, as `read_settings` returns them.

@@ -197,6 +197,10 @@ def _refuse_options(argument: str, group: str, value: str) -> None:
             code="conflict",
             key=group,
         )
+    if group == "remedy" and {"weak", "strong"} <= set(names):
+        raise LabError(
+            f"{argument}: the remedies are either weak or strong.", "Keep one of the two.", code="conflict", key=group
+        )
 
 
 def wrong_option(group: str, argument: str) -> LabError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_lab.config.declarations import declared
-from gan_lab.config.schema import COUNT, SEED
+from gan_lab.config.schema import SEED
 from gan_lab.config.targets import option_of, targets
 from gan_lab.core.declare import SITUATIONS, Declaration
 from gan_lab.core.errors import LabError
@@ -76,10 +76,9 @@ def check_compatibility(values: dict[str, Any]) -> None:
         is_remedy = group == "remedy" and "." not in name
         if key in DECLARING_PARTS or is_remedy:
             parts.append(Part(key, node["_target_"], node, declared(node["_target_"])))
-    packed = _check_packs(values, parts)
     _check_processes(values, parts)
     _check_replicas(values)
-    situations = _situations(values, parts, packed)
+    situations = _situations(values, parts)
     for part in sorted(parts, key=lambda part: part.key):
         _check_conflicts(part, parts, situations)
     low = values["latent"].get("low", 0)
@@ -89,7 +88,7 @@ def check_compatibility(values: dict[str, Any]) -> None:
     _check_shapes(values, parts)
 
 
-def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[str, str]:
+def _situations(values: dict[str, Any], parts: list[Part]) -> dict[str, str]:
     """Returns which of `SITUATIONS` hold, each with the settings that it comes from."""
     batch_size = values["batch_size"]
     has_vectors = any(part.declaration.vectors for part in parts)
@@ -97,7 +96,6 @@ def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[
     holds = {
         "batch_of_one": batch_size == 1,
         "one_vector": batch_size == 1 and has_vectors,
-        "one_pack": batch_size == packed > 1 and has_vectors,
         "replicas": values["replicas"] > 1,
         "ddp": _processes(values) > 1,
         "conditional": values["conditional"],
@@ -105,7 +103,6 @@ def _situations(values: dict[str, Any], parts: list[Part], packed: int) -> dict[
     texts = {
         **SITUATIONS,
         "one_vector": "batch_size=1",
-        "one_pack": f"batch_size={batch_size} and packs of {packed}",
         "replicas": f"replicas={values['replicas']}",
         "ddp": "trainer=ddp",
     }
@@ -122,25 +119,6 @@ def _check_conflicts(part: Part, parts: list[Part], situations: dict[str, str]) 
             raise LabError(
                 f"{part.label} can't be combined with {others[0]}: {reason}.", hint, code="conflict", key=part.key
             )
-
-
-def _check_packs(values: dict[str, Any], parts: list[Part]) -> int:
-    """Returns how many samples D scores together; refuses a batch size that packs don't divide."""
-    packed = 1
-    # Several remedies that pack make packs of packs.
-    for part in parts:
-        size = part.settings.get(part.declaration.packs or "", 1)
-        if COUNT.fits(size):
-            packed *= size
-    batch_size = values["batch_size"]
-    if batch_size % packed:
-        raise LabError(
-            f"Packs of {packed} samples don't fill batch_size={batch_size}.",
-            f"Take a multiple of {packed}, for example batch_size={_next_multiple(batch_size, packed)}.",
-            code="conflict",
-            key="batch_size",
-        )
-    return packed
 
 
 def _next_multiple(number: int, of: int) -> int:

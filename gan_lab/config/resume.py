@@ -16,9 +16,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.check import check
+from gan_lab.config.declarations import declared
 from gan_lab.config.references import is_plain, refuse_nonplain_references, strings
 from gan_lab.config.schema import is_resumable, leaves
-from gan_lab.config.targets import harmless_overrides, within
+from gan_lab.config.targets import harmless_overrides, is_known, within
 from gan_lab.core.errors import LabError
 from gan_lab.core.interrupts import undoing
 from gan_lab.core.io import MAX_YAML, read_text, relative_path
@@ -292,15 +293,16 @@ def _same_job(before: DictConfig, cfg: DictConfig) -> DictConfig:
 def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Puts values for what depends on other choices into a composed configuration.
 
-    `norm=auto` becomes the normalisation of the model, which a run keeps. What an experiment sets of remedies and
-    callbacks that the command line leaves out is left out, too. References to anything but other keys are resolved.
+    `norm=auto` becomes the normalisation of the model, which a run keeps, and `strength` the settings of the remedies
+    that it stands for. What an experiment sets of remedies and callbacks that the command line leaves out is left out,
+    too. References to anything but other keys are resolved.
 
     Args:
         cfg: as composed; it is changed.
         overrides: those that it was composed with.
 
     Raises:
-        LabError: if the model has no `auto_norm`.
+        LabError: if the model has no `auto_norm`, or no remedy the strength.
     """
     if OmegaConf.is_dict(cfg.get("norm")) and "_target_" in cfg.norm:
         try:
@@ -311,7 +313,39 @@ def resolve_defaults(cfg: DictConfig, overrides: Sequence[str]) -> None:
             ) from error
     for group in ("remedy", "callbacks"):
         _leave_out_unchosen(cfg, group, overrides)
+    if "strength" in cfg:
+        _set_strength(cfg, overrides)
     _resolve_nonplain_references(cfg)
+
+
+def _set_strength(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Replaces `strength` by the settings that the chosen remedies declare for it, unless the command line sets them.
+
+    Whatever is no strength, or no remedy, remains for `check` to refuse.
+
+    Raises:
+        LabError: if none of the remedies has this strength.
+    """
+    if cfg.strength not in ("weak", "strong") or not OmegaConf.is_dict(cfg.remedy):
+        return
+    changed = []
+    for name, node in cfg.remedy.items():
+        if not OmegaConf.is_dict(node) or not is_known(str(node.get("_target_"))):
+            continue
+        for key, value in getattr(declared(node._target_), cfg.strength).items():
+            setting = f"remedy.{name}.{key}"
+            changed.append(setting)
+            if not any(override.startswith(f"{setting}=") for override in overrides):
+                node[key] = value
+    if not changed:
+        raise LabError(
+            f"strength={cfg.strength}: no remedy here has such a setting.",
+            "Leave it out, or name a remedy with one, for example remedy=[r1,weak].",
+            code="conflict",
+            key="strength",
+        )
+    # The settings say it now; when the run is resumed, there is nothing left to replace.
+    cfg.strength = None
 
 
 def _leave_out_unchosen(cfg: DictConfig, group: str, overrides: Sequence[str]) -> None:

@@ -129,7 +129,7 @@ _TRAINING = (
         "length of the training; a step updates D on real samples, D on generated ones, and G",
         resumable=True,
     ),
-    Key("batch_size", ValueSpec(int, low=1, high=10**6), "samples in a batch"),
+    Key("batch_size", ValueSpec(int, low=1, high=10**6), "samples in a batch; with remedy=[pac], packs"),
     Key(
         "seed",
         SEED,
@@ -148,10 +148,16 @@ _TRAINING = (
     Key(
         "joint_d_update",
         FLAG,
-        "true: one update of D on real samples and fakes together; false: one on each, as in the book",
+        "true: one update of D on real samples and fakes together; false: one on each, as in the book, unless a loss"
+        " or a remedy needs both together",
     ),
     Key("n_critic", ValueSpec(int, low=1, high=1000), "updates of D in a step, each on another batch"),
     Key("n_generator", ValueSpec(int, low=1, high=1000), "updates of G in a step"),
+    Key(
+        "strength",
+        ValueSpec(str, none=True, among=("weak", "strong")),
+        "weak or strong instead of published settings of the remedies, as each declares them; null: published",
+    ),
     Key("conditional", FLAG, "true: G and D also get the class of each sample"),
     Key(
         "threads",

@@ -15,7 +15,6 @@ Part = TypeVar("Part", bound=Callable[..., Any])
 SITUATIONS = {
     "batch_of_one": "batch_size=1",
     "one_vector": "batch_size=1 in a network without feature maps",
-    "one_pack": "a batch that is a single pack of remedy=[pac], in a network without feature maps",
     "replicas": "replicas=2 or more",
     "ddp": "several processes, which share each batch",
     "conditional": "conditional=true",
@@ -37,7 +36,8 @@ class Declaration:
         sample_shape: of a dataset, the shape of a sample.
         shape_check: of a network, which shapes it can make: a name of `gan_lab.gan.networks.shape_checks.CHECKS`.
         vectors: of a network, whether its hidden layers are vectors, not feature maps.
-        packs: of a remedy, the setting that says how many samples D scores together.
+        weak, strong: of a remedy, the settings with which it has less or more influence than with the published ones,
+            which are those in conf/remedy/.
     """
 
     conflicts: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -47,7 +47,8 @@ class Declaration:
     sample_shape: tuple[int, ...] | None = None
     shape_check: str | None = None
     vectors: bool = False
-    packs: str | None = None
+    weak: Mapping[str, Any] = field(default_factory=dict)
+    strong: Mapping[str, Any] = field(default_factory=dict)
 
 
 _DECLARATIONS: dict[object, Declaration] = {}
@@ -62,11 +63,20 @@ def declares(
     sample_shape: tuple[int, ...] | None = None,
     shape_check: str | None = None,
     vectors: bool = False,
-    packs: str | None = None,
+    weak: Mapping[str, Any] | None = None,
+    strong: Mapping[str, Any] | None = None,
 ) -> Callable[[Part], Part]:
     """Attaches facts to a class or function; see `Declaration`. All arguments have to be literals."""
     declaration = Declaration(
-        conflicts or {}, per_sample, partial, settings or {}, sample_shape, shape_check, vectors, packs
+        conflicts=conflicts or {},
+        per_sample=per_sample,
+        partial=partial,
+        settings=settings or {},
+        sample_shape=sample_shape,
+        shape_check=shape_check,
+        vectors=vectors,
+        weak=weak or {},
+        strong=strong or {},
     )
 
     def attach(part: Part) -> Part:

@@ -28,7 +28,7 @@ from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes
 from gan_lab.core.terminal import printable, say
 
 OUTPUTS = "outputs"  # the default folder of runs
-FORMAT = 2  # of what a run folder holds; config.yaml says it, and gan_lab 0.1 wrote none
+FORMAT = 3  # of what a run folder holds; config.yaml says it, and gan_lab 0.1 wrote none
 
 # What a run or a sweep writes into: folders, and files that are appended to. See `refuse_links`.
 RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "backquery", ".hydra")

@@ -322,6 +322,8 @@ class RelativisticAverage(PairedLoss):
     per_sample=True,
     partial=True,
     settings={"real": {"type": "float", "low": 0.5, "high": 1, "help": "D's target on real samples"}},
+    weak={"real": 0.97},
+    strong={"real": 0.75},
 )
 class LabelSmoothing(UnpairedLoss):
     """One-sided label smoothing of another loss (Salimans et al. 2016, arXiv:1606.03498, section 3.4).

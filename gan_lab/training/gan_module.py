@@ -85,7 +85,7 @@ class GANModule(GANState):
             loss_fake = values_fake.mean(-1)
             if not self.remedies.update_gate or self.remedies.update_gate.should_update(real_scores, fake_scores):
                 losses = [("the loss on real data", loss_real), ("the loss on fakes", loss_fake)]
-                self._optimize(optimizer, losses + self._d_penalties(real, fake, context))
+                self._optimize(optimizer, losses + self._d_penalties((batch, samples), (real, fake), context))
         return real, (real_scores, fake_scores), (loss_real, loss_fake)
 
     def _update_g(self, optimizer: Optimizer, real: Tensor, context: StepContext) -> Tensor:
@@ -99,9 +99,10 @@ class GANModule(GANState):
             if self.remedies.unrolled:
                 critic = self.remedies.unrolled(critic, self.loss, real, fake)
             fake_scores = critic(fake)
-            values = self.loss.g(fake_scores, critic(real) if self.loss.paired else None)  # (…, B)
+            real_scores = critic(real) if self.loss.paired else None
             if self.remedies.top_k:
-                values = self.remedies.top_k.select(values, self.step)
+                fake_scores, real_scores = self.remedies.top_k.select(fake_scores, real_scores, self.step)
+            values = self.loss.g(fake_scores, real_scores)  # (…, B)
             costs = [("the adversarial loss", values.mean(-1))]
             for generator_loss in self.remedies.generator_losses:
                 if generator_loss.replaces_adversarial:  # such a loss is the first in the list
@@ -115,12 +116,12 @@ class GANModule(GANState):
         self._set_requires_grad(True)
         return loss_g
 
-    def _d_penalties(self, real: Tensor, fake: Tensor, context: StepContext) -> list[Cost]:
-        """Returns the terms that remedies add to D's losses."""
+    def _d_penalties(self, samples: Pair, d_inputs: Pair, context: StepContext) -> list[Cost]:
+        """Returns the terms that remedies add to D's losses, for real samples and fakes before and after transforms."""
         costs = []
         for penalty in self.remedies.penalties:
-            cost = penalty(context.critic, real, fake, context.rng).mean(-1)
-            costs.append((type(penalty).__name__, cost))
+            values = self.remedies.penalise(penalty, context.critic, samples, d_inputs, self.step, context.rng)
+            costs.append((type(penalty).__name__, values.mean(-1)))
         if self.anchor_d is not None:
             costs.append(("historical averaging", self.anchor_d()))
         return costs

@@ -68,6 +68,8 @@ class GANState(pl.LightningModule):
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         optimizer_d = self.settings.optim_d(self.discriminator.parameters())
+        if self.remedies.ttur:
+            self.remedies.ttur.apply(optimizer_d)
         optimizer_g = self.settings.optim_g(self.generator.parameters())
         return [optimizer_d, optimizer_g], []
 

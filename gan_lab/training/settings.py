@@ -26,7 +26,7 @@ class GANSettings:
         seed: of the latent vectors and the remedies; member i uses `seed + i`.
         log_every: a row of the log is the mean over this many steps; the last step is logged in any case.
         joint_d_update: False: D is updated on real data, then on fakes, as in the book. True: once, on the sum of both.
-            A loss or a remedy that needs both together makes the update joint in any case.
+            A loss or a remedy that needs both together makes the update joint in any case, see `joint_causes`.
         n_critic: updates of D per step, each on another batch.
         n_generator: updates of G per step.
         remedies: see `gan_lab.gan.remedies`.
@@ -51,7 +51,14 @@ class GANSettings:
     flat: bool = False
 
     @property
+    def joint_causes(self) -> list[str]:
+        """The classes of the loss and the remedies that need real samples and fakes in one update of D."""
+        parts: list[object] = [*self.remedies.penalties, self.remedies.update_gate, self.remedies.historical_averaging]
+        if self.loss.paired:
+            parts.insert(0, self.loss)
+        return [type(part).__name__ for part in parts if part is not None]
+
+    @property
     def updates_d_jointly(self) -> bool:
         """Whether D is updated once on real data and fakes together."""
-        needs_both = self.remedies.penalties or self.remedies.update_gate or self.remedies.historical_averaging
-        return self.joint_d_update or self.loss.paired or bool(needs_both)
+        return self.joint_d_update or bool(self.joint_causes)

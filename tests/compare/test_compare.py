@@ -140,24 +140,20 @@ def factors_of(folder: Path, *runs: str) -> dict[str, list[str]]:
         (["", "model.depth=3 model.width=128"], {"model": ["depth null + width 256", "depth 3 + width 128"]}),
         (["", "+optim.eps=0.001"], {"optim.eps": ["default optim.eps", "0.001"]}),
         (["", "remedy=[r1]", "remedy=[r1,ema]", "remedy=[ema,r1]"], {"remedy": ["none", "r1", *["ema + r1"] * 2]}),
-        (["remedy=[r1]", "remedy=[r1] remedy.r1.gamma=10"], {"remedy.r1.gamma": ["1", "10"]}),
+        (["remedy=[r1]", "remedy=[r1] remedy.r1.gamma=10"], {"remedy.r1.gamma": ["2.5", "10"]}),
         (
             ["", "remedy=[r1]", "remedy=[r1,ema] remedy.r1.gamma=10"],
-            {"remedy": ["none", "r1 gamma 1", "ema + r1 gamma 10"]},
+            {"remedy": ["none", "r1 gamma 2.5", "ema + r1 gamma 10"]},
         ),
         (["", "remedy=[ttur]", "remedy=[ema,n_critic]"], {"remedy": ["none", "ttur", "ema + n_critic"]}),
         (["", *["remedy=[n_critic]"] * 2], {"remedy": ["none", "n_critic", "n_critic"]}),
         (
-            ["", "remedy=[n_critic]", "remedy=[n_critic] n_critic=3", "remedy=[ttur] optim_d.lr=0.1", "remedy=[ttur]"],
-            {  # other values than the presets'
-                "n_critic": ["1", "5", "3", "1", "1"],
-                "optim_d.lr": ["0.0005", "0.0005", "0.0005", "0.1", "0.0004"],
-                "optim_g.lr": ["0.0005", "0.0005", "0.0005", "0.0001", "0.0001"],
-            },
+            ["", "remedy=[n_critic]", "remedy=[n_critic] n_critic=3"],
+            {"n_critic": ["1", "5", "3"]},  # another value than the preset's
         ),
         (
-            ["", "optim.lr=0.001", "remedy=[ttur]"],  # the rates of which two come with ttur
-            {"optim.lr": ["0.0005", "0.001", "0.0005"], "remedy": ["none", "none", "ttur"]},
+            ["", "remedy=[ttur]", "remedy=[ttur] remedy.ttur.ratio=2"],
+            {"remedy": ["none", "ttur ratio 4", "ttur ratio 2"]},
         ),
         (
             ["", "n_critic=2", "remedy=[n_critic]"],
@@ -262,6 +258,34 @@ def test_members_with_a_remedy_are_repetitions(tmp_path):
     assert {effect.seeds for effect in modes} == {(2, 2)}
 
 
+def notes_on_d(folder: Path, runs: dict[str, bool]) -> list[str]:
+    """The notes on how D was updated, of two runs for each of these overrides; the values: whether in one update."""
+    for number, (overrides, is_joint) in enumerate(runs.items()):
+        repeated(folder, overrides, [3, 4], f"{number}", _joint_d_update=is_joint)
+    return [note for note in compare([folder]).notes if "how D is updated" in note]
+
+
+def test_another_update_of_d_is_named_as_a_confound(tmp_path):
+    (note,) = notes_on_d(tmp_path, {"": False, "remedy=[r1]": True, "remedy=[ema]": False, "remedy=[lecam]": True})
+    assert "in one update on real samples and fakes together (r1, lecam), or in two" in note
+    assert "one after the other (remedy none, ema)" in note
+    assert "can't be separated" in note
+    assert "joint_d_update=true" in note
+
+
+@pytest.mark.parametrize(
+    "runs",
+    [
+        {"joint_d_update=true": True, "joint_d_update=true remedy=[r1]": True},  # held equal
+        {"remedy=[r1]": True, "remedy=[lecam]": True},
+        {"": False, "remedy=[ema]": False},
+        {"": False, "joint_d_update=true": True},  # what is compared
+    ],
+)
+def test_an_equal_update_of_d_is_no_confound(tmp_path, runs):
+    assert notes_on_d(tmp_path, runs) == []
+
+
 def test_remedies_that_all_runs_have_are_common_conditions(pair):
     for path in pair.rglob("config.yaml"):
         path.write_text(path.read_text().replace("remedy: {}\n", "remedy:\n  r1:\n    gamma: 3.0\n  ema: {}\n"))
@@ -272,15 +296,15 @@ def test_runs_of_another_version_are_left_out_with_a_note(tmp_path):
     for seed in range(4):
         made_up(tmp_path / f"plain{seed}", "", seed)
         made_up(tmp_path / f"joint{seed}", "joint_d_update=true", seed)
-    for name, line in (("plain0", ""), ("joint0", "format: 3\n")):
+    for name, line in (("plain0", ""), ("joint0", "format: 4\n")):
         config = tmp_path / name / "config.yaml"
-        config.write_text(config.read_text().replace("format: 2\n", line))
+        config.write_text(config.read_text().replace("format: 3\n", line))
     findings = compare([tmp_path])
     assert findings.runs["variant"].value_counts().to_dict() == {"joint_d_update false": 3, "joint_d_update true": 3}
-    for name, author in (("plain0", "gan_lab 0.1"), ("joint0", "format 3")):
+    for name, author in (("plain0", "gan_lab 0.1"), ("joint0", "format 4")):
         reason = reasons(findings)[name]
         assert author in reason
-        assert f"this is gan_lab {__version__}, which reads format 2" in reason
+        assert f"this is gan_lab {__version__}, which reads format 3" in reason
 
 
 # Designs.

@@ -184,19 +184,19 @@ def test_the_kept_configuration_refers_only_to_its_own_keys(tmp_path, monkeypatc
     assert "${cache_dir}" in text, "so that resuming with another one changes both"
 
 
-@pytest.mark.parametrize("number", [None, 1, 3, "2", True, [2], "${steps}"])
+@pytest.mark.parametrize("number", [None, 2, 4, "3", True, [3], "${steps}"])
 def test_a_run_of_another_format_is_refused(run, number):
     change_config(run, {"format": number})
     with refused("format", "format") as error:
         load_config(Run(run))
-    assert f"this is gan_lab {__version__}, which reads format 2 only" in str(error.value)
+    assert f"this is gan_lab {__version__}, which reads format 3 only" in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_command_opens_a_run_of_gan_lab_0_1(run, name):
     config = run / "config.yaml"
-    config.write_text(config.read_text(encoding="utf-8").replace("format: 2\n", ""), encoding="utf-8")
+    config.write_text(config.read_text(encoding="utf-8").replace("format: 3\n", ""), encoding="utf-8")
     before = snapshot(run)
     completed = command_here(*COMMANDS[name], cwd=run.parent)
     assert completed.returncode == 2, completed.stdout + completed.stderr

@@ -12,10 +12,12 @@ from pathlib import Path
 import hydra
 import pandas as pd
 import pytest
-from conftest import ROOT, classifier_cache, command, command_here, compose
+import yaml
+from conftest import REMEDIES, ROOT, STRENGTHS, classifier_cache, command, command_here, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
 
+from gan_lab.config.declarations import declared
 from gan_lab.config.folders import job_folder
 from gan_lab.config.targets import CONF
 
@@ -83,17 +85,26 @@ def test_the_ladder_adds_one_remedy_at_each_rung():
     ]
 
 
-def test_every_remedy_is_compared_with_none_by_enough_seeds():
+def test_every_remedy_is_compared_with_none_at_all_of_its_strengths_by_enough_seeds():
     """Of n and n runs, fully separate, the smallest p is 2 of binom(2n, n): Holm's first level has to be in reach."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         made = hydra.compose("train", ["experiment=sweep/remedies"], return_hydra_config=True)
-    params, options = made.hydra.sweeper.params, sorted(path.stem for path in (CONF / "remedy").glob("*.yaml"))
+    params = made.hydra.sweeper.params
     asked = OverridesParser.create().parse_overrides([f"remedy={params.remedy}", f"seed={params.seed}"])
     remedies, seeds = (list(each.sweep_iterator(Transformer.encode)) for each in asked)
-    assert sorted(remedies) == sorted(["[]", *(f"[{option}]" for option in options)])
-    assert 2 / math.comb(2 * len(seeds), len(seeds)) <= 0.05 / len(options)
+    expected = ["[]"]
+    for name in REMEDIES:
+        expected.append(f"[{name}]")
+        target = yaml.safe_load((CONF / "remedy" / f"{name}.yaml").read_text(encoding="utf-8")).get("_target_", "")
+        expected += [f"[{name},{strength}]" for strength in STRENGTHS if getattr(declared(target), strength)]
+    assert sorted(remedies) == sorted(expected)
+    assert 2 / math.comb(2 * len(seeds), len(seeds)) <= 0.05 / (len(remedies) - 1)
+    first_line = (CONF / "experiment/sweep/remedies.yaml").read_text(encoding="utf-8").splitlines()[1]
+    assert first_line.endswith(f"{len(remedies)} variants × {len(seeds)} seeds, {len(remedies) * len(seeds)} runs")
     assert made.hydra.mode.name == "MULTIRUN"
-    assert compose("experiment=sweep/remedies", "steps=1") == compose("experiment=ladder/4_adam", "steps=1")
+    # Some remedies need one update of D on real samples and fakes together, which must not be what is compared.
+    base = compose("experiment=ladder/4_adam", "steps=1", "joint_d_update=true")
+    assert compose("experiment=sweep/remedies", "steps=1") == base
     assert made.dataset._target_.endswith("digits")
 
 

@@ -8,6 +8,7 @@ import torch
 from conftest import refused
 from torch import nn
 
+from gan_lab.gan.losses import BCE, LSGAN, Relativistic
 from gan_lab.gan.networks import mlp, norms
 from gan_lab.gan.remedies.generator_losses import GDPP, FeatureMatching, ModeSeeking, TopK
 
@@ -27,14 +28,32 @@ def test_mode_seeking_is_the_ratio_of_mean_distances():
     """Pairs (0, 2) and (1, 3): samples 4 and 2 apart, of 2 numbers (4 + 2 + 2 + 0) / 4 = 2; z 1 and 3 apart, 2."""
     z = torch.tensor([[0.0], [0], [1], [3], [99]])
     fake = torch.tensor([[0.0, 0], [5, 5], [4, 2], [7, 5], [99, 99]])
-    assert evaluate(ModeSeeking(), fake, z=z).item() == pytest.approx(1 / (2 / 2 + 1e-5))
-    assert evaluate(ModeSeeking(3), fake, z=2 * z).item() == pytest.approx(3 / (2 / 4 + 1e-5))
+    assert evaluate(ModeSeeking(1), fake, z=z).item() == pytest.approx(1 / (2 / 2 + 0.5e-5))
+    assert evaluate(ModeSeeking(3), fake, z=2 * z).item() == pytest.approx(3 / (2 / 4 + 0.5e-5))
+
+
+@pytest.mark.parametrize("spread", [0.5, 1e-6])
+def test_mode_seeking_has_the_authors_share_in_gs_loss(spread):
+    """MSGAN: pixels in [-1, 1], two means of BCE, one for each latent vector of the pairs, and 1 / (ratio + 1e-5).
+
+    Our G's loss is half of theirs in all, a factor that Adam ignores; also where samples are nearly equal.
+    """
+    rng = torch.Generator().manual_seed(0)
+    z = torch.randn(8, 3, generator=rng, dtype=torch.float64)
+    fake = 0.5 + spread * (torch.rand(8, 5, generator=rng, dtype=torch.float64) - 0.5)
+    scores = torch.randn(8, generator=rng, dtype=torch.float64)
+    pixels = 2 * fake.numpy() - 1
+    ratio = np.abs(pixels[4:] - pixels[:4]).mean() / np.abs((z[4:] - z[:4]).numpy()).mean()
+    fooling = np.log1p(np.exp(-scores.numpy()))
+    authors = fooling[:4].mean() + fooling[4:].mean() + 1 / (ratio + 1e-5)
+    ours = BCE().g(scores).mean() + evaluate(ModeSeeking(), fake, z=z)
+    assert ours.item() == pytest.approx(authors / 2, rel=1e-12)
 
 
 def test_mode_seeking_of_a_collapsed_g_is_finite():
     z, fake = torch.randn(4, 3), torch.zeros(4, 2, requires_grad=True)
     value = evaluate(ModeSeeking(), fake, z=z)
-    assert value.item() == pytest.approx(1e5)
+    assert value.item() == pytest.approx(0.25 / 0.5e-5)
     (gradient,) = torch.autograd.grad(value, fake)
     assert gradient.isfinite().all()
     with refused("conflict", "remedy.mode_seeking"):
@@ -44,7 +63,7 @@ def test_mode_seeking_of_a_collapsed_g_is_finite():
 def test_mode_seeking_compares_gs_samples_not_ds_inputs():
     z, fake = torch.tensor([[0.0], [1]]), torch.tensor([[0.0], [1]])
     d_inputs = torch.full((1, 2), 9.0)  # a pack
-    assert ModeSeeking()(Plain(), z, fake, d_inputs, d_inputs).item() == pytest.approx(1 / (1 + 1e-5))
+    assert ModeSeeking(1)(Plain(), z, fake, d_inputs, d_inputs).item() == pytest.approx(1 / (1 + 0.5e-5))
 
 
 def test_feature_matching_is_the_squared_distance_of_means():
@@ -153,23 +172,40 @@ def test_gradients_reach_g_and_are_finite(generator_loss):
         assert p.grad.any()
 
 
-def test_top_k_keeps_what_fools_d_best():
-    values = torch.tensor([[4.0, 1, 3, 2], [5, 8, 7, 6]], requires_grad=True)
+def test_top_k_keeps_what_d_scores_highest():
+    scores = torch.tensor([[4.0, 1, 3, 2], [5, 8, 7, 6]], requires_grad=True)
     top = TopK(fraction=0.25, steps=100)
-    assert torch.equal(top.select(values, 0), values)
-    assert sorted(top.select(values, 50)[0].tolist()) == [1, 2], "4 · 0.25^½ = 2"
-    assert top.select(values, 100).tolist() == [[1], [5]]
-    assert top.select(values, 10_000).tolist() == [[1], [5]]
-    (gradient,) = torch.autograd.grad(top.select(values, 100).sum(), values)
-    assert gradient.tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
+    assert torch.equal(top.select(scores, None, 0)[0], scores)
+    assert sorted(top.select(scores, None, 50)[0][0].tolist()) == [3, 4], "4 · 0.25^½ = 2"
+    for step in (100, 10_000):
+        best, real = top.select(scores, None, step)
+        assert best.tolist() == [[4], [8]]
+        assert real is None
+    (gradient,) = torch.autograd.grad(top.select(scores, None, 100)[0].sum(), scores)
+    assert gradient.tolist() == [[1, 0, 0, 0], [0, 1, 0, 0]]
+
+
+def test_top_k_ranks_by_ds_score_whatever_the_loss():
+    """Pairs (fake 3, real 9) and (fake 1, real 0): the loss of the second is smaller, the score of the first larger.
+
+    Least squares are smallest at a score of 1, and a score of 3 is still the highest.
+    """
+    fake, real = torch.tensor([3.0, 1]), torch.tensor([9.0, 0])
+    top = TopK(fraction=0.5, steps=1)
+    best = top.select(fake, real, 1)
+    assert [scores.tolist() for scores in best] == [[3], [9]]
+    assert Relativistic().g(fake, real).argmin() == 1
+    assert Relativistic().g(*best).tolist() == pytest.approx([math.log1p(math.exp(9 - 3))])
+    assert LSGAN().g(fake).argmin() == 1
+    assert LSGAN().g(best[0]).tolist() == [(3 - 1) ** 2 / 2]
 
 
 def test_top_k_falls_as_the_papers():
     """0.99 an epoch for 69 epochs is 0.4998."""
     top, values = TopK(0.5, steps=69), torch.zeros(1000)
     for epoch in (1, 20, 60):
-        assert len(top.select(values, epoch)) == pytest.approx(1000 * 0.99**epoch, abs=1.5)
-    assert len(top.select(values, 500)) == 500
+        assert len(top.select(values, None, epoch)[0]) == pytest.approx(1000 * 0.99**epoch, abs=1.5)
+    assert len(top.select(values, None, 500)[0]) == 500
     for fraction, steps in ((0, 5), (1.1, 5), (0.5, 0)):
         with refused("invalid", "remedy.top_k"):
             TopK(fraction, steps)

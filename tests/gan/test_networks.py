@@ -423,10 +423,35 @@ def test_discriminators_take_a_batch_layer(make):
             list(_discriminators(**options))
     for discriminator, shape in _discriminators(**options) if make is MinibatchStddev else []:
         assert discriminator(torch.randn(5, *shape)).shape == (5,)
-    discriminator, shape = next(_discriminators(**options))
-    assert discriminator.layers[-1].in_features == 7 + discriminator.layers[-2].extra_features
-    discriminator(torch.randn(5, *shape)).sum().backward()
+    discriminator = mlp.Discriminator((2,), (6, 7), nn.LeakyReLU, norms.LayerNorm(), **options)
+    behind = discriminator.layers[-1].in_features - 7
+    assert behind == (100 if make is MinibatchDiscrimination else 0)
+    discriminator(torch.randn(5, 2)).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in discriminator.parameters())
+
+
+@pytest.mark.parametrize("kind", ["mlp", "one hidden layer", "conv", "resnet", "pacgan"])
+def test_a_hidden_layer_of_d_follows_the_stddev(kind):
+    """As in ProGAN's D: minibatch stddev, convolution, linear, linear.
+
+    Three samples stay, and the fourth of their group changes. A value that meets only the output layer, which is
+    linear, would change the scores of the three alike.
+    """
+    torch.manual_seed(0)
+    if kind == "one hidden layer":
+        discriminator, shape = mlp.Discriminator((2,), (6,), nn.LeakyReLU, norms.NoNorm(), MinibatchStddev), (2,)
+    else:
+        kinds = ["mlp", "conv", "resnet", "pacgan"]
+        discriminator, shape = list(_discriminators(minibatch_layer=MinibatchStddev))[kinds.index(kind)]
+    discriminator.double().eval()
+    for p in discriminator.parameters():
+        nn.init.normal_(p)
+    samples, others = torch.randn(2, 3, *shape, dtype=torch.float64)
+    near = discriminator(torch.cat([samples, others[:1]]))
+    far = discriminator(torch.cat([samples, 9 * others[:1]]))
+    changes = (far - near)[:3]
+    assert changes.abs().min() > 1e-6, "the group's value reaches the scores"
+    assert changes.max() - changes.min() > 1e-6
 
 
 def test_stddev_refuses_groups_of_one():

@@ -11,6 +11,8 @@ from gan_lab.core.rng import StepRNG
 from gan_lab.gan.losses import BCE, RelativisticAverage
 from gan_lab.gan.networks import mlp, norms
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.gan.remedies import Remedies
+from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
 from gan_lab.gan.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
 from gan_lab.gan.remedies.unrolled import Unrolled
 
@@ -55,6 +57,48 @@ def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
     assert R2(0.5)(half_square, real, fake, step_rng()).tolist() == pytest.approx([0.5 / 2 * 5, 0])
 
 
+def test_a_published_gamma_is_four_times_that_for_pixels_between_0_and_1():
+    """The same D, on y = 2x − 1: γ/2 ‖∇D(y)‖² with StyleGAN2's γ = 10, and R1 and R2 as they are by default here."""
+    pixels = torch.rand(6, 5, dtype=torch.float64)
+    scaled = (2 * pixels - 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(scaled.pow(3).sum(), scaled)
+    published = 10 / 2 * gradient.square().sum(1)
+    for penalty in (R1(), R2()):
+        values = penalty(lambda x: (2 * x - 1).pow(3).sum(-1), pixels, pixels, step_rng())
+        torch.testing.assert_close(values, published)
+
+
+class Threefold(InputTransform):
+    """3x, plus a random number for each sample."""
+
+    def __call__(self, samples, step, rng):
+        return 3 * samples + rng.uniform((len(samples), 1), samples.dtype)
+
+
+def test_r1_and_r2_are_taken_at_samples_before_the_transforms():
+    """As in StyleGAN2-ADA and R3GAN, through the transform: d/dx w·(3x + u) = 3w. WGAN-GP is D's own slope, ‖w‖ = 5."""
+    remedies = Remedies(input_transforms=(Threefold(),))
+    real, fake = torch.randn(2, 6, 2)
+    transformed = (remedies.transform(real, 0, step_rng()), remedies.transform(fake, 0, step_rng()))
+    linear = Linear([3.0, 4.0])
+    for penalty, value in ((R1(2), 9 * 25), (R2(2), 9 * 25), (WGANGP(10), 10 * 16), (DRAGAN(10), 10 * 16)):
+        values = remedies.penalise(penalty, linear, (real, fake), transformed, 0, step_rng())
+        assert values.tolist() == pytest.approx([value] * 6), type(penalty).__name__
+
+
+def test_r1_of_a_pack_is_that_of_all_its_samples():
+    """½‖x‖² of a pack has the slope x: (3² + 4² + 1²), for one pack of two samples; with replicas as well."""
+    remedies = Remedies(input_transforms=(Pack(2),))
+    real = torch.tensor([[3.0, 4], [0, 1], [1, 0], [0, 0]])
+    packs = remedies.transform(real, 0, step_rng())
+    values = remedies.penalise(R1(2), half_square, (real, real), (packs, packs), 0, step_rng())
+    assert values.tolist() == [26, 1]
+    assert R1(2)(half_square, packs, packs, step_rng()).tolist() == [26, 1]
+    stacked = torch.stack([real, 2 * real])
+    values = remedies.penalise(R1(2), half_square, (stacked, stacked), (packs, packs), 0, step_rng())
+    assert values.tolist() == [[26, 1], [104, 4]]
+
+
 def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
     """Its slope is w everywhere: (5 − 1)² and 25/2, whatever the place. d/dw of γ/2·‖w‖² is γ·w."""
     linear = Linear([3.0, 4.0])
@@ -86,24 +130,30 @@ def test_wgan_gp_takes_one_share_for_a_whole_sample():
 
 
 def test_dragan_looks_around_real_samples():
-    """Standard deviation 1 (values 9 and 11): moved by 0 to ½, each number by its own draw."""
-    real = torch.tensor([9.0, 11]).repeat(400)[:, None].expand(-1, 2)
+    """Standard deviation 1 (values 9 and 11): moved by α · ½ · u, with u for each number and α for each sample.
+
+    As the authors' code: E(α u)/2 = 1/8; a product of two uniform numbers has the variance 1/9 − 1/16; two numbers of a
+    sample share α, so that their covariance is that of E(u)² Var(α) = ¼ · 1/12.
+    """
+    real = torch.tensor([9.0, 11]).repeat(2000)[:, None].expand(-1, 2)
     discriminator = Recorder(sample_ndim=1)
     DRAGAN()(discriminator, real, torch.full_like(real, 99), step_rng())
     moved = discriminator.inputs - real
     assert moved.min() >= 0
-    assert 0.49 < moved.max() <= 0.5
-    assert moved.mean().item() == pytest.approx(0.25, abs=0.02)
-    assert not torch.equal(moved[:, 0], moved[:, 1])
+    assert 0.45 < moved.max() <= 0.5
+    assert moved.mean().item() == pytest.approx(1 / 8, abs=0.005)
+    covariance = moved.T.cov()
+    assert covariance[0, 0].item() == pytest.approx((1 / 9 - 1 / 16) / 4, rel=0.1)
+    assert covariance[0, 1].item() == pytest.approx(1 / 48 / 4, rel=0.15)
 
 
 def test_dragan_measures_each_replicas_spread():
-    real = torch.tensor([9.0, 11]).repeat(100)[:, None]
+    real = torch.tensor([9.0, 11]).repeat(2000)[:, None]
     real = torch.stack([real, 100 * real])
     discriminator = Recorder(sample_ndim=1)
     DRAGAN()(discriminator, real, real, step_rng())
-    moved = (discriminator.inputs - real).amax((1, 2))
-    assert moved.tolist() == pytest.approx([0.5, 50], rel=0.02)
+    moved = (discriminator.inputs - real).mean((1, 2))
+    assert moved.tolist() == pytest.approx([1 / 8, 100 / 8], rel=0.05)
 
 
 def test_lecam_holds_scores_to_moving_averages():
@@ -139,7 +189,7 @@ def test_lecam_goes_on_from_a_checkpoint():
 def test_any_rank_type_and_replicas(penalty, shape, dtype):
     linear = Linear(torch.randn(shape, dtype=dtype))
     norm = linear.weight.square().sum().sqrt()
-    expected = 10 / 2 * norm**2 if isinstance(penalty, R1 | R2) else 10 * (norm - 1) ** 2
+    expected = 2.5 / 2 * norm**2 if isinstance(penalty, R1 | R2) else 10 * (norm - 1) ** 2
     for leading in ((6,), (3, 6)):
         real, fake = torch.randn(2, *leading, *shape, dtype=dtype)
         values = penalty(linear, real, fake, step_rng())

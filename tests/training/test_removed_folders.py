@@ -110,14 +110,14 @@ def test_a_folder_removed_after_the_last_step_is_told_too(tmp_path):
 
 
 def test_discarding_spares_what_has_taken_the_folders_place(tmp_path):
-    run = Run.new(tmp_path / "run", "format: 2\n")
+    run = Run.new(tmp_path / "run", "format: 3\n")
     _replace(run.folder)
     run.discard()
     assert (run.folder / "config.yaml").read_text() == "of another run"
 
 
 def test_tensorboard_writes_nothing_into_it(tmp_path):
-    run = Run.new(tmp_path / "run", "format: 2\n")
+    run = Run.new(tmp_path / "run", "format: 3\n")
     board = TensorBoard(run)
     board.log_metrics({"loss/g": 1.0}, 1)
     # TensorBoard's thread writes the first event at once, and the next one with others.

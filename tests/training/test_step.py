@@ -42,15 +42,15 @@ def _trained(folder, *overrides, steps=STEPS):
 class Loop:
     """GAN training in a few lines: batches in the order of the stream, latent vectors one after the other, SGD."""
 
-    def __init__(self, job, before):
+    def __init__(self, job, before, pack=1):
         self.d, self.g = before.discriminator, before.generator
         part, order = job.datamodule.dataset.train, torch.randperm(40, generator=make_generator(SEED, "order", 0))
         epochs = [order, *(torch.randperm(40, generator=make_generator(SEED, "order", epoch)) for epoch in (1, 2, 3))]
-        self.batches = part[torch.cat(epochs)].split(B)
+        self.batches = part[torch.cat(epochs)].split(B * pack)
         self.latents, self.rows, self.lr = make_generator(SEED, "latent"), [], LR
 
     def z(self):
-        return torch.randn(B, 3, generator=self.latents)
+        return torch.randn(len(self.batches[0]), 3, generator=self.latents)
 
     def descend(self, network, loss):
         slopes = torch.autograd.grad(loss, list(network.parameters()))
@@ -133,7 +133,8 @@ def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
     def pay(real, fake):
         drawn = make_generator(SEED, "remedies", len(loop.rows))
         share = torch.rand(B, 1, generator=drawn)
-        around = real + real.std(correction=0) / 2 * torch.rand(B, 2, generator=drawn)
+        noise = real.std(correction=0) / 2 * torch.rand(B, 2, generator=drawn)
+        around = real + torch.rand(B, 1, generator=drawn) * noise
         between = share * real + (1 - share) * fake
         slopes = [loop.slopes(x).sqrt() - 1 for x in (between, around)]
         return 10 * slopes[0].square().mean() + 2 * slopes[1].square().mean()
@@ -247,13 +248,30 @@ def test_mode_seeking_and_gdpp_are_added(tmp_path, matching):
         shares = (wanted - wanted.min()) / (wanted.max() - wanted.min())
         same = (vectors * directions).sum(0).abs()
         vary = 1e-4 * (wanted - own).square().mean() - (shares * same).sum()
-        return fool + 0.1 / (ratio + 1e-5) + 0.2 * vary
+        return fool + 0.1 / (ratio + 0.5e-5) + 0.2 * vary
 
     loop.play(loop.of_d, of_g, steps=2, joint=False)
     names = ("loss/d_real", "loss/d_fake", "loss/g")
     for step, row in enumerate(loop.rows, 1):
         found = [job.trainer.loggers[0].rows[step][name] for name in names]
         assert found == pytest.approx(row, rel=1e-9 if step == 1 else 1e-3)  # derivatives of eigenvectors are damped
+
+
+def test_a_relativistic_g_learns_only_from_what_d_scores_highest(tmp_path):
+    job, before = _trained(tmp_path / "run", "loss=relativistic", "remedy=[top_k]", "remedy.top_k.steps=1")
+    loop = Loop(job, before)
+
+    def of_d(real, fake):
+        half = softplus(loop.d(fake) - loop.d(real)).mean() / 2
+        return half, half
+
+    def of_g(z, samples, fake, real):
+        k = 8 if len(loop.rows) == 0 else 4
+        best = loop.d(fake).argsort(descending=True)[:k]
+        return softplus(loop.d(real[best]) - loop.d(fake[best])).mean()
+
+    loop.play(of_d, of_g)
+    loop.equals(job)
 
 
 def test_g_learns_only_from_its_best_samples(tmp_path):
@@ -303,7 +321,7 @@ def test_d_waits_in_exactly_the_turns_in_which_it_wins(tmp_path):
         return Loop.of_d(loop, real, fake)
 
     loop.descend = fit
-    loop.play(of_d, loop.of_g, 8, n_critic=2, pay=lambda r, f: loop.slopes(r).mean() / 2)
+    loop.play(of_d, loop.of_g, 8, n_critic=2, pay=lambda r, f: 2.5 * loop.slopes(r).mean() / 2)
     assert 0 < sum(waited) < len(waited) == 16, "both were seen"
     loop.equals(job)
 
@@ -362,16 +380,16 @@ def test_the_average_makes_the_samples_and_training_never_sees_it(tmp_path, opti
 
 
 def test_real_samples_fakes_and_gs_samples_are_shown_with_noise_and_in_packs(tmp_path):
-    """Noise first, then packs; three draws a turn; less from step to step."""
+    """Noise first, then packs; three draws a turn; less from step to step. As in PacGAN, a batch is B packs of 4."""
     chosen = ("remedy=[pac,instance_noise]", "remedy.pac.m=4", "remedy.instance_noise.std=0.5")
     job, before = _trained(tmp_path / "run", *chosen, "remedy.instance_noise.steps=3", "joint_d_update=true")
-    loop, drawn = Loop(job, before), {}
+    loop, drawn = Loop(job, before, pack=4), {}
 
     def show(x, t, turn):
         std = max(0.0, 0.5 * (1 - t / 3))
-        noise = torch.randn(B, 2, generator=drawn.setdefault(t, make_generator(SEED, "remedies", t)))
+        noise = torch.randn(4 * B, 2, generator=drawn.setdefault(t, make_generator(SEED, "remedies", t)))
         noisy = x + std * noise
-        return torch.stack([noisy[4 * i : 4 * i + 4].flatten() for i in range(2)])
+        return torch.stack([noisy[4 * i : 4 * i + 4].flatten() for i in range(B)])
 
     loop.play(loop.of_d, loop.of_g, show=show)
     loop.equals(job)
@@ -436,12 +454,17 @@ def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, s
 
 
 def test_the_rates_of_two_time_scales(tmp_path):
-    job, _ = training(
-        tmp_path / "run", *[each for each in PLAIN if "optim" not in each], "steps=2", "remedy=[ttur,n_critic]"
-    )
+    """A ratio to the recipe's rate, which G keeps; SAGAN's 4, and 3 as in the authors' WGAN-GP. With decay, of both."""
+    job, _ = training(tmp_path / "run", *PLAIN, "steps=2", "remedy=[ttur,n_critic]")
     rates = _rates(job)
     job.trainer.fit(job.module, job.datamodule)
-    assert (rates["D"], rates["G"]) == ([0.0004] * 20, [0.0001] * 2), "five times two updates of D a step"
+    assert (rates["D"], rates["G"]) == ([4 * LR] * 20, [LR] * 2), "five times two updates of D a step"
+    settings = ("remedy=[ttur,decay]", "remedy.ttur.ratio=3", "optim_g.lr=0.02", "joint_d_update=true")
+    job, _ = training(tmp_path / "decay", *PLAIN, "steps=2", *settings)
+    rates = _rates(job)
+    job.trainer.fit(job.module, job.datamodule)
+    assert rates["D"] == pytest.approx([3 * LR, 3 * LR / 2])
+    assert rates["G"] == pytest.approx([0.02, 0.01])
 
 
 def test_d_gets_the_class_with_every_sample(tmp_path):
@@ -467,7 +490,7 @@ def test_d_gets_the_class_with_every_sample(tmp_path):
         places = real.clone().requires_grad_()
         (slope,) = torch.autograd.grad(d(places).sum(), places, create_graph=True)
         fake = loop.g(z()).detach()
-        error = softplus(-d(real)).mean() + softplus(d(fake)).mean() + slope.square().sum(1).mean() / 2
+        error = softplus(-d(real)).mean() + softplus(d(fake)).mean() + 2.5 * slope.square().sum(1).mean() / 2
         loop.descend(loop.d, error)
         loop.descend(loop.g, softplus(-d(loop.g(z()))).mean())
     loop.equals(job)

@@ -8,12 +8,11 @@ code: 5×5 kernels, as many halvings as stages, and odd sides are rounded up.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from torch import Tensor, nn
 
 from gan_lab.core.declare import declares
-from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory, is_before_last_hidden
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 from gan_lab.gan.networks.shape_checks import halved_sides, halved_sides_rounded_up
 
@@ -97,7 +96,7 @@ class Discriminator(nn.Module):
         channels: feature maps of the first layer; there are twice as many at each further halving.
         activation: makes the activation of a hidden layer.
         norm: see `gan_lab.gan.networks.norms`.
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` after the last maps; None: no layer.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers`; None: no layer.
         stages: as for `Generator`.
 
     Raises:
@@ -115,23 +114,28 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         kernel, stride, padding = _convolution(stages)
-        sides = _sides(shape, stages)[1:]  # of the maps after each layer, e.g. 14, 7
-        widths = [channels * 2**i for i in range(len(sides))]
-        layers: list[nn.Module] = [
-            norm.wrap_layer(nn.Conv2d(shape[0], widths[0], kernel, stride, padding)),
-            activation(),
-        ]
-        for (width_in, width_out), side in zip(pairwise(widths), sides[1:], strict=True):
-            convolution = norm.wrap_layer(nn.Conv2d(width_in, width_out, kernel, stride, padding))
-            layers += [convolution, norm.after_layer((width_out, side, side)), activation()]
-        maps = widths[-1]
-        side = sides[-1]
-        if minibatch_layer is not None:
-            layer = minibatch_layer((maps, side, side))
-            maps += layer.extra_features
-            layers.append(layer)
+        sides = _sides(shape, stages)  # of the image and of the maps after each convolution, e.g. 28, 14, 7
+        convolutions = len(sides) - 1
+        # How many convolutions are before the minibatch layer.
+        before = convolutions
+        if is_before_last_hidden(minibatch_layer):
+            before -= 1
+        maps = shape[0]
+        layers: list[nn.Module] = []
+        for i, side in enumerate(sides):
+            if minibatch_layer is not None and i == before:
+                layer = minibatch_layer((maps, side, side))
+                layers.append(layer)
+                maps += layer.extra_features
+            if i < convolutions:
+                maps_out = channels * 2**i
+                layers.append(norm.wrap_layer(nn.Conv2d(maps, maps_out, kernel, stride, padding)))
+                if i > 0:
+                    layers.append(norm.after_layer((maps_out, sides[i + 1], sides[i + 1])))
+                layers.append(activation())
+                maps = maps_out
         layers.append(nn.Flatten())
-        layers.append(norm.wrap_layer(nn.Linear(maps * side**2, 1)))
+        layers.append(norm.wrap_layer(nn.Linear(maps * sides[-1] ** 2, 1)))
         self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W)

@@ -1,7 +1,8 @@
 """Layers that let D compare a sample with the rest of its batch, so that it notices a generator that repeats itself.
 
-Each takes D's last hidden features, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or
-maps to them. It is constructed from the shape of the features, `(F,)` or `(C, H, W)`.
+Each takes hidden features of D, `(…, B, F)` or maps `(…, B, C, H, W)`, and appends `extra_features` features or maps to
+them. It is constructed from the shape of the features, `(F,)` or `(C, H, W)`. `before_last_hidden` says where in D it
+belongs: before the last hidden layer, or behind it.
 
 D's scores then depend on the batch: real samples and fakes are never mixed in one, and scores of batches of different
 sizes can't be compared.
@@ -22,12 +23,19 @@ from gan_lab.core.errors import LabError
         "conv_book.Discriminator": ("the book's D has no place for one more layer", "Take model=conv or model=mlp."),
     },
     settings={"group": {"type": "int", "low": 2, "high": 1_000_000, "help": "samples in a group"}},
+    weak={"group": 2},
+    strong={"group": 32},
 )
 class MinibatchStddev(nn.Module):
     """Appends the standard deviation within groups of samples as one feature or map (Karras et al. 2018).
 
     The standard deviation of each number over the group, averaged over all numbers: one value for a group, appended to
     each of its samples (arXiv:1710.10196, with the groups of the authors' code). Works on features and on maps.
+
+    It stands before D's last hidden layer (of a residual network: the last stage), so that D can combine its value with
+    the features of the sample, as in ProGAN, where a convolution and a hidden linear layer follow. Directly before the
+    output layer it could only shift all scores of a group alike. No layer is added: a D with a single hidden layer gets
+    the standard deviation of its input.
 
     There are ⌊B / group⌋ groups, at least one; sample i belongs to group i modulo that number, as in the authors' code.
     If `group` doesn't divide B, some groups have more samples; a batch smaller than `group` is one group.
@@ -41,6 +49,7 @@ class MinibatchStddev(nn.Module):
     """
 
     extra_features = 1
+    before_last_hidden = True
 
     def __init__(self, shape: Sequence[int], group: int = 4):
         super().__init__()
@@ -92,12 +101,15 @@ class MinibatchStddev(nn.Module):
         },
         "dims": {"type": "int", "low": 1, "high": 10_000, "help": "dimensions of a kernel"},
     },
+    weak={"kernels": 25},
+    strong={"kernels": 200},
 )
 class MinibatchDiscrimination(nn.Module):
     """Appends how close a sample is to the others of its batch, by learnt distances (Salimans et al. 2016).
 
     o(xᵢ)_b = Σⱼ exp(−‖Mᵢ,b − Mⱼ,b‖₁) for b = 1 … kernels, where Mᵢ = T·f(xᵢ) are `kernels` rows of `dims` numbers
-    (arXiv:1606.03498, section 3.2). The sum includes j = i, which adds 1. Only for features `(…, B, F)`.
+    (arXiv:1606.03498, section 3.2). The sum includes j = i, as in the paper's formula; the authors' code leaves this
+    constant 1 out. As in that code D's output layer follows. Only for features `(…, B, F)`.
 
     The columns of T have initial lengths of about 1, as in the authors' code. Memory grows with B² · kernels · dims.
 
@@ -109,6 +121,8 @@ class MinibatchDiscrimination(nn.Module):
     Raises:
         LabError: for feature maps.
     """
+
+    before_last_hidden = False
 
     def __init__(self, shape: Sequence[int], kernels: int = 100, dims: int = 5):
         super().__init__()
@@ -133,3 +147,10 @@ class MinibatchDiscrimination(nn.Module):
 
 # Makes a layer for features of a shape, `(F,)` or `(C, H, W)`.
 MinibatchLayerFactory = Callable[[Sequence[int]], MinibatchStddev | MinibatchDiscrimination]
+
+
+def is_before_last_hidden(minibatch_layer: MinibatchLayerFactory | None) -> bool:
+    """Tells whether the layer belongs before D's last hidden layer; else it belongs behind that."""
+    # With its settings, a class is a `functools.partial`.
+    layer_class = getattr(minibatch_layer, "func", minibatch_layer)
+    return bool(getattr(layer_class, "before_last_hidden", False))

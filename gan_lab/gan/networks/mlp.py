@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gan_lab.core.declare import declares
-from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory, is_before_last_hidden
 from gan_lab.gan.networks.norms import NoNorm
 
 
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
         hidden: widths of the hidden layers, in order; None: `depth` layers of `width` units.
         activation: makes the activation of a hidden layer.
         norm: see `gan_lab.gan.networks.norms`.
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` before the last one; None: no layer.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers`; None: no layer.
         depth: number of hidden layers; None: 1, because on small data a discriminator as deep as the generator wins.
         width: units in a hidden layer.
     """
@@ -80,12 +80,21 @@ class Discriminator(nn.Module):
         if hidden is None:
             hidden = [width] * (1 if depth is None else depth)
         widths = [math.prod(shape), *hidden]
-        # Made before the hidden layers: the initial weights of a seed depend on the order in which layers are made.
-        last_hidden = [] if minibatch_layer is None else [minibatch_layer((widths[-1],))]
-        features = widths[-1] + sum(layer.extra_features for layer in last_hidden)
-        layers = _hidden_layers(widths, activation, norm)
-        layers += last_hidden
-        layers.append(norm.wrap_layer(nn.Linear(features, 1)))
+        # How many hidden layers are before the minibatch layer.
+        before = len(hidden)
+        if is_before_last_hidden(minibatch_layer):
+            before = max(0, before - 1)
+        batch_layers: list[nn.Module] = []
+        if minibatch_layer is not None:
+            # Made before the hidden layers: the initial weights of a seed depend on the order in which layers are made.
+            layer = minibatch_layer((widths[before],))
+            batch_layers.append(layer)
+        layers = _hidden_layers(widths[: before + 1], activation, norm)
+        layers += batch_layers
+        if minibatch_layer is not None:
+            widths[before] += layer.extra_features
+        layers += _hidden_layers(widths[before:], activation, norm)
+        layers.append(norm.wrap_layer(nn.Linear(widths[-1], 1)))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:  # (…, B, *shape)

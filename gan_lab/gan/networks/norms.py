@@ -60,10 +60,6 @@ class LayerNorm(NoNorm):
             "the statistics of a batch of one are the sample itself",
             "Take batch_size=2 or more, or norm=layer, which normalises each sample by itself.",
         ),
-        "one_pack": (
-            "D would see a single pack in each batch",
-            "Take twice the batch_size or more, or norm=layer, which normalises each pack by itself.",
-        ),
         "ddp": (
             "each process would have other statistics, those of its share of a batch",
             "norm=layer, group or instance normalise each sample by itself.",

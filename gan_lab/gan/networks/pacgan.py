@@ -11,7 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from gan_lab.core.declare import declares
-from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory, is_before_last_hidden
 from gan_lab.gan.networks.norms import NoNorm, init_dcgan_weights
 
 
@@ -74,7 +74,7 @@ class Discriminator(nn.Module):
         shape: of D's input without the batch axis: of a sample or of a pack.
         hidden: widths of the hidden layers, in order.
         pieces: number of linear functions of which a hidden unit is the maximum.
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` before the last one; None: no layer.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers`; None: no layer.
     """
 
     def __init__(
@@ -86,15 +86,20 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         self.sample_ndim = len(shape)
-        widths = [math.prod(shape), *hidden]
+        # How many hidden layers are before the minibatch layer.
+        before = len(hidden)
+        if is_before_last_hidden(minibatch_layer):
+            before = max(0, before - 1)
+        features = math.prod(shape)
         layers: list[nn.Module] = []
-        for width_in, width_out in pairwise(widths):
-            layers += [nn.Linear(width_in, width_out * pieces), Maxout(pieces)]
-        features = widths[-1]
-        if minibatch_layer is not None:
-            layer = minibatch_layer((features,))
-            features += layer.extra_features
-            layers.append(layer)
+        for i in range(len(hidden) + 1):
+            if minibatch_layer is not None and i == before:
+                layer = minibatch_layer((features,))
+                layers.append(layer)
+                features += layer.extra_features
+            if i < len(hidden):
+                layers += [nn.Linear(features, hidden[i] * pieces), Maxout(pieces)]
+                features = hidden[i]
         layers.append(nn.Linear(features, 1))
         self.layers = nn.Sequential(*layers).apply(init_dcgan_weights)
 

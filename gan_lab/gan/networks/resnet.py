@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.parametrize import is_parametrized
 
 from gan_lab.core.declare import declares
-from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory
+from gan_lab.gan.networks.minibatch_layers import MinibatchLayerFactory, is_before_last_hidden
 from gan_lab.gan.networks.norms import NoNorm, WeightLayer
 from gan_lab.gan.networks.shape_checks import halved_sides
 
@@ -209,7 +209,7 @@ class Discriminator(nn.Module):
     Args:
         shape: of D's input without the batch axis, `(C, H, W)`.
         channels, blocks, activation, norm: as for `Generator`.
-        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers` after the last maps; None: no layer.
+        minibatch_layer: makes a layer of `gan_lab.gan.networks.minibatch_layers`; None: no layer.
 
     Raises:
         LabError: for images of an unsuitable size.
@@ -229,13 +229,20 @@ class Discriminator(nn.Module):
         starts: list[nn.Module] = [_pointwise(shape[0], stages[0].channels, norm)]
         for before, after in pairwise(stages):
             starts.append(Resample(before.channels, after.channels, 0.5, norm))
-        layers = _blocks_of_stages(starts, stages, blocks, activation, norm)
         maps = stages[-1].channels
         side = stages[-1].side
-        if minibatch_layer is not None:
+        behind: list[nn.Module] = []
+        if minibatch_layer is not None and is_before_last_hidden(minibatch_layer):
+            # Before the last stage: there are at least two.
+            before = stages[-2]
+            layer = minibatch_layer((before.channels, before.side, before.side))
+            resample = Resample(before.channels + layer.extra_features, maps, 0.5, norm)
+            starts[-1] = nn.Sequential(layer, resample)
+        elif minibatch_layer is not None:
             layer = minibatch_layer((maps, side, side))
             maps += layer.extra_features
-            layers.append(layer)
+            behind.append(layer)
+        layers = [*_blocks_of_stages(starts, stages, blocks, activation, norm), *behind]
         # One pattern for each map, to which the map is compared: (B, maps, side, side) → (B, maps, 1, 1).
         layers.append(_init_weights(norm.wrap_layer(nn.Conv2d(maps, maps, side, groups=maps, bias=False))))
         layers.append(nn.Flatten())

@@ -4,6 +4,7 @@ Two kinds of remedies are not here, as the step doesn't see them: layers of D (`
 and changes of the loss (`gan_lab.gan.losses.LabelSmoothing`).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,12 +16,13 @@ from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.averaging import EMA, HistoricalAveraging
 from gan_lab.gan.remedies.generator_losses import GeneratorLoss, TopK
 from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
-from gan_lab.gan.remedies.lr_decay import CosineDecay
-from gan_lab.gan.remedies.penalties import Penalty
+from gan_lab.gan.remedies.learning_rates import TTUR, CosineDecay
+from gan_lab.gan.remedies.penalties import Discriminator, Penalty
 from gan_lab.gan.remedies.unrolled import Unrolled
 from gan_lab.gan.remedies.update_gate import UpdateGate
 
 T = TypeVar("T")
+Pair = tuple[Tensor, Tensor]
 
 # The classes that a remedy can be derived from. A training can have several of the first three, one of each other.
 KINDS = (
@@ -33,6 +35,7 @@ KINDS = (
     EMA,
     HistoricalAveraging,
     CosineDecay,
+    TTUR,
 )
 
 
@@ -49,7 +52,8 @@ class Remedies:
         update_gate: skips D's update while D is winning.
         ema: averages G's weights; samples are made with the average.
         historical_averaging: keeps the weights of both networks near the mean of their past.
-        lr_decay: lowers the learning rates.
+        lr_decay: lowers the learning rates in the course of the training.
+        ttur: multiplies D's learning rate.
     """
 
     input_transforms: tuple[InputTransform, ...] = ()
@@ -61,6 +65,7 @@ class Remedies:
     ema: EMA | None = None
     historical_averaging: HistoricalAveraging | None = None
     lr_decay: CosineDecay | None = None
+    ttur: TTUR | None = None
 
     @classmethod
     def from_list(cls, remedies: Iterable[Any]) -> "Remedies":
@@ -98,21 +103,36 @@ class Remedies:
             ema=_last_of(EMA, remedies),
             historical_averaging=_last_of(HistoricalAveraging, remedies),
             lr_decay=_last_of(CosineDecay, remedies),
+            ttur=_last_of(TTUR, remedies),
         )
 
     @property
     def pack_size(self) -> int:
-        """How many samples D scores together: m with `Pack`, else 1."""
-        for transform in self.input_transforms:
-            if isinstance(transform, Pack):
-                return transform.m
-        return 1
+        """How many samples D scores together: m with `Pack`, else 1; the product of several."""
+        return math.prod(transform.m for transform in self.input_transforms if isinstance(transform, Pack))
 
     def transform(self, samples: Tensor, step: int, rng: StepRNG) -> Tensor:
         """Applies all input transforms to samples `(…, B, *shape)`; the result is D's input."""
         for transform in self.input_transforms:
             samples = transform(samples, step, rng)
         return samples
+
+    def penalise(
+        self, penalty: Penalty, discriminator: Discriminator, samples: Pair, d_inputs: Pair, step: int, rng: StepRNG
+    ) -> Tensor:
+        """Returns the value of one of the penalties for each score, `(…, B)`.
+
+        Args:
+            penalty: one of `penalties`.
+            discriminator: D.
+            samples: real samples and fakes before the input transforms, `(…, B, *shape)` each.
+            d_inputs: the same after the input transforms.
+            step: counted from 0.
+            rng: random numbers for this step.
+        """
+        if not penalty.before_transforms:
+            return penalty(discriminator, *d_inputs, rng)
+        return penalty(lambda inputs: discriminator(self.transform(inputs, step, rng)), *samples, rng)
 
 
 def _all_of(kind: type[T], remedies: list[Any]) -> list[T]:

@@ -17,6 +17,8 @@ CALIBRATION_BATCHES = 16
 @declares(
     per_sample=True,
     settings={"decay": {"type": "float", "low": 0, "below": 1, "help": "share of the old average kept at each step"}},
+    weak={"decay": 0.99},
+    strong={"decay": 0.9999},
 )
 class EMA:
     """Makes samples with an exponential moving average of G's weights.
@@ -99,7 +101,12 @@ class AveragedNetwork(nn.Module):
         self._calibrated = True
 
 
-@declares(per_sample=True, settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    per_sample=True,
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 0.1},
+    strong={"weight": 10.0},
+)
 class HistoricalAveraging:
     """Adds weight · ‖θ − θ̄‖² to the loss of each network, θ̄ = (1/t) Σᵢ θᵢ being the mean of its weights so far.
 

@@ -44,21 +44,27 @@ class GeneratorLoss:
         "batch_of_one": ("it compares pairs of a batch", "Take batch_size=2."),
     },
     settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 0.025},
+    strong={"weight": 2.5},
 )
 class ModeSeeking(GeneratorLoss):
     """Rewards G for different samples from different latent vectors (MSGAN, Mao et al. 2019, arXiv:1903.05628).
 
-    weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + 10⁻⁵)
+    weight / (‖G(z₁) − G(z₂)‖₁ / ‖z₁ − z₂‖₁ + ½ · 10⁻⁵)
 
     As in the authors' code, both norms are means over pairs and components. The pairs are samples of the first half of
     the batch with those of the second half; of an odd batch the last sample is left out. The latent vectors have to
     differ: for a constant latent the value is NaN.
 
+    The weight ¼ is 1 in the authors' code. There pixels are in [-1, 1], so that their distances are twice those in
+    [0, 1]: 1 / (2r + 10⁻⁵) is ½ / (r + ½ · 10⁻⁵). And there G's adversarial loss is a sum of two means, one for each
+    half of the batch; here it is the mean over the whole batch, half of that sum.
+
     Args:
-        weight: 1 in the authors' code.
+        weight: ¼, the authors' 1. For points in the plane only the second reason holds, and ½ is the authors' 1.
     """
 
-    def __init__(self, weight: float = 1.0):
+    def __init__(self, weight: float = 0.25):
         self.weight = weight
 
     def __call__(
@@ -74,7 +80,7 @@ class ModeSeeking(GeneratorLoss):
             )
         sample_distance = _mean_distance(fake.flatten(z.ndim - 1), pairs)
         latent_distance = _mean_distance(z, pairs)
-        return self.weight / (sample_distance / latent_distance + 1e-5)
+        return self.weight / (sample_distance / latent_distance + 0.5e-5)
 
 
 def _mean_distance(vectors: Tensor, pairs: int) -> Tensor:
@@ -115,7 +121,11 @@ class FeatureMatching(GeneratorLoss):
         return self.weight * (real_mean - fake_mean).square().sum(-1)
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 0.1},
+    strong={"weight": 10.0},
+)
 class GDPP(GeneratorLoss):
     """Makes batches of fakes as diverse as batches of real samples (Elfeki et al. 2019, arXiv:1812.00068).
 
@@ -173,12 +183,19 @@ class GDPP(GeneratorLoss):
         "fraction": {"type": "float", "low": 1e-6, "high": 1, "help": "share of the batch that is used in the end"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until then"},
     },
+    weak={"fraction": 0.75},
+    strong={"fraction": 0.25},
 )
 class TopK:
-    """Trains G only on the k samples of a batch that fool D best (Sinha et al. 2020, arXiv:2002.06224).
+    """Trains G only on the k samples of a batch that D scores highest (Sinha et al. 2020, arXiv:2002.06224).
+
+    Whatever the loss, samples are ranked by D's score. A loss that compares fakes with real samples gets the k fakes
+    and the k real samples that they are paired with; a loss that is smallest for another score than the highest
+    (least squares) still gets the k highest.
 
     k = B · fraction^(step/steps) falls from the whole batch B to fraction · B, where it stays. The paper multiplies k
-    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs.
+    by 0.99 after each epoch, down to 0.5 · B, which it reaches after 69 epochs. There are no epochs here; `steps` of
+    conf/remedy/top_k.yaml is the whole training.
 
     Args:
         fraction: of the batch that remains in the end, in (0, 1].
@@ -199,19 +216,23 @@ class TopK:
         self.fraction = fraction
         self.steps = steps
 
-    def select(self, values: Tensor, step: int) -> Tensor:
-        """Selects the smallest of G's losses: those of the samples that fool D best.
+    def select(self, fake_scores: Tensor, real_scores: Tensor | None, step: int) -> tuple[Tensor, Tensor | None]:
+        """Selects the k fakes with the highest scores, of each replica its own.
 
         Args:
-            values: G's loss for each sample, `(…, B)`.
+            fake_scores: D's raw scores of G's samples, `(…, B)`.
+            real_scores: those of the real samples that these are paired with, `(…, B)`, if the loss compares them.
             step: of the training, counted from 0.
 
         Returns:
-            `(…, k)`, for each replica its own k values.
+            Both for the selected samples, `(…, k)`.
         """
-        batch_size = values.shape[-1]
+        batch_size = fake_scores.shape[-1]
         progress = min(1.0, step / self.steps)
         k = max(1, round(batch_size * self.fraction**progress))
         if k == batch_size:
-            return values
-        return values.topk(k, largest=False).values
+            return fake_scores, real_scores
+        top = fake_scores.topk(k)
+        if real_scores is not None:
+            real_scores = real_scores.gather(-1, top.indices)
+        return top.values, real_scores

@@ -51,6 +51,8 @@ class InputTransform:
         "std": {"type": "float", "low": 0, "help": "standard deviation at the first step"},
         "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps until there is no noise"},
     },
+    weak={"std": 0.03},
+    strong={"std": 0.3},
 )
 class InstanceNoise(InputTransform):
     """Adds normal noise whose standard deviation falls linearly to 0: std · max(0, 1 − step/steps).
@@ -95,6 +97,7 @@ class InstanceNoise(InputTransform):
             "help": "the augmentations",
         },
     },
+    weak={"policy": ["translation"]},
 )
 class DiffAugment(InputTransform):
     """Changes images at random, differentiably (Zhao et al. 2020, arXiv:2006.10738). Each image has its own changes.
@@ -204,15 +207,18 @@ def _inside(places: Tensor, side: int) -> Tensor:
 
 
 @declares(
-    packs="m",
     conflicts={"conditional": ("a pack has samples of several classes, and D gets one", "Leave one of them out.")},
     settings={"m": {"type": "int", "low": 1, "high": 64, "help": "samples in a pack"}},
+    strong={"m": 4},
 )
 class Pack(InputTransform):
     """Makes D score m samples together, so that a lack of variety becomes visible (PacGAN, Lin et al. 2018).
 
-    `(…, B, C, H, W)` → `(…, B/m, m·C, H, W)` and `(…, B, d)` → `(…, B/m, m·d)` (arXiv:1712.04086). Only D's input
-    grows, so D is built for `output_shape`; it returns B/m scores.
+    `(…, m·B, C, H, W)` → `(…, B, m·C, H, W)` and `(…, m·B, d)` → `(…, B, m·d)` (arXiv:1712.04086). Only D's input
+    grows, so D is built for `output_shape`; it returns B scores.
+
+    As in the authors' code the batch size B counts packs, D's inputs: a training with packs sees as many of these in a
+    step as one without sees samples, and m times as many samples of the data and of G.
 
     Args:
         m: samples in a pack, ≥ 1; 2 to 4 in the paper.
@@ -240,7 +246,7 @@ class Pack(InputTransform):
             next_multiple = math.ceil(batch_size / self.m) * self.m
             raise LabError(
                 f"A batch of {batch_size} samples can't be divided into packs of m={self.m}.",
-                f"Choose a batch_size that {self.m} divides, such as {next_multiple}.",
+                f"Give a multiple of {self.m}, such as {next_multiple}.",
                 code="conflict",
                 key="remedy.pac.m",
             )

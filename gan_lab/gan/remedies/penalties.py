@@ -1,12 +1,15 @@
 """Penalties: terms added to the discriminator's loss, which keep D smooth or its scores close together.
 
 A penalty takes D, D's input for real samples and for fakes `(…, B, *shape)` (after the input transforms), and random
-numbers; it returns one value for each sample, `(…, B)`, which depends on D's weights but not on G's. Samples can be
+numbers; it returns one value for each score, `(…, B)`, which depends on D's weights but not on G's. Samples can be
 vectors or images.
 
 Gradients are those of the sum of D's scores with respect to its input. A layer that mixes the samples of a batch (batch
 normalisation, minibatch layers) therefore mixes their gradients, too, as in the published code. With K replicas D is
 called as a whole, and the gradient is taken outside of vmap.
+
+Lengths of gradients depend on the range of the data. Pixels are in [0, 1] here and in [-1, 1] in most papers, where the
+same D has half the gradient: ‖∇D‖² here is 4 times theirs.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,60 +27,102 @@ Discriminator = Callable[[Tensor], Tensor]
 
 
 class Penalty:
-    """Base of penalties."""
+    """Base of penalties.
+
+    Attributes:
+        before_transforms: whether it gets samples as they are before the input transforms, and a D that transforms
+            them; else it gets D's input, and D itself.
+    """
+
+    before_transforms = False
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         """Returns the penalty for each sample, `(…, B)`.
 
         Args:
-            discriminator: D.
-            real: D's input for real samples, `(…, B, *shape)`.
-            fake: D's input for fakes, `(…, B, *shape)`.
+            discriminator: D, with the input transforms if it is `before_transforms`.
+            real: the discriminator's input for real samples, `(…, B, *shape)`.
+            fake: the discriminator's input for fakes, `(…, B, *shape)`.
             rng: random numbers for this step.
         """
         raise NotImplementedError
 
 
-@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
+@declares(
+    per_sample=True,
+    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    weak={"gamma": 0.25},
+    strong={"gamma": 25.0},
+)
 class R1(Penalty):
     """γ/2 · ‖∇D(x)‖² at real samples x, summed over the components (Mescheder et al. 2018, arXiv:1801.04406).
 
     The factor γ/2 is that of the paper, StyleGAN2-ADA, StudioGAN and R3GAN. The authors' own code (GAN_stability) has
-    no ½: its 10 is γ = 20 here.
+    no ½: its 10 is γ = 20 in this formula.
+
+    Papers quote γ for pixels in [-1, 1]. For the same D the squared gradient is 4 times as large with respect to pixels
+    in [0, 1], so that a published γ is to be divided by 4: StyleGAN2's 10 is 2.5 here. (For points in the plane there
+    is no such factor.)
+
+    The gradient is that with respect to the sample before the input transforms, through these transforms, as in
+    StyleGAN2-ADA, StudioGAN and R3GAN: D together with an augmentation is what is trained, and what D makes of a pixel
+    that an augmentation blanks is not penalised. The transforms have other random numbers than in D's loss, as they
+    have in StyleGAN2-ADA where the penalty is taken only every 16 updates. With packs it is the gradient with respect
+    to a whole pack.
 
     Args:
-        gamma: 10 in StyleGAN2, 0.01 in StyleGAN2-ADA for CIFAR-10, 0.05 to 150 in R3GAN, depending on the dataset.
+        gamma: published for [-1, 1], and here: 10, 2.5 in StyleGAN2; 0.01, 0.0025 in StyleGAN2-ADA for CIFAR-10; 0.05
+            to 150, 0.0125 to 37.5 in R3GAN, depending on the dataset.
     """
 
-    def __init__(self, gamma: float = 10.0):
+    before_transforms = True
+
+    def __init__(self, gamma: float = 2.5):
         self.gamma = gamma
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.gamma / 2 * _input_gradient(discriminator, real).square().sum(-1)
 
 
-@declares(per_sample=True, settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}})
+@declares(
+    per_sample=True,
+    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    weak={"gamma": 0.25},
+    strong={"gamma": 25.0},
+)
 class R2(Penalty):
     """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406).
 
-    R3GAN uses it together with R1, with the same γ (Huang et al. 2024, arXiv:2501.05441).
+    R3GAN uses it together with R1, with the same γ (Huang et al. 2024, arXiv:2501.05441). Where the gradient is taken,
+    and the factor of 4 between a published γ and the one here, are as for `R1`.
 
     Args:
         gamma: see `R1`.
     """
 
-    def __init__(self, gamma: float = 10.0):
+    before_transforms = True
+
+    def __init__(self, gamma: float = 2.5):
         self.gamma = gamma
 
     def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
         return self.gamma / 2 * _input_gradient(discriminator, fake).square().sum(-1)
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 1.0},
+    strong={"weight": 100.0},
+)
 class WGANGP(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² between real samples and fakes (WGAN-GP, Gulrajani et al. 2017, arXiv:1704.00028).
 
-    x̂ = εx + (1 − ε)G(z), with ε from U[0, 1), one for each pair of a real sample and a fake.
+    x̂ = εx + (1 − ε)G(z), with ε from U[0, 1), one for each pair of a real sample and a fake. x and G(z) are D's inputs,
+    after the input transforms: it is D that has to be Lipschitz continuous, whatever it sees.
+
+    The slope 1 is for the range of the data, [0, 1]: that of MNIST in the authors' code. Their colour images are in
+    [-1, 1], where a slope of 1 is one of 2 here: the scores, and with them the weight of the loss against the penalty,
+    then differ by a factor of 2.
 
     Args:
         weight: 10 for images, 0.1 in the authors' code for points in the plane.
@@ -94,16 +139,20 @@ class WGANGP(Penalty):
         return self.weight * (_input_gradient(discriminator, interpolated).norm(dim=-1) - 1) ** 2
 
 
-@declares(settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}})
+@declares(
+    settings={"weight": {"type": "float", "low": 0, "help": "weight in the loss"}},
+    weak={"weight": 1.0},
+    strong={"weight": 100.0},
+)
 class DRAGAN(Penalty):
     """weight · (‖∇D(x̂)‖ − 1)² around real samples (Kodali et al. 2017, arXiv:1705.07215).
 
-    x̂ = x + ½ · std · u, where u from U[0, 1) is drawn for every component and std is the standard deviation of all
-    numbers in the batch. This is the noise of the published code, which then moves x only a random fraction of the way
-    to x̂.
+    x̂ = x + α · ½ · std · u, where α from U[0, 1) is drawn for every sample, u from U[0, 1) for every component, and std
+    is the standard deviation of all numbers in the batch. This is the authors' code, with MNIST's pixels in [0, 1];
+    the paper's formula has x + δ with normal δ. x is D's input, as in `WGANGP`.
 
     Args:
-        weight: 10.
+        weight: 10 in the authors' code.
     """
 
     def __init__(self, weight: float = 10.0):
@@ -113,8 +162,11 @@ class DRAGAN(Penalty):
         # Over the batch and the sample: each replica has a standard deviation of its own.
         batch_and_sample = tuple(range(-sample_ndim(real) - 1, 0))
         std = real.detach().std(batch_and_sample, correction=0, keepdim=True)
+        ndim = sample_ndim(real)
+        one_per_sample = (*real.shape[:-ndim], *[1] * ndim)
         noise = rng.uniform(real.shape, real.dtype)
-        perturbed = real + std / 2 * noise
+        alpha = rng.uniform(one_per_sample, real.dtype)
+        perturbed = real + alpha * (std / 2 * noise)
         return self.weight * (_input_gradient(discriminator, perturbed).norm(dim=-1) - 1) ** 2
 
 
@@ -130,12 +182,14 @@ class DRAGAN(Penalty):
             "help": "updates of D before the penalty applies",
         },
     },
+    weak={"weight": 0.03},
+    strong={"weight": 3.0},
 )
 class LeCam(nn.Module, Penalty):
     """weight · (max(0, D(x) − ᾱ_F)² + max(0, ᾱ_R − D(G(z)))²), for training with little data.
 
     ᾱ_R and ᾱ_F are moving averages of D's mean scores on real samples and on fakes (Tseng et al. 2021,
-    arXiv:2104.03310; the maxima are those of the authors' code).
+    arXiv:2104.03310; the maxima are those of the authors' code, the paper's formula has none).
 
     It is called once per update of D. It calls D itself and moves the averages first; in evaluation mode they don't
     move. In the first `warmup_steps` calls the penalty is 0 and the averages are the mean scores of that call. They are
@@ -186,9 +240,9 @@ def _input_gradient(discriminator: Discriminator, samples: Tensor) -> Tensor:
         samples: where the gradient is taken, `(…, B, *shape)`.
 
     Returns:
-        `(…, B, components of a sample)`.
+        One gradient for each score, `(…, B, components)`: those of a sample or, if D packs samples, of a pack.
     """
     inputs = samples.detach().requires_grad_()
     scores = discriminator(inputs)
     (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True, materialize_grads=True)
-    return gradient.flatten(scores.ndim)
+    return gradient.reshape(*scores.shape, -1)

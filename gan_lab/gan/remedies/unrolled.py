@@ -16,6 +16,8 @@ from gan_lab.gan.losses import Loss
         "k": {"type": "int", "low": 0, "high": 100, "help": "updates of D ahead"},
         "lr": {"type": "float", "low": 1e-12, "help": "learning rate of these updates"},
     },
+    weak={"k": 1},
+    strong={"k": 10},
 )
 class Unrolled:
     """Computes G's loss with D unrolled k steps ahead (Metz et al. 2017, arXiv:1611.02163).
@@ -23,9 +25,14 @@ class Unrolled:
     θᵢ₊₁ = θᵢ − lr · ∇θ L_D(θᵢ) for i = 0 … k − 1, where θ₀ are D's weights now. G's gradient goes through all k steps:
     G takes into account how its samples would have trained D. D itself does not change.
 
-    As in the authors' notebook, every step uses the same two batches. The steps are plain gradient descent on D's loss,
-    whatever D's optimiser is, and without penalties. They take about k more forward passes and 2k more backward passes,
-    and memory for all of them.
+    As in the authors' notebook, every step uses the same two batches. They take about k more forward passes and 2k more
+    backward passes, and memory for all of them.
+
+    The steps are plain gradient descent on D's loss, as in the paper's formula, whatever D's optimiser is, and without
+    penalties. The authors' notebook unrolls Adam: that would tie this remedy to one optimiser, and the root in Adam has
+    no finite derivative for a weight that has never had a gradient, as behind an inactive ReLU. Paper and notebook
+    minimise the negative of D's loss; here it is G's own loss under that D, so that unrolling changes D and nothing
+    else of the recipe.
 
     Args:
         k: number of steps: 5 for points in the plane, and 1, 5 and 10 on images in the paper; 0 uses D as it is.

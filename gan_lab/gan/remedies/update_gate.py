@@ -20,6 +20,8 @@ from gan_lab.core.declare import declares
             "help": "share of pairs ranked correctly (AUC) above which D isn't updated",
         }
     },
+    weak={"max_auc": 0.97},
+    strong={"max_auc": 0.75},
 )
 class UpdateGate:
     """Updates D only in steps in which its AUC is at most `max_auc`, so that D and G stay at a similar level.
