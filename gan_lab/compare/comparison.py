@@ -15,7 +15,7 @@ import pandas as pd
 from gan_lab.compare import effects
 from gan_lab.compare.collect import LOST, Record, as_number, find_runs, read_record, select_comparable
 from gan_lab.compare.effects import Effect
-from gan_lab.compare.factors import Factor, factors, label_value, ordered_levels
+from gan_lab.compare.factors import Factor, factors, label_value, ordered_levels, remedy_names
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.notes import common_conditions, notes
 from gan_lab.compare.questions import Variant, design
@@ -126,8 +126,9 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
         tested_effects = effects.compare(runs, factor_names, tested_metrics, order_of_comparisons)
     answers = []
     for metric in headline:
-        for effect in _worth_reading(tested_effects, metric):
-            answers.append((effect, sentence(effect, measures[metric])))
+        metric_effects = [effect for effect in tested_effects if effect.metric == metric]
+        for effect, strengths in _worth_reading(metric_effects, measures[metric]):
+            answers.append((effect, sentence(effect, measures[metric], strengths)))
     with_runs = set(runs["variant"])
     findings = Findings(
         title=_title(factor_names, design_name, compared[0]),
@@ -422,26 +423,42 @@ def _measures(metrics: list[str], compared: list[Record]) -> dict[str, Metric]:
     return measures
 
 
-def _worth_reading(tested_effects: list[Effect], metric: str) -> list[Effect]:
-    """Returns a metric's effects that get a sentence.
+def _worth_reading(metric_effects: list[Effect], measure: Metric) -> list[tuple[Effect, int]]:
+    """Returns a metric's effects that get a sentence, each with the number of strengths that it is the best of.
 
-    These are all rungs, main effects and remedies, the strongest interactions, and the strongest pairs. Of
-    interactions, remedies and pairs the significant ones come first, then the largest.
+    These are all rungs and main effects, each remedy at its best strength, the strongest interactions, and the
+    strongest pairs. Of interactions, remedies and pairs the significant ones come first, then the largest.
     """
     by_kind: dict[str, list[Effect]] = {"rung": [], "main": [], "interaction": [], "remedy": [], "pair": []}
-    for effect in tested_effects:
-        if effect.metric == metric:
+    by_remedy: dict[str, list[Effect]] = {}
+    for effect in metric_effects:
+        if effect.comparison.kind == "remedy":
+            by_remedy.setdefault(remedy_names(effect.comparison.changes[0].after), []).append(effect)
+        else:
             by_kind[effect.comparison.kind].append(effect)
+    strengths = {}
+    for effects_of_remedy in by_remedy.values():
+        best = max(effects_of_remedy, key=lambda effect: _gain(effect, measure))
+        by_kind["remedy"].append(best)
+        strengths[best.comparison] = len(effects_of_remedy)
     # Rungs and main effects keep the order of the variants.
     for kind in ("interaction", "remedy", "pair"):
         by_kind[kind].sort(key=lambda effect: (not effect.significant, -abs(effect.difference)))
-    return [
+    chosen = [
         *by_kind["rung"],
         *by_kind["main"],
         *by_kind["interaction"][:MAX_INTERACTION_SENTENCES],
         *by_kind["remedy"],
         *by_kind["pair"][:MAX_PAIR_SENTENCES],
     ]
+    return [(effect, strengths.get(effect.comparison, 1)) for effect in chosen]
+
+
+def _gain(effect: Effect, measure: Metric) -> float:
+    """Returns how much better a metric becomes; its change, where more is neither better nor worse."""
+    if measure.higher_is_better is None:
+        return abs(effect.difference)
+    return effect.difference if measure.higher_is_better else -effect.difference
 
 
 def _title(factor_names: list[str], design_name: str, record: Record) -> str:

@@ -195,6 +195,11 @@ def _remedy_factors(columns: Mapping[str, Column], configs: Sequence[Settings]) 
     return [Factor(REMEDY, values, is_component=True), *setting_factors], keys
 
 
+def remedy_names(value: str) -> str:
+    """Returns a value of the factor of remedies without their settings: 'ema + r1' of 'ema + r1 gamma 10'."""
+    return " + ".join(remedy.partition(" ")[0] for remedy in value.split(" + "))
+
+
 def _settings_of(config: Settings, component: str) -> list[str]:
     """Returns the keys of a component's settings."""
     private = ("_target_", "_partial_")

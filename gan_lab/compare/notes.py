@@ -8,7 +8,7 @@ from typing import Any
 from gan_lab.compare import resampling
 from gan_lab.compare.collect import LOST, Record
 from gan_lab.compare.effects import Summary
-from gan_lab.compare.factors import Factor, resolve, value_text
+from gan_lab.compare.factors import REMEDY, Factor, remedy_names, resolve, value_text
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.sentences import is_count, topic
 from gan_lab.evaluation.metrics.registry import Metric, shown_in
@@ -230,7 +230,16 @@ def _design(findings: Findings) -> list[str]:
         rungs = " → ".join(findings.names[variant] for variant in findings.variants)
         return [f"The variants form a ladder, in the order of their folders: {rungs}."]
     if findings.design == "control":
-        return ["Each remedy is compared with no remedy; remedies are not compared with each other."]
+        message = "Each remedy is compared with no remedy; remedies are not compared with each other."
+        position = findings.factors.index(REMEDY)
+        remedies = {remedy_names(variant[position]) for variant in findings.variants}
+        if len(remedies) < len(findings.variants):
+            message += (
+                " The sentence of a remedy with several strengths is about the best one in that metric; p is corrected"
+                " for all strengths, and so for this choice. A mean that was chosen for being the highest is somewhat"
+                " too high."
+            )
+        return [message]
     if findings.design != "factorial":
         return []
     levels = [set(values) for values in zip(*findings.variants, strict=True)]

@@ -27,12 +27,17 @@ def is_improvement(effect: Effect, metric: Metric) -> bool | None:
     return (effect.difference > 0) == metric.higher_is_better
 
 
-def sentence(effect: Effect, metric: Metric) -> str:
+def sentence(effect: Effect, metric: Metric, strengths: int = 1) -> str:
     """Returns the effect as a sentence without its full stop.
 
     For example 'r1 added 2.4 captured modes out of 10 on average [1.1, 3.6] (…, p = 0.008)'. The p is `p_holm`, with
     'corrected for m comparisons' where there are several. Only a significant difference gets a verb. Of the others each
     has its own words: too few seeds to tell, not shown, and no difference larger than what the data leave possible.
+
+    Args:
+        effect: the effect.
+        metric: its metric.
+        strengths: the number of strengths of the same remedy of which this one is the best.
     """
     subject = describe_change(effect)
     about = topic(metric).removeprefix("the ")
@@ -40,6 +45,8 @@ def sentence(effect: Effect, metric: Metric) -> str:
         subject = _simple_effects(effect, metric)
         about = "difference between these two effects"
     context = _context(effect)
+    if strengths > 1:
+        context.insert(0, f"the best of {strengths} strengths")
     if effect.significant:
         return f"{subject}{_shown(effect, metric)} ({', '.join(context)})"
     if effect.constant is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import ROOT, command, command_here, config_yaml, refused
+from conftest import REMEDIES, ROOT, command, command_here, config_yaml, refused
 
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
@@ -235,16 +235,33 @@ def test_remedies_that_vary_alone_are_compared_with_none(tmp_path):
 
 def test_the_terminal_omits_some_remedies_without_a_shown_difference(tmp_path, monkeypatch):
     """Of 12 remedies one is separate from none, all by 8 seeds; it comes first, 9 others follow."""
-    for number in range(13):
-        modes = [9] * 8 if number == 7 else [1, 1, 1, 1, 2, 2, 2, 2]
-        repeated(tmp_path, f"remedy=[r1] remedy.r1.gamma={number}" if number else "", modes, f"{number}")
+    for remedy in ["", *REMEDIES[:12]]:
+        modes = [9] * 8 if remedy == REMEDIES[7] else [1, 1, 1, 1, 2, 2, 2, 2]
+        repeated(tmp_path, f"remedy=[{remedy}]", modes, f"x{remedy}")
     lines = describe(compare([tmp_path])).splitlines()
     answers = [line for line in lines if line.startswith("- ")]
-    assert answers[0].startswith("- r1 gamma 7 added ")
+    assert answers[0].startswith(f"- {REMEDIES[7]} added ")
     assert answers[10].startswith("- … and 2 more without ")
     monkeypatch.setattr("gan_lab.compare.tables.MAX_LISTED", 0)
     shorter = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
     assert shorter == [answers[0], answers[10].replace("2 more", "11 more")], "a shown difference is always named"
+
+
+def test_a_remedy_gets_a_sentence_about_its_best_strength(tmp_path):
+    """Eight seeds each, gamma 2 and 3 separate from none, 3 the farthest: p = 2 of binom(16, 8), times 4."""
+    numbers = {"": 1, "remedy=[ema]": 1, "remedy.r1.gamma=1": 1, "remedy.r1.gamma=2": 4, "remedy.r1.gamma=3": 6}
+    for overrides, modes in numbers.items():
+        remedy = "remedy=[r1] " if "r1" in overrides else ""
+        repeated(tmp_path, remedy + overrides, [modes, modes + 1] * 4, f"x{overrides}")
+    findings = compare([tmp_path])
+    (best, text), (_, of_ema) = findings.answers_in("modes")
+    assert best.comparison.changes[0].after == "r1 gamma 3"
+    assert best.p_holm == pytest.approx(4 * 2 / 12870)
+    assert "(the best of 3 strengths, compared with no remedy, " in text
+    assert "strengths" not in of_ema
+    assert len(findings.effects_in("modes")) == 4, "all of them in effects.csv"
+    (design,) = (note for note in findings.notes if note.startswith("Each remedy is compared with no remedy"))
+    assert "p is corrected for all strengths, and so for this choice" in design
 
 
 def test_members_with_a_remedy_are_repetitions(tmp_path):
