@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -30,7 +31,7 @@ from gan_lab.gan.networks.conditional import ConditionalDiscriminator, join_labe
 from gan_lab.plotting.samples import image_grid
 from gan_lab.preflight import run_checks, separation
 from gan_lab.training import sampling
-from gan_lab.training.callbacks import evaluation
+from gan_lab.training.callbacks import evaluation, sample_grids
 from gan_lab.training.callbacks.sample_grids import SampleGrids, samples_of_classes
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -390,8 +391,16 @@ def _drawn_pictures(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure
     made, run = training(tmp_path / "run", *TINY, *overrides, "steps=1", "~callbacks.verdict")
     (pictures,) = [callback for callback in made.callbacks if isinstance(callback, SampleGrids)]
     drawn = []
-    pictures.save = lambda figure, _: drawn.append(figure)
-    fit(made, run)
+
+    def keep(run: Run, figure: Figure, picture: Path) -> None:
+        """Writes a figure as `save_figure` does, but doesn't empty it."""
+        with run.atomic(picture) as path:
+            figure.savefig(path)
+        drawn.append(figure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_grids, "save_figure", keep)
+        fit(made, run)
     assert len(drawn) == 2
     return pictures, drawn, made.datamodule.dataset
 

@@ -62,14 +62,19 @@ def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) ->
     _check_finite(points, k + skip_self, "points")
     count = min(k + SPARE, len(points) - skip_self)
     select = _by_tree if points.shape[1] <= MAX_TREE_DIMENSIONS else _by_product
-    distances = []
-    indices = []
+    # Made before the blocks: results kept between them would break up the memory that a block leaves, at random, so
+    # that the next one takes new memory.
+    distances = torch.empty(len(queries), k, dtype=torch.float64)
+    indices = torch.empty(len(queries), k, dtype=torch.int64)
+    start = 0
     for rows, candidates in select(queries, points, count, skip_self):
+        stop = start + len(rows)
         exact = _distances(rows[:, None], points[candidates].double())[:, 0]
         order = exact.argsort(dim=1, stable=True)[:, :k]
-        distances.append(exact.gather(1, order))
-        indices.append(candidates.gather(1, order))
-    return torch.cat(distances), torch.cat(indices)
+        distances[start:stop] = exact.gather(1, order)
+        indices[start:stop] = candidates.gather(1, order)
+        start = stop
+    return distances, indices
 
 
 def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
@@ -122,20 +127,21 @@ def nearest_in_classes(queries: Tensor, points: Tensor, counts: list[int], skip_
     """
     points = points.float()
     squares = points.square().sum(1)
-    minima = []
+    # Made before the blocks, as in `nearest`; of an empty class they stay as they are.
+    minima = torch.full((len(queries), len(counts)), torch.inf)
     start = 0
     for rows in queries.float().split(_block_rows(len(points))):
+        stop = start + len(rows)
         # |q|² is added last: it does not change which point is nearest.
         distances = torch.addmm(squares, rows, points.T, alpha=-2)
         if skip_self:
             distances.diagonal(start).fill_(torch.inf)
-        of_classes = [
-            part.amin(1) if part.shape[1] else torch.full((len(rows),), torch.inf)
-            for part in distances.split(counts, dim=1)
-        ]
-        minima.append((torch.stack(of_classes, 1) + rows.square().sum(1, keepdim=True)).clamp(min=0).sqrt())
-        start += len(rows)
-    return torch.cat(minima)
+        squares_of_rows = rows.square().sum(1)
+        for label, part in enumerate(distances.split(counts, dim=1)):
+            if part.shape[1]:
+                minima[start:stop, label] = (part.amin(1) + squares_of_rows).clamp(min=0).sqrt()
+        start = stop
+    return minima
 
 
 def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> list[Tensor]:
