@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 import torch
 from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
@@ -33,6 +32,7 @@ from PIL import Image
 from gan_lab.assembly.build import Training, build, prepare_libraries
 from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.check import check
+from gan_lab.config.config_files import register_config_files
 from gan_lab.config.refusals import explain
 from gan_lab.config.resume import resolve_defaults
 from gan_lab.config.targets import CONF, groups
@@ -45,35 +45,31 @@ from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.evaluation import readers, verdict
 from gan_lab.plotting.style import Figure
+from gan_lab.training.callbacks import loss_curves
 from gan_lab.training.gan_module import GANModule
 
 ROOT = Path(__file__).resolve().parent.parent
 prepare_libraries()
 
 
-def _parse_conf_once() -> None:
-    """Lets Hydra parse each YAML file of conf/, and of its own, once per process: a quarter of a composition's time."""
-    Plugins.instance()
+def _parse_hydra_conf_once() -> None:
+    """Lets Hydra parse each of its own YAML files once per process, as gan_lab does with those of conf/."""
+    register_config_files()
+    source = SourcesRegistry.instance().resolve("pkg")
+    parse = source.load_config
     files: dict[tuple[str, str], ConfigResult] = {}
 
-    def parse_once(parse: Callable[[ConfigSource, str], ConfigResult]) -> Callable[[ConfigSource, str], ConfigResult]:
-        def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
-            if self.path not in (str(CONF), "hydra.conf"):
-                return parse(self, config_path)
-            key = (self.path, config_path)
-            if key not in files:
-                files[key] = parse(self, config_path)
-            # Hydra changes what it gets.
-            return copy.deepcopy(files[key])
+    def load_config(self: ConfigSource, config_path: str) -> ConfigResult:
+        key = (self.path, config_path)
+        if key not in files:
+            files[key] = parse(self, config_path)
+        # Hydra changes what it gets.
+        return copy.deepcopy(files[key])
 
-        return load_config
-
-    for scheme in ("file", "pkg"):
-        source = SourcesRegistry.instance().resolve(scheme)
-        source.load_config = parse_once(source.load_config)
+    source.load_config = load_config
 
 
-_parse_conf_once()
+_parse_hydra_conf_once()
 
 
 def _options() -> list[tuple[str, str]]:
@@ -185,6 +181,8 @@ def undrawn() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", write)
+        patch.setattr(loss_curves, "loss_curves", lambda *_: Figure())
+        patch.setattr(loss_curves, "score_curves", lambda *_: Figure())
         yield
 
 
