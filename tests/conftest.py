@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import gc
 import http.server
 import importlib.util
 import io
@@ -70,6 +71,12 @@ def _parse_hydra_conf_once() -> None:
 
 
 _parse_hydra_conf_once()
+
+
+def pytest_collection_finish() -> None:
+    """Takes what has been imported out of the garbage collector's sight: it would look at all of it many times."""
+    gc.collect()
+    gc.freeze()
 
 
 def _options() -> list[tuple[str, str]]:

@@ -242,6 +242,7 @@ def test_a_metric_more_makes_no_other_variant():
     assert factors([plain, plain | {"metrics.radius._target_": "mine.radius", "metrics.radius._partial_": True}]) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_users_parts(here):
     own = shown("-m ", seed="seed=0")
     done = command_here(*own, *TINY, "dataset.samples=600", "batch_size=8", "steps=2", "hydra.sweep.dir=all", cwd=here)

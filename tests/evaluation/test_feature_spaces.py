@@ -66,7 +66,10 @@ def test_images_without_labels_get_a_verdict(evaluator, unlabelled):
     assert fresh.metrics["ndb"] < 0.3, "few samples in many bins"
 
 
-@pytest.mark.parametrize("case", ["few", "one photograph", "noise", "plain colours", "blends", "stripes"])
+SLOW = [pytest.param(case, marks=pytest.mark.slow) for case in ("plain colours", "blends", "stripes")]
+
+
+@pytest.mark.parametrize("case", ["few", "one photograph", "noise", *SLOW])
 def test_what_is_wrong_with_images_without_labels_is_seen(evaluator, unlabelled, case):
     real = unlabelled.heldout[torch.arange(len(unlabelled.heldout))]
     flowers = real[500:]

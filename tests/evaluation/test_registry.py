@@ -50,6 +50,7 @@ def mean_radius(fake: torch.Tensor) -> float:
     return fake.norm(dim=1).mean().item()
 
 
+@pytest.mark.slow
 def test_one_declaration_adds_a_metric_everywhere(monkeypatch, tmp_path):
     """Evaluation, summary, metrics.csv, TensorBoard's HPARAMS, comparison, effects, report, results, reserved names."""
     monkeypatch.setitem(METRICS, "radius", RADIUS)

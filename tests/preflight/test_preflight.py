@@ -30,7 +30,7 @@ CHECKS = ["data", "noise", "generator", "objective"]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(separation, "MIN_STEPS", 100)
-    monkeypatch.setattr(separation, "MAX_STEPS", 300)
+    monkeypatch.setattr(separation, "MAX_STEPS", 150)
 
 
 def checks_of(*overrides: str) -> dict[str, Check]:
