@@ -146,6 +146,7 @@ def test_sizes_are_those_on_disk(layouts):
     assert sizes[storage.GZIP] < pixels.nbytes
 
 
+@pytest.mark.slow
 def test_the_command_leaves_table_chart_and_numbers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timing, "SECONDS", 0)

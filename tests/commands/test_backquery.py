@@ -272,6 +272,7 @@ def test_one_label(tmp_path):
     assert pd.read_csv(folder / "backquery.csv")["correlation"].item() == pytest.approx(row["correlation"])
 
 
+@pytest.mark.slow
 def test_compared_with_a_gan(run, monkeypatch, tmp_path):
     """In this process, with a shorter climb: two methods × ten labels, and the GAN's samples in the same measure."""
     from gan_lab.assembly.build import load

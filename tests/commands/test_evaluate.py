@@ -144,6 +144,7 @@ def test_mistakes(run, tmp_path, arguments, phrase):
     assert [Path(p).name for p in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.slow
 def test_a_run_whose_packed_file_has_moved_says_where_to_name_it(tmp_path):
     """Evaluating, resuming and asking the classifier: with the file's new place, whatever it is called there."""
     pixels = np.random.default_rng(0).integers(256, size=(40, 8, 8, 3), dtype=np.uint8)

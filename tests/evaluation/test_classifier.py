@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import refused
+from conftest import classifier_cache, refused
 from fuzzing import BOMBS, CASES, flip
 
 from gan_lab.data import images, synthetic
@@ -16,8 +16,8 @@ from gan_lab.evaluation.classifier import Classifier, LabelClassifier, label_cla
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+def cache() -> str:
+    return classifier_cache()
 
 
 @pytest.fixture(scope="session")

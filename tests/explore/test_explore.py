@@ -237,6 +237,7 @@ def test_counts_are_compared_with_those_of_fresh_vectors(digits):
     assert f"a − b is classified as 5 or 3 more often than fresh vectors {fractions}." in text
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_bytes_and_another_one_other_files(digits):
     base = dict(op="add", a="five", b="three", pairs=2)
     files = run_explore(digits, **base)[1].values()

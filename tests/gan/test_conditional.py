@@ -219,6 +219,7 @@ def test_it_trains(tmp_path, little_images, overrides):
     assert not torch.equal(answers, others), "D takes the class into account"
 
 
+@pytest.mark.slow
 def test_classes_are_learnt_in_few_steps(tmp_path):
     """In the plane: 300 steps, and points lie nearer to the centre asked for than to others far more often than 1/8."""
     data = ("dataset=ring", "dataset.std=0.1")

@@ -76,7 +76,12 @@ def _random_combinations(number):
 
 
 COMBINATIONS = _random_combinations(48)
-SINGLE = [((name,), "bce", "layer", data) for name in REMEDIES for data in DATA if _fits((name,), "bce", data)]
+SINGLE = [
+    pytest.param((name,), "bce", "layer", data, marks=() if data == "images" else pytest.mark.slow)
+    for name in REMEDIES
+    for data in DATA
+    if _fits((name,), "bce", data)
+]
 
 
 @pytest.mark.parametrize(

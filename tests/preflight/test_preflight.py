@@ -445,6 +445,7 @@ def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, ca
     assert list(tmp_path.iterdir()) == [], "neither do checks that passed"
 
 
+@pytest.mark.slow
 def test_a_training_is_the_same_to_the_bit_with_and_without(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     runs = {}

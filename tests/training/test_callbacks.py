@@ -135,6 +135,7 @@ def test_the_summary_holds_the_contract(run):
     assert "high_quality" not in summary["metrics"], "no centres here"
 
 
+@pytest.mark.slow
 def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
     small = ("steps=2", "dataset=pattern1010", "dataset.samples=500")
     for latent, explained in (("constant", True), ("normal", False)):
@@ -143,6 +144,7 @@ def test_a_constant_latent_vector_explains_a_collapse(tmp_path):
         assert ("so it can make only one sample" in run.read_summary()["verdict"]["sentence"]) == explained
 
 
+@pytest.mark.slow
 def test_the_balance_of_batch_norm_is_that_of_training(tmp_path):
     """What D answers at the end is what the last row says; running statistics would give 0.36 on real data for 0.54."""
     small = ("steps=300", "log_every=5", "callbacks.verdict.samples=300")

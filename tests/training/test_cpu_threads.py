@@ -99,6 +99,7 @@ def _train(monkeypatch, *overrides: str) -> None:
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_a_run_keeps_to_its_number_on_any_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cpu_threads, "FLOPS_PER_THREAD", 1e3)

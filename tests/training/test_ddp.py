@@ -31,6 +31,7 @@ def _weights_apart(one, other) -> float:
 REMEDIES = ("remedy=[r1,r2,ema,label_smoothing,historical_averaging,decay]", "remedy.ema.decay=0.6", "n_critic=2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "chosen",
     [

@@ -175,7 +175,7 @@ def _go_on(run: Run, *overrides: str) -> None:
 
 
 # Compiling takes most of its time; 1,000 modes are those of stacked_digits, too; other networks have the same layers.
-SLOW = {"compile=true", "dataset=stacked_mnist", "model=dcgan", "model=conv_book", "model=mlp_faces"}
+SLOW = {"compile=true", "dataset=stacked_mnist", "dataset=patches", "model=dcgan", "model=conv_book", "model=mlp_faces"}
 
 
 @pytest.mark.parametrize(
