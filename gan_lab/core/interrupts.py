@@ -2,7 +2,8 @@
 
 The first signal raises KeyboardInterrupt, so that each `with` and `finally` cleans up; meanwhile further signals are
 ignored. But a library may swallow the exception or turn it into another one, and C code may run on for long. So after
-GRACE_SECONDS the process ends here, after the actions that `undoing` and `at_end` have registered.
+GRACE_SECONDS the process ends here, after the actions that `undoing` and `at_end` have registered. While a module is
+being imported it ends so at once.
 
 This module imports little: a command watches for signals before it imports anything else.
 """
@@ -267,8 +268,22 @@ def _is_ignored(number: signal.Signals) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
 
 
-def _on_signal(number: int, _: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    if not _state.is_worker and _is_importing(frame):
+        # An exception in the middle of an extension module's initialisation, such as torch's, aborts the process.
+        if _state.received is None:
+            _state.received = signal.Signals(number)
+        _end_now()
     interrupt(number)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Returns whether a module is being imported at this point of the program."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _start_clock() -> None:

@@ -54,6 +54,22 @@ with atomic(Path(sys.argv[1]) / "file.txt") as path:
         except BaseException:
             pass
 """
+# A module that raises something else in place of what a signal raises, as an extension module would abort.
+IMPORTED = """
+import __main__
+try:
+    __main__.sleep()
+except BaseException:
+    raise RuntimeError("aborted")
+"""
+IMPORTING = f"""
+from gan_lab.core.io import atomic
+(Path(sys.argv[1]) / "imported.py").write_text({IMPORTED!r})
+sys.path.insert(0, sys.argv[1])
+with atomic(Path(sys.argv[1]) / "file.txt") as path:
+    path.write_text("half")
+    import imported
+"""
 
 
 def _end(code: str, *numbers: int, folder: Path = Path()) -> tuple[int, str, float]:
@@ -91,6 +107,15 @@ def test_a_clean_up_that_hangs_is_not_waited_for():
 def test_what_is_half_written_is_removed_even_then(tmp_path):
     assert _end(HALF_A_FILE, signal.SIGTERM, folder=tmp_path)[0] == 143
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_no_exception_is_raised_in_the_middle_of_an_import(tmp_path, number):
+    status, stderr, _ = _end(IMPORTING, number, folder=tmp_path)
+    assert status == 128 + number
+    assert "aborted" not in stderr
+    assert len(stderr.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == ["imported.py"]
 
 
 def test_an_ignored_signal_stays_ignored():
