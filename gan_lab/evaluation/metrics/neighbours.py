@@ -15,7 +15,7 @@ from gan_lab.evaluation.metrics.registry import Undefined
 BLOCK_BYTES = 4 * 2**20
 MAX_TREE_DIMENSIONS = 3  # up to so many dimensions a tree is faster than comparing all with all
 KMEANS_STEPS = 20
-SPARE = 16  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
+SPARE = 8  # candidates beyond the k nearest, because the first pass rounds and may order ties wrongly
 
 
 def finite(values: Tensor, minimum: int, name: str) -> Tensor:
