@@ -9,14 +9,14 @@ import torch
 from scipy.stats import binomtest, fisher_exact
 from torch import Tensor
 
+from gan_lab.compare.resampling import ALPHA
+from gan_lab.compare.sentences import format_p
 from gan_lab.core.errors import LabError
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.modes import assign_modes
 
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# A difference in counts with a smaller p is more than chance.
-ALPHA = 0.05
 # A message lists more classes than this by the first and the last ones.
 MAX_LISTED_CLASSES = 30
 
@@ -193,5 +193,4 @@ def compare_counts(name: str, result: PredictionCount, fresh: PredictionCount) -
     elif p <= ALPHA:
         comparison = "less often than fresh vectors"
     fractions = f"{result.fraction:.0%} of {result.total:,}, {fresh.fraction:.0%} of {fresh.total:,}"
-    p_text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    return f"{name} is classified as {result.prediction} {comparison} ({fractions}; {p_text})."
+    return f"{name} is classified as {result.prediction} {comparison} ({fractions}; {format_p(p)})."

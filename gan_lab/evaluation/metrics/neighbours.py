@@ -46,7 +46,7 @@ def nearest(queries: Tensor, points: Tensor, k: int, skip_self: bool = False) ->
     Candidates are selected by |p|² − 2qp, one fast matrix product; their distances are then computed from differences
     of coordinates. That product by itself loses small distances between large coordinates, and would see a copy of a
     training sample at some distance from it. Pitfall: of more than `SPARE` points around a query that differ by less
-    than float32 tells, about 10⁻³ of the data's spread, some others may be returned than the nearest ones.
+    than float32 tells, some 10⁻³ of the data's spread, some others may be returned than the nearest ones.
 
     Args:
         queries: `(n, d)`, finite.

@@ -75,7 +75,7 @@ def find_callback(trainer: pl.Trainer, kind: type[CallbackType]) -> CallbackType
 def save_figure(run: Run, figure: Figure, picture: Path) -> None:
     """Writes a figure into a run's folder and empties it.
 
-    Figure and renderer refer to each other, so without the latter their 10 to 20 MB would be freed much later.
+    A figure and its renderer refer to each other: unless emptied, their 10 to 20 MB are freed much later.
     """
     with run.atomic(picture) as path:
         figure.savefig(path)
