@@ -126,6 +126,16 @@ def test_r1_r2_and_label_smoothing_in_one_update(tmp_path):
     loop.equals(job)
 
 
+@pytest.mark.parametrize(("setting", "calls"), [("norm=layer", 3), ("norm=batch", 5), ("remedy=[r1,r2,lecam,pac]", 3)])
+def test_d_scores_a_batch_once_where_that_gives_what_a_second_time_would(tmp_path, setting, calls):
+    """Real samples, fakes and G's samples; running statistics would count a batch twice, and do."""
+    job, _ = training(tmp_path / "run", *PLAIN, "steps=1", "remedy=[r1,r2]", setting)
+    shapes = []
+    job.module.discriminator.register_forward_hook(lambda _, args, scores: shapes.append(tuple(scores.shape)))
+    job.trainer.fit(job.module, job.datamodule)
+    assert shapes == [(B,)] * calls
+
+
 def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
     job, before = _trained(tmp_path / "run", "loss=wasserstein", "remedy=[wgan_gp,dragan]", "remedy.dragan.weight=2")
     loop = Loop(job, before)
