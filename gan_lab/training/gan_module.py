@@ -10,7 +10,7 @@ from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.remedies.penalties import ScoredBatch
 from gan_lab.training.gan_state import GANState
 from gan_lab.training.settings import GANSettings
-from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, sum_of
+from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, step_optimizer, sum_of
 
 Pair = tuple[Tensor, Tensor]
 
@@ -141,7 +141,7 @@ class GANModule(GANState):
         weights = [w for group in optimizer.param_groups for w in group["params"] if w.requires_grad]
         # Samples that penalties differentiate with respect to get no gradient.
         loss.backward(inputs=weights if self.share_scores else None)
-        optimizer.step()
+        step_optimizer(optimizer)
         # As zero_grad does, without its preparations for profilers.
         for weight in weights:
             weight.grad = None
