@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from gan_lab.data.dataset import Dataset
 from gan_lab.plotting.style import FAKE_COLOUR, REAL_COLOUR, Figure, class_label, drawable, shorten
@@ -156,7 +155,30 @@ def image_grid(images: Tensor, edge: float = 0.5, classes: Tensor | None = None)
     columns = math.ceil(math.sqrt(len(images)))
     if classes is not None:
         columns = len(classes) // len(classes.unique())
-    return make_grid(_displayable(images), nrow=columns, padding=GRID_PADDING, pad_value=edge)
+    return _tile(_displayable(images), columns, edge)
+
+
+def _tile(images: Tensor, columns: int, edge: float) -> Tensor:
+    """Puts images `(n, C, H, W)` side by side, row by row.
+
+    Args:
+        columns: images in a row.
+        edge: brightness of the lines between the images, and of what is left of the last row.
+
+    Returns:
+        `(3, height, width)`; grey images have three equal channels.
+    """
+    number, _, height, width = images.shape
+    columns = min(columns, number)
+    cell_height = height + GRID_PADDING
+    cell_width = width + GRID_PADDING
+    rows = math.ceil(number / columns)
+    grid = images.new_full((3, rows * cell_height + GRID_PADDING, columns * cell_width + GRID_PADDING), edge)
+    for i, image in enumerate(images):
+        top = i // columns * cell_height + GRID_PADDING
+        left = i % columns * cell_width + GRID_PADDING
+        grid[:, top : top + height, left : left + width] = image
+    return grid
 
 
 def _are_images(dataset: Dataset) -> bool:
@@ -183,8 +205,7 @@ def _draw_images(axes: Axes, images: Tensor, dataset: Dataset, classes: Tensor |
 
 
 def _draw_row(axes: Axes, images: Tensor) -> None:
-    grid = make_grid(_displayable(images), nrow=len(images), padding=GRID_PADDING, pad_value=0.5)
-    _show(axes, grid)
+    _show(axes, _tile(_displayable(images), len(images), edge=0.5))
     axes.set(xticks=[], yticks=[], frame_on=False)
 
 
@@ -332,7 +353,7 @@ def _draw_backquery(axes: Axes, images: Tensor, width: int) -> None:
     anchor = "W" if width > 1 else "C"
     axes.set(xticks=[], yticks=[], frame_on=False, anchor=anchor)
     if len(images):
-        _show(axes, make_grid(images.clamp(0, 1), nrow=width, padding=GRID_PADDING, pad_value=1))
+        _show(axes, _tile(images.clamp(0, 1), width, edge=1))
     else:
         axes.text(0, 0.5, "none", transform=axes.transAxes, color="0.5", verticalalignment="center")
 
