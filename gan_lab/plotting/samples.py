@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
@@ -20,6 +21,12 @@ from gan_lab.plotting.style import FAKE_COLOUR, REAL_COLOUR, Figure, class_label
 
 # Pixels between the images of a grid, and around it.
 GRID_PADDING = 1
+
+# Pixels in the picture of two grids of images.
+GRID_SIDE = 540  # of a grid, at most
+GRID_MARGIN = 10  # around it
+TITLE_SIZE = 17
+TITLE_GAP = 8  # between a grid and its title
 
 # About the width of a letter.
 LETTER_INCHES = 0.1
@@ -59,6 +66,45 @@ def compare_samples(
     real_axes.set_title("real")
     draw_samples(real_axes, real, dataset, real_classes)
     return figure
+
+
+def compare_images(fake: Tensor, real: Tensor, title: str) -> Image.Image:
+    """Draws a grid of generated images on the left and one of real images on the right, in a tenth of a figure's time.
+
+    Args:
+        fake: `(n, C, H, W)`.
+        real: `(n, C, H, W)`.
+        title: above the generated images.
+
+    Returns:
+        About 1,100 × 580 pixels, grey or in colour as the images are.
+    """
+    mode = "L" if fake.shape[1] == 1 else "RGB"
+    grids = []
+    for images in (fake, real):
+        pixels = (image_grid(images) * 255).round().byte().permute(1, 2, 0).numpy()
+        grids.append(_fit(Image.fromarray(pixels).convert(mode), GRID_SIDE))
+    panel_width = max(grid.width for grid in grids) + 2 * GRID_MARGIN
+    top = TITLE_SIZE + TITLE_GAP + GRID_MARGIN
+    height = top + max(grid.height for grid in grids) + GRID_MARGIN
+    picture = Image.new(mode, (2 * panel_width, height), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(TITLE_SIZE)
+    for i, (grid, heading) in enumerate(zip(grids, (title, "real"), strict=True)):
+        middle = i * panel_width + panel_width // 2
+        picture.paste(grid, (middle - grid.width // 2, top))
+        draw.text((middle, top - TITLE_GAP), heading, "black", font, anchor="ms")
+    return picture
+
+
+def _fit(image: Image.Image, side: int) -> Image.Image:
+    """Enlarges an image by a whole number, or shrinks it, so that no side is longer than `side` pixels."""
+    longest = max(image.size)
+    if longest <= side:
+        factor = side // longest
+        return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+    width, height = (max(1, round(length * side / longest)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def compare_members(

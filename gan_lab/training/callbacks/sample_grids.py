@@ -5,13 +5,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
-from gan_lab.plotting.samples import compare_members, compare_samples, image_grid, output_history
+from gan_lab.plotting.samples import compare_images, compare_members, compare_samples, image_grid, output_history
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
@@ -125,12 +126,16 @@ class SampleGrids(GANCallback):
         fake = module.sample(self.z).float().cpu()
         fake_labels = module.target_labels(self.z)
         title = f"generated, step {module.step:,}"
+        shows_images = len(self.dataset.shape) == 3
+        figure: Figure | Image.Image
         if module.replica_dims:
             figure = self._draw_members(module, fake, fake_labels, title)
+        elif shows_images and fake_labels is None:
+            figure = compare_images(fake, self.real, title)
         else:
             figure = compare_samples(fake, self.real, self.dataset, title, fake_labels, self.real_labels)
         picture = self.save(figure, f"samples_{module.step:07d}.png")
-        if len(self.dataset.shape) == 3 and not module.replica_dims:
+        if shows_images and not module.replica_dims:
             for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
@@ -154,7 +159,7 @@ class SampleGrids(GANCallback):
     def _members(module: GANModule) -> range:
         return range(min(module.replicas, MAX_MEMBERS))
 
-    def save(self, figure: Figure, name: str) -> Path:
+    def save(self, figure: Figure | Image.Image, name: str) -> Path:
         """Writes a picture into the run's `images/` and returns its path."""
         picture = self.run.images / name
         save_figure(self.run, figure, picture)
