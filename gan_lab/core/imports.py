@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec, module_from_spec
 from typing import Any
 
@@ -32,8 +33,8 @@ def quick_imports() -> Iterator[None]:
 def _import_torchmetrics_in_part() -> None:
     """Imports of torchmetrics only what Lightning needs, two classes.
 
-    All of it takes a second: a hundred metrics, scipy.signal, torchvision. It is imported as soon as anything else of it
-    is asked for, for example by a metric of the user's own.
+    All of it takes a second: a hundred metrics, scipy.signal, torchvision. It is imported as soon as anything else of
+    it is asked for, for example by a metric of the user's own.
     """
     spec = find_spec("torchmetrics")
     if "torchmetrics" in sys.modules or spec is None or spec.loader is None:
@@ -51,7 +52,8 @@ def _import_torchmetrics_in_part() -> None:
     sys.modules["torchmetrics"] = package
     package._logger = logging.getLogger("torchmetrics")
     try:
-        import torchmetrics.utilities
+        # Its modules import each other: this order works.
+        import_module("torchmetrics.utilities")
         from torchmetrics.collections import MetricCollection
         from torchmetrics.metric import Metric
     except ImportError:

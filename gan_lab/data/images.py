@@ -36,7 +36,8 @@ def digits(heldout: float = 0.2) -> Dataset:
     """
     # A row is 64 grey levels, 0 to 16, and the digit. scikit-learn itself takes a second to import.
     package = find_spec("sklearn")
-    assert package is not None and package.submodule_search_locations is not None
+    assert package is not None
+    assert package.submodule_search_locations is not None
     folder = Path(package.submodule_search_locations[0])
     table = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     images = torch.tensor(table[:, :-1], dtype=torch.float32).view(-1, 1, 8, 8) / 16  # (1797, 1, 8, 8)
@@ -73,7 +74,7 @@ def stratified_split(labels: np.ndarray, heldout: float) -> tuple[np.ndarray, np
             code="invalid",
             key="dataset.heldout",
         )
-    rng = np.random.RandomState(0)  # noqa: NPY002 - the split is that of this generator
+    rng = np.random.RandomState(0)
     train_counts = _allot(counts, train_size, rng)
     heldout_counts = _allot(counts - train_counts, heldout_size, rng)
     train = []

@@ -43,13 +43,13 @@ class Figure(matplotlib.figure.Figure):
         _write_texts_as_they_are()
         super().__init__(*args, **kwargs)
 
-    def savefig(self, file: Any, **options: Any) -> None:
+    def savefig(self, fname: Any, **options: Any) -> None:
         """Writes the figure into a file, as matplotlib does; without options as a PNG."""
         if options:
-            super().savefig(file, **options)
+            super().savefig(fname, **options)
         else:
             # matplotlib's own way, which is for all formats, draws everything twice.
-            FigureCanvasAgg(self).print_png(file)
+            FigureCanvasAgg(self).print_png(fname)
 
     def draw(self, renderer: Any) -> None:
         _write_texts_as_they_are()
