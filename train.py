@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare(sweep: Path) -> None:
-    from gan_lab.compare import conclude
+    from gan_lab.compare.comparison import conclude
 
     say(conclude([sweep]))
 

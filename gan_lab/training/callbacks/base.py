@@ -72,8 +72,8 @@ def find_callback(trainer: pl.Trainer, kind: type[CallbackType]) -> CallbackType
     return None
 
 
-def save_figure(run: Run, figure: Figure | Image.Image, picture: Path) -> None:
-    """Writes a figure or an image into a run's folder; a figure is then emptied.
+def save_figure(run: Run, figure: Figure | Image.Image, picture: Path, keep: bool = False) -> None:
+    """Writes a figure or an image into a run's folder; a figure is then emptied, unless it is to be kept.
 
     A figure and its renderer refer to each other: unless emptied, their 10 to 20 MB are freed much later.
     """
@@ -83,7 +83,8 @@ def save_figure(run: Run, figure: Figure | Image.Image, picture: Path) -> None:
         return
     with run.atomic(picture) as path:
         figure.savefig(path)
-    figure.clear()
+    if not keep:
+        figure.clear()
 
 
 def log_picture(trainer: pl.Trainer, name: str, picture: Path, step: int) -> None:
