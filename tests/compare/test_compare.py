@@ -16,9 +16,11 @@ from conftest import REMEDIES, ROOT, command, command_here, config_yaml, refused
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.commands.results import write_results
-from gan_lab.compare import Findings, compare, conclude, panels
+from gan_lab.compare import panels
 from gan_lab.compare.collect import find_runs, read_record, read_settings
+from gan_lab.compare.comparison import compare, conclude
 from gan_lab.compare.factors import factors, ordered_levels
+from gan_lab.compare.findings import Findings
 from gan_lab.compare.report import write_report
 from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write_tables
