@@ -305,6 +305,23 @@ def test_an_equal_update_of_d_is_no_confound(tmp_path, runs):
     assert notes_on_d(tmp_path, runs) == []
 
 
+def notes_on_engines(folder: Path, engines: dict[str, str]) -> list[str]:
+    """The notes on engines, of two runs for each of these overrides; the values: what trained them."""
+    for number, (overrides, engine) in enumerate(engines.items()):
+        repeated(folder, overrides, [3, 4], f"{number}", _environment={"device": "cpu", "engine": engine})
+    return [note for note in compare([folder]).notes if "engine" in note]
+
+
+def test_other_engines_are_named_where_variants_differ_in_them(tmp_path):
+    about_rounding, about_seconds = notes_on_engines(tmp_path, {"": "compiled", "remedy=[gdpp]": "autograd"})
+    assert "by different engines (autograd: gdpp; compiled: remedy none)" in about_rounding
+    assert "seconds can't be compared" in about_seconds
+
+
+def test_one_engine_is_no_matter(tmp_path):
+    assert notes_on_engines(tmp_path, {"": "compiled", "remedy=[ema]": "compiled"}) == []
+
+
 def test_remedies_that_all_runs_have_are_common_conditions(pair):
     for path in pair.rglob("config.yaml"):
         path.write_text(path.read_text().replace("remedy: {}\n", "remedy:\n  r1:\n    gamma: 3.0\n  ema: {}\n"))
