@@ -95,7 +95,6 @@ def step_optimizer(optimizer: Optimizer) -> None:
             weights = group["params"]
             states = [optimizer.state[weight] for weight in weights]
             steps = [state["step"] for state in states]
-            beta1, beta2 = group["betas"]
             torch._foreach_add_(steps, 1)
             kernel(
                 weights,
@@ -105,8 +104,8 @@ def step_optimizer(optimizer: Optimizer) -> None:
                 [],
                 steps,
                 lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
                 weight_decay=group["weight_decay"],
                 eps=group["eps"],
                 amsgrad=False,
@@ -116,7 +115,7 @@ def step_optimizer(optimizer: Optimizer) -> None:
 
 def _is_plain(group: Mapping[str, Any], states: Mapping[Tensor, Any]) -> bool:
     """Returns whether the fused kernel of Adam takes all weights of a parameter group at once."""
-    weights = group["params"]
-    if not group["fused"] or group["amsgrad"] or isinstance(group["lr"], Tensor) or len({w.dtype for w in weights}) > 1:
+    if not group["fused"] or group["amsgrad"] or isinstance(group["lr"], Tensor):
         return False
-    return all(weight.grad is not None and weight in states for weight in weights)
+    dtype = group["params"][0].dtype
+    return all(w.grad is not None and w.dtype == dtype and w in states for w in group["params"])
