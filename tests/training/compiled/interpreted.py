@@ -49,7 +49,20 @@ def _columns_at(address: int, rows: int, columns: int, leading: int) -> Array:
 
 
 def _gemm(
-    _: int, swap_a: int, swap_b: int, m: int, n: int, k: int, alpha: float, a: int, lda: int, b: int, ldb: int, beta: float, c: int, ldc: int
+    _: int,
+    swap_a: int,
+    swap_b: int,
+    m: int,
+    n: int,
+    k: int,
+    alpha: float,
+    a: int,
+    lda: int,
+    b: int,
+    ldb: int,
+    beta: float,
+    c: int,
+    ldc: int,
 ) -> None:
     """BLAS' c = alpha op(a) op(b) + beta c, for matrices that are stored column by column."""
     left = _columns_at(a, k, m, lda).T if chr(swap_a) == "T" else _columns_at(a, m, k, lda)

@@ -33,7 +33,6 @@ MOMENTUM = "optim=sgd optim.momentum=0.9"
 MUTATIONS = [
     # Derivatives of activations
     ("y[j] = slope", "y[j] = -slope", ""),
-    ("        y[j] = one\n", "        y[j] = -one\n", R1),
     ("            y[j] = p * (one - p)\n", "            y[j] = -p * (one - p)\n", "activation=sigmoid"),
     ("y[j] = p * (one + s * (one - p))", "y[j] = -p * (one + s * (one - p))", "activation=silu"),
     ("y[j] = p * (one + s * (one - p))", "y[j] = p * (one - s * (one - p))", "activation=silu"),
@@ -159,8 +158,16 @@ MUTATIONS = [
     ),
     ("slope = target * slope", "slope = -target * slope", SMOOTHING),
     ("+ (1 - target) * other_slope", "- (1 - target) * other_slope", SMOOTHING),
-    ("scores.real_adjoint[i] = slope / n\n    return total / n", "scores.real_adjoint[i] = -slope / n\n    return total / n", ""),
-    ("scores.fake_adjoint[i] = slope / n\n    return total / n\n", "scores.fake_adjoint[i] = -slope / n\n    return total / n\n", ""),
+    (
+        "scores.real_adjoint[i] = slope / n\n    return total / n",
+        "scores.real_adjoint[i] = -slope / n\n    return total / n",
+        "",
+    ),
+    (
+        "scores.fake_adjoint[i] = slope / n\n    return total / n\n",
+        "scores.fake_adjoint[i] = -slope / n\n    return total / n\n",
+        "",
+    ),
     ("(-slope - lower_slopes) / n", "(slope - lower_slopes) / n", AVERAGE),
     ("(-slope - lower_slopes) / n", "(-slope + lower_slopes) / n", AVERAGE),
     ("(slope + higher_slopes) / n", "(-slope + higher_slopes) / n", AVERAGE),
@@ -199,7 +206,11 @@ MUTATIONS = [
         ADAM,
     ),
     ("w[j] -= step * m[j]", "w[j] += step * m[j]", ADAM),
-    ("        if decay > 0:\n            for j in range(size):\n                gradient[j] += decay * w[j]\n        if", "        if decay > 0:\n            for j in range(size):\n                gradient[j] -= decay * w[j]\n        if", f"{MOMENTUM} optim.weight_decay=0.1"),
+    (
+        "        if decay > 0:\n            for j in range(size):\n                gradient[j] += decay * w[j]\n        if",
+        "        if decay > 0:\n            for j in range(size):\n                gradient[j] -= decay * w[j]\n        if",
+        f"{MOMENTUM} optim.weight_decay=0.1",
+    ),
     (
         "v[j] = beta_2 * v[j] + new_2 * g * g\n                w[j] -= lr",
         "v[j] = abs(-beta_2 * v[j] + new_2 * g * g)\n                w[j] -= lr",
