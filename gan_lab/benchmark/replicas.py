@@ -10,7 +10,7 @@ from gan_lab.benchmark.step import NETWORKS, WITHOUT_EVALUATION, time_gan_lab
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
 from gan_lab.core.command_line import hydra_text
 
-REPLICAS = {"ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
+REPLICAS = {"default": (4, 16), "ring": (4, 16), "digits": (4, 16), "book": (4, 8), "dcgan": (4,)}
 SINGLE = "one alone"
 
 

@@ -1,15 +1,19 @@
-"""The training step in four implementations: gan_lab, a hand-written loop, Lightning's usual pattern, the book's code.
+"""The training step in several implementations: gan_lab's two engines, a hand-written loop, JAX, Lightning's usual
+pattern, the book's code. And its limit: nothing but its matrix products.
 
 All of them train the networks with the loss and the optimizers of the same configuration. Each function builds its
 training, usually plays `WARM_UP` steps, and returns the seconds for the steps after those.
 """
 
 import io
+import math
+import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +30,7 @@ from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.run_folder import Run
+from gan_lab.training.cpu_threads import ProductCounter
 from gan_lab.training.gan_module import GANModule
 
 # Steps that are not timed.
@@ -38,27 +43,37 @@ WITHOUT_EVALUATION = ("~callbacks.pictures", "~callbacks.verdict")
 ONE_HIDDEN_LAYER = ("latent_dim=100", "model.depth=1", "model.width=200")
 # Overrides of train.yaml, by the names in the key `nets`.
 NETWORKS = {
+    "default": (),
     "ring": ("dataset=ring", "latent_dim=2", "model.depth=2", "model.width=128"),
     "digits": ("dataset=digits", *ONE_HIDDEN_LAYER),
     "book": ("dataset=mnist", *ONE_HIDDEN_LAYER),
     "dcgan": ("dataset=mnist", "latent_dim=100", "model=conv", "model.channels=16", "norm=batch"),
 }
 
-GAN_LAB = "gan_lab"
+COMPILED = "gan_lab, compiled"
+AUTOGRAD = "gan_lab, autograd"
 HAND_WRITTEN = "by hand"
+JAX = "JAX, jit and scan"
+LIMIT = "its products alone"
 LIGHTNING = "Lightning's usual pattern"
 BOOK = "the book's, per sample"
+
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+# Rows and columns of the matrices whose product shows how fast this machine multiplies.
+LARGE_MATRIX = 512
 
 Implementation = Callable[[DictConfig, int], float]
 
 
 def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
-    """Returns for each of `cfg.nets` a benchmark against a hand-written loop and one against Lightning's usual pattern.
+    """Returns for each of `cfg.nets` a benchmark of gan_lab's engines and one against Lightning's usual pattern.
 
-    Both have one D update per step. For the network `book` there is one more, against the book's own code, with D
-    updated on real data, then on fakes, and a batch of `LARGE_BATCH`.
+    The first compares with a hand-written loop, with JAX where it is installed, and with the time that the step's
+    matrix products would take at the speed of a large one. In the second D is updated once per step. For the network
+    `book` there is a third, against the book's own code, with a batch of `LARGE_BATCH`.
     """
     cases = []
+    flops = {}
     # The last two differ by more than measurements scatter, so shorter turns are enough.
     short = cfg.seconds / 4
     for net in cfg.nets:
@@ -66,25 +81,40 @@ def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> 
         separate = compose(*NETWORKS[net], *WITHOUT_EVALUATION, *machine)
         joint = separate.copy()
         joint.joint_d_update = True
+        is_covered = net != "dcgan"
+        implementations: dict[str, Implementation] = {HAND_WRITTEN: time_hand_written, AUTOGRAD: time_autograd}
+        if is_covered:
+            implementations[COMPILED] = time_gan_lab
+        if is_covered and find_spec("jax"):
+            # XLA reads this when JAX is imported: as many threads as the others have.
+            os.environ.setdefault("XLA_FLAGS", ONE_THREAD if cfg.threads == 1 else "")
+            from gan_lab.benchmark.step_jax import time_jax
+
+            implementations[JAX] = time_jax
+        implementations[LIMIT] = time_products
+        title = f"{net}: steps of {separate.batch_size}"
+        cases.append(_benchmark(title, separate, implementations, (HAND_WRITTEN, LIMIT), cfg.seconds))
         title = f"{net}: steps of {joint.batch_size}, D updated once"
-        by_hand = {HAND_WRITTEN: time_hand_written, GAN_LAB: time_gan_lab}
-        cases.append(_benchmark(title, joint, by_hand, cfg.seconds))
-        cases.append(_benchmark(title, joint, {LIGHTNING: time_lightning, GAN_LAB: time_gan_lab}, short))
+        gan_lab = {COMPILED if is_covered else AUTOGRAD: time_gan_lab}
+        cases.append(_benchmark(title, joint, {LIGHTNING: time_lightning, **gan_lab}, (LIGHTNING,), short))
         if net == "book":
-            separate.batch_size = LARGE_BATCH
-            title = f"book: steps of {LARGE_BATCH}, D updated on real, then on fakes"
-            cases.append(_benchmark(title, separate, {BOOK: time_per_sample, GAN_LAB: time_gan_lab}, short))
-    return cases, {}
+            large = separate.copy()
+            large.batch_size = LARGE_BATCH
+            title = f"book: steps of {LARGE_BATCH}"
+            cases.append(_benchmark(title, large, {BOOK: time_per_sample, **gan_lab}, (BOOK,), short))
+        flops[net] = product_flops(separate) / 1e6
+    return cases, {"MFLOP in the matrix products of a step": flops}
 
 
-def _benchmark(title: str, cfg: DictConfig, implementations: Mapping[str, Implementation], seconds: float) -> Benchmark:
-    """Returns a benchmark of implementations of the step; all but gan_lab's are baselines."""
-    candidates = {}
-    baselines = []
-    for name, implementation in implementations.items():
-        candidates[name] = partial(implementation, cfg)
-        if name != GAN_LAB:
-            baselines.append(name)
+def _benchmark(
+    title: str,
+    cfg: DictConfig,
+    implementations: Mapping[str, Implementation],
+    baselines: Sequence[str],
+    seconds: float,
+) -> Benchmark:
+    """Returns a benchmark of implementations of the step."""
+    candidates = {name: partial(implementation, cfg) for name, implementation in implementations.items()}
     return Benchmark(title, "steps", candidates, baselines, cfg.log_every, seconds)
 
 
@@ -135,11 +165,29 @@ def time_gan_lab(cfg: DictConfig, steps: int) -> float:
     return stopwatch.seconds
 
 
+def time_autograd(cfg: DictConfig, steps: int) -> float:
+    """Times `python train.py engine=autograd`, as `time_gan_lab` does."""
+    cfg = cfg.copy()
+    cfg.engine = "autograd"
+    return time_gan_lab(cfg, steps)
+
+
 def time_hand_written(cfg: DictConfig, steps: int) -> float:
     """Times the same three phases in a plain loop.
 
     Data are in memory, fakes for D are generated without a graph, D is frozen while G learns, nothing is logged.
     """
+    play_step = _hand_written_step(cfg)
+    for _ in range(WARM_UP):
+        play_step()
+    start = time.perf_counter()
+    for _ in range(steps):
+        play_step()
+    return time.perf_counter() - start
+
+
+def _hand_written_step(cfg: DictConfig) -> Callable[[], None]:
+    """Builds the training of `time_hand_written`; returns a function that plays one step."""
     module, data = _gan_and_samples(cfg)
     generator = module.generator
     discriminator = module.discriminator
@@ -148,11 +196,8 @@ def time_hand_written(cfg: DictConfig, steps: int) -> float:
     batch_size = cfg.batch_size
     latent_dim = module.latent_dim
     joint = cfg.joint_d_update
-    start = 0.0
-    for step in range(WARM_UP + steps):
-        if step == WARM_UP:
-            start = time.perf_counter()
 
+    def play_step() -> None:
         # (1) D on real data.
         real = data.index_select(0, torch.randint(len(data), (batch_size,)))
         loss.d_real(discriminator(real)).mean().backward()
@@ -173,7 +218,28 @@ def time_hand_written(cfg: DictConfig, steps: int) -> float:
         opt_g.step()
         opt_g.zero_grad()
         discriminator.requires_grad_(True)
-    return time.perf_counter() - start
+
+    return play_step
+
+
+def product_flops(cfg: DictConfig) -> float:
+    """Returns the floating point operations of all matrix products and convolutions of a step."""
+    play_step = _hand_written_step(cfg)
+    with ProductCounter() as counter:
+        play_step()
+    return sum(counter.flops)
+
+
+def time_products(cfg: DictConfig, steps: int) -> float:
+    """Times as many operations as the products of the steps have, in products of large square matrices."""
+    matrix = torch.rand(LARGE_MATRIX, LARGE_MATRIX)
+    products = steps * product_flops(cfg) / (2 * LARGE_MATRIX**3)
+    torch.mm(matrix, matrix)
+    start = time.perf_counter()
+    for _ in range(math.ceil(products)):
+        torch.mm(matrix, matrix)
+    # What was rounded up is taken off again.
+    return (time.perf_counter() - start) * products / math.ceil(products)
 
 
 class _LightningGAN(pl.LightningModule):

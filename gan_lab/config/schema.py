@@ -309,7 +309,11 @@ _COMMANDS = (
         "rounds, each with one turn of every candidate; verdict: draws of real data; statistics: 500 draws each",
     ),
     Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
-    Key("nets", ValueSpec(list, entries=str, among=("ring", "digits", "book", "dcgan")), "step, replicas: networks"),
+    Key(
+        "nets",
+        ValueSpec(list, entries=str, among=("default", "ring", "digits", "book", "dcgan")),
+        "step, replicas: networks",
+    ),
     Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
     Key("datasets", ValueSpec(list, entries=str, among=VERDICT_DATASETS), "verdict: data of the trial"),
     Key("table", PATH_OR_NULL, "verdict: a CSV file of draws, to which this trial adds those that it lacks"),

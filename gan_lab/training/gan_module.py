@@ -47,7 +47,7 @@ class GANModule(GANState):
             # Imported here, as numba takes half a second; before the progress bar of the training.
             from gan_lab.training.compiled.engine import compile_step
 
-            compile_step(self.dtype)
+            compile_step(next(self.parameters()).dtype)
 
     def on_train_start(self) -> None:
         super().on_train_start()

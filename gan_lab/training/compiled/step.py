@@ -836,7 +836,8 @@ def generator_loss(recipe: Recipe, scores: Scores, k: int) -> float:
             scores.fake_adjoint[best[i]] = fake_adjoint[i]
         return fake_term + real_term
     total = 0.0
-    for i in best:
+    for place in range(k):
+        i = best[place]
         score = np.float64(scores.fake[i])
         if recipe.loss == RELATIVISTIC:
             value, slope = softplus(np.float64(scores.real[i]) - score)
@@ -922,61 +923,80 @@ def optimize(network: Network, member: int, rate: float, done: int) -> None:
         done: updates in this block so far.
     """
     optimizer = network.optimizer
-    real = network.gradient.dtype.type
-    update = optimizer.updates + done + 1
-    decay = real(optimizer.weight_decay)
+    for number in range(network.parameters.shape[1]):
+        w = numbers_of(network, VALUE, number, member)
+        gradient = gradient_of(network, number)
+        if optimizer.history_weight > 0:
+            past_mean = numbers_of(network, PAST_MEAN, number, member)
+            add_history(optimizer, w, gradient, past_mean, optimizer.history_calls + done + 1)
+        if optimizer.weight_decay > 0 and optimizer.kind == ADAMW:
+            add_multiple(-rate * optimizer.weight_decay, w, w)
+        elif optimizer.weight_decay > 0:
+            add_multiple(optimizer.weight_decay, w, gradient)
+        if optimizer.kind in (ADAM, ADAMW):
+            m = numbers_of(network, FIRST_MOMENT, number, member)
+            v = numbers_of(network, SECOND_MOMENT, number, member)
+            adam(optimizer, w, gradient, m, v, rate, optimizer.updates + done + 1)
+        elif optimizer.kind == RMSPROP:
+            rmsprop(optimizer, w, gradient, numbers_of(network, FIRST_MOMENT, number, member), rate)
+        elif optimizer.beta_1 > 0:
+            momentum = numbers_of(network, FIRST_MOMENT, number, member)
+            for j in range(len(w)):
+                momentum[j] = w.dtype.type(optimizer.beta_1) * momentum[j] + gradient[j]
+            add_multiple(-rate, momentum, w)
+        else:
+            add_multiple(-rate, gradient, w)
+
+
+@kernel
+def add_multiple(factor: float, x: Array, result: Array) -> None:
+    """Adds factor · x to a vector."""
+    factor = result.dtype.type(factor)
+    for j in range(len(result)):
+        result[j] += factor * x[j]
+
+
+@part
+def add_history(optimizer: Optimizer, w: Array, gradient: Array, past_mean: Array, calls: int) -> None:
+    """Includes the weights in the mean of their past, and adds the gradient of weight · |w − mean|²."""
+    real = w.dtype.type
+    share = real(1 / calls)
+    factor = real(2 * optimizer.history_weight)
+    for j in range(len(w)):
+        past_mean[j] += (w[j] - past_mean[j]) * share
+        gradient[j] += factor * (w[j] - past_mean[j])
+
+
+@part
+def adam(optimizer: Optimizer, w: Array, gradient: Array, m: Array, v: Array, rate: float, update: int) -> None:
+    """Updates weights as Adam does (Kingma & Ba 2015, algorithm 1); `update` is counted from 1."""
+    real = w.dtype.type
     epsilon = real(optimizer.epsilon)
     beta_1 = real(optimizer.beta_1)
     beta_2 = real(optimizer.beta_2)
     new_1 = real(1 - optimizer.beta_1)
     new_2 = real(1 - optimizer.beta_2)
+    step = real(rate / (1 - optimizer.beta_1**update))
+    root = real(1 / math.sqrt(1 - optimizer.beta_2**update))
+    for j in range(len(w)):
+        g = gradient[j]
+        m[j] = beta_1 * m[j] + new_1 * g
+        v[j] = beta_2 * v[j] + new_2 * g * g
+        w[j] -= step * m[j] / (np.sqrt(v[j]) * root + epsilon)
+
+
+@part
+def rmsprop(optimizer: Optimizer, w: Array, gradient: Array, v: Array, rate: float) -> None:
+    """Updates weights as RMSprop does (Hinton 2012), without momentum."""
+    real = w.dtype.type
     lr = real(rate)
-    for i in range(network.parameters.shape[1]):
-        gradient = gradient_of(network, i)
-        size = len(gradient)
-        w = numbers_of(network, VALUE, i, member)
-        if optimizer.history_weight > 0:
-            past_mean = numbers_of(network, PAST_MEAN, i, member)
-            share = real(1 / (optimizer.history_calls + done + 1))
-            factor = real(2 * optimizer.history_weight)
-            for j in range(size):
-                past_mean[j] += (w[j] - past_mean[j]) * share
-                gradient[j] += factor * (w[j] - past_mean[j])
-        if optimizer.kind in (ADAM, ADAMW):
-            m = numbers_of(network, FIRST_MOMENT, i, member)
-            v = numbers_of(network, SECOND_MOMENT, i, member)
-            step = real(rate / (1 - optimizer.beta_1**update))
-            root = real(1 / math.sqrt(1 - optimizer.beta_2**update))
-            if decay > 0:
-                if optimizer.kind == ADAM:
-                    for j in range(size):
-                        gradient[j] += decay * w[j]
-                else:
-                    for j in range(size):
-                        w[j] -= lr * decay * w[j]
-            for j in range(size):
-                g = gradient[j]
-                m[j] = beta_1 * m[j] + new_1 * g
-                v[j] = beta_2 * v[j] + new_2 * g * g
-                w[j] -= step * m[j] / (np.sqrt(v[j]) * root + epsilon)
-            continue
-        if decay > 0:
-            for j in range(size):
-                gradient[j] += decay * w[j]
-        if optimizer.kind == RMSPROP:
-            v = numbers_of(network, FIRST_MOMENT, i, member)
-            for j in range(size):
-                g = gradient[j]
-                v[j] = beta_2 * v[j] + new_2 * g * g
-                w[j] -= lr * g / (np.sqrt(v[j]) + epsilon)
-        elif beta_1 > 0:
-            momentum = numbers_of(network, FIRST_MOMENT, i, member)
-            for j in range(size):
-                momentum[j] = beta_1 * momentum[j] + gradient[j]
-                w[j] -= lr * momentum[j]
-        else:
-            for j in range(size):
-                w[j] -= lr * gradient[j]
+    epsilon = real(optimizer.epsilon)
+    alpha = real(optimizer.beta_2)
+    new = real(1 - optimizer.beta_2)
+    for j in range(len(w)):
+        g = gradient[j]
+        v[j] = alpha * v[j] + new * g * g
+        w[j] -= lr * g / (np.sqrt(v[j]) + epsilon)
 
 
 @part
