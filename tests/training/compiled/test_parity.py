@@ -125,12 +125,14 @@ def _sample() -> Iterator[tuple[set[str], tuple[str, ...]]]:
             yield set(options), overrides
 
 
-def _assert_equal_losses(ours: Trained, reference: Trained, bound: float) -> None:
-    """Compares the losses of all steps; near 0 the difference is relative to 0.01.
+def _error(ours: Trained, reference: Trained) -> float:
+    """Returns the largest relative error of the losses of all steps; near 0 it is relative to 0.01.
 
     Scores are about 1, so that in float32 a mean of scores has an error of about 1e-7, also where it crosses 0.
     """
-    torch.testing.assert_close(ours.values[:, :LOSSES], reference.values[:, :LOSSES], rtol=bound, atol=bound / 100)
+    losses = ours.values[:, :LOSSES].double()
+    expected = reference.values[:, :LOSSES].double()
+    return float(((losses - expected).abs() / expected.abs().clamp_min(0.01)).max())
 
 
 def _assert_equal_states(ours: Trained, reference: Trained, bound: float) -> None:
@@ -150,7 +152,7 @@ def _assert_equal_states(ours: Trained, reference: Trained, bound: float) -> Non
 
 
 def _assert_parity(ours: Trained, reference: Trained, bound: float) -> None:
-    _assert_equal_losses(ours, reference, bound)
+    assert _error(ours, reference) <= bound
     # Gradients are less precise than losses: layer normalisation of nearly equal numbers amplifies rounding.
     _assert_equal_states(ours, reference, 10 * bound)
 
@@ -175,9 +177,10 @@ def test_both_engines_agree_in_float64(options):
 
 @pytest.mark.slow
 def test_both_engines_agree_whatever_is_combined():
-    """In float32 where that is precise enough for the bound: where autograd's own losses are those of float64.
+    """In either type where it is precise enough for the bound.
 
-    They are not where layer normalisation divides by a small number, or top_k chooses among nearly equal scores.
+    The error of autograd in float32 shows how a training amplifies rounding: for example if layer normalisation divides
+    by a small number, or top_k chooses among nearly equal scores.
     """
     occurring: set[str] = set()
     failures = []
@@ -187,30 +190,22 @@ def test_both_engines_agree_whatever_is_combined():
         drawn += 1
         reference = train(overrides, "autograd")
         double = train(overrides, "autograd", torch.float64)
-        pairs = [(train(overrides, "compiled", torch.float64), double, DOUBLE_BOUND)]
-        if _is_precise(reference, double):
+        error = _error(reference, double)
+        pairs = []
+        # Rounding in float64 is smaller by a factor of 5e8.
+        if error < 1e-2:
+            pairs.append((train(overrides, "compiled", torch.float64), double, DOUBLE_BOUND))
+        if error < SINGLE_BOUND:
             compared += 1
             occurring |= options
             pairs.append((train(overrides, "compiled"), reference, SINGLE_BOUND))
         for ours, expected, bound in pairs:
             try:
                 _assert_parity(ours, expected, bound)
-            except AssertionError as error:
-                failures.append(f"{' '.join(overrides)}, {bound}: {' '.join(str(error).split())}")
+            except AssertionError as failure:
+                failures.append(f"{' '.join(overrides)}, {bound}: {' '.join(str(failure).split())}")
         if compared == COMPARED:
             break
     assert failures == []
     assert occurring == OPTIONS
-    assert drawn < 1.1 * COMPARED, "most combinations can be compared in float32"
-
-
-def _is_precise(single: Trained, double: Trained) -> bool:
-    """Tells whether the losses in float32 are those in float64 within the bound."""
-    try:
-        single.values = single.values.double()
-        _assert_equal_losses(single, double, SINGLE_BOUND)
-    except AssertionError:
-        return False
-    finally:
-        single.values = single.values.float()
-    return True
+    assert drawn < 1.1 * COMPARED, "nearly all can be compared"
