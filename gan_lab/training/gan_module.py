@@ -1,6 +1,7 @@
 """The step of a GAN: how the discriminator and the generator are trained against each other."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from gan_lab.gan.remedies.penalties import ScoredBatch
 from gan_lab.training.gan_state import GANState
 from gan_lab.training.settings import GANSettings
 from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, step_optimizer, sum_of
+
+if TYPE_CHECKING:
+    from gan_lab.training.compiled.engine import CompiledEngine
 
 Pair = tuple[Tensor, Tensor]
 
@@ -36,19 +40,37 @@ class GANModule(GANState):
         self.automatic_optimization = False
         self.cost_hooks: list[Callable[[Sequence[Cost]], None]] = []
         self._d_weights = list(discriminator.parameters())
+        self._compiled: CompiledEngine | None = None
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self._d_weights = list(self.discriminator.parameters())
+        if self.engine == "compiled":
+            # numba takes half a second to import.
+            from gan_lab.training.compiled.engine import CompiledEngine
+
+            self._compiled = CompiledEngine(self, self.trainer.optimizers)
 
     def training_step(self, block: StepBlock) -> None:
         """Trains for the steps of a block, which is what Lightning calls a batch: the batches of consecutive steps.
 
         Rows of the log, pictures and checkpoints are due only at the end of a block.
         """
+        first_step = self.step
+        # The compiled step has no costs to show to a hook.
+        if self._compiled is not None and not self.cost_hooks:
+            values = self._compiled.play(block)
+            self.step += len(values)
+            self.step_log.unlogged += values.unbind()
+        else:
+            self._play(block)
+        row_is_due = self.step % self.settings.log_every == 0 or self.step == self.steps
+        self.step_log.end_block(self.trainer, self.step - first_step, self.step, row_is_due)
+
+    def _play(self, block: StepBlock) -> None:
+        """Plays the steps of a block by autograd."""
         optimizer_d, optimizer_g = self.trainer.optimizers
-        steps = batches_by_step(block, self.n_critic)
-        for batches in steps:
+        for batches in batches_by_step(block, self.n_critic):
             if self.remedies.lr_decay:
                 self.remedies.lr_decay.apply(self.step, optimizer_d, optimizer_g)
             # D is updated n_critic times, each time on another batch; G uses the last of them.
@@ -60,8 +82,6 @@ class GANModule(GANState):
                 self.averaged.update()
             self.step += 1
             self.step_log.record(*scores, *losses_d, loss_g)
-        row_is_due = self.step % self.settings.log_every == 0 or self.step == self.steps
-        self.step_log.end_block(self.trainer, len(steps), self.step, row_is_due)
 
     def _update_d(self, optimizer: Optimizer, batch: Tensor, context: StepContext) -> tuple[Tensor, Pair, Pair]:
         """Phases 1 and 2: D learns to tell real samples from fakes. Returns D's real input, scores and losses."""

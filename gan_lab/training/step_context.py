@@ -45,17 +45,21 @@ def step_context(module: "GANState", turn: int, batch: Tensor, labels: Tensor | 
         batch: real samples `(…, B, *shape)`.
         labels: their labels `(…, B)`; None without classes.
     """
-    # Turns are numbered through the training. The last turn of a step, which phase 3 belongs to, has the step's first
-    # number, so that with n_critic=1 the number is that of the step.
-    first_number = module.step * module.n_critic
-    number = first_number if turn == module.n_critic else first_number + turn
-    rng = module.step_rng(number)
+    rng = step_rng(module, turn, module.step)
     batch_size = batch.shape[len(module.replica_dims)]
     if labels is None:
         return StepContext(module.discriminator, None, batch_size, rng)
     labels_onehot = one_hot(labels, module.classes).to(batch.dtype)
     critic = ConditionalDiscriminator(module.discriminator, labels_onehot, module.settings.flat)
     return StepContext(critic, labels_onehot, batch_size, rng)
+
+
+def step_rng(module: "GANState", turn: int, step: int) -> StepRNG:
+    """Returns the random numbers of the remedies for one turn of D, 1 to `n_critic`, in a step counted from 0."""
+    # Turns are numbered through the training. The last turn of a step, which phase 3 belongs to, has the step's first
+    # number, so that with n_critic=1 the number is that of the step.
+    first_number = step * module.n_critic
+    return module.step_rng(first_number if turn == module.n_critic else first_number + turn)
 
 
 def batches_by_step(block: StepBlock, n_critic: int) -> list[list[tuple[Tensor, Tensor | None]]]:
