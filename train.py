@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
 from gan_lab.core.terminal import say
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def compare(sweep: Path) -> None:
-    from gan_lab.compare import conclude
+    from gan_lab.compare.comparison import conclude
 
     say(conclude([sweep]))
 
@@ -29,9 +30,10 @@ def main(cfg: "DictConfig") -> None:
 
     with open_run(cfg) as (cfg, run):
         # torch and Lightning: only for a configuration that is known to be good
-        from gan_lab.assembly.build import DryRun, build, prepare_libraries
-        from gan_lab.commands.summary import announce, describe
-        from gan_lab.commands.train import fit
+        with quick_imports():
+            from gan_lab.assembly.build import DryRun, build, prepare_libraries
+            from gan_lab.commands.summary import announce, describe
+            from gan_lab.commands.train import fit
 
         prepare_libraries()
         if cfg.get("preflight") and not run.checkpoint.is_file():  # what goes on was checked before it began

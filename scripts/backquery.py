@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
 from gan_lab.core.terminal import say
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ def main(cfg: "DictConfig") -> None:
     with output_folder() as folder:
         cfg.label = str(cfg.label)  # 5 is a number to Hydra
         cfg = check(cfg)
-        from gan_lab.assembly.build import load_data, prepare_libraries
-        from gan_lab.commands.backquery import METHODS, backquery, describe, write
+        with quick_imports():
+            from gan_lab.assembly.build import load_data, prepare_libraries
+            from gan_lab.commands.backquery import METHODS, backquery, describe, write
 
         prepare_libraries()
         dataset, module = load_data(cfg)

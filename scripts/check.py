@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
 from gan_lab.core.terminal import say
 
 if TYPE_CHECKING:
@@ -15,8 +16,9 @@ def main(cfg: "DictConfig") -> None:
     from gan_lab.config.resume import open_check
 
     with open_check(cfg) as (cfg, folder):
-        from gan_lab.assembly.build import DryRun, prepare_libraries
-        from gan_lab.preflight import describe, run_checks, worst_status, write
+        with quick_imports():
+            from gan_lab.assembly.build import DryRun, prepare_libraries
+            from gan_lab.preflight import describe, run_checks, worst_status, write
 
         prepare_libraries()
         results = run_checks(DryRun(cfg))

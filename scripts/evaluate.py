@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
 from gan_lab.core.terminal import say
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ def main(cfg: "DictConfig") -> None:
     before = load_config(run, cfg.trust)
     features = cfg.features or before.get("features")
     cfg.metrics = OmegaConf.merge(before.metrics, cfg.metrics)
-    from gan_lab.assembly.build import prepare_libraries
-    from gan_lab.assembly.instantiate import build_user_metrics
-    from gan_lab.commands.evaluate import describe, evaluate
+    with quick_imports():
+        from gan_lab.assembly.build import prepare_libraries
+        from gan_lab.assembly.instantiate import build_user_metrics
+        from gan_lab.commands.evaluate import describe, evaluate
 
     prepare_libraries()
     size = (cfg.samples, cfg.seeds, cfg.threads)
@@ -51,11 +53,12 @@ def _evaluate_samples(cfg: "DictConfig", folder: "Path") -> str:
     cfg.data_dir = cfg.data_dir or "data"
     cfg = check(cfg)
     check_evaluation(cfg)
-    from gan_lab.assembly.build import load_data, prepare_libraries
-    from gan_lab.assembly.instantiate import build_user_metrics
-    from gan_lab.commands.evaluate import describe, evaluate_samples
-    from gan_lab.pack.sample_request import SampleRequest
-    from gan_lab.pack.samples import read_real
+    with quick_imports():
+        from gan_lab.assembly.build import load_data, prepare_libraries
+        from gan_lab.assembly.instantiate import build_user_metrics
+        from gan_lab.commands.evaluate import describe, evaluate_samples
+        from gan_lab.pack.sample_request import SampleRequest
+        from gan_lab.pack.samples import read_real
 
     prepare_libraries()
     form = (cfg.size, cfg.labels, cfg.max_bad)

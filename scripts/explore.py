@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
 from gan_lab.core.terminal import say
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ def main(cfg: "DictConfig") -> None:
 
     cfg.a, cfg.b, cfg.normalize = str(cfg.a), str(cfg.b), str(cfg.normalize).lower()  # numbers, words, truth values
     cfg = check(cfg)
-    from gan_lab.assembly.build import prepare_libraries
-    from gan_lab.core.run_folder import Run
-    from gan_lab.explore import Request, explore
+    with quick_imports():
+        from gan_lab.assembly.build import prepare_libraries
+        from gan_lab.core.run_folder import Run
+        from gan_lab.explore import Request, explore
 
     prepare_libraries()
     run = Run.existing(cfg.run)

@@ -14,9 +14,11 @@ from typing import Any
 import pandas as pd
 
 from gan_lab.commands.published import BENCHMARKS, Score
-from gan_lab.compare import Findings, compare, origin, panels, snapshots
+from gan_lab.compare import origin, panels, snapshots
 from gan_lab.compare.collect import Record, as_number, find_runs, read_record, read_summary
+from gan_lab.compare.comparison import compare
 from gan_lab.compare.effects import Summary
+from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.report import DESIGNS, MAX_SENTENCES
 from gan_lab.compare.sentences import NO_NUMBER, format_estimate, topic

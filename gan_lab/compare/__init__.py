@@ -4,10 +4,5 @@
 `questions` says what the variants can answer, and `effects` answers it by the tests of `resampling`. `sentences` and
 `notes` put the answers into words; `tables`, `charts`, `panels`, `snapshots` and `report` show them; `origin` says
 where runs come from. `comparison` calls one after the other. `plan` says before a sweep what it can show. Nothing here
-imports torch or Hydra.
+imports torch or Hydra, and `plan` neither pandas nor matplotlib.
 """
-
-from gan_lab.compare.comparison import compare, conclude
-from gan_lab.compare.findings import Findings
-
-__all__ = ["Findings", "compare", "conclude"]

@@ -16,9 +16,9 @@ from gan_lab.evaluation.metrics.registry import Metric, shown_in
 # Groups and keys whose values are listed where all runs share them.
 GROUPS = ("dataset", "loss", "activation", "norm", "optim", "latent", "model.generator", "model.discriminator")
 KEYS = ("batch_size", "latent_dim", "trainer.precision")
-ENVIRONMENT = ("device", "threads", "torch")
+ENVIRONMENT = ("device", "threads", "torch", "engine")
 # Conditions that change how long a run takes.
-SPEED_CONDITIONS = ("device", "threads", "trainer.precision")
+SPEED_CONDITIONS = ("device", "threads", "trainer.precision", "engine")
 JOINT_D_UPDATE = "joint_d_update"  # in a configuration as it was asked for, in a summary as it was
 
 
@@ -49,6 +49,7 @@ def notes(findings: Findings, factors: Sequence[Factor], records: Sequence[Recor
         *_unknown_verdicts(findings),
         *_confounded(factors),
         *_updates_of_d(findings, records),
+        *_engines(findings, records),
         *_interacting(findings),
         *_design(findings),
         *_method(findings),
@@ -201,6 +202,22 @@ def _updates_of_d(findings: Findings, records: Sequence[Record]) -> list[str]:
         f" ({_listed(together, findings)}), or in two, on one after the other"
         f" ({_listed(one_after_the_other, findings)}). What this does can't be separated from what the change does;"
         " joint_d_update=true in all of them would hold it equal."
+    ]
+
+
+def _engines(findings: Findings, records: Sequence[Record]) -> list[str]:
+    """Says which engine trained which variants, if it was not the same for all."""
+    variants: dict[str, set[str]] = {}
+    for record in records:
+        engine = _conditions(record)["engine"]
+        if record.variant is not None and engine:
+            variants.setdefault(engine, set()).add(findings.names[record.variant])
+    if len(variants) < 2:
+        return []
+    engines = [f"{engine}: {_listed(names, findings)}" for engine, names in sorted(variants.items())]
+    return [
+        f"The variants were trained by different engines ({'; '.join(engines)}). They compute the same step with other"
+        " rounding, which is as good as another seed; engine=autograd in all of them would hold it equal."
     ]
 
 

@@ -10,9 +10,10 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 Variant = tuple[str, ...]
 Design = Literal["factorial", "ladder", "control", "pairs"]
@@ -51,12 +52,12 @@ class Comparison:
     strata: tuple[tuple[Variant, ...], ...]
 
 
-def variant_of_rows(frame: pd.DataFrame, factors: Sequence[str]) -> list[Variant]:
+def variant_of_rows(frame: "pd.DataFrame", factors: Sequence[str]) -> list[Variant]:
     """Returns the variant of every row."""
     return list(frame[list(factors)].astype(str).itertuples(index=False, name=None))
 
 
-def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
+def design(frame: "pd.DataFrame", factors: Sequence[str], order: Sequence[Variant] | None = None) -> Design:
     """Recognises what the variants can answer.
 
     - 'control': nothing but the remedy differs, and one variant, the control, has none.
@@ -86,7 +87,7 @@ def design(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant]
 
 
 def comparisons(
-    frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None = None
+    frame: "pd.DataFrame", factors: Sequence[str], order: Sequence[Variant] | None = None
 ) -> list[Comparison]:
     """Returns the questions that the design asks.
 
@@ -167,7 +168,9 @@ def _is_ladder(rungs: Sequence[Variant]) -> bool:
     return len(changed_factors) > 1
 
 
-def _variants_with_runs(frame: pd.DataFrame, factors: Sequence[str], order: Sequence[Variant] | None) -> list[Variant]:
+def _variants_with_runs(
+    frame: "pd.DataFrame", factors: Sequence[str], order: Sequence[Variant] | None
+) -> list[Variant]:
     """Returns the variants that have runs, in the given order or else as they appear."""
     variants = list(dict.fromkeys(variant_of_rows(frame, factors)))
     if order is None:

@@ -19,7 +19,7 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy import special
 
 Strata = list[list[np.ndarray]]
 Sizes = tuple[tuple[int, ...], ...]
@@ -104,7 +104,7 @@ def welch_interval(strata: Strata) -> np.ndarray:
     squares = sum(part**2 / (runs - 1) for part, runs in zip(variances, sizes, strict=True))
     # Without any spread this is 0 / 0, which is the NaN that is meant.
     with np.errstate(invalid="ignore"):
-        half_width = student_t.ppf(1 - ALPHA / 2, variance**2 / squares) * np.sqrt(variance)
+        half_width = special.stdtrit(variance**2 / squares, 1 - ALPHA / 2) * np.sqrt(variance)
     difference = mean_difference(strata)
     return np.stack([difference - half_width, difference + half_width])
 

@@ -3,7 +3,8 @@
 So this module imports next to nothing, and neither do the scripts; see `gan_lab.config.hydra_app`.
 """
 
-import gc
+import atexit
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,19 @@ def command(
 
     def decorate(main: Main) -> Callable[[], None]:
         def start() -> None:
+            end = _QuickEnd()
+            if main.__module__ == "__main__":
+                # Registered first, it is called last.
+                atexit.register(end)
+            try:
+                run_guarded()
+                end.status = 0
+            except SystemExit as problem:
+                if isinstance(problem.code, int):
+                    end.status = problem.code
+                raise
+
+        def run_guarded() -> None:
             interrupts.watch()
             prepare_streams()
             try:
@@ -56,12 +70,31 @@ def command(
     return decorate
 
 
+class _QuickEnd:
+    """Ends the process without taking torch's modules apart first, for which Python needs half a second.
+
+    Attributes:
+        status: of the exit; None lets Python end the process.
+    """
+
+    status: int | None = None
+
+    def __call__(self) -> None:
+        if self.status is None:
+            return
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            # Python will say what is wrong with them.
+            return
+        os._exit(self.status)
+
+
 def _end_interrupted(problem: BaseException) -> NoReturn:
     """Ends a command that a signal has stopped, whatever that led to."""
     interrupts.clean_up()
     # A training has said already how it ended.
     if not isinstance(problem, SystemExit) or problem.code != interrupts.exit_status():
         say(interrupts.message(), stderr=True)
-    # Otherwise Python would take seconds to look for garbage among the modules of torch before it ends.
-    gc.freeze()
     sys.exit(interrupts.exit_status())

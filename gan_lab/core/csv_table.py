@@ -1,14 +1,18 @@
 """Writes tables as CSV files in which a spreadsheet finds texts and numbers, never a formula."""
 
+import csv
+import io
+import math
 import re
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from typing import TYPE_CHECKING, Any
 
 from gan_lab.core.terminal import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMULA_SIGNS = "=+-@"  # a text that begins with one of these, full-width and small forms too, is taken for a formula
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -35,24 +39,49 @@ def _begins_formula(text: str) -> bool:
     return False
 
 
-def csv_text(table: pd.DataFrame, index_label: str | None = None, float_format: str | None = None) -> str:
-    """Returns the text of a CSV file with a header; cells and column names pass through `csv_cell`.
+def csv_text(table: "pd.DataFrame", float_format: str | None = None) -> str:
+    """Returns the text of a CSV file with a header, without the index; cells and column names pass through `csv_cell`.
 
     Args:
         table: any columns; two may have the same name.
-        index_label: name of the column for the index, which has to be numbers; None leaves the index out.
         float_format: printf format of floats, such as "%.7g"; None writes all digits.
     """
+    import pandas as pd
+    from pandas.api.types import is_numeric_dtype
+
     safe = table.copy()
     for position, dtype in enumerate(table.dtypes):
         if not is_numeric_dtype(dtype):
             cells = [csv_cell(value) for value in table.iloc[:, position]]
             safe.isetitem(position, pd.Series(cells, dtype=object).to_numpy())
     safe.columns = [csv_cell(name) for name in table.columns]
-    with_index = index_label is not None
-    return safe.to_csv(index=with_index, index_label=index_label, float_format=float_format, lineterminator="\n")
+    return safe.to_csv(index=False, float_format=float_format, lineterminator="\n")
 
 
-def write_csv(table: pd.DataFrame, path: Path) -> None:
+def step_table_text(rows: Mapping[int, Mapping[str, float]]) -> str:
+    """Returns the text of a CSV file with a column `step`, and numbers of seven digits; NaN is an empty cell.
+
+    It is written many times in a training, and pandas takes long to import.
+
+    Args:
+        rows: by step, the values by column; the names are `csv_cell`s.
+    """
+    # Columns in the order in which they came.
+    columns: dict[str, None] = {}
+    for row in rows.values():
+        columns.update(dict.fromkeys(row))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["step", *columns])
+    for step, row in rows.items():
+        cells = [str(step)]
+        for name in columns:
+            value = row.get(name, math.nan)
+            cells.append("" if math.isnan(value) else f"{value:.7g}")
+        writer.writerow(cells)
+    return text.getvalue()
+
+
+def write_csv(table: "pd.DataFrame", path: Path) -> None:
     """Writes a table without its index; see `csv_text`."""
     path.write_text(csv_text(table), encoding="utf-8", errors="backslashreplace", newline="")

@@ -6,18 +6,20 @@ import tarfile
 import tempfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
-from torchvision import datasets
-from torchvision.datasets.utils import check_integrity, download_url
 
 from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 PHOTOS = ["china", "flower"]  # 427 × 640 pixels each
 WINDOW = 96  # pixels of a photograph that a patch shows along a side, at most: a roof, a few petals
@@ -104,10 +106,12 @@ def cifar10(data_dir: str) -> Dataset:
     Raises:
         LabError: if it can't be had, or a file has the wrong checksum.
     """
-    return cifar_like(datasets.CIFAR10, Path(data_dir))
+    from torchvision.datasets import CIFAR10
+
+    return cifar_like(CIFAR10, Path(data_dir))
 
 
-def cifar_like(source: type[datasets.CIFAR10], data_dir: Path) -> Dataset:
+def cifar_like(source: "type[CIFAR10]", data_dir: Path) -> Dataset:
     """Reads a dataset that is shipped as CIFAR-10 is; see `cifar10`."""
     folder = data_dir / source.base_folder
     names = [source.meta["filename"]]
@@ -129,17 +133,19 @@ def cifar_like(source: type[datasets.CIFAR10], data_dir: Path) -> Dataset:
     return Dataset(_part(train), _part(heldout), classes=list(train.classes))
 
 
-def _part(source: datasets.CIFAR10) -> Part:
+def _part(source: "CIFAR10") -> Part:
     images = torch.from_numpy(source.data).movedim(-1, 1).contiguous()
     return Part(images, torch.tensor(source.targets))
 
 
-def _archive(source: type[datasets.CIFAR10], data_dir: Path) -> Path:
+def _archive(source: "type[CIFAR10]", data_dir: Path) -> Path:
     """Returns the archive as it is shipped; downloads it, under a temporary name that is then changed.
 
     Raises:
         LabError: if it is damaged, or there is none and it can't be downloaded.
     """
+    from torchvision.datasets.utils import check_integrity, download_url
+
     path = data_dir / source.filename
     if path.is_file():
         if not check_integrity(str(path), source.tgz_md5):

@@ -5,18 +5,21 @@ import math
 import os
 import tempfile
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
 
 import numpy as np
 import torch
-from torchvision import datasets
-from torchvision.datasets.utils import download_url
 
 from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, Part, Samples, StackedPart
+
+if TYPE_CHECKING:
+    from torchvision.datasets import MNIST
 
 STACKED_HELDOUT = 10_000
 MAX_IMAGES = 10**6  # in an IDX file: more than any dataset of MNIST's kind has
@@ -31,18 +34,77 @@ def digits(heldout: float = 0.2) -> Dataset:
     Args:
         heldout: the fraction, between 0 and 1, that is held out; the split is fixed and stratified by class.
     """
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
+    # A row is 64 grey levels, 0 to 16, and the digit. scikit-learn itself takes a second to import.
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    folder = Path(package.submodule_search_locations[0])
+    table = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images = torch.tensor(table[:, :-1], dtype=torch.float32).view(-1, 1, 8, 8) / 16  # (1797, 1, 8, 8)
+    labels = table[:, -1].astype(np.int64)
+    parts = []
+    for indices in stratified_split(labels, heldout):
+        parts.append(Part(images[indices], torch.from_numpy(labels[indices])))
+    return Dataset(parts[0], parts[1], classes=[str(digit) for digit in range(10)])
 
-    bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8)
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
-    train_indices, heldout_indices = train_test_split(
-        np.arange(len(labels)), test_size=heldout, random_state=0, stratify=bunch.target
-    )
-    train = Part(images[train_indices], labels[train_indices])
-    heldout_part = Part(images[heldout_indices], labels[heldout_indices])
-    return Dataset(train, heldout_part, classes=[str(digit) for digit in range(10)])
+
+def stratified_split(labels: np.ndarray, heldout: float) -> tuple[np.ndarray, np.ndarray]:
+    """Splits samples at random so that each class has its share in both parts, always in the same way.
+
+    It is scikit-learn's `train_test_split(…, test_size=heldout, random_state=0, stratify=labels)`.
+
+    Args:
+        labels: class numbers `(N,)` from 0, each at least twice.
+        heldout: the fraction that is held out, between 0 and 1.
+
+    Returns:
+        The indices of the train part and of the held-out part.
+
+    Raises:
+        LabError: if one of them would have fewer samples than there are classes.
+    """
+    counts = np.bincount(labels)
+    heldout_size = math.ceil(heldout * len(labels))
+    train_size = len(labels) - heldout_size
+    if min(train_size, heldout_size) < len(counts):
+        raise LabError(
+            f"dataset.heldout={heldout}: of {len(labels):,} samples {heldout_size:,} would be held out, and "
+            f"{train_size:,} trained on, but there are {len(counts)} classes.",
+            "Take a fraction nearer to 0.2.",
+            code="invalid",
+            key="dataset.heldout",
+        )
+    rng = np.random.RandomState(0)
+    train_counts = _allot(counts, train_size, rng)
+    heldout_counts = _allot(counts - train_counts, heldout_size, rng)
+    train = []
+    rest = []
+    for label in range(len(counts)):
+        (members,) = np.where(labels == label)
+        shuffled = members[rng.permutation(counts[label])]
+        stop = train_counts[label] + heldout_counts[label]
+        train.append(shuffled[: train_counts[label]])
+        rest.append(shuffled[train_counts[label] : stop])
+    return rng.permutation(np.concatenate(train)), rng.permutation(np.concatenate(rest))
+
+
+def _allot(counts: np.ndarray, total: int, rng: np.random.RandomState) -> np.ndarray:
+    """Returns how many of `total` samples each class gets, in proportion to its count `(classes,)`.
+
+    What is left after rounding down goes to the largest remainders; ties are broken at random.
+    """
+    exact = counts / counts.sum() * total
+    allotted = np.floor(exact)
+    remainders = exact - allotted
+    missing = int(total - allotted.sum())
+    for remainder in np.unique(remainders)[::-1]:
+        if missing == 0:
+            break
+        (tied,) = np.where(remainders == remainder)
+        chosen = rng.choice(tied, size=min(len(tied), missing), replace=False)
+        allotted[chosen] += 1
+        missing -= len(chosen)
+    return allotted.astype(int)
 
 
 @declares(sample_shape=(1, 28, 28))
@@ -52,7 +114,9 @@ def mnist(data_dir: str) -> Dataset:
     Raises:
         LabError: if they can't be had, or a file is damaged.
     """
-    return mnist_like(datasets.MNIST, data_dir, [str(digit) for digit in range(10)])
+    from torchvision.datasets import MNIST
+
+    return mnist_like(MNIST, data_dir, [str(digit) for digit in range(10)])
 
 
 @declares(sample_shape=(1, 28, 28))
@@ -62,7 +126,9 @@ def fashion_mnist(data_dir: str) -> Dataset:
     Raises:
         LabError: if they can't be had, or a file is damaged.
     """
-    return mnist_like(datasets.FashionMNIST, data_dir, datasets.FashionMNIST.classes)
+    from torchvision.datasets import FashionMNIST
+
+    return mnist_like(FashionMNIST, data_dir, FashionMNIST.classes)
 
 
 @declares(sample_shape=(3, 8, 8))
@@ -108,7 +174,7 @@ def _stacked_part(source: Samples, count: int | None, purpose: str) -> StackedPa
     return StackedPart(source, triples)
 
 
-def mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str]) -> Dataset:
+def mnist_like(source: "type[MNIST]", data_dir: str, classes: list[str]) -> Dataset:
     """Reads a dataset of 28×28 images that is shipped as MNIST is, from `<data_dir>/<its name>/raw`, or downloads it.
 
     Raises:
@@ -120,7 +186,7 @@ def mnist_like(source: type[datasets.MNIST], data_dir: str, classes: list[str]) 
     return Dataset(train, heldout, classes=classes)
 
 
-def _read_part(source: type[datasets.MNIST], folder: Path, kind: str, classes: list[str]) -> Part:
+def _read_part(source: "type[MNIST]", folder: Path, kind: str, classes: list[str]) -> Part:
     """Reads the images and labels of a part, `kind` being `train` or `t10k`."""
     images = _read_idx(_file(source, folder, f"{kind}-images-idx3-ubyte"), (28, 28))
     label_file = _file(source, folder, f"{kind}-labels-idx1-ubyte")
@@ -143,12 +209,14 @@ def _read_part(source: type[datasets.MNIST], folder: Path, kind: str, classes: l
     return Part(images.unsqueeze(1), labels.long())
 
 
-def _file(source: type[datasets.MNIST], folder: Path, name: str) -> Path:
+def _file(source: "type[MNIST]", folder: Path, name: str) -> Path:
     """Returns the file of that name, plain or as .gz; downloads it, under a temporary name that is then changed.
 
     Raises:
         LabError: if there is none and it can't be downloaded.
     """
+    from torchvision.datasets.utils import download_url
+
     packed_name = f"{name}.gz"
     for path in (folder / name, folder / packed_name):
         if path.is_file():

@@ -11,7 +11,6 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.data.dataset import Dataset, choose
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
-from gan_lab.evaluation.inception import InceptionFeatures
 
 BATCH = 100
 FILTERS = 16  # of each scale of the random network
@@ -166,6 +165,9 @@ def features_of(
     if option == "pca":
         return PrincipalComponents(dataset)
     if option == "inception":
+        # It imports torchvision's models.
+        from gan_lab.evaluation.inception import InceptionFeatures
+
         return InceptionFeatures(cache_dir)
     if network is None or option == "random":
         return RandomNetwork(dataset.shape)

@@ -1,13 +1,15 @@
 """Curves over the steps of a training: losses and D's outputs. Nothing here knows files or training."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
 from gan_lab.gan.losses import Loss
 from gan_lab.plotting.style import IDEAL_COLOUR, Figure
+
+Table = Mapping[str, np.ndarray]  # the columns of metrics.csv, each `(rows,)`; NaN where a row has no value
 
 # Columns of metrics.csv, in the order in which they are drawn, and their names in the legend.
 D_LOSSES = {"loss/d_real": "D on real", "loss/d_fake": "D on fakes"}
@@ -15,14 +17,14 @@ G_LOSSES = {"loss/g": "G"}
 D_OUTPUTS = {"score/real": "on real", "score/fake": "on fakes"}
 
 
-def loss_curves(metrics: pd.DataFrame, loss: Loss) -> Figure:
+def loss_curves(metrics: Table, loss: Loss) -> Figure:
     """Draws D's losses and, below, G's, with the value at the optimum as a line (course notes, S10).
 
     Dots, grid and ticks are those of the book. With replicas the curves are means, in a band from the lowest to the
     highest.
 
     Args:
-        metrics: the table of metrics.csv, a row for each log.
+        metrics: the columns of metrics.csv, a value for each log.
         loss: gives the values at the optimum and the range of the axis.
     """
     figure = Figure(figsize=(16, 10), layout="constrained")
@@ -38,11 +40,11 @@ def loss_curves(metrics: pd.DataFrame, loss: Loss) -> Figure:
     return figure
 
 
-def score_curves(metrics: pd.DataFrame, loss: Loss) -> Figure:
+def score_curves(metrics: Table, loss: Loss) -> Figure:
     """Draws D's mean output on real samples and on fakes; at the optimum both have the same value, if there is one.
 
     Args:
-        metrics: the table of metrics.csv, a row for each log.
+        metrics: the columns of metrics.csv, a value for each log.
         loss: says what D's output means.
     """
     figure = Figure(figsize=(16, 5), layout="constrained")
@@ -60,8 +62,8 @@ def score_curves(metrics: pd.DataFrame, loss: Loss) -> Figure:
     return figure
 
 
-def _draw_losses(axes: Axes, metrics: pd.DataFrame, names: dict[str, str], upper_bound: float | None) -> None:
-    bottom, top = _loss_limits(metrics[list(names)].to_numpy(), upper_bound)
+def _draw_losses(axes: Axes, metrics: Table, names: dict[str, str], upper_bound: float | None) -> None:
+    bottom, top = _loss_limits(np.stack([metrics[name] for name in names]), upper_bound)
     ticks = None
     if bottom == 0:
         book_ticks = [0, 0.25, 0.5]
@@ -84,29 +86,34 @@ def _loss_limits(values: np.ndarray, upper_bound: float | None) -> tuple[float, 
 
 def _draw_dots(
     axes: Axes,
-    metrics: pd.DataFrame,
+    metrics: Table,
     names: dict[str, str],
     limits: tuple[float, float] | None,
     ticks: Sequence[float] | None,
 ) -> None:
-    table = metrics.set_index("step")[list(names)].rename(columns=names)
+    steps = metrics["step"]
     # The book's 0.1 for thousands of dots, and darker for few.
-    alpha = min(0.6, max(0.1, 150 / max(1, len(table))))
-    table.plot(ax=axes, ylim=limits, yticks=ticks, alpha=alpha, marker=".", linewidth=0.7, grid=True, legend=False)
-    axes.set_xlabel("step")
+    alpha = min(0.6, max(0.1, 150 / max(1, len(steps))))
+    for column, name in names.items():
+        axes.plot(steps, metrics[column], alpha=alpha, marker=".", linewidth=0.7, label=name)
+    axes.grid(True)
+    axes.set(xlabel="step", ylim=limits)
+    if ticks is not None:
+        axes.set_yticks(ticks)
 
 
-def _draw_bands(axes: Axes, metrics: pd.DataFrame, columns: Sequence[str]) -> None:
+def _draw_bands(axes: Axes, metrics: Table, columns: Sequence[str]) -> None:
     """Draws a band from the lowest to the highest member around each curve; nothing without replicas."""
     for i, column in enumerate(columns):
-        members = metrics.filter(regex=f"^{column}/[0-9]+$")
-        if members.empty:
+        members = [metrics[name] for name in metrics if re.fullmatch(f"{re.escape(column)}/[0-9]+", name)]
+        if not members:
             continue
         # One entry in the legend is enough for all bands of a panel.
         is_last = i == len(columns) - 1
-        label = f"lowest to highest of {len(members.columns)} members" if is_last else None
-        lowest = members.min(axis=1)
-        highest = members.max(axis=1)
+        label = f"lowest to highest of {len(members)} members" if is_last else None
+        # fmin and fmax leave out NaN, which members that failed have.
+        lowest = np.fmin.reduce(members)
+        highest = np.fmax.reduce(members)
         axes.fill_between(metrics["step"], lowest, highest, color=f"C{i}", alpha=0.15, linewidth=0, label=label)
 
 

@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.figure
 from matplotlib import font_manager
 from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter
@@ -42,14 +43,22 @@ class Figure(matplotlib.figure.Figure):
         _write_texts_as_they_are()
         super().__init__(*args, **kwargs)
 
+    def savefig(self, fname: Any, **options: Any) -> None:
+        """Writes the figure into a file, as matplotlib does; without options as a PNG."""
+        if options:
+            super().savefig(fname, **options)
+        else:
+            # matplotlib's own way, which is for all formats, draws everything twice.
+            FigureCanvasAgg(self).print_png(fname)
+
     def draw(self, renderer: Any) -> None:
         _write_texts_as_they_are()
-        for text in self.findobj(Text):
-            assert isinstance(text, Text)
+        # The search creates all ticks, which takes a while.
+        texts = [text for text in self.findobj(Text) if isinstance(text, Text) and text.get_text()]
+        for text in texts:
             text.set_text(drawable(text.get_text()))
         families = _fonts().families
-        for text in self.findobj(Text):
-            assert isinstance(text, Text)
+        for text in texts:
             text.set_fontfamily(families)
         # For tick labels, which an axis creates while it is drawn.
         matplotlib.rcParams["font.family"] = families

@@ -31,6 +31,11 @@ class ProductCounter(TorchDispatchMode):
         super().__init__()
         self.flops: list[float] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Returns what torch asks: whether it has to import its compiler, which takes a second, to leave this out."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         result = func(*args, **options)

@@ -42,11 +42,17 @@ class GANModule(GANState):
         self._d_weights = list(discriminator.parameters())
         self._compiled: CompiledEngine | None = None
 
+    def on_fit_start(self) -> None:
+        if self.engine == "compiled":
+            # Imported here, as numba takes half a second; before the progress bar of the training.
+            from gan_lab.training.compiled.engine import compile_step
+
+            compile_step(self.dtype)
+
     def on_train_start(self) -> None:
         super().on_train_start()
         self._d_weights = list(self.discriminator.parameters())
         if self.engine == "compiled":
-            # numba takes half a second to import.
             from gan_lab.training.compiled.engine import CompiledEngine
 
             self._compiled = CompiledEngine(self, self.trainer.optimizers)

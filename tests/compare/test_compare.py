@@ -16,9 +16,11 @@ from conftest import REMEDIES, ROOT, command, command_here, config_yaml, refused
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.commands.results import write_results
-from gan_lab.compare import Findings, compare, conclude, panels
+from gan_lab.compare import panels
 from gan_lab.compare.collect import find_runs, read_record, read_settings
+from gan_lab.compare.comparison import compare, conclude
 from gan_lab.compare.factors import factors, ordered_levels
+from gan_lab.compare.findings import Findings
 from gan_lab.compare.report import write_report
 from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write_tables
@@ -301,6 +303,23 @@ def test_another_update_of_d_is_named_as_a_confound(tmp_path):
 )
 def test_an_equal_update_of_d_is_no_confound(tmp_path, runs):
     assert notes_on_d(tmp_path, runs) == []
+
+
+def notes_on_engines(folder: Path, engines: dict[str, str]) -> list[str]:
+    """The notes on engines, of two runs for each of these overrides; the values: what trained them."""
+    for number, (overrides, engine) in enumerate(engines.items()):
+        repeated(folder, overrides, [3, 4], f"{number}", _environment={"device": "cpu", "engine": engine})
+    return [note for note in compare([folder]).notes if "engine" in note]
+
+
+def test_other_engines_are_named_where_variants_differ_in_them(tmp_path):
+    about_rounding, about_seconds = notes_on_engines(tmp_path, {"": "compiled", "remedy=[gdpp]": "autograd"})
+    assert "by different engines (autograd: gdpp; compiled: remedy none)" in about_rounding
+    assert "seconds can't be compared" in about_seconds
+
+
+def test_one_engine_is_no_matter(tmp_path):
+    assert notes_on_engines(tmp_path, {"": "compiled", "remedy=[ema]": "compiled"}) == []
 
 
 def test_remedies_that_all_runs_have_are_common_conditions(pair):

@@ -20,8 +20,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab.compare import Findings, panels, snapshots
+from gan_lab.compare import panels, snapshots
 from gan_lab.compare.effects import compare, summarise
+from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import design
 from gan_lab.compare.report import write_report
 from gan_lab.compare.sentences import COLLAPSED, format_estimate, sentence

@@ -103,7 +103,12 @@ RUNS_CODE = {
         "activation": {"_target_": "torch.nn.utils.clip_grad_norm_", "_partial_": True}
     },
     "a helper of gan_lab that downloads": {
-        "dataset": {"_target_": "gan_lab.data.images.download_url", "url": "http://localhost/", "root": "canary"}
+        "dataset": {
+            "_target_": "gan_lab.data.images.mnist_like",
+            "source": "MNIST",
+            "data_dir": "canary",
+            "classes": [],
+        }
     },
     "a helper of gan_lab that writes": {
         "loss": {"_target_": "gan_lab.data.hdf5_writer.ImageBuffer", "target": "x", "count": 1}

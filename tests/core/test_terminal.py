@@ -27,10 +27,10 @@ from gan_lab.commands.results import write_results
 from gan_lab.commands.summary import announce
 from gan_lab.commands.summary import describe as describe_run
 from gan_lab.commands.train import fit
-from gan_lab.compare import conclude
+from gan_lab.compare.comparison import conclude
 from gan_lab.config import sweep
 from gan_lab.core import terminal
-from gan_lab.core.csv_table import csv_cell, csv_text
+from gan_lab.core.csv_table import csv_cell, csv_text, step_table_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import FORMAT, Run
 from gan_lab.core.terminal import escape_texts, printable, say
@@ -188,10 +188,21 @@ def test_numbers_stay_as_they_are_and_headers_are_cells_too():
         }
     )
     assert csv_text(table) == table.to_csv(index=False, lineterminator="\n")
-    assert csv_text(table, "step", "%.7g") == table.to_csv(index_label="step", float_format="%.7g", lineterminator="\n")
+    assert csv_text(table, "%.9g") == table.to_csv(index=False, float_format="%.9g", lineterminator="\n")
     table.columns = ["=x", "x", "x", "\x1b", "@t"]
     assert csv_text(table).splitlines()[0] == "'=x,x,x,\\x1b,'@t"
     assert table.columns[0] == "=x"
+
+
+def test_a_table_of_steps_is_what_pandas_writes():
+    rows = {
+        20: {"loss/g": 0.1 + 0.2, 'a "b", c': -1e-9},
+        40: {"loss/g": float("nan"), "metric/x": 123456789.0},
+        1000: {"metric/x": float("inf"), "loss/g": 1.0},
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    expected = table.to_csv(index_label="step", float_format="%.7g", lineterminator="\n")
+    assert step_table_text(rows) == expected
 
 
 def test_metrics_csv_goes_on_under_the_names_it_has(tmp_path):

@@ -7,10 +7,12 @@ import shutil
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import refused, web_server
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 from torchvision.datasets import MNIST
 
 from gan_lab.data import images, synthetic
@@ -79,6 +81,22 @@ def test_digits_are_scikit_learns_split_without_loss_or_overlap():
     theirs = torch.cat([torch.tensor(bunch.data), torch.tensor(bunch.target)[:, None]], 1)
     assert sorted(map(tuple, ours.tolist())) == sorted(map(tuple, theirs.tolist()))
     assert torch.bincount(dataset.heldout.labels).min() >= 34, "stratified"
+
+
+@pytest.mark.parametrize("heldout", [0.006, 0.2, 0.25, 1 / 3, 0.994])
+def test_digits_and_their_split_are_scikit_learns_bit_for_bit(heldout):
+    bunch = load_digits()
+    train, rest = train_test_split(np.arange(1797), test_size=heldout, random_state=0, stratify=bunch.target)
+    dataset = images.digits(heldout)
+    for part, indices in ((dataset.train, train), (dataset.heldout, rest)):
+        assert torch.equal(part.values[:, 0] * 16, torch.tensor(bunch.images[indices], dtype=torch.float32))
+        assert torch.equal(part.labels, torch.tensor(bunch.target[indices]))
+
+
+@pytest.mark.parametrize("heldout", [0.005, 0.995])
+def test_a_part_with_fewer_digits_than_classes_is_refused(heldout):
+    with refused("invalid", "dataset.heldout"):
+        images.digits(heldout)
 
 
 def test_mnist_is_read_as_it_is_shipped(mnist_dir):

@@ -13,7 +13,7 @@ from conftest import ROOT, classifier_cache, refused, training
 
 from gan_lab.commands.results import write_results
 from gan_lab.commands.train import fit
-from gan_lab.compare import compare
+from gan_lab.compare.comparison import compare
 from gan_lab.compare.tables import write_tables
 from gan_lab.config.compatibility import check_metrics
 from gan_lab.data import synthetic

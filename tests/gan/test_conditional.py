@@ -393,7 +393,7 @@ def _drawn_pictures(tmp_path, *overrides: str) -> tuple[SampleGrids, list[Figure
     (pictures,) = [callback for callback in made.callbacks if isinstance(callback, SampleGrids)]
     drawn = []
 
-    def keep(run: Run, figure: Figure, picture: Path) -> None:
+    def keep(run: Run, figure: Figure, picture: Path, **_: object) -> None:
         """Writes a figure as `save_figure` does, but doesn't empty it."""
         with run.atomic(picture) as path:
             figure.savefig(path)

@@ -5,7 +5,6 @@ Real samples `(n, d)` and fakes `(m, d)` must be finite: the caller leaves out s
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gan_lab.core.rng import make_generator
 from gan_lab.evaluation.metrics.neighbours import blocks, finite, nearest
@@ -72,8 +71,8 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Returns the Fréchet distance of two Gaussians with the sets' means and covariances (Heusel et al. 2017).
 
-    |μ − μ'|² + Tr(Σ + Σ' − 2(ΣΣ')^½) ≥ 0, computed by torchmetrics in float64. Pitfall: it is biased upward for few
-    samples, so compare only at equal n and m; and it does not see junk that has the data's mean and covariance.
+    |μ − μ'|² + Tr(Σ + Σ' − 2(ΣΣ')^½) ≥ 0, in float64. Pitfall: it is biased upward for few samples, so compare only at
+    equal n and m; and it does not see junk that has the data's mean and covariance.
 
     Args:
         real: `(n, d)`, n ≥ 2.
@@ -81,14 +80,15 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """
     real = finite(real, 2, "real samples")
     fake = finite(fake, 2, "fakes")
-    features = torch.nn.Identity()
-    features.register_buffer("num_features", torch.tensor(real.shape[1]))
-    metric = FrechetInceptionDistance(features, sync_on_compute=False)
-    # torchmetrics subtracts n·μμᵀ from sums of squares, which loses digits unless μ is near 0.
     centre = real.mean(0)
-    metric.update(real - centre, real=True)
-    metric.update(fake - centre, real=False)
-    return max(0.0, metric.compute().item())
+    real_mean, real_covariance = _gaussian(real - centre)
+    fake_mean, fake_covariance = _gaussian(fake - centre)
+    shift = (real_mean - fake_mean).square().sum()
+    spread = real_covariance.trace() + fake_covariance.trace()
+    # The trace of a matrix's root is the sum of the roots of its eigenvalues.
+    root_trace = torch.linalg.eigvals(real_covariance @ fake_covariance).sqrt().real.sum()
+    # Rounding can make it negative.
+    return max(0.0, (shift + spread - 2 * root_trace).item())
 
 
 def pairwise_ratio(real: Tensor, fake: Tensor, pairs: int = 20_000, seed: int = 0) -> float:
@@ -108,6 +108,13 @@ def pairwise_ratio(real: Tensor, fake: Tensor, pairs: int = 20_000, seed: int = 
     if real_distance == 0:
         raise Undefined("all real samples are the same: there is no variety to compare with")
     return fake_distance / real_distance
+
+
+def _gaussian(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean `(d,)` and covariance `(d, d)` of points `(n, d)`, which should lie around 0 to lose no digits."""
+    number = len(values)
+    mean = values.sum(0) / number
+    return mean, (values.T @ values - number * torch.outer(mean, mean)) / (number - 1)
 
 
 def _radii(values: Tensor, k: int) -> Tensor:

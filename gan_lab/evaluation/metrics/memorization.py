@@ -4,7 +4,7 @@ All samples must be finite: the caller leaves out those with NaN or infinite num
 """
 
 import torch
-from scipy.stats import binom
+from scipy import special
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.neighbours import finite, nearest, partition
@@ -150,8 +150,8 @@ def copy_test(fake: Tensor, train: Tensor, limit: float, compared_share: float =
     copies = torch.zeros(len(sizes)).index_add_(0, group, is_copy.float())
     copied_originals = int((copies > sizes / 2).sum())
     # Twice the level: the limit is itself estimated.
-    p_fakes = binom.sf(int(is_copy.sum()) - 1, len(fake), 2 * COPY_LEVEL)
-    p_originals = binom.sf(copied_originals - 1, len(sizes), 2 * COPY_LEVEL)
+    p_fakes = special.bdtrc(int(is_copy.sum()) - 1, len(fake), 2 * COPY_LEVEL)
+    p_originals = special.bdtrc(copied_originals - 1, len(sizes), 2 * COPY_LEVEL)
     share = max(0.0, is_copy.double().mean().item() - COPY_LEVEL) / compared_share
     return min(1.0, share), float(max(p_fakes, p_originals))
 

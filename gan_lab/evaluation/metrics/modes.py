@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import numpy as np
 import torch
-from scipy.stats import binom, chi, poisson
+from scipy import special
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.neighbours import nearest, partition
@@ -179,7 +179,7 @@ def modes_made(valid_counts: Tensor, shares: Tensor, samples: Tensor) -> tuple[i
     half = shares.double() * valid_counts.sum().item() / 2
     too_few_of_all = valid_counts < shares * total * MIN_SHARE_OF_ALL
     is_made = robust(valid_counts, shares) & ~too_few_of_all
-    p = torch.from_numpy(poisson.cdf(valid_counts.numpy(), half.numpy()))
+    p = torch.from_numpy(special.pdtr(valid_counts.numpy(), half.numpy()))
     is_missed = ~is_made & (p < CHANCE / len(shares))
     if total >= samples_needed(len(shares)):
         is_missed |= too_few_of_all
@@ -197,8 +197,20 @@ def missed_by_chance(shares: Tensor, valid: int) -> int:
         valid: how many samples there are.
     """
     half = np.ceil(shares.double().numpy() * valid / 2) - 1
-    expected = binom.cdf(half, max(valid, 1), shares.double().numpy()).sum()
-    return max(int(poisson.ppf(1 - CHANCE / 5, expected)), int(MISSED_BY_READERS * len(shares)))
+    # Of a mode with no expected sample, fewer than half of them can't be had.
+    is_possible = half >= 0
+    chances = special.bdtr(half.clip(min=0), max(valid, 1), shares.double().numpy())
+    expected = float((chances * is_possible).sum())
+    return max(_poisson_quantile(1 - CHANCE / 5, expected), int(MISSED_BY_READERS * len(shares)))
+
+
+def _poisson_quantile(p: float, mean: float) -> int:
+    """Returns the smallest number that a Poisson number with this mean does not exceed with probability p."""
+    quantile = math.ceil(special.pdtrik(p, mean))
+    # Its inverse is rounded: the number below may do.
+    if quantile > 0 and special.pdtr(quantile - 1, mean) >= p:
+        return quantile - 1
+    return quantile
 
 
 def samples_needed(modes: int) -> int:
@@ -284,7 +296,9 @@ def share_within(offsets: Tensor) -> tuple[float, float]:
 
 def _cut_variance(dimensions: int) -> float:
     """Returns the variance along one axis of a standard Gaussian that is cut at a radius of 3."""
-    return float(chi.cdf(IN_MODE, dimensions + 2) / chi.cdf(IN_MODE, dimensions))
+    # The cumulative distribution of χ² with d degrees of freedom at r² is gammainc(d / 2, r² / 2).
+    inside = special.gammainc(dimensions / 2, IN_MODE**2 / 2)
+    return float(special.gammainc(dimensions / 2 + 1, IN_MODE**2 / 2) / inside)
 
 
 def kl(counts: Tensor, shares: Tensor) -> float:

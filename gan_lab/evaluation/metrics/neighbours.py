@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy.cluster.vq import kmeans2, vq
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.registry import Undefined
@@ -95,6 +93,8 @@ def _by_product(queries: Tensor, points: Tensor, count: int, skip_self: bool) ->
 
 def _by_tree(queries: Tensor, points: Tensor, count: int, skip_self: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields the same as `_by_product` from a k-d tree, which in few dimensions looks at few points."""
+    from scipy.spatial import KDTree
+
     ranks = range(1, count + skip_self + 1)
     indices = torch.from_numpy(KDTree(points.double().numpy()).query(queries.numpy(), ranks)[1])
     if skip_self:
@@ -160,6 +160,8 @@ def partition(train: Tensor, others: list[Tensor], cells: int, seed: int) -> lis
     Raises:
         Undefined: if the training samples are too few, or too similar, to fill that many cells.
     """
+    from scipy.cluster.vq import kmeans2, vq
+
     sets = [finite(values, 1, "samples").numpy() for values in (train, *others)]
     finite(train, cells, f"training samples for {cells} cells")
     too_similar = Undefined(f"the training samples are too similar to be divided into {cells} cells")

@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 import torch
+from scipy import special
 from torch import Tensor
 
 from gan_lab.evaluation.metrics.neighbours import nearest
@@ -156,11 +157,12 @@ def coverage_within(
 @functools.cache
 def _expected_coverage(n: int, k: int, m: int) -> float:
     """Returns the expectation of min(1, found / expected) for n real samples and balls to the k-th of m."""
-    from scipy.stats import betabinom
-
     found = np.arange(n + 1)
     covered = np.minimum(1, found / (n * k / (m + 1)))
-    return float((betabinom.pmf(found, n, k, m + 1 - k) * covered).sum())
+    # How many of n fall into the ball is beta-binomial, with a = k and b = m + 1 − k.
+    log_choices = -np.log(n + 1) - special.betaln(n - found + 1, found + 1)
+    log_pmf = log_choices + special.betaln(found + k, n - found + m + 1 - k) - special.betaln(k, m + 1 - k)
+    return float((np.exp(log_pmf) * covered).sum())
 
 
 def _by_mode(points: Tensor, labels: Tensor, modes: int, most: int = MAX_PER_MODE) -> list[Tensor]:

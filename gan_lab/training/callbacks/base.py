@@ -72,14 +72,19 @@ def find_callback(trainer: pl.Trainer, kind: type[CallbackType]) -> CallbackType
     return None
 
 
-def save_figure(run: Run, figure: Figure, picture: Path) -> None:
-    """Writes a figure into a run's folder and empties it.
+def save_figure(run: Run, figure: Figure | Image.Image, picture: Path, keep: bool = False) -> None:
+    """Writes a figure or an image into a run's folder; a figure is then emptied, unless it is to be kept.
 
     A figure and its renderer refer to each other: unless emptied, their 10 to 20 MB are freed much later.
     """
+    if isinstance(figure, Image.Image):
+        with run.atomic(picture) as path:
+            figure.save(path, "png")
+        return
     with run.atomic(picture) as path:
         figure.savefig(path)
-    figure.clear()
+    if not keep:
+        figure.clear()
 
 
 def log_picture(trainer: pl.Trainer, name: str, picture: Path, step: int) -> None:

@@ -1,5 +1,6 @@
 """Stores what was trained, and stops a training where it can be resumed."""
 
+import inspect
 import io
 import math
 import signal
@@ -128,7 +129,12 @@ def state_after_one_step(make_optimizer: MakeOptimizer, parameters: Iterable[nn.
     for parameter in copies:
         parameter.grad = torch.zeros_like(parameter)
     optimizer = make_optimizer(copies)
-    optimizer.step()
+    step = type(optimizer).step
+    if step.__module__.startswith("torch.optim."):
+        # torch has wrapped it so that its compiler is imported, which takes a second.
+        step = inspect.unwrap(step)
+    with torch.no_grad():
+        step(optimizer)
     return optimizer.state_dict()["state"]
 
 

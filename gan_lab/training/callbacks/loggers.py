@@ -4,15 +4,14 @@ import io
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import pandas as pd
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard.summary import hparams
 
-from gan_lab.core.csv_table import csv_cell, csv_text
+from gan_lab.core.csv_table import csv_cell, step_table_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes, read_text
 from gan_lab.core.run_folder import RemovedError, Run
@@ -21,13 +20,19 @@ from gan_lab.evaluation.metrics.registry import shown_in
 from gan_lab.training import resume_state
 from gan_lab.training.step_log import RECORDED
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def read_table(path: Path) -> pd.DataFrame:
+
+def read_table(path: Path) -> "pd.DataFrame":
     """Reads a run's metrics.csv: a column `step` of int, and columns of float.
 
     Raises:
         LabError: if it is damaged.
     """
+    # Only a resumed run reads a table.
+    import pandas as pd
+
     try:
         table = pd.read_csv(io.BytesIO(read_bytes(path, MAX_TABLE)), dtype=float)
         if not isinstance(table.index, pd.RangeIndex):
@@ -84,9 +89,8 @@ class MetricsTable(Logger):
     @rank_zero_only
     def save(self) -> None:
         if self.rows:
-            table = pd.DataFrame.from_dict(self.rows, orient="index")
             with self.run.atomic(self.path) as path:
-                path.write_text(csv_text(table, "step", "%.7g"), encoding="utf-8", newline="")
+                path.write_text(step_table_text(self.rows), encoding="utf-8", newline="")
 
     def finalize(self, status: str) -> None:
         self.save()

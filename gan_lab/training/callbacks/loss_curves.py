@@ -1,6 +1,8 @@
 """Curves of losses and scores with their ideal values."""
 
-import pandas as pd
+import csv
+
+import numpy as np
 import pytorch_lightning as pl
 
 from gan_lab.core.run_folder import Run
@@ -44,7 +46,10 @@ class LossCurves(GANCallback):
             logger.save()
         if not self.run.metrics.is_file():
             return
-        metrics = pd.read_csv(self.run.metrics)
+        with self.run.metrics.open(encoding="utf-8", newline="") as file:
+            names, *rows = csv.reader(file)
+        table = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float)
+        metrics = dict(zip(names, table.T, strict=True))
         for name, draw in {"losses.png": loss_curves, "scores.png": score_curves}.items():
             save_figure(self.run, draw(metrics, module.loss), self.run.plots / name)
 

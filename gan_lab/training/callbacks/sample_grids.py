@@ -1,17 +1,17 @@
 """Pictures of G's samples for the same latent vectors throughout the training."""
 
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor
 
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
-from gan_lab.plotting.samples import compare_members, compare_samples, image_grid, output_history
+from gan_lab.plotting.samples import Comparison, compare_images, compare_members, image_grid, output_history
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
@@ -60,6 +60,7 @@ class SampleGrids(GANCallback):
 
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         self.dataset = datamodule_of(trainer).dataset
+        self._comparison: Comparison | None = None
         shows_images = len(self.dataset.shape) == 3
         number = self.points if self.dataset.shape == (2,) else self.images
         latents = []
@@ -118,19 +119,27 @@ class SampleGrids(GANCallback):
 
     def _draw_heatmap(self, trainer: pl.Trainer, module: GANModule, outputs: Tensor, suffix: str) -> None:
         heatmap = output_history(list(self._history), outputs)
-        picture = self.save(heatmap, f"heatmap{suffix}.png")
+        picture = self.run.images / f"heatmap{suffix}.png"
+        save_figure(self.run, heatmap, picture)
         log_picture(trainer, f"G's output over the steps{suffix}", picture, module.step)
 
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
         fake = module.sample(self.z).float().cpu()
         fake_labels = module.target_labels(self.z)
         title = f"generated, step {module.step:,}"
+        shows_images = len(self.dataset.shape) == 3
+        figure: Figure | Image.Image
         if module.replica_dims:
             figure = self._draw_members(module, fake, fake_labels, title)
+        elif shows_images and fake_labels is None:
+            figure = compare_images(fake, self.real, title)
         else:
-            figure = compare_samples(fake, self.real, self.dataset, title, fake_labels, self.real_labels)
-        picture = self.save(figure, f"samples_{module.step:07d}.png")
-        if len(self.dataset.shape) == 3 and not module.replica_dims:
+            if self._comparison is None:
+                self._comparison = Comparison(self.real, self.dataset, self.real_labels)
+            figure = self._comparison.show(fake, title, fake_labels)
+        picture = self.run.images / f"samples_{module.step:07d}.png"
+        save_figure(self.run, figure, picture, keep=self._comparison is not None)
+        if shows_images and not module.replica_dims:
             for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
@@ -153,12 +162,6 @@ class SampleGrids(GANCallback):
     @staticmethod
     def _members(module: GANModule) -> range:
         return range(min(module.replicas, MAX_MEMBERS))
-
-    def save(self, figure: Figure, name: str) -> Path:
-        """Writes a picture into the run's `images/` and returns its path."""
-        picture = self.run.images / name
-        save_figure(self.run, figure, picture)
-        return picture
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self._history}

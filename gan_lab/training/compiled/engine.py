@@ -9,13 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numba
 import numpy as np
 import torch
+from numba.core import event
 from numba.extending import get_cython_function_address
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 from torch.optim import Optimizer
+from tqdm import tqdm
 
+from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.losses import LabelSmoothing
 from gan_lab.gan.remedies.input_transforms import InstanceNoise
@@ -54,8 +58,8 @@ class CompiledEngine:
         penalties = module.remedies.penalties
         self._gammas = {type(penalty): penalty.gamma for penalty in penalties if isinstance(penalty, (R1, R2))}
         self._lecam = next((penalty for penalty in penalties if isinstance(penalty, LeCam)), None)
-        _init_state(self.optimizer_d)
-        _init_state(self.optimizer_g)
+        for optimizer in optimizers:
+            _init_state(optimizer)
 
     @torch.no_grad()
     def play(self, block: StepBlock) -> Tensor:
@@ -316,6 +320,93 @@ def _init_state(optimizer: Optimizer) -> None:
             state[name] = torch.zeros_like(parameter)
         if OPTIMIZERS.index(type(optimizer)) != step.SGD:
             state["step"] = torch.zeros(())
+
+
+class CompilationProgress(event.Listener):
+    """Tells the user that the step is being compiled, with a bar over its functions; silent if that is not needed."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def on_start(self, event: event.Event) -> None:
+        if self._bar is None:
+            functions = [f for f in vars(step).values() if isinstance(f, numba.core.dispatcher.Dispatcher)]
+            where = "once on this machine" if step.OPTIONS["cache"] else "at each start, as numba finds no cache folder"
+            say(f"Compiling the step, {where}: about half a minute.", stderr=True, flush=True)
+            self._bar = tqdm(total=len(functions), desc="compiling", unit=" functions", disable=None)
+
+    def on_end(self, event: event.Event) -> None:
+        # numba's own functions are compiled as well.
+        if self._bar is not None and event.data["dispatcher"].py_func.__module__ == step.__name__:
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def compile_step(dtype: torch.dtype) -> None:
+    """Compiles the step for float32 or float64, or loads it from numba's cache."""
+    progress = CompilationProgress()
+    types = [numba.typeof(argument) for argument in _example(torch.empty(0, dtype=dtype).numpy().dtype)]
+    event.register("numba:compile", progress)
+    try:
+        step.training_steps.compile(tuple(types))
+    finally:
+        event.unregister("numba:compile", progress)
+        progress.close()
+
+
+def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any, Any]]:
+    """Returns arguments of `step.training_steps` that have the right types, and no content."""
+    no_int = np.zeros(0, np.int64)
+    no_ints = np.zeros((0, 0), np.int64)
+    no_real = np.zeros(0, real)
+    no_reals = np.zeros((0, 0), real)
+    network = step.Network(
+        widths=no_int,
+        stages=no_ints,
+        constants=no_reals,
+        parameters=no_ints,
+        gradient=no_real,
+        tape=np.zeros((0, 0, 0), real),
+        inverse_stds=no_reals,
+        penalised=no_int,
+        row=no_real,
+        bits=np.zeros(0, np.int32),
+        optimizer=step.Optimizer(0, 0.0, 0.0, 0.0, 0.0, 0, 0.0, 0),
+        curved=False,
+        gemm=0,
+    )
+    recipe = step.Recipe(
+        loss=0,
+        real_target=1.0,
+        probability=False,
+        paired=False,
+        joint=False,
+        n_critic=1,
+        n_generator=1,
+        batch_size=0,
+        r1=0.0,
+        r2=0.0,
+        lecam_weight=0.0,
+        lecam_decay=0.0,
+        lecam_warmup=0,
+        lecam_calls=0,
+        average_decay=-1.0,
+    )
+    scores = step.Scores(no_real, no_real, no_real, no_real)
+    block = step.Block(
+        real=np.zeros((0, 0, 0, 0), real),
+        labels=np.zeros((0, 0, 0, 0), real),
+        latents=np.zeros((0, 0, 0, 0, 0), real),
+        noise=np.zeros((0, 0, 0, 0, 0), real),
+        rates=np.zeros((0, 2)),
+        top=no_int,
+        trained=np.zeros(0, np.bool_),
+    )
+    gan = step.GAN(recipe=recipe, d=network, g=network, scores=scores, lecam_means=no_reals)
+    return gan, block, np.zeros((0, 0, 0), real)
 
 
 def gemm_address(dtype: torch.dtype) -> int:

@@ -53,8 +53,24 @@ LOSS_REAL, LOSS_FAKE, LOSS_G, ANSWER_REAL, ANSWER_FAKE = range(5)
 
 # As `fastmath=True`, but NaN and infinity stay what they are, so that they are noticed.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
-# The compiled code is kept on disk, and other threads run meanwhile.
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": FAST_MATH}
+
+
+def has_cache() -> bool:
+    """Tells whether numba finds a folder for compiled code: that of this file, the user's, or NUMBA_CACHE_DIR."""
+    try:
+        numba.njit(cache=True)(has_cache)
+    except RuntimeError:
+        return False
+    return True
+
+
+# Compiled code is kept on disk, and other threads run while it runs.
+OPTIONS: dict[str, Any] = {
+    "cache": has_cache(),
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": FAST_MATH,
+}
 
 
 class Optimizer(NamedTuple):
