@@ -29,6 +29,7 @@ def test_only_a_few_modules_step_a_network():
         "gan_lab/evaluation/classifier.py",
         "gan_lab/training/callbacks/checkpoints.py",
         "gan_lab/training/gan_module.py",
+        "gan_lab/training/step_context.py",
     }
 
 

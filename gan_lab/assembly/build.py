@@ -269,8 +269,10 @@ class DryRun:
         _settle_threads(self._cfg, self.dataset, module)
 
     def module(self) -> GANModule:
-        """Builds the GAN as it is before its first step."""
-        return build_module(self._cfg, self.dataset)
+        """Builds the GAN as it is before its first step; autograd plays it, as trials look into single operations."""
+        module = build_module(self._cfg, self.dataset)
+        module.engine = "autograd"
+        return module
 
     def play(self, module: GANModule, steps: int, *callbacks: pl.Callback) -> None:
         """Trains a module for some steps, as the training would begin; a row of its log is due at every step."""

@@ -30,6 +30,7 @@ from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies import Remedies
 from gan_lab.gan.remedies.input_transforms import InputTransform
 from gan_lab.gan.remedies.penalties import LeCam
+from gan_lab.training.compiled.coverage import not_covered
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.settings import GANSettings, MakeOptimizer
 
@@ -114,11 +115,39 @@ def build_module(cfg: DictConfig, dataset: Dataset) -> GANModule:
     generators, discriminators = zip(*pairs, strict=True)
     module = GANModule(generators[0], discriminators[0], settings(replica_dims=()))
     smoke_test(module, dataset)
-    if cfg.replicas == 1:
-        return module
-    replicas = GANModule(Replicated(generators), Replicated(discriminators), settings(replica_dims=(cfg.replicas,)))
-    smoke_test_replicas(replicas)
-    return replicas
+    if cfg.replicas > 1:
+        module = GANModule(Replicated(generators), Replicated(discriminators), settings(replica_dims=(cfg.replicas,)))
+        smoke_test_replicas(module)
+    module.engine = _engine(cfg, module)
+    return module
+
+
+def _engine(cfg: DictConfig, module: GANModule) -> str:
+    """Returns what plays the steps: with engine=auto the compiled step wherever it can.
+
+    Raises:
+        LabError: if engine=compiled can't.
+    """
+    if cfg.engine == "autograd":
+        return "autograd"
+    obstacles = []
+    trainer = cfg.trainer
+    processes = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    if trainer.accelerator != "cpu" or trainer.precision != "32-true" or processes > 1:
+        obstacles.append("anything but trainer=cpu with trainer.precision=32-true")
+    if cfg.compile:
+        obstacles.append("compile=true")
+    obstacles += not_covered(module)
+    if not obstacles:
+        return "compiled"
+    if cfg.engine == "compiled":
+        raise LabError(
+            f"The compiled step does not cover {'; '.join(obstacles)}.",
+            "engine=auto takes autograd for such a training.",
+            code="conflict",
+            key="engine",
+        )
+    return "autograd"
 
 
 def _build_latent(cfg: DictConfig, dataset: Dataset) -> tuple[Latent, int]:

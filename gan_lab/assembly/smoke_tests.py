@@ -118,10 +118,9 @@ def _trials_of_remedies(module: GANModule, real: Tensor, labels: Tensor | None) 
 
     @torch.enable_grad()
     def run_penalty(penalty: Penalty) -> Tensor:
-        fake = module.generator(torch.zeros(len(real), module.latent_dim)).detach()
-        d_fake = remedies.transform(fake, 0, rng)
-        d_real = remedies.transform(real, 0, rng)
-        return remedies.penalise(penalty, critic, (real, fake), (d_real, d_fake), 0, rng)
+        samples = module.generator(torch.zeros(len(real), module.latent_dim))
+        fake = remedies.score(critic, samples, 0, rng, module.share_scores)
+        return penalty(critic, remedies.score(critic, real, 0, rng, module.share_scores), fake, rng)
 
     @torch.enable_grad()
     def run_generator_loss(generator_loss: GeneratorLoss) -> Tensor:

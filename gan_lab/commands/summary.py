@@ -63,6 +63,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "environment": {
             **environment(training.trainer.strategy.root_device),
             "processes": training.process_group.size,
+            "engine": module.engine,
         },
     }
 
@@ -159,6 +160,7 @@ def announce(training: Training, run: Run) -> str:
     pack = module.remedies.pack_size
     if pack > 1:
         size = [f"{module.steps:,} steps of {training.datamodule.batch_size // pack} packs of {pack}"]
+    size.append(f"{module.engine} step")
     threads = torch.get_num_threads()
     if threads > 1:
         size.append(f"{threads} threads")

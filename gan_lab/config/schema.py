@@ -160,6 +160,14 @@ _TRAINING = (
     ),
     Key("conditional", FLAG, "true: G and D also get the class of each sample"),
     Key(
+        "engine",
+        ValueSpec(str, among=("auto", "autograd", "compiled")),
+        "compiled: the step of fully connected networks in one function, several times as fast on a CPU; auto: that"
+        " where it can, else autograd (docs/performance.md)",
+        "machine",
+        resumable=True,
+    ),
+    Key(
         "threads",
         ValueSpec(int, low=1, high=1024, among=("auto", "tune")),
         "CPU threads; auto: by the work of a step; tune: the fastest in trials (docs/performance.md)",

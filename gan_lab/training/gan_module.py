@@ -1,15 +1,20 @@
 """The step of a GAN: how the discriminator and the generator are trained against each other."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gan_lab.data.datamodule import StepBlock
+from gan_lab.gan.remedies.penalties import ScoredBatch
 from gan_lab.training.gan_state import GANState
 from gan_lab.training.settings import GANSettings
-from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, sum_of
+from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, step_optimizer, sum_of
+
+if TYPE_CHECKING:
+    from gan_lab.training.compiled.engine import CompiledEngine
 
 Pair = tuple[Tensor, Tensor]
 
@@ -35,19 +40,37 @@ class GANModule(GANState):
         self.automatic_optimization = False
         self.cost_hooks: list[Callable[[Sequence[Cost]], None]] = []
         self._d_weights = list(discriminator.parameters())
+        self._compiled: CompiledEngine | None = None
 
     def on_train_start(self) -> None:
         super().on_train_start()
         self._d_weights = list(self.discriminator.parameters())
+        if self.engine == "compiled":
+            # numba takes half a second to import.
+            from gan_lab.training.compiled.engine import CompiledEngine
+
+            self._compiled = CompiledEngine(self, self.trainer.optimizers)
 
     def training_step(self, block: StepBlock) -> None:
         """Trains for the steps of a block, which is what Lightning calls a batch: the batches of consecutive steps.
 
         Rows of the log, pictures and checkpoints are due only at the end of a block.
         """
+        first_step = self.step
+        # The compiled step has no costs to show to a hook.
+        if self._compiled is not None and not self.cost_hooks:
+            values = self._compiled.play(block)
+            self.step += len(values)
+            self.step_log.unlogged += values.unbind()
+        else:
+            self._play(block)
+        row_is_due = self.step % self.settings.log_every == 0 or self.step == self.steps
+        self.step_log.end_block(self.trainer, self.step - first_step, self.step, row_is_due)
+
+    def _play(self, block: StepBlock) -> None:
+        """Plays the steps of a block by autograd."""
         optimizer_d, optimizer_g = self.trainer.optimizers
-        steps = batches_by_step(block, self.n_critic)
-        for batches in steps:
+        for batches in batches_by_step(block, self.n_critic):
             if self.remedies.lr_decay:
                 self.remedies.lr_decay.apply(self.step, optimizer_d, optimizer_g)
             # D is updated n_critic times, each time on another batch; G uses the last of them.
@@ -59,34 +82,34 @@ class GANModule(GANState):
                 self.averaged.update()
             self.step += 1
             self.step_log.record(*scores, *losses_d, loss_g)
-        row_is_due = self.step % self.settings.log_every == 0 or self.step == self.steps
-        self.step_log.end_block(self.trainer, len(steps), self.step, row_is_due)
 
     def _update_d(self, optimizer: Optimizer, batch: Tensor, context: StepContext) -> tuple[Tensor, Pair, Pair]:
         """Phases 1 and 2: D learns to tell real samples from fakes. Returns D's real input, scores and losses."""
         # Phase 1: D scores real samples; with BCE and MSE its target is 1.
-        real = self.remedies.transform(batch, self.step, context.rng)
-        real_scores = context.critic(real)
+        real = self._score(batch, context)
         if not self.joint:
-            loss_real = self.loss.d_real(real_scores).mean(-1)
+            loss_real = self.loss.d_real(real.scores).mean(-1)
             self._optimize(optimizer, [("the loss on real data", loss_real)])
 
         # Phase 2: D scores fakes; its target is 0. As with the book's .detach(), no gradient reaches G.
         with torch.no_grad():
             samples = self.generator(self.latents.sample(context.batch_size, context.labels_onehot))
-            fake = self.remedies.transform(samples, self.step, context.rng)
-        fake_scores = context.critic(fake)
+        fake = self._score(samples, context)
         if not self.joint:
-            loss_fake = self.loss.d_fake(fake_scores).mean(-1)
+            loss_fake = self.loss.d_fake(fake.scores).mean(-1)
             self._optimize(optimizer, [("the loss on fakes", loss_fake)])
         else:
-            values_real, values_fake = self.loss.d(real_scores, fake_scores)  # (…, B) each
+            values_real, values_fake = self.loss.d(real.scores, fake.scores)  # (…, B) each
             loss_real = values_real.mean(-1)
             loss_fake = values_fake.mean(-1)
-            if not self.remedies.update_gate or self.remedies.update_gate.should_update(real_scores, fake_scores):
+            if not self.remedies.update_gate or self.remedies.update_gate.should_update(real.scores, fake.scores):
                 losses = [("the loss on real data", loss_real), ("the loss on fakes", loss_fake)]
-                self._optimize(optimizer, losses + self._d_penalties((batch, samples), (real, fake), context))
-        return real, (real_scores, fake_scores), (loss_real, loss_fake)
+                self._optimize(optimizer, losses + self._d_penalties(real, fake, context))
+        return real.inputs.detach(), (real.scores, fake.scores), (loss_real, loss_fake)
+
+    def _score(self, samples: Tensor, context: StepContext) -> ScoredBatch:
+        """Lets D score real samples or fakes `(…, B, *shape)`, so that penalties can use the scores as well."""
+        return self.remedies.score(context.critic, samples, self.step, context.rng, self.share_scores)
 
     def _update_g(self, optimizer: Optimizer, real: Tensor, context: StepContext) -> Tensor:
         """Phase 3: D, frozen, scores fresh fakes; G's target is 1. The gradient passes through D. Returns G's loss."""
@@ -116,11 +139,11 @@ class GANModule(GANState):
         self._set_requires_grad(True)
         return loss_g
 
-    def _d_penalties(self, samples: Pair, d_inputs: Pair, context: StepContext) -> list[Cost]:
-        """Returns the terms that remedies add to D's losses, for real samples and fakes before and after transforms."""
+    def _d_penalties(self, real: ScoredBatch, fake: ScoredBatch, context: StepContext) -> list[Cost]:
+        """Returns the terms that remedies add to D's losses."""
         costs = []
         for penalty in self.remedies.penalties:
-            values = self.remedies.penalise(penalty, context.critic, samples, d_inputs, self.step, context.rng)
+            values = penalty(context.critic, real, fake, context.rng)  # (…, B)
             costs.append((type(penalty).__name__, values.mean(-1)))
         if self.anchor_d is not None:
             costs.append(("historical averaging", self.anchor_d()))
@@ -135,12 +158,13 @@ class GANModule(GANState):
             loss = loss.sum()
         # Lightning's manual_backward also calls two hooks of every callback, three times a step; ours have none.
         self.trainer.strategy.pre_backward(loss)
-        loss.backward()
-        optimizer.step()
+        weights = [w for group in optimizer.param_groups for w in group["params"] if w.requires_grad]
+        # Samples that penalties differentiate with respect to get no gradient.
+        loss.backward(inputs=weights if self.share_scores else None)
+        step_optimizer(optimizer)
         # As zero_grad does, without its preparations for profilers.
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
+        for weight in weights:
+            weight.grad = None
 
     def _set_requires_grad(self, trainable: bool) -> None:
         """Freezes or unfreezes D's weights; faster than Module.requires_grad_, which walks through all layers."""

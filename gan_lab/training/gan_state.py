@@ -29,7 +29,9 @@ class GANState(pl.LightningModule):
 
     Attributes:
         joint: whether D is updated once on real data and fakes together.
+        share_scores: whether penalties take their gradient from the scores of which D's loss is computed.
         averaged: the average of G's weights, which makes the samples; None: G itself makes them.
+        engine: what plays the steps: autograd, or compiled, which `gan_lab.training.compiled.coverage` has to cover.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, settings: GANSettings):
@@ -39,6 +41,7 @@ class GANState(pl.LightningModule):
         self.replicas = generator.replicas if isinstance(generator, Replicated) else 1
         self.replica_dims = (self.replicas,) if self.replicas > 1 else ()
         self.step = 0
+        self.engine = "autograd"
         self.step_log = StepLog(settings.loss, self.replicas)
         self.latents = sampling.LatentSampler(settings, self.replicas)
         self.apply_settings(settings)
@@ -64,6 +67,7 @@ class GANState(pl.LightningModule):
         self.n_critic = settings.n_critic
         self.n_generator = settings.n_generator
         self.remedies = settings.remedies
+        self.share_scores = settings.remedies.share_scores(self.discriminator)
         self.classes = settings.classes
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:

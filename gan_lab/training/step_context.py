@@ -1,10 +1,12 @@
-"""What the phases of a step share, and the batches that a step is played with."""
+"""What the phases of a step share: D with its labels, random numbers, the optimizer's step; and a step's batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+from torch.optim import Adam, AdamW, Optimizer
 
 from gan_lab.core.rng import StepRNG
 from gan_lab.data.datamodule import StepBlock
@@ -12,6 +14,9 @@ from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 
 if TYPE_CHECKING:
     from gan_lab.training.gan_state import GANState
+
+# What these optimizers call in the end, with `fused=True`.
+FUSED_KERNELS = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
 
 Cost = tuple[str, Tensor]  # a part of what a network pays, by name: one value for each member, `(…)`
 
@@ -40,17 +45,21 @@ def step_context(module: "GANState", turn: int, batch: Tensor, labels: Tensor | 
         batch: real samples `(…, B, *shape)`.
         labels: their labels `(…, B)`; None without classes.
     """
-    # Turns are numbered through the training. The last turn of a step, which phase 3 belongs to, has the step's first
-    # number, so that with n_critic=1 the number is that of the step.
-    first_number = module.step * module.n_critic
-    number = first_number if turn == module.n_critic else first_number + turn
-    rng = module.step_rng(number)
+    rng = step_rng(module, turn, module.step)
     batch_size = batch.shape[len(module.replica_dims)]
     if labels is None:
         return StepContext(module.discriminator, None, batch_size, rng)
     labels_onehot = one_hot(labels, module.classes).to(batch.dtype)
     critic = ConditionalDiscriminator(module.discriminator, labels_onehot, module.settings.flat)
     return StepContext(critic, labels_onehot, batch_size, rng)
+
+
+def step_rng(module: "GANState", turn: int, step: int) -> StepRNG:
+    """Returns the random numbers of the remedies for one turn of D, 1 to `n_critic`, in a step counted from 0."""
+    # Turns are numbered through the training. The last turn of a step, which phase 3 belongs to, has the step's first
+    # number, so that with n_critic=1 the number is that of the step.
+    first_number = step * module.n_critic
+    return module.step_rng(first_number if turn == module.n_critic else first_number + turn)
 
 
 def batches_by_step(block: StepBlock, n_critic: int) -> list[list[tuple[Tensor, Tensor | None]]]:
@@ -68,3 +77,46 @@ def sum_of(costs: Sequence[Cost]) -> Tensor:
     for _, cost in costs[1:]:
         total = total + cost
     return total
+
+
+def step_optimizer(optimizer: Optimizer) -> None:
+    """Does what `optimizer.step()` does, to the bit, in half the time for fused Adam and AdamW.
+
+    Their kernel is called directly. Whatever is out of the ordinary, such as a hook, a weight without a gradient, or
+    the first step, which creates the state, is left to `optimizer.step()`.
+    """
+    kernel = FUSED_KERNELS.get(type(optimizer))
+    has_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    if kernel is None or has_hooks or not all(_is_plain(group, optimizer.state) for group in optimizer.param_groups):
+        optimizer.step()
+        return
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            weights = group["params"]
+            states = [optimizer.state[weight] for weight in weights]
+            steps = [state["step"] for state in states]
+            beta1, beta2 = group["betas"]
+            torch._foreach_add_(steps, 1)
+            kernel(
+                weights,
+                [weight.grad for weight in weights],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                amsgrad=False,
+                maximize=group["maximize"],
+            )
+
+
+def _is_plain(group: Mapping[str, Any], states: Mapping[Tensor, Any]) -> bool:
+    """Returns whether the fused kernel of Adam takes all weights of a parameter group at once."""
+    weights = group["params"]
+    if not group["fused"] or group["amsgrad"] or isinstance(group["lr"], Tensor) or len({w.dtype for w in weights}) > 1:
+        return False
+    return all(weight.grad is not None and weight in states for weight in weights)

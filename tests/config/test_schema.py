@@ -112,7 +112,7 @@ class Drift(Penalty):
         self.strength = strength
 
     def __call__(self, discriminator, real, fake, rng):
-        return self.strength * discriminator(real).square()
+        return self.strength * real.scores.square()
 """
 
 

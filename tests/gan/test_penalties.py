@@ -9,10 +9,11 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from gan_lab.core.rng import StepRNG
 from gan_lab.gan.losses import BCE, RelativisticAverage
-from gan_lab.gan.networks import mlp, norms
+from gan_lab.gan.networks import conv, mlp, norms
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
+from gan_lab.gan.networks.replicated import Replicated
 from gan_lab.gan.remedies import Remedies
-from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
+from gan_lab.gan.remedies.input_transforms import DiffAugment, InputTransform, InstanceNoise, Pack
 from gan_lab.gan.remedies.penalties import DRAGAN, R1, R2, WGANGP, LeCam
 from gan_lab.gan.remedies.unrolled import Unrolled
 
@@ -51,10 +52,17 @@ def step_rng(seed=0):
     return StepRNG([seed], (), "test", 0, torch.device("cpu"))
 
 
+def penalise(penalty, discriminator, real, fake, remedies=None, seed=0, differentiable=True):
+    """The penalty for samples that D has scored."""
+    remedies = remedies or Remedies()
+    batches = [remedies.score(discriminator, samples, 0, step_rng(), differentiable) for samples in (real, fake)]
+    return penalty(discriminator, *batches, step_rng(seed))
+
+
 def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
     real, fake = torch.tensor([[3.0, 4], [0, 1]]), torch.tensor([[1.0, 2], [0, 0]])
-    assert R1(10)(half_square, real, fake, step_rng()).tolist() == pytest.approx([10 / 2 * 25, 10 / 2 * 1])
-    assert R2(0.5)(half_square, real, fake, step_rng()).tolist() == pytest.approx([0.5 / 2 * 5, 0])
+    assert penalise(R1(10), half_square, real, fake).tolist() == pytest.approx([10 / 2 * 25, 10 / 2 * 1])
+    assert penalise(R2(0.5), half_square, real, fake).tolist() == pytest.approx([0.5 / 2 * 5, 0])
 
 
 def test_a_published_gamma_is_four_times_that_for_pixels_between_0_and_1():
@@ -64,7 +72,7 @@ def test_a_published_gamma_is_four_times_that_for_pixels_between_0_and_1():
     (gradient,) = torch.autograd.grad(scaled.pow(3).sum(), scaled)
     published = 10 / 2 * gradient.square().sum(1)
     for penalty in (R1(), R2()):
-        values = penalty(lambda x: (2 * x - 1).pow(3).sum(-1), pixels, pixels, step_rng())
+        values = penalise(penalty, lambda x: (2 * x - 1).pow(3).sum(-1), pixels, pixels)
         torch.testing.assert_close(values, published)
 
 
@@ -79,10 +87,9 @@ def test_r1_and_r2_are_taken_at_samples_before_the_transforms():
     """As in StyleGAN2-ADA and R3GAN, through the transform: d/dx w·(3x + u) = 3w. WGAN-GP is D's own slope, ‖w‖ = 5."""
     remedies = Remedies(input_transforms=(Threefold(),))
     real, fake = torch.randn(2, 6, 2)
-    transformed = (remedies.transform(real, 0, step_rng()), remedies.transform(fake, 0, step_rng()))
     linear = Linear([3.0, 4.0])
     for penalty, value in ((R1(2), 9 * 25), (R2(2), 9 * 25), (WGANGP(10), 10 * 16), (DRAGAN(10), 10 * 16)):
-        values = remedies.penalise(penalty, linear, (real, fake), transformed, 0, step_rng())
+        values = penalise(penalty, linear, real, fake, remedies)
         assert values.tolist() == pytest.approx([value] * 6), type(penalty).__name__
 
 
@@ -91,11 +98,11 @@ def test_r1_of_a_pack_is_that_of_all_its_samples():
     remedies = Remedies(input_transforms=(Pack(2),))
     real = torch.tensor([[3.0, 4], [0, 1], [1, 0], [0, 0]])
     packs = remedies.transform(real, 0, step_rng())
-    values = remedies.penalise(R1(2), half_square, (real, real), (packs, packs), 0, step_rng())
+    values = penalise(R1(2), half_square, real, real, remedies)
     assert values.tolist() == [26, 1]
-    assert R1(2)(half_square, packs, packs, step_rng()).tolist() == [26, 1]
+    assert penalise(R1(2), half_square, packs, packs).tolist() == [26, 1]
     stacked = torch.stack([real, 2 * real])
-    values = remedies.penalise(R1(2), half_square, (stacked, stacked), (packs, packs), 0, step_rng())
+    values = penalise(R1(2), half_square, stacked, stacked, remedies)
     assert values.tolist() == [[26, 1], [104, 4]]
 
 
@@ -104,8 +111,8 @@ def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
     linear = Linear([3.0, 4.0])
     real, fake = torch.randn(2, 6, 2)
     for penalty in (WGANGP(10), DRAGAN(10)):
-        assert penalty(linear, real, fake, step_rng()).tolist() == pytest.approx([10 * 16] * 6)
-    values = R1(2)(linear, real, fake, step_rng())
+        assert penalise(penalty, linear, real, fake).tolist() == pytest.approx([10 * 16] * 6)
+    values = penalise(R1(2), linear, real, fake)
     (gradient,) = torch.autograd.grad(values.mean(), linear.weight)
     assert gradient.tolist() == pytest.approx([2 * 3, 2 * 4])
 
@@ -113,7 +120,7 @@ def test_gradient_penalties_of_a_linear_d_are_those_of_its_weights():
 def test_wgan_gp_looks_between_pairs():
     """The slope of ½‖x‖² is x: √(1 + value/10) is its length, between the pair's own."""
     real, fake = torch.full((500, 1), 2.0), torch.full((500, 1), 6.0)
-    lengths = 1 + (WGANGP(10)(half_square, real, fake, step_rng()) / 10).sqrt()
+    lengths = 1 + (penalise(WGANGP(10), half_square, real, fake) / 10).sqrt()
     assert lengths.min() >= 2
     assert lengths.max() <= 6
     assert lengths.mean().item() == pytest.approx(4, abs=3 * 4 / math.sqrt(12 * 500))
@@ -123,7 +130,7 @@ def test_wgan_gp_looks_between_pairs():
 def test_wgan_gp_takes_one_share_for_a_whole_sample():
     real, fake = torch.zeros(50, 1, 4, 5), torch.ones(50, 1, 4, 5)
     discriminator = Recorder(sample_ndim=3)
-    WGANGP()(discriminator, real, fake, step_rng())
+    penalise(WGANGP(), discriminator, real, fake)
     numbers = discriminator.inputs.flatten(1)
     assert (numbers.std(1) < 1e-6).all()
     assert numbers.mean(1).std() > 0.2
@@ -137,7 +144,7 @@ def test_dragan_looks_around_real_samples():
     """
     real = torch.tensor([9.0, 11]).repeat(2000)[:, None].expand(-1, 2)
     discriminator = Recorder(sample_ndim=1)
-    DRAGAN()(discriminator, real, torch.full_like(real, 99), step_rng())
+    penalise(DRAGAN(), discriminator, real, torch.full_like(real, 99))
     moved = discriminator.inputs - real
     assert moved.min() >= 0
     assert 0.45 < moved.max() <= 0.5
@@ -151,7 +158,7 @@ def test_dragan_measures_each_replicas_spread():
     real = torch.tensor([9.0, 11]).repeat(2000)[:, None]
     real = torch.stack([real, 100 * real])
     discriminator = Recorder(sample_ndim=1)
-    DRAGAN()(discriminator, real, real, step_rng())
+    penalise(DRAGAN(), discriminator, real, real)
     moved = (discriminator.inputs - real).mean((1, 2))
     assert moved.tolist() == pytest.approx([1 / 8, 100 / 8], rel=0.05)
 
@@ -162,12 +169,12 @@ def test_lecam_holds_scores_to_moving_averages():
     first = (torch.tensor([[1.0], [3.0]]), torch.tensor([[-2.0], [0.0]]))
     second = (torch.tensor([[4.0], [4.0]]), torch.tensor([[5.0], [-3.0]]))
     linear = Linear([1.0])
-    assert lecam(linear, *first, step_rng()).tolist() == [0, 0]
+    assert penalise(lecam, linear, *first).tolist() == [0, 0]
     assert (lecam.real_mean.item(), lecam.fake_mean.item()) == (2, -1)
-    values = lecam(linear, *second, step_rng())
+    values = penalise(lecam, linear, *second)
     assert (lecam.real_mean.item(), lecam.fake_mean.item()) == (3, 0)
     assert values.tolist() == pytest.approx([0.1 * (4**2 + 0), 0.1 * (4**2 + 6**2)])
-    lecam.eval()(linear, *first, step_rng())
+    penalise(lecam.eval(), linear, *first)
     assert lecam.real_mean.item() == 3
 
 
@@ -175,10 +182,10 @@ def test_lecam_goes_on_from_a_checkpoint():
     real, fake = torch.randn(2, 3, 4, 2)  # three replicas
     lecam, linear = LeCam(warmup_steps=1, replica_dims=(3,)), Linear([1.0, 2.0])
     for _ in range(3):
-        lecam(linear, real, fake, step_rng())
+        penalise(lecam, linear, real, fake)
     resumed = LeCam(warmup_steps=1, replica_dims=(3,))
     resumed.load_state_dict(lecam.state_dict())
-    assert torch.equal(resumed(linear, 2 * real, fake, step_rng()), lecam(linear, 2 * real, fake, step_rng()))
+    assert torch.equal(penalise(resumed, linear, 2 * real, fake), penalise(lecam, linear, 2 * real, fake))
     assert resumed.real_mean.shape == (3,)
     assert (resumed.real_mean != resumed.real_mean[0]).any()
 
@@ -192,7 +199,7 @@ def test_any_rank_type_and_replicas(penalty, shape, dtype):
     expected = 2.5 / 2 * norm**2 if isinstance(penalty, R1 | R2) else 10 * (norm - 1) ** 2
     for leading in ((6,), (3, 6)):
         real, fake = torch.randn(2, *leading, *shape, dtype=dtype)
-        values = penalty(linear, real, fake, step_rng())
+        values = penalise(penalty, linear, real, fake)
         assert values.dtype == dtype
         torch.testing.assert_close(values, expected.expand(leading))
 
@@ -200,8 +207,8 @@ def test_any_rank_type_and_replicas(penalty, shape, dtype):
 @pytest.mark.parametrize("penalty", [R1(), R2()])
 def test_replicas_pay_for_themselves(penalty):
     real, fake = torch.randn(2, 3, 4, 2, dtype=torch.float64)
-    combined = penalty(half_square, real, fake, step_rng())
-    alone = torch.stack([penalty(half_square, *pair, step_rng()) for pair in zip(real, fake, strict=True)])
+    combined = penalise(penalty, half_square, real, fake)
+    alone = torch.stack([penalise(penalty, half_square, *pair) for pair in zip(real, fake, strict=True)])
     torch.testing.assert_close(combined, alone)
 
 
@@ -211,7 +218,7 @@ def test_gradients_reach_only_d_and_are_finite(penalty):
     discriminator = mlp.Discriminator((2,), (8, 8), nn.SiLU, norms.LayerNorm())
     real, fake = torch.randn(6, 2), torch.randn(6, 2, requires_grad=True)
     scores = discriminator(real), discriminator(fake.detach())
-    loss = sum(term.mean() for term in BCE().d(*scores)) + penalty(discriminator, real, fake, step_rng()).mean()
+    loss = sum(term.mean() for term in BCE().d(*scores)) + penalise(penalty, discriminator, real, fake).mean()
     loss.backward()
     gradients = [p.grad for p in discriminator.parameters()]
     assert all(each is not None and each.isfinite().all() for each in gradients)
@@ -222,20 +229,72 @@ def test_gradients_reach_only_d_and_are_finite(penalty):
 def test_a_flat_d_gets_finite_gradients(penalty):
     """The length of a zero slope has no derivative: it must be 0, not NaN. A D that ignores its input is as flat."""
     linear, bias = Linear([0.0, 0.0]), nn.Parameter(torch.zeros(()))
-    values = penalty(linear, torch.ones(4, 2), torch.zeros(4, 2), step_rng())
+    values = penalise(penalty, linear, torch.ones(4, 2), torch.zeros(4, 2))
     (gradient,) = torch.autograd.grad(values.sum(), linear.weight)
     assert gradient.isfinite().all()
-    assert (
-        penalty(lambda x: bias + torch.zeros(len(x)), torch.ones(4, 2), torch.zeros(4, 2), step_rng()).isfinite().all()
-    )
+    assert penalise(penalty, lambda x: bias + torch.zeros(len(x)), torch.ones(4, 2), torch.zeros(4, 2)).isfinite().all()
 
 
 @pytest.mark.parametrize("penalty", [WGANGP(), DRAGAN()])
 def test_draws_are_the_streams(penalty):
     real, fake = torch.randn(2, 5, 2)
-    values = penalty(half_square, real, fake, step_rng())
-    assert torch.equal(values, penalty(half_square, real, fake, step_rng()))
-    assert not torch.equal(values, penalty(half_square, real, fake, step_rng(seed=1)))
+    values = penalise(penalty, half_square, real, fake)
+    assert torch.equal(values, penalise(penalty, half_square, real, fake))
+    assert not torch.equal(values, penalise(penalty, half_square, real, fake, seed=1))
+
+
+def small_d(kind):
+    """A D in float64, and the shape of its input."""
+    if kind == "conv":
+        return conv.Discriminator((1, 28, 28), 2, nn.LeakyReLU, norms.GroupNorm(2)).double(), (6, 1, 28, 28)
+    if kind == "replicas":
+        networks = [mlp.Discriminator((5,), (7, 6), nn.Tanh, norms.LayerNorm()) for _ in range(3)]
+        return Replicated(networks).double(), (3, 6, 5)
+    minibatch_layer = MinibatchStddev if kind == "minibatch" else None
+    return mlp.Discriminator((5,), (7, 6), nn.SiLU, norms.LayerNorm(), minibatch_layer).double(), (6, 5)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "minibatch", "conv", "replicas"])
+def test_one_pass_of_d_gives_the_gradients_of_two(kind):
+    """The loss with r1 and r2, against a second pass of D for the penalties, by hand."""
+    torch.manual_seed(0)
+    discriminator, shape = small_d(kind)
+    real, fake = torch.randn(2, *shape, dtype=torch.float64)
+    weights = list(discriminator.parameters())
+    calls = []
+    handle = discriminator.register_forward_hook(lambda *_: calls.append(1))
+    remedies = Remedies(penalties=(R1(3), R2(0.7)))
+    assert remedies.share_scores(discriminator)
+    batches = [remedies.score(discriminator, x, 0, step_rng(), differentiable=True) for x in (real, fake)]
+    loss = sum(term.mean(-1).sum() for term in BCE().d(*(batch.scores for batch in batches)))
+    for penalty in remedies.penalties:
+        loss = loss + penalty(discriminator, *batches, step_rng()).mean(-1).sum()
+    loss.backward(inputs=weights)
+    handle.remove()
+    assert len(calls) == 2
+
+    expected = sum(term.mean(-1).sum() for term in BCE().d(discriminator(real), discriminator(fake)))
+    for x, gamma in ((real, 3), (fake, 0.7)):
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=True)
+        expected = expected + gamma / 2 * slope.square().sum() / 6
+    for weight, gradient in zip(weights, torch.autograd.grad(expected, weights), strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-12, atol=1e-12)
+
+
+def test_d_scores_again_for_penalties_where_its_scores_would_change():
+    def shares(norm, *transforms, penalty=R1):
+        discriminator = mlp.Discriminator((5,), (7, 6), nn.SiLU, norm)
+        return Remedies(penalties=(penalty(),), input_transforms=transforms).share_scores(discriminator)
+
+    assert shares(norms.NoNorm())
+    assert shares(norms.LayerNorm(), Pack(2))
+    assert not shares(norms.BatchNorm()), "running statistics"
+    assert not shares(norms.SpectralNorm()), "vectors of the power iteration"
+    assert not shares(norms.NoNorm(), InstanceNoise())
+    assert not shares(norms.NoNorm(), Pack(2), DiffAugment())
+    assert not shares(norms.NoNorm(), Threefold()), "of one's own, which declares nothing"
+    assert not shares(norms.NoNorm(), penalty=LeCam), "it takes no gradient"
 
 
 class Replicas(nn.Module):
@@ -260,10 +319,10 @@ def test_replicas_under_vmap_get_the_penalties_and_unrolling_of_single_gans(mini
     replicas = Replicas(networks)
     real, fake = torch.randn(2, 3, 8, 2, dtype=torch.float64)
     for penalty in (R1(), R2(), LeCam(warmup_steps=0, replica_dims=(3,)).double()):
-        values = penalty(replicas, real, fake, step_rng())
+        values = penalise(penalty, replicas, real, fake)
         for i, network in enumerate(networks):
             single = LeCam(warmup_steps=0).double() if isinstance(penalty, LeCam) else penalty
-            torch.testing.assert_close(values[i], single(network, real[i], fake[i], step_rng()))
+            torch.testing.assert_close(values[i], penalise(single, network, real[i], fake[i]))
     for loss in (BCE(), RelativisticAverage()):
         scores = Unrolled(3, lr=0.2)(replicas, loss, real, fake)(fake)
         for i, network in enumerate(networks):

@@ -13,6 +13,7 @@ from torch.nn.functional import leaky_relu, linear, relu, softplus
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.core.rng import StepRNG, make_generator
 from gan_lab.gan.remedies.input_transforms import DiffAugment
+from gan_lab.training.step_context import step_optimizer
 
 SEED, B, LR, STEPS, SLOPE = 3, 8, 0.1, 4, 0.3
 TINY = (
@@ -124,6 +125,16 @@ def test_r1_r2_and_label_smoothing_in_one_update(tmp_path):
 
     loop.play(of_d, loop.of_g, pay=lambda r, f: 1.5 * loop.slopes(r).mean() + 0.25 * loop.slopes(f).mean())
     loop.equals(job)
+
+
+@pytest.mark.parametrize(("setting", "calls"), [("norm=layer", 3), ("norm=batch", 5), ("remedy=[r1,r2,lecam,pac]", 3)])
+def test_d_scores_a_batch_once_where_that_gives_what_a_second_time_would(tmp_path, setting, calls):
+    """Real samples, fakes and G's samples; running statistics would count a batch twice, and do."""
+    job, _ = training(tmp_path / "run", *PLAIN, "steps=1", "remedy=[r1,r2]", setting)
+    shapes = []
+    job.module.discriminator.register_forward_hook(lambda _, args, scores: shapes.append(tuple(scores.shape)))
+    job.trainer.fit(job.module, job.datamodule)
+    assert shapes == [(B,)] * calls
 
 
 def test_wgan_gp_and_dragan_draw_one_after_the_other(tmp_path):
@@ -342,6 +353,59 @@ def test_lecam_moves_its_averages_before_it_counts(tmp_path):
     loop.equals(job)
     (lecam,) = job.module.stateful_penalties
     assert [lecam.real_mean.item(), lecam.fake_mean.item()] == pytest.approx(means, rel=1e-12)
+
+
+# The optimizer's step.
+
+ADAM = {"lr": 0.1, "betas": (0.5, 0.9), "fused": True}
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "steps_by_torch"),
+    [
+        (torch.optim.Adam, ADAM, 1),
+        (torch.optim.Adam, {**ADAM, "weight_decay": 0.3, "maximize": True}, 1),
+        (torch.optim.AdamW, {**ADAM, "weight_decay": 0.3}, 1),
+        (torch.optim.Adam, {**ADAM, "amsgrad": True}, 5),
+        (torch.optim.Adam, {"lr": 0.1}, 5),
+        (torch.optim.RMSprop, {"lr": 0.1}, 5),
+    ],
+)
+def test_the_optimizers_step_is_torchs_to_the_bit(make, settings, steps_by_torch):
+    """Adam's fused kernel, called directly once there is a state; a changed learning rate counts at once."""
+    torch.manual_seed(0)
+    weights = [[torch.nn.Parameter(w) for w in (torch.ones(3, 4), torch.ones(4))] for _ in range(2)]
+    ours, torchs = (make(each, **settings) for each in weights)
+    calls, step = [], ours.step
+    ours.step = lambda: (calls.append(1), step())
+    for t in range(5):
+        for mine, theirs in zip(*weights, strict=True):
+            mine.grad = torch.randn_like(mine)
+            theirs.grad = mine.grad.clone()
+        ours.param_groups[0]["lr"] = torchs.param_groups[0]["lr"] = 0.1 / (t + 1)
+        step_optimizer(ours)
+        torchs.step()
+    assert len(calls) == steps_by_torch
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(*weights, strict=True))
+    states = [optimizer.state_dict()["state"] for optimizer in (ours, torchs)]
+    for number, state in states[0].items():
+        assert state.keys() == states[1][number].keys()
+        assert all(torch.equal(value, states[1][number][name]) for name, value in state.items())
+
+
+def test_hooks_of_an_optimizer_are_called_and_a_weight_without_a_gradient_stays():
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizer = torch.optim.Adam(weights, **ADAM)
+    for _ in range(2):
+        weights[0].grad = torch.ones(2)
+        step_optimizer(optimizer)
+    assert not torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[1], torch.ones(2))
+    called = []
+    optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+    optimizer.register_step_post_hook(lambda *_: called.append("after"))
+    step_optimizer(optimizer)
+    assert called == ["before", "after"]
 
 
 # The average that makes the samples.

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lab.core.errors import LabError
 from gan_lab.core.rng import StepRNG
@@ -17,12 +17,11 @@ from gan_lab.gan.remedies.averaging import EMA, HistoricalAveraging
 from gan_lab.gan.remedies.generator_losses import GeneratorLoss, TopK
 from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
 from gan_lab.gan.remedies.learning_rates import TTUR, CosineDecay
-from gan_lab.gan.remedies.penalties import Discriminator, Penalty
+from gan_lab.gan.remedies.penalties import Discriminator, Penalty, ScoredBatch
 from gan_lab.gan.remedies.unrolled import Unrolled
 from gan_lab.gan.remedies.update_gate import UpdateGate
 
 T = TypeVar("T")
-Pair = tuple[Tensor, Tensor]
 
 # The classes that a remedy can be derived from. A training can have several of the first three, one of each other.
 KINDS = (
@@ -117,22 +116,37 @@ class Remedies:
             samples = transform(samples, step, rng)
         return samples
 
-    def penalise(
-        self, penalty: Penalty, discriminator: Discriminator, samples: Pair, d_inputs: Pair, step: int, rng: StepRNG
-    ) -> Tensor:
-        """Returns the value of one of the penalties for each score, `(…, B)`.
+    def share_scores(self, discriminator: nn.Module) -> bool:
+        """Returns whether penalties can take their gradient from the scores of which D's loss is computed.
+
+        Else D scores the samples again for them, because that gives other scores: with random transforms, and with a D
+        whose buffers change in every call, the running statistics of batch normalisation or the vectors of spectral
+        normalisation. Also False if no penalty takes a gradient.
+        """
+        if not any(penalty.uses_gradient for penalty in self.penalties):
+            return False
+        has_buffers = any(True for _ in discriminator.buffers())
+        return not has_buffers and not any(transform.random for transform in self.input_transforms)
+
+    def score(
+        self, discriminator: Discriminator, samples: Tensor, step: int, rng: StepRNG, differentiable: bool = False
+    ) -> ScoredBatch:
+        """Lets D score samples, after the input transforms.
 
         Args:
-            penalty: one of `penalties`.
             discriminator: D.
-            samples: real samples and fakes before the input transforms, `(…, B, *shape)` each.
-            d_inputs: the same after the input transforms.
+            samples: real samples or fakes `(…, B, *shape)`; no gradient reaches G through them.
             step: counted from 0.
             rng: random numbers for this step.
+            differentiable: whether the scores can be differentiated with respect to the samples.
         """
-        if not penalty.before_transforms:
-            return penalty(discriminator, *d_inputs, rng)
-        return penalty(lambda inputs: discriminator(self.transform(inputs, step, rng)), *samples, rng)
+
+        def score_again(samples: Tensor) -> Tensor:
+            return discriminator(self.transform(samples, step, rng))
+
+        samples = samples.detach().requires_grad_(differentiable)
+        inputs = self.transform(samples, step, rng)
+        return ScoredBatch(samples, inputs, discriminator(inputs), score_again)
 
 
 def _all_of(kind: type[T], remedies: list[Any]) -> list[T]:

@@ -216,6 +216,11 @@ class TopK:
         self.fraction = fraction
         self.steps = steps
 
+    def k(self, batch_size: int, step: int) -> int:
+        """Returns how many samples of a batch are used in a step, counted from 0."""
+        progress = min(1.0, step / self.steps)
+        return max(1, round(batch_size * self.fraction**progress))
+
     def select(self, fake_scores: Tensor, real_scores: Tensor | None, step: int) -> tuple[Tensor, Tensor | None]:
         """Selects the k fakes with the highest scores, of each replica its own.
 
@@ -228,8 +233,7 @@ class TopK:
             Both for the selected samples, `(…, k)`.
         """
         batch_size = fake_scores.shape[-1]
-        progress = min(1.0, step / self.steps)
-        k = max(1, round(batch_size * self.fraction**progress))
+        k = self.k(batch_size, step)
         if k == batch_size:
             return fake_scores, real_scores
         top = fake_scores.topk(k)

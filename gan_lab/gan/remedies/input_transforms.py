@@ -29,9 +29,11 @@ class InputTransform:
 
     Attributes:
         order: transforms with a smaller number are applied first.
+        random: whether it draws random numbers, so that the same samples give another result each time.
     """
 
     order = 0
+    random = True
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Returns the shape of D's input for samples of the given shape.
@@ -228,6 +230,7 @@ class Pack(InputTransform):
     """
 
     order = 2
+    random = False
 
     def __init__(self, m: int = 2):
         if m < 1:

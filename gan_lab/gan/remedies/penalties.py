@@ -1,8 +1,7 @@
 """Penalties: terms added to the discriminator's loss, which keep D smooth or its scores close together.
 
-A penalty takes D, D's input for real samples and for fakes `(…, B, *shape)` (after the input transforms), and random
-numbers; it returns one value for each score, `(…, B)`, which depends on D's weights but not on G's. Samples can be
-vectors or images.
+A penalty takes D, the real samples and the fakes as D has just scored them, and random numbers; it returns one value
+for each score, `(…, B)`, which depends on D's weights but not on G's. Samples can be vectors or images.
 
 Gradients are those of the sum of D's scores with respect to its input. A layer that mixes the samples of a batch (batch
 normalisation, minibatch layers) therefore mixes their gradients, too, as in the published code. With K replicas D is
@@ -13,6 +12,7 @@ same D has half the gradient: ‖∇D‖² here is 4 times theirs.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,23 +26,55 @@ from gan_lab.gan.remedies.input_transforms import sample_ndim
 Discriminator = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Real samples or fakes, and D's scores of them, from which D's loss is computed.
+
+    Attributes:
+        samples: before the input transforms, `(…, B, *shape)`; they require a gradient if `scores` can be
+            differentiated with respect to them.
+        inputs: D's input: the samples after the input transforms.
+        scores: D's raw scores with their graph, `(…, B)`.
+        score_again: gives the scores of other samples `(…, B, *shape)`, which pass the input transforms first.
+    """
+
+    samples: Tensor
+    inputs: Tensor
+    scores: Tensor
+    score_again: Discriminator
+
+    def gradient(self) -> Tensor:
+        """Returns the gradient of D's scores with respect to the samples, through the input transforms.
+
+        It can be differentiated with respect to D's weights. D scores the samples again if `scores` can't be
+        differentiated with respect to them.
+
+        Returns:
+            One gradient for each score, `(…, B, components)`: those of a sample or, if D packs samples, of a pack.
+        """
+        if self.samples.requires_grad:
+            return _gradient(self.scores, self.samples)
+        samples = self.samples.detach().requires_grad_()
+        return _gradient(self.score_again(samples), samples)
+
+
 class Penalty:
     """Base of penalties.
 
     Attributes:
-        before_transforms: whether it gets samples as they are before the input transforms, and a D that transforms
-            them; else it gets D's input, and D itself.
+        uses_gradient: whether it takes `gradient()` of real samples or fakes: then D's scores in the loss are made so
+            that they can be differentiated, where that is possible.
     """
 
-    before_transforms = False
+    uses_gradient = False
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        """Returns the penalty for each sample, `(…, B)`.
+    def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
+        """Returns the penalty for each score, `(…, B)`.
 
         Args:
-            discriminator: D, with the input transforms if it is `before_transforms`.
-            real: the discriminator's input for real samples, `(…, B, *shape)`.
-            fake: the discriminator's input for fakes, `(…, B, *shape)`.
+            discriminator: D, to score inputs other than those of `real` and `fake`.
+            real: real samples.
+            fake: fakes, without a graph to G.
             rng: random numbers for this step.
         """
         raise NotImplementedError
@@ -66,22 +98,24 @@ class R1(Penalty):
 
     The gradient is that with respect to the sample before the input transforms, through these transforms, as in
     StyleGAN2-ADA, StudioGAN and R3GAN: D together with an augmentation is what is trained, and what D makes of a pixel
-    that an augmentation blanks is not penalised. The transforms have other random numbers than in D's loss, as they
+    that an augmentation blanks is not penalised. Random transforms have other random numbers than in D's loss, as they
     have in StyleGAN2-ADA where the penalty is taken only every 16 updates. With packs it is the gradient with respect
     to a whole pack.
+
+    Without random transforms it is the gradient of the scores in D's loss, as in the code of GAN_stability and R3GAN.
 
     Args:
         gamma: published for [-1, 1], and here: 10, 2.5 in StyleGAN2; 0.01, 0.0025 in StyleGAN2-ADA for CIFAR-10; 0.05
             to 150, 0.0125 to 37.5 in R3GAN, depending on the dataset.
     """
 
-    before_transforms = True
+    uses_gradient = True
 
     def __init__(self, gamma: float = 2.5):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * _input_gradient(discriminator, real).square().sum(-1)
+    def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
+        return self.gamma / 2 * real.gradient().square().sum(-1)
 
 
 @declares(
@@ -100,13 +134,13 @@ class R2(Penalty):
         gamma: see `R1`.
     """
 
-    before_transforms = True
+    uses_gradient = True
 
     def __init__(self, gamma: float = 2.5):
         self.gamma = gamma
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * _input_gradient(discriminator, fake).square().sum(-1)
+    def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
+        return self.gamma / 2 * fake.gradient().square().sum(-1)
 
 
 @declares(
@@ -131,12 +165,14 @@ class WGANGP(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        ndim = sample_ndim(real)
-        one_per_sample = (*real.shape[:-ndim], *[1] * ndim)
-        epsilon = rng.uniform(one_per_sample, real.dtype)
-        interpolated = epsilon * real.detach() + (1 - epsilon) * fake.detach()
-        return self.weight * (_input_gradient(discriminator, interpolated).norm(dim=-1) - 1) ** 2
+    def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
+        x = real.inputs.detach()
+        ndim = sample_ndim(x)
+        one_per_sample = (*x.shape[:-ndim], *[1] * ndim)
+        epsilon = rng.uniform(one_per_sample, x.dtype)
+        interpolated = (epsilon * x + (1 - epsilon) * fake.inputs.detach()).requires_grad_()
+        gradient = _gradient(discriminator(interpolated), interpolated)
+        return self.weight * (gradient.norm(dim=-1) - 1) ** 2
 
 
 @declares(
@@ -158,16 +194,18 @@ class DRAGAN(Penalty):
     def __init__(self, weight: float = 10.0):
         self.weight = weight
 
-    def __call__(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
+    def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
+        x = real.inputs.detach()
+        ndim = sample_ndim(x)
         # Over the batch and the sample: each replica has a standard deviation of its own.
-        batch_and_sample = tuple(range(-sample_ndim(real) - 1, 0))
-        std = real.detach().std(batch_and_sample, correction=0, keepdim=True)
-        ndim = sample_ndim(real)
-        one_per_sample = (*real.shape[:-ndim], *[1] * ndim)
-        noise = rng.uniform(real.shape, real.dtype)
-        alpha = rng.uniform(one_per_sample, real.dtype)
-        perturbed = real + alpha * (std / 2 * noise)
-        return self.weight * (_input_gradient(discriminator, perturbed).norm(dim=-1) - 1) ** 2
+        batch_and_sample = tuple(range(-ndim - 1, 0))
+        std = x.std(batch_and_sample, correction=0, keepdim=True)
+        one_per_sample = (*x.shape[:-ndim], *[1] * ndim)
+        noise = rng.uniform(x.shape, x.dtype)
+        alpha = rng.uniform(one_per_sample, x.dtype)
+        perturbed = (x + alpha * (std / 2 * noise)).requires_grad_()
+        gradient = _gradient(discriminator(perturbed), perturbed)
+        return self.weight * (gradient.norm(dim=-1) - 1) ** 2
 
 
 @declares(
@@ -191,9 +229,9 @@ class LeCam(nn.Module, Penalty):
     ᾱ_R and ᾱ_F are moving averages of D's mean scores on real samples and on fakes (Tseng et al. 2021,
     arXiv:2104.03310; the maxima are those of the authors' code, the paper's formula has none).
 
-    It is called once per update of D. It calls D itself and moves the averages first; in evaluation mode they don't
-    move. In the first `warmup_steps` calls the penalty is 0 and the averages are the mean scores of that call. They are
-    buffers: a checkpoint of the module that holds this one contains them.
+    It is called once per update of D, and first moves the averages; in evaluation mode they don't move. In the first
+    `warmup_steps` calls the penalty is 0 and the averages are the mean scores of that call. They are buffers: a
+    checkpoint of the module that holds this one contains them.
 
     Args:
         weight: 0.3 in the authors' BigGAN, 1e-6 and 3e-7 in their StyleGAN2.
@@ -217,32 +255,23 @@ class LeCam(nn.Module, Penalty):
         self.register_buffer("fake_mean", torch.zeros(tuple(replica_dims)))
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
-    def forward(self, discriminator: Discriminator, real: Tensor, fake: Tensor, rng: StepRNG) -> Tensor:
-        real_scores = discriminator(real.detach())
-        fake_scores = discriminator(fake.detach())
+    def forward(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
         # 0 or 1, as a tensor: an `if` would make the CPU wait for the device.
         active = self.calls >= self.warmup_steps
         if self.training:
             decay = self.decay * active
-            self.real_mean = decay * self.real_mean + (1 - decay) * real_scores.detach().mean(-1)
-            self.fake_mean = decay * self.fake_mean + (1 - decay) * fake_scores.detach().mean(-1)
+            self.real_mean = decay * self.real_mean + (1 - decay) * real.scores.detach().mean(-1)
+            self.fake_mean = decay * self.fake_mean + (1 - decay) * fake.scores.detach().mean(-1)
             self.calls = self.calls + 1
-        real_penalty = relu(real_scores - self.fake_mean[..., None]).square()
-        fake_penalty = relu(self.real_mean[..., None] - fake_scores).square()
+        real_penalty = relu(real.scores - self.fake_mean[..., None]).square()
+        fake_penalty = relu(self.real_mean[..., None] - fake.scores).square()
         return self.weight * active * (real_penalty + fake_penalty)
 
 
-def _input_gradient(discriminator: Discriminator, samples: Tensor) -> Tensor:
-    """Returns the gradient of D's scores with respect to its input, differentiable with respect to D's weights.
+def _gradient(scores: Tensor, samples: Tensor) -> Tensor:
+    """Returns the gradient of D's scores `(…, B)` with respect to what they were computed from, `(…, B, components)`.
 
-    Args:
-        discriminator: D.
-        samples: where the gradient is taken, `(…, B, *shape)`.
-
-    Returns:
-        One gradient for each score, `(…, B, components)`: those of a sample or, if D packs samples, of a pack.
+    It can be differentiated with respect to D's weights.
     """
-    inputs = samples.detach().requires_grad_()
-    scores = discriminator(inputs)
-    (gradient,) = torch.autograd.grad(scores.sum(), inputs, create_graph=True, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(scores.sum(), samples, create_graph=True, materialize_grads=True)
     return gradient.reshape(*scores.shape, -1)

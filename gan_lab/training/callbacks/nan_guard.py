@@ -64,9 +64,8 @@ class NaNGuard(GANCallback):
         # Members that had failed before the run was interrupted.
         for i in module.step_log.failed:
             self._frozen[i] = {name: tensor[i].clone() for name, tensor in member_tensors(module).items()}
-        if module.replica_dims:
-            for optimizer in trainer.optimizers:
-                optimizer.register_step_post_hook(lambda *_: self._restore_frozen(module))
+        if self._frozen:
+            self._keep_frozen(module)
 
     def on_block_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         if self._snapshot and module.step - self._snapshot[resume_state.KEY]["step"] < SNAPSHOT_EVERY:
@@ -101,6 +100,8 @@ class NaNGuard(GANCallback):
     def _freeze_failed(self, module: GANModule) -> None:
         """Sets the members that have just failed back to the snapshot."""
         for i in sorted(module.step_log.failed.keys() - self._frozen.keys()):
+            if not self._frozen:
+                self._keep_frozen(module)
             weights = self._snapshot["state_dict"]
             snapshot_step = self._snapshot[resume_state.KEY]["step"]
             self._frozen[i] = {name: weights[name][i].clone() for name in member_tensors(module)}
@@ -111,6 +112,11 @@ class NaNGuard(GANCallback):
                 f"It stays as it was at step {snapshot_step:,}; the others continue.",
                 stderr=True,
             )
+
+    def _keep_frozen(self, module: GANModule) -> None:
+        """Undoes what each update from now on does to members that have failed."""
+        for optimizer in module.trainer.optimizers:
+            optimizer.register_step_post_hook(lambda *_: self._restore_frozen(module))
 
     def _restore_frozen(self, module: GANModule) -> None:
         """Undoes what an update has done to members that have failed."""

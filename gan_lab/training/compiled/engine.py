@@ -1,0 +1,332 @@
+"""Passes a `GANModule` to the compiled step.
+
+The module stays the owner of everything: its weights, the optimizers' states and the averages are updated in place, so
+that pictures, checkpoints and the verdict see no difference.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numba.extending import get_cython_function_address
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+from torch.optim import Optimizer
+
+from gan_lab.data.datamodule import StepBlock
+from gan_lab.gan.losses import LabelSmoothing
+from gan_lab.gan.remedies.input_transforms import InstanceNoise
+from gan_lab.gan.remedies.penalties import R1, R2, LeCam
+from gan_lab.training.compiled import step
+from gan_lab.training.compiled.coverage import ACTIVATIONS, LINEAR, LOSSES, NONLINEAR, NORMS, OPTIMIZERS, layers_of
+from gan_lab.training.step_context import step_rng
+
+if TYPE_CHECKING:
+    from gan_lab.training.gan_module import GANModule
+
+# Names of what an optimizer keeps for each parameter.
+MOMENTS = {
+    step.ADAM: ("exp_avg", "exp_avg_sq"),
+    step.ADAMW: ("exp_avg", "exp_avg_sq"),
+    step.SGD: ("momentum_buffer",),
+    step.RMSPROP: ("square_avg",),
+}
+
+
+class CompiledEngine:
+    """Trains a module by the compiled step.
+
+    Args:
+        module: one that `gan_lab.training.compiled.coverage` covers, on the CPU, in float32 or float64.
+        optimizers: D's and G's.
+    """
+
+    def __init__(self, module: "GANModule", optimizers: Sequence[Optimizer]):
+        self.module = module
+        self.optimizer_d, self.optimizer_g = optimizers
+        self.dtype = next(module.generator.parameters()).dtype
+        self._real = torch.empty(0, dtype=self.dtype).numpy().dtype
+        self._gemm = gemm_address(self.dtype)
+        self._buffers: tuple[dict[str, Any], dict[str, Any]] | None = None
+        penalties = module.remedies.penalties
+        self._gammas = {type(penalty): penalty.gamma for penalty in penalties if isinstance(penalty, (R1, R2))}
+        self._lecam = next((penalty for penalty in penalties if isinstance(penalty, LeCam)), None)
+        _init_state(self.optimizer_d)
+        _init_state(self.optimizer_g)
+
+    @torch.no_grad()
+    def play(self, block: StepBlock) -> Tensor:
+        """Trains for the steps of a block.
+
+        Returns:
+            The RECORDED values of each step, `(S, 5, …)`; 0 for members that have failed.
+        """
+        module = self.module
+        real, labels = (block, None) if isinstance(block, Tensor) else block
+        steps = len(real) // module.n_critic
+        batch_size = real.shape[1 + len(module.replica_dims)] // module.remedies.pack_size
+        record = np.empty((steps, 5, module.replicas), self._real)
+        gan = self._gan(batch_size)
+        step.training_steps(gan, self._block(real, labels), record)
+        self._count(steps)
+        if self._lecam is not None:
+            means = torch.from_numpy(gan.lecam_means).view(*module.replica_dims, 2)
+            self._lecam.real_mean = means[..., 0].clone()
+            self._lecam.fake_mean = means[..., 1].clone()
+        values = torch.from_numpy(record)
+        return values if module.replica_dims else values.squeeze(-1)
+
+    def _gan(self, batch_size: int) -> step.GAN:
+        """Describes the module as it is now."""
+        module = self.module
+        lecam_means = np.zeros((module.replicas, 2), self._real)
+        if self._lecam is not None:
+            lecam_means[:, 0] = self._lecam.real_mean.reshape(-1)
+            lecam_means[:, 1] = self._lecam.fake_mean.reshape(-1)
+        if self._buffers is None:
+            g_rows = batch_size * module.remedies.pack_size
+            d_buffers = self._new_buffers(module.discriminator, 2 * batch_size, bool(self._gammas))
+            self._buffers = d_buffers, self._new_buffers(module.generator, g_rows, penalised=False)
+        d_buffers, g_buffers = self._buffers
+        averaged = module.averaged.network if module.averaged else None
+        return step.GAN(
+            recipe=self._recipe(batch_size),
+            d=step.Network(
+                **d_buffers,
+                parameters=self._parameters(module.discriminator, self.optimizer_d, None, module.anchor_d),
+                optimizer=_optimizer(self.optimizer_d, module.anchor_d),
+            ),
+            g=step.Network(
+                **g_buffers,
+                parameters=self._parameters(module.generator, self.optimizer_g, averaged, module.anchor_g),
+                optimizer=_optimizer(self.optimizer_g, module.anchor_g),
+            ),
+            scores=step.Scores(*np.zeros((4, batch_size), self._real)),
+            lecam_means=lecam_means,
+        )
+
+    def _new_buffers(self, network: nn.Module, rows: int, penalised: bool) -> dict[str, Any]:
+        """Returns the fields of a network that stay the same from block to block."""
+        widths, stages, constants = _stages(network)
+        n = len(stages)
+        widest = max(widths)
+        kinds = step.TANGENT_Y + 1 if penalised else step.ADJOINT + 1
+        smooth = any(stage[step.ACTIVATION] not in (step.IDENTITY, step.LEAKY_RELU) for stage in stages)
+        size = sum(parameter.numel() for parameter in network.parameters()) // self.module.replicas
+        return {
+            "widths": np.array(widths),
+            "stages": np.array(stages),
+            "constants": np.array(constants, self._real),
+            "gradient": np.zeros(size, self._real),
+            "tape": np.zeros((kinds, n + 1, rows * widest), self._real),
+            "inverse_stds": np.zeros((n, rows), self._real),
+            "penalised": np.zeros(2, np.int64),
+            "row": np.zeros(widest, self._real),
+            "bits": np.zeros(widest, np.int32),
+            "curved": penalised and smooth,
+            "gemm": self._gemm,
+        }
+
+    def _recipe(self, batch_size: int) -> step.Recipe:
+        module = self.module
+        smoothing = module.loss if isinstance(module.loss, LabelSmoothing) else None
+        loss = smoothing.loss if smoothing else module.loss
+        lecam = self._lecam
+        return step.Recipe(
+            loss=LOSSES.index(type(loss)),
+            real_target=float(smoothing.real) if smoothing else 1.0,
+            probability=bool(loss.d_output_is_probability),
+            paired=bool(loss.paired),
+            joint=bool(module.joint),
+            n_critic=module.n_critic,
+            n_generator=module.n_generator,
+            batch_size=batch_size,
+            r1=float(self._gammas.get(R1, 0.0)),
+            r2=float(self._gammas.get(R2, 0.0)),
+            lecam_weight=float(lecam.weight) if lecam else 0.0,
+            lecam_decay=float(lecam.decay) if lecam else 0.0,
+            lecam_warmup=int(lecam.warmup_steps) if lecam else 0,
+            lecam_calls=int(lecam.calls) if lecam else 0,
+            average_decay=float(module.averaged.decay) if module.averaged else -1.0,
+        )
+
+    def _block(self, real: Tensor, labels: Tensor | None) -> step.Block:
+        """Prepares the inputs of a block, with random numbers in the order in which `GANModule` draws them.
+
+        Args:
+            real: `(S · n_critic, …, B · m, *shape)`.
+            labels: `(S · n_critic, …, B)`; None without classes.
+        """
+        module = self.module
+        turns = module.n_critic + module.n_generator
+        steps = len(real) // module.n_critic
+        lead = module.replica_dims
+        rows = real.shape[1 + len(lead)]
+        batch_size = rows // module.remedies.pack_size
+        real = real.to(self.dtype).flatten(2 + len(lead))
+        labels_onehot = None if labels is None else one_hot(labels, module.classes).to(self.dtype)
+        rates = np.empty((steps, 2))
+        top = np.full(steps, batch_size)
+        latents: list[Tensor] = []
+        noise: list[Tensor] = []
+        for t in range(steps):
+            number = module.step + t
+            if module.remedies.lr_decay:
+                module.remedies.lr_decay.apply(number, self.optimizer_d, self.optimizer_g)
+            rates[t] = self.optimizer_d.param_groups[0]["lr"], self.optimizer_g.param_groups[0]["lr"]
+            if module.remedies.top_k:
+                top[t] = module.remedies.top_k.k(batch_size, number)
+            for turn in range(turns):
+                # G's updates use the labels of D's last batch.
+                batch = t * module.n_critic + min(turn, module.n_critic - 1)
+                batch_labels = None if labels_onehot is None else labels_onehot[batch]
+                latents.append(module.latents.sample(rows, batch_labels))
+            noise += self._noise(number, real[t * module.n_critic : (t + 1) * module.n_critic])
+        members = module.replicas
+        if labels_onehot is None:
+            labels_onehot = real.new_empty(len(real), members, batch_size, 0)
+        noise_width = real.shape[-1] if noise else 0
+        no_noise = [real.new_empty(steps * turns, 0)]
+        trained = np.ones(members, np.bool_)
+        trained[list(module.step_log.failed)] = False
+        return step.Block(
+            real=real.reshape(len(real), members, rows, -1).numpy(),
+            labels=labels_onehot.view(len(real), members, batch_size, -1).numpy(),
+            latents=torch.cat(latents).to(self.dtype).view(steps, turns, members, rows, -1).numpy(),
+            noise=torch.cat(noise or no_noise).view(steps, turns, members, rows, noise_width).numpy(),
+            rates=rates,
+            top=top,
+            trained=trained,
+        )
+
+    def _noise(self, number: int, real: Tensor) -> list[Tensor]:
+        """Adds instance noise to the real samples of a step `(n_critic, …, B · m, d)`, in place.
+
+        Returns:
+            The noise of the fakes, `(…, B · m, d)` for each update of D and of G; empty without noise.
+        """
+        module = self.module
+        for transform in module.remedies.input_transforms:
+            if isinstance(transform, InstanceNoise):
+                break
+        else:
+            return []
+        fakes = torch.zeros_like(real[0])
+        noise = []
+        for turn in range(1, module.n_critic + 1):
+            rng = step_rng(module, turn, number)
+            real[turn - 1] = transform(real[turn - 1], number, rng)
+            noise.append(transform(fakes, number, rng))
+        for _ in range(module.n_generator):
+            noise.append(transform(fakes, number, rng))
+        return noise
+
+    def _parameters(
+        self, network: nn.Module, optimizer: Optimizer, averaged: nn.Module | None, anchor: nn.Module | None
+    ) -> np.ndarray[Any, Any]:
+        """Returns the table `parameters` of a network: sizes, places in the gradient, addresses."""
+        parameters = list(network.parameters())
+        table = np.zeros((step.PAST_MEAN + 1, len(parameters)), np.int64)
+        table[step.SIZE] = [parameter.numel() // self.module.replicas for parameter in parameters]
+        table[step.START] = np.cumsum(table[step.SIZE]) - table[step.SIZE]
+        table[step.VALUE] = [parameter.data_ptr() for parameter in parameters]
+        for row, name in enumerate(_moments(optimizer), step.FIRST_MOMENT):
+            table[row] = [optimizer.state[parameter][name].data_ptr() for parameter in parameters]
+        if averaged is not None:
+            table[step.AVERAGE] = [parameter.data_ptr() for parameter in averaged.parameters()]
+        if anchor is not None:
+            table[step.PAST_MEAN] = [anchor.get_buffer(f"mean_{i}").data_ptr() for i in range(len(parameters))]
+        return table
+
+    def _count(self, steps: int) -> None:
+        """Counts the updates of a block where the parts of the module count them."""
+        module = self.module
+        d_updates = steps * module.n_critic * (1 if module.joint else 2)
+        g_updates = steps * module.n_generator
+        for optimizer, updates in ((self.optimizer_d, d_updates), (self.optimizer_g, g_updates)):
+            for state in optimizer.state.values():
+                if "step" in state:
+                    state["step"] += updates
+        if module.anchor_d is not None and module.anchor_g is not None:
+            module.anchor_d.calls += d_updates
+            module.anchor_g.calls += g_updates
+        if self._lecam is not None:
+            self._lecam.calls += d_updates
+
+
+def _stages(network: nn.Module) -> tuple[list[int], list[list[int]], list[list[float]]]:
+    """Returns the widths, stages and constants of a covered network; see `step.Network`."""
+    numbers = {id(parameter): i for i, parameter in enumerate(network.parameters())}
+    widths: list[int] = []
+    stages: list[list[int]] = []
+    constants: list[list[float]] = []
+    for layer in layers_of(network) or ():
+        if isinstance(layer, LINEAR):
+            if not widths:
+                widths.append(layer.weight.shape[-1])
+            widths.append(layer.weight.shape[-2])
+            stages.append([step.IDENTITY, numbers[id(layer.weight)], numbers[id(layer.bias)], -1, -1])
+            constants.append([0.0, -1.0])
+        elif isinstance(layer, NORMS):
+            stages[-1][step.SCALE :] = numbers[id(layer.weight)], numbers[id(layer.bias)]
+            constants[-1][step.EPSILON] = layer.eps
+        elif isinstance(layer, NONLINEAR):
+            kind = nn.LeakyReLU if isinstance(layer, nn.ReLU) else type(layer)
+            stages[-1][step.ACTIVATION] = ACTIVATIONS.index(kind)
+            constants[-1][step.NEGATIVE_SLOPE] = getattr(layer, "negative_slope", 0.0)
+    return widths, stages, constants
+
+
+def _moments(optimizer: Optimizer) -> tuple[str, ...]:
+    """Returns the names of what an optimizer keeps for each parameter."""
+    kind = OPTIMIZERS.index(type(optimizer))
+    if kind == step.SGD and not optimizer.param_groups[0]["momentum"]:
+        return ()
+    return MOMENTS[kind]
+
+
+def _optimizer(optimizer: Optimizer, anchor: Any) -> step.Optimizer:
+    (group,) = optimizer.param_groups
+    kind = OPTIMIZERS.index(type(optimizer))
+    beta_1, beta_2 = group.get("betas", (group.get("momentum", 0.0), group.get("alpha", 0.0)))
+    states = list(optimizer.state.values())
+    updates = int(states[0]["step"]) if states and "step" in states[0] else 0
+    return step.Optimizer(
+        kind=kind,
+        beta_1=float(beta_1),
+        beta_2=float(beta_2),
+        epsilon=float(group.get("eps", 0.0)),
+        weight_decay=float(group["weight_decay"]),
+        updates=updates,
+        history_weight=float(anchor.weight) if anchor is not None else 0.0,
+        history_calls=int(anchor.calls) if anchor is not None else 0,
+    )
+
+
+def _init_state(optimizer: Optimizer) -> None:
+    """Creates what an optimizer keeps for each parameter, as its first step would."""
+    for parameter in optimizer.param_groups[0]["params"]:
+        state = optimizer.state[parameter]
+        if state:
+            continue
+        for name in _moments(optimizer):
+            state[name] = torch.zeros_like(parameter)
+        if OPTIMIZERS.index(type(optimizer)) != step.SGD:
+            state["step"] = torch.zeros(())
+
+
+def gemm_address(dtype: torch.dtype) -> int:
+    """Returns the address of BLAS' matrix product for numbers of a type.
+
+    That of torch's own library where it can be reached, which is a third faster for these sizes, else SciPy's.
+    """
+    name = "sgemm" if dtype == torch.float32 else "dgemm"
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if torch.backends.mkl.is_available() and library.is_file():
+        function = getattr(ctypes.CDLL(str(library)), f"{name}_", None)
+        if function is not None:
+            return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return int(get_cython_function_address("scipy.linalg.cython_blas", name))
