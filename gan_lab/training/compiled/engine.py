@@ -124,15 +124,22 @@ class CompiledEngine:
             "widths": np.array(widths),
             "stages": np.array(stages),
             "constants": np.array(constants, self._real),
-            "gradient": np.zeros(size, self._real),
-            "tape": np.zeros((kinds, n + 1, rows * widest), self._real),
-            "inverse_stds": np.zeros((n, rows), self._real),
+            "gradient": self._zeros(size),
+            "tape": self._zeros(kinds, n + 1, rows * widest),
+            "inverse_stds": self._zeros(n, rows),
             "penalised": np.zeros(2, np.int64),
-            "row": np.zeros(widest, self._real),
+            "row": self._zeros(widest),
             "bits": np.zeros(widest, np.int32),
             "curved": penalised and smooth,
             "gemm": self._gemm,
         }
+
+    def _zeros(self, *shape: int) -> np.ndarray[Any, Any]:
+        """Returns an array that begins, as torch's tensors do, at a multiple of 64 bytes.
+
+        How BLAS rounds may depend on that, and a resumed training has to round as if it had not been interrupted.
+        """
+        return torch.zeros(shape, dtype=self.dtype).numpy()
 
     def _recipe(self, batch_size: int) -> step.Recipe:
         module = self.module
