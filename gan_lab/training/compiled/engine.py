@@ -258,9 +258,9 @@ class CompiledEngine:
         d_updates = steps * module.n_critic * (1 if module.joint else 2)
         g_updates = steps * module.n_generator
         for optimizer, updates in ((self.optimizer_d, d_updates), (self.optimizer_g, g_updates)):
-            for state in optimizer.state.values():
-                if "step" in state:
-                    state["step"] += updates
+            counters = [state["step"] for state in optimizer.state.values() if "step" in state]
+            if counters:
+                torch._foreach_add_(counters, updates)
         if module.anchor_d is not None and module.anchor_g is not None:
             module.anchor_d.calls += d_updates
             module.anchor_g.calls += g_updates
