@@ -16,7 +16,7 @@ def test_imports_run_downward():
 
 def test_only_a_few_modules_step_a_network():
     """Losses return tensors; modules step. (The checkpoint callback lets an optimiser step on zeros.)"""
-    signs = (".backward(", "manual_backward(", "optimizer.step(")
+    signs = (".backward(", "manual_backward(", "optimizer.step(", " step(optimizer)")
     stepping = set()
     for file in (ROOT / "gan_lab").rglob("*.py"):
         text = file.read_text(encoding="utf-8")

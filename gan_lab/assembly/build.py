@@ -127,7 +127,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         cfg.batch_size * module.remedies.pack_size,
         cfg.seed,
         cfg.steps,
-        _boundaries(cfg, callbacks),
+        _boundaries(callbacks),
         cfg.get("workers", 0),
         digest,
     )
@@ -201,9 +201,9 @@ def _build_callbacks(cfg: DictConfig, run: Run, user_metrics: Mapping[str, UserM
     return callbacks
 
 
-def _boundaries(cfg: DictConfig, callbacks: Sequence[pl.Callback]) -> list[int]:
+def _boundaries(callbacks: Sequence[pl.Callback]) -> list[int]:
     """Returns the periods, in steps, at whose multiples a block of steps ends."""
-    periods = [cfg.log_every]
+    periods = []
     for callback in callbacks:
         if isinstance(callback, GANCallback) and callback.every is not None:
             periods.append(callback.every)

@@ -140,7 +140,9 @@ class _Stopwatch(pl.Callback):
         if module.step == WARM_UP:
             self._start = time.perf_counter()
         elif module.step >= WARM_UP + self.steps:
-            self.seconds = time.perf_counter() - self._start
+            seconds = time.perf_counter() - self._start
+            # A block may end later.
+            self.seconds = seconds * self.steps / (module.step - WARM_UP)
             trainer.should_stop = True
 
 
@@ -149,7 +151,7 @@ def time_gan_lab(cfg: DictConfig, steps: int) -> float:
 
     Args:
         cfg: a checked configuration of train.yaml.
-        steps: how many to time; with `WARM_UP` a multiple of `log_every`.
+        steps: how many to time.
     """
     cfg = cfg.copy()
     # The stopwatch ends the training, not the number of steps.

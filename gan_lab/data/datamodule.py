@@ -26,8 +26,10 @@ StepBlock = Tensor | tuple[Tensor, Tensor]
 # Which steps a block has: it comes after the first number of steps, and has as many as the second one.
 Span = tuple[int, int]
 
-# Lightning calls training_step once a block, so that its cost is shared by so many steps;
+# Lightning calls training_step once a block, so that its cost is shared by so many steps; of the compiled step by more,
+# since there it would be a larger part;
 MAX_BLOCK_STEPS = 20
+MAX_COMPILED_BLOCK_STEPS = 100
 # but a block is kept in memory, so one of large samples has fewer steps.
 MAX_BLOCK_BYTES = 2**22
 FLOAT32_BYTES = 4
@@ -63,6 +65,7 @@ class BatchStream:
         rank_slice: which samples of each batch are given, where several processes train together.
         n_critic: batches that a step takes.
         labels: the part that gives the class labels of the same samples; None: blocks have no labels.
+        max_steps: a block has at most so many steps.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class BatchStream:
         rank_slice: slice = slice(None),
         n_critic: int = 1,
         labels: Samples | None = None,
+        max_steps: int = MAX_BLOCK_STEPS,
     ):
         self.part = part
         self.batch_size = batch_size
@@ -89,6 +93,7 @@ class BatchStream:
         self.rank_slice = rank_slice
         self.n_critic = n_critic
         self.labels = labels
+        self.max_steps = max_steps
         self._orders: dict[int, Tensor] = {}  # by epoch; see `_order`
 
     def __iter__(self) -> Iterator[StepBlock]:
@@ -138,7 +143,7 @@ class BatchStream:
     def max_block_steps(self) -> int:
         """Returns how many steps a block has at most."""
         values_per_step = math.prod(self.part.shape) * self.batch_size * len(self.seeds) * self.n_critic
-        return max(1, min(MAX_BLOCK_STEPS, MAX_BLOCK_BYTES // (FLOAT32_BYTES * values_per_step)))
+        return max(1, min(self.max_steps, MAX_BLOCK_BYTES // (FLOAT32_BYTES * values_per_step)))
 
     def shared_bytes(self) -> int:
         """Returns how much shared memory the blocks take while worker processes read ahead; 0 without workers."""
@@ -366,4 +371,5 @@ class GANDataModule(pl.LightningDataModule):
             rank_slice=rank_slice,
             n_critic=module.n_critic,
             labels=self.dataset.train if module.classes else None,
+            max_steps=MAX_COMPILED_BLOCK_STEPS if module.engine == "compiled" else MAX_BLOCK_STEPS,
         )

@@ -60,7 +60,7 @@ class GANModule(GANState):
     def training_step(self, block: StepBlock) -> None:
         """Trains for the steps of a block, which is what Lightning calls a batch: the batches of consecutive steps.
 
-        Rows of the log, pictures and checkpoints are due only at the end of a block.
+        Pictures and checkpoints are due only at the end of a block.
         """
         first_step = self.step
         # The compiled step has no costs to show to a hook.
@@ -70,8 +70,9 @@ class GANModule(GANState):
             self.step_log.unlogged += values.unbind()
         else:
             self._play(block)
-        row_is_due = self.step % self.settings.log_every == 0 or self.step == self.steps
-        self.step_log.end_block(self.trainer, self.step - first_step, self.step, row_is_due)
+        self.step_log.end_block(self.trainer, self.step - first_step, self.step, self.settings.log_every)
+        if self.step == self.steps:
+            self.step_log.log_row(self.trainer, self.step, len(self.step_log.unlogged))
 
     def _play(self, block: StepBlock) -> None:
         """Plays the steps of a block by autograd."""

@@ -85,12 +85,13 @@ class StepLog:
         self._losses = []
         self._scores = []
 
-    def end_block(self, trainer: pl.Trainer, steps: int, last_step: int, row_is_due: bool) -> None:
-        """Checks the values of a block of steps for NaN and inf, and logs a row if one is due.
+    def end_block(self, trainer: pl.Trainer, steps: int, last_step: int, log_every: int) -> None:
+        """Checks the values of a block of steps for NaN and inf, and logs the rows that are due in it.
 
         Args:
             steps: length of the block.
             last_step: number of its last step.
+            log_every: a row is due after every step whose number is a multiple of this.
 
         Raises:
             NotFiniteError: if all members have failed.
@@ -101,19 +102,28 @@ class StepLog:
         assert isinstance(values, Tensor)
         if trainer.world_size > 1:  # the mean over all processes
             self.unlogged[-steps:] = values.unbind()
-        if not values.isfinite().all():
-            first_step = last_step - steps + 1
-            self._find_failed(values.view(steps, len(RECORDED), self.replicas), first_step)
-        if row_is_due:
-            row = self._end_row()
-            for logger in trainer.loggers:
-                logger.log_metrics(row, last_step)
+        values = values.view(steps, len(RECORDED), self.replicas)
+        first_step = last_step - steps + 1
+        is_finite = values.isfinite().all(-1).all(-1).tolist()
+        for offset, step in enumerate(range(first_step, last_step + 1)):
+            if not is_finite[offset]:
+                self._find_failed(values[offset], step)
+            if step % log_every == 0:
+                self.log_row(trainer, step, len(self.unlogged) - (last_step - step))
 
-    def _end_row(self) -> dict[str, float]:
-        """Returns the means since the last row: over the members, and with replicas `<name>/<i>` for each member."""
-        means = torch.stack(self.unlogged).mean(0)  # (5, …)
-        self.row_steps = len(self.unlogged)
-        self.unlogged.clear()
+    def log_row(self, trainer: pl.Trainer, step: int, steps: int) -> None:
+        """Logs the means over the first so many steps that are not logged yet, as the row of the last of them."""
+        if not steps:
+            return
+        row = self._end_row(steps)
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step)
+
+    def _end_row(self, steps: int) -> dict[str, float]:
+        """Returns the means of a row: over the members, and with replicas `<name>/<i>` for each member."""
+        means = torch.stack(self.unlogged[:steps]).mean(0)  # (5, …)
+        self.row_steps = steps
+        del self.unlogged[:steps]
         if not self.replica_dims:
             self.last_row = dict(zip(RECORDED, means.tolist(), strict=True))
             return self.last_row
@@ -125,14 +135,14 @@ class StepLog:
                 row[f"{name}/{i}"] = value
         return row
 
-    def _find_failed(self, values: Tensor, first_step: int) -> None:
-        """Marks the members that have NaN or inf among their values `(steps, 5, K)`."""
+    def _find_failed(self, values: Tensor, step: int) -> None:
+        """Marks the members that have NaN or inf among their values of a step, `(5, K)`."""
         for member in range(self.replicas):
-            broken = (~values[..., member].isfinite()).nonzero().tolist()
+            broken = (~values[:, member].isfinite()).nonzero().flatten().tolist()
             if broken and member not in self.failed:
-                offset, column = broken[0]
-                value = values[offset, column, member].item()
-                self.fail(member, first_step + offset, f"{RECORDED[column]} is {value}", RECORDED[column])
+                column = broken[0]
+                value = values[column, member].item()
+                self.fail(member, step, f"{RECORDED[column]} is {value}", RECORDED[column])
 
     def fail(self, member: int, step: int, description: str, key: str = "") -> None:
         """Marks a member as failed.

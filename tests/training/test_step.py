@@ -132,7 +132,7 @@ def test_r1_r2_and_label_smoothing_in_one_update(tmp_path):
 @pytest.mark.parametrize(("setting", "calls"), [("norm=layer", 3), ("norm=batch", 5), ("remedy=[r1,r2,lecam,pac]", 3)])
 def test_d_scores_a_batch_once_where_that_gives_what_a_second_time_would(tmp_path, setting, calls):
     """Real samples, fakes and G's samples; running statistics would count a batch twice, and do."""
-    job, _ = training(tmp_path / "run", *PLAIN, "steps=1", "remedy=[r1,r2]", setting)
+    job, _ = training(tmp_path / "run", *PLAIN, "engine=autograd", "steps=1", "remedy=[r1,r2]", setting)
     shapes = []
     job.module.discriminator.register_forward_hook(lambda _, args, scores: shapes.append(tuple(scores.shape)))
     job.trainer.fit(job.module, job.datamodule)
@@ -398,11 +398,14 @@ def test_the_optimizers_step_is_torchs_to_the_bit(make, settings, steps_by_torch
 def test_hooks_of_an_optimizer_are_called_and_a_weight_without_a_gradient_stays():
     weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
     optimizer = torch.optim.Adam(weights, **ADAM)
-    for _ in range(2):
-        weights[0].grad = torch.ones(2)
+    for gradients in ((1, 1), (1, 2), (1, None)):
+        before = weights[1].detach().clone()
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = None if gradient is None else torch.full((2,), float(gradient))
         step_optimizer(optimizer)
+    assert torch.equal(weights[1], before)
     assert not torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[1], torch.ones(2))
+    weights[1].grad = torch.ones(2)
     called = []
     optimizer.register_step_pre_hook(lambda *_: called.append("before"))
     optimizer.register_step_post_hook(lambda *_: called.append("after"))

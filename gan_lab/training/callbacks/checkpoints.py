@@ -131,7 +131,7 @@ def state_after_one_step(make_optimizer: MakeOptimizer, parameters: Iterable[nn.
     optimizer = make_optimizer(copies)
     step = type(optimizer).step
     if step.__module__.startswith("torch.optim."):
-        # torch has wrapped it so that its compiler is imported, which takes a second.
+        # For torch's optimizers `optimizer.step()` first imports torch's compiler, which takes a second.
         step = inspect.unwrap(step)
     with torch.no_grad():
         step(optimizer)

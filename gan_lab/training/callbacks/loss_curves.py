@@ -27,13 +27,15 @@ class LossCurves(GANCallback):
 
     def __init__(self, run: Run):
         self.run = run
+        self._row: dict[str, float] = {}  # the last one that ideal values were logged beside
 
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         for logger in tensorboards(trainer):
             logger.experiment.add_custom_scalars(CHARTS)
 
     def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
-        if module.step % module.settings.log_every == 0 or module.step == module.steps:
+        if module.step_log.last_row is not self._row:
+            self._row = module.step_log.last_row
             self._log_ideals(trainer, module)
 
     def on_training_failure(self, trainer: pl.Trainer, module: GANModule, exception: BaseException) -> None:

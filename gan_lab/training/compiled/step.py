@@ -819,21 +819,28 @@ def paired_losses(recipe: Recipe, scores: Scores) -> tuple[float, float]:
 
 
 @part
+def select_highest(values: Array, best: Array) -> None:
+    """Puts the places of the highest values into `best`, as many as that has, in their order in `values`."""
+    found = 0
+    for i in range(len(values)):
+        higher = 0  # values that are higher, or equal and further to the front
+        for j in range(len(values)):
+            if values[j] > values[i] or (values[j] == values[i] and j < i):
+                higher += 1
+        # NaN compares with nothing, so that more values than there are places may seem to be among the highest.
+        if higher < len(best) and found < len(best):
+            best[found] = i
+            found += 1
+
+
+@part
 def generator_loss(recipe: Recipe, scores: Scores, k: int) -> float:
     """Returns G's mean loss on the k fakes with the highest scores, and sets the adjoints of all fakes' scores."""
     n = len(scores.fake)
-    zero = scores.fake.dtype.type(0)
-    fill(scores.fake_adjoint, zero)
-    best = np.empty(k, np.int64)
-    found = 0
-    for i in range(n):
-        higher = 0  # fakes with a higher score, or the same one further to the front
-        for j in range(n):
-            if scores.fake[j] > scores.fake[i] or (scores.fake[j] == scores.fake[i] and j < i):
-                higher += 1
-        if higher < k and found < k:
-            best[found] = i
-            found += 1
+    fill(scores.fake_adjoint, scores.fake.dtype.type(0))
+    best = np.arange(k)
+    if k < n:
+        select_highest(scores.fake, best)
     if recipe.loss == RELATIVISTIC_AVERAGE:
         # G's sum has the roles of real and fake exchanged.
         fake_adjoint = np.empty(k)
