@@ -257,7 +257,7 @@ class LeCam(nn.Module, Penalty):
 
     def forward(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
         # 0 or 1, as a tensor: an `if` would make the CPU wait for the device.
-        active = self.calls >= self.warmup_steps
+        active = (self.calls >= self.warmup_steps).to(self.real_mean.dtype)
         if self.training:
             decay = self.decay * active
             self.real_mean = decay * self.real_mean + (1 - decay) * real.scores.detach().mean(-1)
