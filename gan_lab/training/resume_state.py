@@ -15,6 +15,7 @@ def save(module: "GANState", checkpoint: dict[str, Any]) -> None:
     """Puts the state of a training into a checkpoint."""
     checkpoint[KEY] = {
         "step": module.step,
+        "engine": module.engine,
         **module.step_log.state(),
         "latent_stream": module.latents.state(),
         "torch_rng": torch.get_rng_state(),

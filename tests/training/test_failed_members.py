@@ -19,6 +19,8 @@ MLP = ("dataset=ring", "dataset.samples=50", "model.generator.hidden=[16]", "mod
 # The step in which a member blows up: between two rows, two checkpoints and two blocks of steps.
 FAULTY_STEP = 18
 SMALL = (*BARE, *MLP, "steps=40", "log_every=4", "callbacks.checkpoint.every=5", "replicas=3", f"seed={SEED}")
+# A loss that goes wrong on purpose is put into the finished GAN.
+SMALL = (*SMALL, "engine=autograd")
 
 
 class Faulty(BCE):

@@ -20,6 +20,8 @@ TINY = (
     "batch_size=4",
     "latent_dim=3",
     "logger=table",
+    # These tests watch the optimizers and the networks' inputs.
+    "engine=autograd",
     "~callbacks.verdict",
 )
 

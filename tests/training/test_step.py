@@ -21,6 +21,8 @@ TINY = (
     *("model.generator.hidden=[6]", "model.discriminator.hidden=[5]", "optim=sgd", f"optim.lr={LR}", "log_every=1"),
     f"activation.negative_slope={SLOPE}",
     *("logger=table", "~callbacks.verdict", "~callbacks.pictures", "~callbacks.curves", "~callbacks.checkpoint"),
+    # tests/training/compiled compares the other engine with it.
+    "engine=autograd",
 )
 PLAIN = ("dataset=ring", "dataset.samples=40", *TINY)
 

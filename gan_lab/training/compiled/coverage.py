@@ -9,6 +9,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from gan_lab.gan import losses
 from gan_lab.gan.networks import mlp
 from gan_lab.gan.networks.replicated import BatchedLayerNorm, BatchedLinear, Replicated
+from gan_lab.gan.remedies.averaging import AveragedNetwork, WeightAnchor
+from gan_lab.gan.remedies.generator_losses import TopK
 from gan_lab.gan.remedies.input_transforms import InstanceNoise, Pack
 from gan_lab.gan.remedies.penalties import R1, R2, LeCam
 
@@ -36,6 +38,8 @@ NORMS = (nn.LayerNorm, BatchedLayerNorm)
 # ReLU is LeakyReLU with the slope 0.
 NONLINEAR = (*ACTIVATIONS[1:], nn.ReLU)
 TRANSFORMS_AND_PENALTIES = (InstanceNoise, Pack, R1, R2, LeCam)
+# Of each there is one or none. Those that only set learning rates are called by the compiled step, whatever they are.
+OTHERS = (TopK, AveragedNetwork, WeightAnchor)
 # Options of optimizers that have to be off.
 OPTIONS_NOT_COVERED = ("amsgrad", "maximize", "capturable", "differentiable", "nesterov", "dampening", "centered")
 
@@ -67,15 +71,19 @@ def _layers_not_covered(network: nn.Module) -> list[str]:
     """Names the layers of a network that don't follow the order linear layer, activation, layer normalisation."""
     layers = layers_of(network)
     if layers is None:
-        return [f"network {type(network).__name__}"]
+        # Networks of several modules have the same name.
+        return [f"network {type(network).__module__.rpartition('.')[2]}.{type(network).__name__}"]
     names = []
     expected: tuple[type, ...] = LINEAR
+    previous = "input"
     for layer in layers:
         kind = type(layer)
         if kind is nn.Identity:
             continue
-        if kind not in expected and kind not in LINEAR:
+        if kind not in (*LINEAR, *NONLINEAR, *NORMS):
             names.append(f"layer {kind.__name__}")
+        elif kind not in expected and kind not in LINEAR:
+            names.append(f"layer {kind.__name__} after the {previous}")
         elif kind in LINEAR:
             expected = (*NONLINEAR, *NORMS)
         elif kind in NONLINEAR:
@@ -87,6 +95,7 @@ def _layers_not_covered(network: nn.Module) -> list[str]:
             names.append(f"layer {kind.__name__} without bias")
         if kind in NORMS and (layer.weight is None or len(layer.normalized_shape) > 1):
             names.append(f"layer {kind.__name__} of another form")
+        previous = kind.__name__
     return names
 
 
@@ -103,9 +112,11 @@ def _remedies_not_covered(module: "GANState") -> list[str]:
             names.append(f"{kind.__name__} twice")
     if InstanceNoise in kinds and (R1 in kinds or R2 in kinds):
         names.append("InstanceNoise together with R1 or R2, which draw noise of their own")
-    for remedy in (*remedies.generator_losses, remedies.unrolled, remedies.update_gate):
-        if remedy is not None:
-            names.append(type(remedy).__name__)
+    others = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
+    others += [*remedies.generator_losses, remedies.unrolled, remedies.update_gate]
+    for other in others:
+        if other is not None and type(other) not in OTHERS:
+            names.append(type(other).__name__)
     return names
 
 
@@ -118,6 +129,9 @@ def _options_not_covered(optimizer: Optimizer) -> list[str]:
     names = [f"{name}'s {option}" for option in OPTIONS_NOT_COVERED if group.get(option)]
     if type(optimizer) is RMSprop and group["momentum"]:
         names.append("RMSprop's momentum")
+    # AdamW is Adam with this option.
+    if type(optimizer) is Adam and group["decoupled_weight_decay"]:
+        names.append("Adam's decoupled_weight_decay")
     if others:
         names.append(f"{name} with several groups of parameters")
     return names

@@ -320,9 +320,9 @@ def _optimizer(optimizer: Optimizer, anchor: Any) -> step.Optimizer:
 def _init_state(optimizer: Optimizer) -> None:
     """Creates what an optimizer keeps for each parameter, as its first step would."""
     for parameter in optimizer.param_groups[0]["params"]:
-        state = optimizer.state[parameter]
-        if state:
+        if optimizer.state.get(parameter) or not _moments(optimizer):
             continue
+        state = optimizer.state[parameter]
         for name in _moments(optimizer):
             state[name] = torch.zeros_like(parameter)
         if OPTIMIZERS.index(type(optimizer)) != step.SGD:

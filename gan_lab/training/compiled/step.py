@@ -43,6 +43,9 @@ NEGATIVE_SLOPE, EPSILON = range(2)
 # SGD's momentum.
 SIZE, START, VALUE, FIRST_MOMENT, SECOND_MOMENT, AVERAGE, PAST_MEAN = range(7)
 
+# An exp(−x) for which tanh x is −1 in float64 as well, and whose square is finite in float32
+SQUARABLE = 1e9
+
 # What `Network.tape` stores at level 0, the network's input, and at level l + 1 of stage l: its sums and its output.
 INPUT, DERIVATIVE, NORMALISED, ADJOINT = range(4)  # x, φ'(y), h, and the adjoint of x or, on the way, of a and y
 # Only with a gradient penalty: φ''(y); the adjoints of D's scores with respect to x, a and y; the tangents of these.
@@ -354,6 +357,7 @@ def activate(network: Network, stage: int, y: Array, bias: Array, a: Array) -> N
     e = network.row
     real = y.dtype.type
     one = real(1)
+    limit = real(SQUARABLE)
     width = len(y)
     if kind == LEAKY_RELU:
         for j in range(width):
@@ -381,7 +385,8 @@ def activate(network: Network, stage: int, y: Array, bias: Array, a: Array) -> N
             y[j] = p * (one + s * (one - p))
     else:
         for j in range(width):
-            square = e[j] * e[j]
+            root = limit if e[j] > limit else e[j]
+            square = root * root
             t = (one - square) / (one + square)
             a[j] = t
             y[j] = one - t * t
@@ -395,6 +400,7 @@ def curve(network: Network, stage: int, y: Array, bias: Array, curvature: Array)
     real = y.dtype.type
     one = real(1)
     two = real(2)
+    limit = real(SQUARABLE)
     width = len(y)
     for j in range(width):
         curvature[j] = y[j] + bias[j]
@@ -404,7 +410,8 @@ def curve(network: Network, stage: int, y: Array, bias: Array, curvature: Array)
     negative_exponentials(curvature, e, network.bits)
     if kind == TANH:
         for j in range(width):
-            square = e[j] * e[j]
+            root = limit if e[j] > limit else e[j]
+            square = root * root
             t = (one - square) / (one + square)
             curvature[j] = -two * t * (one - t * t)
     elif kind == SIGMOID:

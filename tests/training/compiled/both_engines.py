@@ -1,6 +1,6 @@
 """What the tests of the compiled step share: the same GAN trained by either engine, without Lightning's loop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from gan_lab.assembly.instantiate import build_data_and_gan, build_module
+from gan_lab.core.rng import StepRNG
 from gan_lab.data.datamodule import BatchStream
 from gan_lab.data.dataset import Dataset
 from gan_lab.training.gan_module import GANModule
@@ -72,7 +73,12 @@ def _double(batches: Any) -> Any:
 
 
 def train(
-    overrides: Sequence[str], engine: str, dtype: torch.dtype = torch.float32, steps: int = 50, block: int = 7
+    overrides: Sequence[str],
+    engine: str,
+    dtype: torch.dtype = torch.float32,
+    steps: int = 50,
+    block: int = 7,
+    prepare: Callable[[GANModule], None] = lambda _: None,
 ) -> Trained:
     """Trains the GAN of a configuration.
 
@@ -82,15 +88,30 @@ def train(
         dtype: of the weights: float32 or float64.
         steps: how many.
         block: steps in a block, which the compiled step plays at once.
+        prepare: changes the GAN before the first step.
     """
     cfg = compose(*overrides)
     dataset, module = built(cfg)
     module.engine = engine
+    prepare(module)
     if dtype == torch.float64:
         module.double()
+        # The same random numbers as in float32.
         sample = module.latents.sample
         module.latents.sample = lambda *arguments: sample(*arguments).double()
+        step_rng = module.step_rng
+        module.step_rng = lambda *arguments: _SingleRNG(step_rng(*arguments))
     return Trained(cfg, dataset, module, steps, block)
+
+
+class _SingleRNG:
+    """Draws the remedies' random numbers in float32, and returns them as another type."""
+
+    def __init__(self, rng: StepRNG):
+        self.rng = rng
+
+    def normal(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        return self.rng.normal(shape, torch.float32).to(dtype)
 
 
 _DATASETS: dict[str, Dataset] = {}

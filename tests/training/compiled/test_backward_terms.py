@@ -158,11 +158,7 @@ MUTATIONS = [
     ),
     ("slope = target * slope", "slope = -target * slope", SMOOTHING),
     ("+ (1 - target) * other_slope", "- (1 - target) * other_slope", SMOOTHING),
-    (
-        "scores.real_adjoint[i] = slope / n\n    return total / n",
-        "scores.real_adjoint[i] = -slope / n\n    return total / n",
-        "",
-    ),
+    ("scores.real_adjoint[i] = slope / n", "scores.real_adjoint[i] = -slope / n", ""),
     (
         "scores.fake_adjoint[i] = slope / n\n    return total / n\n",
         "scores.fake_adjoint[i] = -slope / n\n    return total / n\n",
@@ -193,8 +189,8 @@ MUTATIONS = [
     ("mean[j] += share * (w[j] - mean[j])", "mean[j] -= share * (w[j] - mean[j])", "remedy=[ema]"),
     # Optimizers
     (
-        "if optimizer.kind == ADAM:\n                    for j in range(size):\n                        gradient[j] += decay",
-        "if optimizer.kind == ADAM:\n                    for j in range(size):\n                        gradient[j] -= decay",
+        "gradient[j] += decay * w[j]\n                else",
+        "gradient[j] -= decay * w[j]\n                else",
         f"{ADAM} optim.weight_decay=0.1",
     ),
     ("w[j] -= lr * decay * w[j]", "w[j] += lr * decay * w[j]", ADAMW),
@@ -207,8 +203,8 @@ MUTATIONS = [
     ),
     ("w[j] -= step * m[j]", "w[j] += step * m[j]", ADAM),
     (
-        "        if decay > 0:\n            for j in range(size):\n                gradient[j] += decay * w[j]\n        if",
-        "        if decay > 0:\n            for j in range(size):\n                gradient[j] -= decay * w[j]\n        if",
+        "gradient[j] += decay * w[j]\n        if",
+        "gradient[j] -= decay * w[j]\n        if",
         f"{MOMENTUM} optim.weight_decay=0.1",
     ),
     (

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import pytest
@@ -13,6 +13,12 @@ from conftest import compose
 from gan_lab.core.errors import LabError
 from gan_lab.training.compiled.coverage import not_covered
 from gan_lab.training.step_log import LOSSES
+
+# How far losses may differ in float32 and float64.
+SINGLE_BOUND = 1e-5
+DOUBLE_BOUND = 1e-10
+# Combinations that are compared in both.
+COMPARED = 200
 
 # Settings with which rounding isn't amplified, so that the bounds are fair ones for float32, too: a run that circles
 # ever faster, or has losses in the hundreds, ends elsewhere after the smallest change. Some gradients are 0 but for
@@ -47,11 +53,11 @@ REMEDIES = {
 }
 DATASETS = {f"dataset={name}": f"dataset={name} dataset.samples=300" for name in ("ring", "grid", "stacked_digits")}
 DATASETS["dataset=digits"] = "dataset=digits"
+LOSS_NAMES = ("mse", "bce", "saturating", "lsgan", "hinge", "wasserstein", "relativistic", "relativistic_average")
 # One of each is chosen; "" is the default.
 CHOICES = (
     tuple(DATASETS),
-    tuple(f"loss={name}" for name in ("mse", "bce", "saturating", "lsgan", "hinge", "wasserstein")),
-    ("loss=relativistic", "loss=relativistic_average", "", ""),
+    tuple(f"loss={name}" for name in LOSS_NAMES),
     tuple(f"activation={name}" for name in ("leaky_relu", "leaky_relu_dcgan", "relu", "sigmoid", "tanh", "silu")),
     ("norm=none", "norm=layer"),
     tuple(OPTIMIZERS),
@@ -66,48 +72,22 @@ OPTIONS = {*chain(*CHOICES), *REMEDIES} - {""}
 
 # Each option occurs at least once.
 FEW = (
-    ("dataset=ring", "loss=mse", "activation=leaky_relu", "norm=none", "adam", "n_critic=2", "ema", "label_smoothing"),
-    (
-        *("dataset=grid", "loss=bce", "activation=leaky_relu_dcgan", "norm=layer", "adam with decay"),
-        *("replicas=2", "conditional=true", "decay", "instance_noise"),
-    ),
-    (
-        *("dataset=digits", "loss=saturating", "activation=relu", "norm=none", "adamw"),
-        *("joint_d_update=true", "n_generator=2", "model.depth=1", "top_k", "pac"),
-    ),
-    (
-        *("dataset=stacked_digits", "loss=lsgan", "activation=sigmoid", "norm=layer", "sgd"),
-        *("n_critic=3", "lecam", "ttur"),
-    ),
-    (
-        *("dataset=ring", "loss=hinge", "activation=tanh", "norm=none", "sgd with momentum"),
-        *("model.depth=0", "historical_averaging"),
-    ),
-    (
-        *("dataset=grid", "loss=wasserstein", "activation=silu", "norm=layer", "sgd with decay"),
-        *("n_generator=3", "model.depth=2", "r2"),
-    ),
-    (
-        *("dataset=digits", "loss=relativistic", "activation=tanh", "norm=layer", "rmsprop"),
-        *("replicas=3", "model.depth=3", "r1", "r2"),
-    ),
-    (
-        *("dataset=stacked_digits", "loss=relativistic_average", "activation=silu", "norm=none", "rmsprop with decay"),
-        *("ema", "top_k", "r1"),
-    ),
-    ("dataset=ring", "loss=relativistic", "activation=sigmoid", "norm=layer", "two kinds", "pac", "r2"),
-    (
-        *("dataset=ring", "loss=bce", "activation=leaky_relu", "norm=layer", "adam"),
-        *("conditional=true", "replicas=2", "lecam", "r1"),
-    ),
-    (
-        *("dataset=digits", "loss=relativistic_average", "activation=relu", "norm=layer", "adam"),
-        *("n_generator=2", "top_k", "instance_noise"),
-    ),
-    (
-        *("dataset=ring", "loss=bce", "activation=silu", "norm=layer", "sgd", "n_critic=2", "replicas=2"),
-        *("model.depth=2", "ema", "decay", "lecam", "historical_averaging", "r1", "r2"),
-    ),
+    "dataset=ring, loss=mse, activation=leaky_relu, norm=none, adam, n_critic=2, ema, label_smoothing",
+    "dataset=grid, loss=bce, activation=leaky_relu_dcgan, norm=layer, adam with decay, replicas=2, "
+    "conditional=true, decay, instance_noise",
+    "dataset=digits, loss=saturating, activation=relu, norm=none, adamw, joint_d_update=true, n_generator=2, "
+    "model.depth=1, top_k, pac",
+    "dataset=stacked_digits, loss=lsgan, activation=sigmoid, norm=layer, sgd, n_critic=3, lecam, ttur",
+    "dataset=ring, loss=hinge, activation=tanh, norm=none, sgd with momentum, model.depth=0, historical_averaging",
+    "dataset=grid, loss=wasserstein, activation=silu, norm=layer, sgd with decay, n_generator=3, model.depth=2, r2",
+    "dataset=digits, loss=relativistic, activation=tanh, norm=layer, rmsprop, replicas=3, model.depth=3, r1, r2",
+    "dataset=stacked_digits, loss=relativistic_average, activation=silu, norm=none, rmsprop with decay, ema, top_k, r1",
+    "dataset=ring, loss=relativistic, activation=sigmoid, norm=layer, two kinds, pac, r2",
+    "dataset=ring, loss=bce, activation=leaky_relu, norm=layer, adam, conditional=true, replicas=2, lecam, r1",
+    "dataset=digits, loss=relativistic_average, activation=relu, norm=layer, adam, n_generator=2, top_k, "
+    "instance_noise",
+    "dataset=ring, loss=bce, activation=silu, norm=layer, sgd, n_critic=2, replicas=2, model.depth=2, ema, decay, "
+    "lecam, historical_averaging, r1, r2",
 )
 
 
@@ -128,32 +108,31 @@ def _is_possible(overrides: Sequence[str]) -> bool:
     return not not_covered(module)
 
 
-def _sample(count: int) -> tuple[list[tuple[str, ...]], set[str]]:
-    """Draws possible combinations; returns their overrides, and the options that occur in them."""
+def _sample() -> Iterator[tuple[set[str], tuple[str, ...]]]:
+    """Draws possible combinations without end; yields the options in each, and its overrides."""
     chance = random.Random(0)
-    cases: list[tuple[str, ...]] = []
-    occurring: set[str] = set()
-    while len(cases) < count:
+    while True:
         options = [chance.choice(choice) for choice in CHOICES]
         options += [name for name in REMEDIES if chance.random() < 0.2]
+        options = [option for option in options if option]
         sizes = f"model.width={chance.randint(7, 16)} batch_size={chance.randint(5, 16)}"
         sizes += f" latent_dim={chance.randint(2, 7)} seed={chance.randint(0, 99)}"
         # A thousand classes would make the networks large.
         if "conditional=true" in options and "dataset=stacked_digits" in options:
             continue
-        overrides = _overrides([option for option in options if option], sizes)
+        overrides = _overrides(options, sizes)
         if _is_possible(overrides):
-            cases.append(overrides)
-            occurring.update(options)
-    return cases, occurring
+            yield set(options), overrides
 
 
-def _assert_equal_losses(ours: Trained, reference: Trained, bound: float) -> None:
-    """Compares the losses of all steps; near 0 the difference is relative to 0.01.
+def _error(ours: Trained, reference: Trained) -> float:
+    """Returns the largest relative error of the losses of all steps; near 0 it is relative to 0.01.
 
     Scores are about 1, so that in float32 a mean of scores has an error of about 1e-7, also where it crosses 0.
     """
-    torch.testing.assert_close(ours.values[:, :LOSSES], reference.values[:, :LOSSES], rtol=bound, atol=bound / 100)
+    losses = ours.values[:, :LOSSES].double()
+    expected = reference.values[:, :LOSSES].double()
+    return float(((losses - expected).abs() / expected.abs().clamp_min(0.01)).max())
 
 
 def _assert_equal_states(ours: Trained, reference: Trained, bound: float) -> None:
@@ -172,38 +151,61 @@ def _assert_equal_states(ours: Trained, reference: Trained, bound: float) -> Non
         assert error <= (0 if counts else bound * largest[re.sub(r"\d+", "", name)]), name
 
 
-def _assert_parity(overrides: Sequence[str], dtype: torch.dtype, bound: float) -> None:
-    ours = train(overrides, "compiled", dtype)
-    reference = train(overrides, "autograd", dtype)
-    _assert_equal_losses(ours, reference, bound)
+def _assert_parity(ours: Trained, reference: Trained, bound: float) -> None:
+    assert _error(ours, reference) <= bound
     # Gradients are less precise than losses: layer normalisation of nearly equal numbers amplifies rounding.
     _assert_equal_states(ours, reference, 10 * bound)
 
 
 def test_each_option_is_among_the_few():
-    assert set(chain(*FEW)) == OPTIONS
+    assert set(", ".join(FEW).split(", ")) == OPTIONS
 
 
-@pytest.mark.parametrize("options", FEW, ids=" ".join)
+@pytest.mark.parametrize("options", FEW)
 def test_both_engines_agree(options):
-    _assert_parity(_overrides(options), torch.float32, 1e-5)
+    overrides = _overrides(options.split(", "))
+    _assert_parity(train(overrides, "compiled"), train(overrides, "autograd"), SINGLE_BOUND)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", FEW, ids=" ".join)
+@pytest.mark.parametrize("options", FEW)
 def test_both_engines_agree_in_float64(options):
-    _assert_parity(_overrides(options), torch.float64, 1e-10)
+    overrides = _overrides(options.split(", "))
+    reference = train(overrides, "autograd", torch.float64)
+    _assert_parity(train(overrides, "compiled", torch.float64), reference, DOUBLE_BOUND)
 
 
 @pytest.mark.slow
 def test_both_engines_agree_whatever_is_combined():
-    cases, occurring = _sample(200)
-    assert occurring - {""} == OPTIONS
+    """In either type where it is precise enough for the bound.
+
+    The error of autograd in float32 shows how a training amplifies rounding: for example if layer normalisation divides
+    by a small number, or top_k chooses among nearly equal scores.
+    """
+    occurring: set[str] = set()
     failures = []
-    for overrides in cases:
-        for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+    compared = 0
+    drawn = 0
+    for options, overrides in _sample():
+        drawn += 1
+        reference = train(overrides, "autograd")
+        double = train(overrides, "autograd", torch.float64)
+        error = _error(reference, double)
+        pairs = []
+        # Rounding in float64 is smaller by a factor of 5e8.
+        if error < 1e-2:
+            pairs.append((train(overrides, "compiled", torch.float64), double, DOUBLE_BOUND))
+        if error < SINGLE_BOUND:
+            compared += 1
+            occurring |= options
+            pairs.append((train(overrides, "compiled"), reference, SINGLE_BOUND))
+        for ours, expected, bound in pairs:
             try:
-                _assert_parity(overrides, dtype, bound)
-            except AssertionError as error:
-                failures.append(f"{' '.join(overrides)} in {dtype}: {' '.join(str(error).split())}")
+                _assert_parity(ours, expected, bound)
+            except AssertionError as failure:
+                failures.append(f"{' '.join(overrides)}, {bound}: {' '.join(str(failure).split())}")
+        if compared == COMPARED:
+            break
     assert failures == []
+    assert occurring == OPTIONS
+    assert drawn < 1.1 * COMPARED, "nearly all can be compared"
