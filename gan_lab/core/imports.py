@@ -1,7 +1,6 @@
 """Makes imports quicker: importing torch and Lightning is most of the time from a command to its first step."""
 
 import gc
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +55,9 @@ def _import_torchmetrics_in_part() -> None:
     All of it takes a second: a hundred metrics, scipy.signal, torchvision. It is imported as soon as anything else of
     it is asked for, for example by a metric of the user's own.
     """
+    # Imported here: a command watches for signals before it imports so much.
+    import logging
+
     spec = find_spec("torchmetrics")
     if spec is None or spec.loader is None:
         return

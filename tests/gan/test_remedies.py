@@ -203,14 +203,14 @@ def test_a_run_names_its_remedies(tmp_path, monkeypatch):
     generated, run = training(tmp_path / "run", *DATA["plane"], *TINY, *remedies, "logger=default")
     line = announce(generated, run)
     assert "ring (BCE, LeakyReLU, LayerNorm, Adam) with ttur(ratio=4.0), r1(gamma=0.5), ema(decay=0.999), " in line
-    assert "decay(fraction=1.0), 3 steps of 8, 1 thread, n_critic=5, " in line, "the steps are said once"
+    assert "decay(fraction=1.0), 3 steps of 8, compiled step, 1 thread, n_critic=5, " in line, "the steps are said once"
     assert ", D updated on real samples and fakes together (as with joint_d_update=true, for R1) →" in line
     summary, _ = fit(generated, run)
     assert summary["remedy"] == ["ttur", "r1", "ema", "decay"]
     assert logged[0]["remedy"] == "ttur, r1, ema, decay"
     assert logged[0]["remedy.r1.gamma"] == 0.5
     plain, run = training(tmp_path / "plain", *DATA["plane"], *TINY)
-    assert "Adam), 3 steps of 8, 1 thread →" in announce(plain, run)
+    assert "Adam), 3 steps of 8, compiled step, 1 thread →" in announce(plain, run)
     assert plain.description["remedy"] == []
 
 
