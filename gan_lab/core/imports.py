@@ -45,7 +45,8 @@ def _import_lightning() -> None:
     except (ImportError, AttributeError):
         # Other versions of these libraries are built in another way.
         for name in set(sys.modules) - before:
-            del sys.modules[name]
+            if name.partition(".")[0] in ("torchmetrics", "pytorch_lightning", "lightning_fabric"):
+                del sys.modules[name]
         import_module("pytorch_lightning")
 
 
@@ -120,6 +121,7 @@ def _let_optimizers_do_without_dynamo() -> None:
     from torch.optim import Optimizer
 
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-        function = vars(Optimizer)[name].__wrapped__
-        # What torch stores there at the first call.
-        vars(function).setdefault("__dynamo_disable", function)
+        function = getattr(vars(Optimizer).get(name), "__wrapped__", None)
+        if function is not None:
+            # What torch stores there at the first call.
+            vars(function).setdefault("__dynamo_disable", function)
