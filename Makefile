@@ -13,6 +13,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "gan_lab needs Python 3.10 or newer; name one with: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -c 'import torch, gan_lab.training.compiled.engine as engine; engine.compile_step(torch.float32)'
 	@touch $(READY)
 
 train: $(READY)  ## the default training (sets up .venv on first use)

@@ -23,6 +23,7 @@ import hydra
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult, ConfigSource
@@ -47,6 +48,7 @@ from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.evaluation import readers, verdict
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks import loss_curves
+from gan_lab.training.compiled.engine import compile_step
 from gan_lab.training.gan_module import GANModule
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +76,14 @@ _parse_hydra_conf_once()
 
 
 def pytest_collection_finish() -> None:
-    """Takes what has been imported out of the garbage collector's sight: it would look at all of it many times."""
+    """Compiles the step, unless that was done before, so that no test has to wait for it; the other process waits here.
+
+    Then takes what has been imported out of the garbage collector's sight: it would look at all of it many times.
+    """
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with FileLock(cache / "compile.lock"):
+        compile_step(torch.float32)
     gc.collect()
     gc.freeze()
 

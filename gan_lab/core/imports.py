@@ -1,7 +1,6 @@
 """Makes imports quicker: importing torch and Lightning is most of the time from a command to its first step."""
 
 import gc
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +45,8 @@ def _import_lightning() -> None:
     except (ImportError, AttributeError):
         # Other versions of these libraries are built in another way.
         for name in set(sys.modules) - before:
-            del sys.modules[name]
+            if name.partition(".")[0] in ("torchmetrics", "pytorch_lightning", "lightning_fabric"):
+                del sys.modules[name]
         import_module("pytorch_lightning")
 
 
@@ -56,6 +56,9 @@ def _import_torchmetrics_in_part() -> None:
     All of it takes a second: a hundred metrics, scipy.signal, torchvision. It is imported as soon as anything else of
     it is asked for, for example by a metric of the user's own.
     """
+    # Imported here: a command watches for signals before it imports so much.
+    import logging
+
     spec = find_spec("torchmetrics")
     if spec is None or spec.loader is None:
         return
@@ -118,6 +121,7 @@ def _let_optimizers_do_without_dynamo() -> None:
     from torch.optim import Optimizer
 
     for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
-        function = vars(Optimizer)[name].__wrapped__
-        # What torch stores there at the first call.
-        vars(function).setdefault("__dynamo_disable", function)
+        function = getattr(vars(Optimizer).get(name), "__wrapped__", None)
+        if function is not None:
+            # What torch stores there at the first call.
+            vars(function).setdefault("__dynamo_disable", function)
