@@ -17,7 +17,6 @@ from gan_lab.assembly.build import Training
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.core.run_folder import Run
-from gan_lab.training import resume_state
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import LOSSES
 
@@ -114,18 +113,6 @@ def test_the_other_engine_goes_on_and_says_so(tmp_path, capsys, first, second):
     # From now on it is a run of the second one.
     _trained(run.folder, *overrides, f"engine={second}", "steps=25")
     assert said not in capsys.readouterr().out
-
-
-def test_a_checkpoint_that_names_no_engine_is_autograds(tmp_path, capsys):
-    """Older versions had no other engine."""
-    killed, _, _ = _killed(tmp_path, 12, "engine=autograd")
-    for path in (killed.checkpoint, killed.previous_checkpoint):
-        checkpoint = torch.load(path, weights_only=True)
-        del checkpoint[resume_state.KEY]["engine"]
-        torch.save(checkpoint, path)
-    capsys.readouterr()
-    training(killed.folder, *SMALL, "engine=compiled")
-    assert "The compiled step continues" in capsys.readouterr().out
 
 
 def _weights(module: GANModule) -> list[torch.Tensor]:
