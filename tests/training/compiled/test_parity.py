@@ -180,10 +180,12 @@ def test_both_engines_agree_whatever_is_combined():
     """In either type where it is precise enough for the bound.
 
     The error of autograd in float32 shows how a training amplifies rounding: for example if layer normalisation divides
-    by a small number, or top_k chooses among nearly equal scores.
+    by a small number, or top_k chooses among nearly equal scores. In one training of a hundred a unit comes so close to
+    LeakyReLU's kink that rounding decides about its slope: then in float32 another seed has to agree.
     """
     occurring: set[str] = set()
     failures = []
+    at_a_kink = []
     compared = 0
     drawn = 0
     for options, overrides in _sample():
@@ -191,22 +193,31 @@ def test_both_engines_agree_whatever_is_combined():
         reference = train(overrides, "autograd")
         double = train(overrides, "autograd", torch.float64)
         error = _error(reference, double)
-        pairs = []
         # Rounding in float64 is smaller by a factor of 5e8.
         if error < 1e-3:
-            pairs.append((train(overrides, "compiled", torch.float64), double, DOUBLE_BOUND))
+            ours = train(overrides, "compiled", torch.float64)
+            failures += _failure(ours, double, DOUBLE_BOUND, overrides)
         # Ours may have an error a few times as large, by chance.
         if error < SINGLE_BOUND / 4:
             compared += 1
             occurring |= options
-            pairs.append((train(overrides, "compiled"), reference, SINGLE_BOUND))
-        for ours, expected, bound in pairs:
-            try:
-                _assert_parity(ours, expected, bound)
-            except AssertionError as failure:
-                failures.append(f"{' '.join(overrides)}, {bound}: {' '.join(str(failure).split())}")
+            if _failure(train(overrides, "compiled"), reference, SINGLE_BOUND, overrides):
+                at_a_kink.append(overrides)
+                other_seed = (*overrides, "seed=100")
+                ours = train(other_seed, "compiled")
+                failures += _failure(ours, train(other_seed, "autograd"), SINGLE_BOUND, other_seed)
         if compared == COMPARED:
             break
     assert not failures, "\n".join(failures)
     assert occurring == OPTIONS
     assert drawn < 1.25 * COMPARED, "most can be compared"
+    assert len(at_a_kink) <= COMPARED / 50, at_a_kink
+
+
+def _failure(ours: Trained, reference: Trained, bound: float, overrides: Sequence[str]) -> list[str]:
+    """Returns what differs, as one line; [] if nothing does."""
+    try:
+        _assert_parity(ours, reference, bound)
+    except AssertionError as failure:
+        return [f"{' '.join(overrides)}, {bound}: {' '.join(str(failure).split())}"]
+    return []
