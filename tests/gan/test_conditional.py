@@ -161,6 +161,7 @@ def test_each_process_draws_its_share_of_vectors_and_is_given_its_share_of_label
 def test_fakes_are_of_the_real_batchs_classes_in_all_phases(tmp_path, turns, joint):
     n_critic, n_generator = turns
     settings = ("steps=3", f"n_critic={n_critic}", f"n_generator={n_generator}", f"joint_d_update={joint}")
+    # The compiled step doesn't call the networks.
     run_parts, _ = training(tmp_path / "run", *TINY, *QUIET, *settings, "engine=autograd")
     module = run_parts.module
     train = run_parts.datamodule.dataset.train

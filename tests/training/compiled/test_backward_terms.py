@@ -189,34 +189,25 @@ MUTATIONS = [
     ("mean[j] += share * (w[j] - mean[j])", "mean[j] -= share * (w[j] - mean[j])", "remedy=[ema]"),
     # Optimizers
     (
-        "gradient[j] += decay * w[j]\n                else",
-        "gradient[j] -= decay * w[j]\n                else",
+        "add_multiple(-rate * optimizer.weight_decay, w, w)",
+        "add_multiple(rate * optimizer.weight_decay, w, w)",
+        ADAMW,
+    ),
+    (
+        "add_multiple(optimizer.weight_decay, w, gradient)",
+        "add_multiple(-optimizer.weight_decay, w, gradient)",
         f"{ADAM} optim.weight_decay=0.1",
     ),
-    ("w[j] -= lr * decay * w[j]", "w[j] += lr * decay * w[j]", ADAMW),
     ("m[j] = beta_1 * m[j]", "m[j] = -beta_1 * m[j]", ADAM),
     ("+ new_1 * g", "- new_1 * g", ADAM),
-    (
-        "v[j] = beta_2 * v[j] + new_2 * g * g\n                w[j] -= step",
-        "v[j] = abs(-beta_2 * v[j] + new_2 * g * g)\n                w[j] -= step",
-        ADAM,
-    ),
+    ("v[j] = beta_2 * v[j] + new_2 * g * g", "v[j] = abs(-beta_2 * v[j] + new_2 * g * g)", ADAM),
     ("w[j] -= step * m[j]", "w[j] += step * m[j]", ADAM),
-    (
-        "gradient[j] += decay * w[j]\n        if",
-        "gradient[j] -= decay * w[j]\n        if",
-        f"{MOMENTUM} optim.weight_decay=0.1",
-    ),
-    (
-        "v[j] = beta_2 * v[j] + new_2 * g * g\n                w[j] -= lr",
-        "v[j] = abs(-beta_2 * v[j] + new_2 * g * g)\n                w[j] -= lr",
-        RMSPROP,
-    ),
+    ("v[j] = alpha * v[j] + new * g * g", "v[j] = abs(-alpha * v[j] + new * g * g)", RMSPROP),
     ("w[j] -= lr * g / ", "w[j] += lr * g / ", RMSPROP),
-    ("momentum[j] = beta_1 * momentum[j]", "momentum[j] = -beta_1 * momentum[j]", MOMENTUM),
+    ("w.dtype.type(optimizer.beta_1) * momentum[j]", "-w.dtype.type(optimizer.beta_1) * momentum[j]", MOMENTUM),
     ("momentum[j] + gradient[j]", "momentum[j] - gradient[j]", MOMENTUM),
-    ("w[j] -= lr * momentum[j]", "w[j] += lr * momentum[j]", MOMENTUM),
-    ("w[j] -= lr * gradient[j]", "w[j] += lr * gradient[j]", ""),
+    ("add_multiple(-rate, momentum, w)", "add_multiple(rate, momentum, w)", MOMENTUM),
+    ("add_multiple(-rate, gradient, w)", "add_multiple(rate, gradient, w)", ""),
 ]
 
 

@@ -51,7 +51,12 @@ def _form(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "overrides", [STATES, ("optim=sgd",), ("optim_d=rmsprop", "optim_g=sgd", "optim_g.momentum=0.9")]
+    "overrides",
+    [
+        STATES,
+        ("optim=sgd",),
+        pytest.param(("optim_d=rmsprop", "optim_g=sgd", "optim_g.momentum=0.9"), marks=pytest.mark.slow),
+    ],
 )
 def test_checkpoints_of_both_engines_have_the_same_form(tmp_path, overrides):
     checkpoints = []
@@ -84,7 +89,7 @@ def _killed(folder: Path, at: int, *overrides: str) -> tuple[Run, Training, Run]
     return Run(folder / "killed"), job, whole
 
 
-@pytest.mark.parametrize("at", [3, 7, 10])
+@pytest.mark.parametrize("at", [7, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 10))])
 def test_a_killed_run_goes_on_to_the_bit(tmp_path, at):
     """Before the first checkpoint, between two rows, and at a checkpoint while LeCam begins."""
     killed, _, whole = _killed(tmp_path, at, *STATES)
