@@ -148,8 +148,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if checkpoint:
         sample_shape = (*module.replica_dims, *dataset.shape)
         _check_resumable(run, checkpoint, module, [timer, *callbacks], sample_shape, trainer.strategy.root_device)
-        # Runs of older versions don't say; they had only autograd.
-        if process_group.is_leader and checkpoint[resume_state.KEY].get("engine", "autograd") != module.engine:
+        if process_group.is_leader and checkpoint[resume_state.KEY].get("engine", module.engine) != module.engine:
             say(f"The {module.engine} step continues what the other engine began: the same steps, rounded differently.")
 
     remedies = _remedy_settings(cfg)

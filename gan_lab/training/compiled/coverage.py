@@ -115,7 +115,7 @@ def _remedies_not_covered(module: "GANState") -> list[str]:
 <<<<<<< HEAD
     others: list[Any] = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
 =======
-    others: list[object] = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
+    others: list[Any] = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
 >>>>>>> parity
     others += [*remedies.generator_losses, remedies.unrolled, remedies.update_gate]
     for other in others:

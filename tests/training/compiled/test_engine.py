@@ -17,7 +17,6 @@ from gan_lab.assembly.build import Training
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.core.run_folder import Run
-from gan_lab.training import resume_state
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import LOSSES
 
@@ -116,18 +115,6 @@ def test_the_other_engine_goes_on_and_says_so(tmp_path, capsys, first, second):
     assert said not in capsys.readouterr().out
 
 
-def test_a_checkpoint_that_names_no_engine_is_autograds(tmp_path, capsys):
-    """Older versions had no other engine."""
-    killed, _, _ = _killed(tmp_path, 12, "engine=autograd")
-    for path in (killed.checkpoint, killed.previous_checkpoint):
-        checkpoint = torch.load(path, weights_only=True)
-        del checkpoint[resume_state.KEY]["engine"]
-        torch.save(checkpoint, path)
-    capsys.readouterr()
-    training(killed.folder, *SMALL, "engine=compiled")
-    assert "The compiled step continues" in capsys.readouterr().out
-
-
 def _weights(module: GANModule) -> list[torch.Tensor]:
     return list(module.state_dict().values())
 
@@ -135,7 +122,14 @@ def _weights(module: GANModule) -> list[torch.Tensor]:
 def test_neither_the_length_of_blocks_nor_what_is_shown_changes_the_training(tmp_path):
     reference, _ = _trained(tmp_path / "reference", *STATES)
     shown = [override for override in SMALL if override not in ("~callbacks.verdict", "~callbacks.pictures")]
-    job, run = training(tmp_path / "shown", *shown, *STATES, "log_every=7", "callbacks.verdict.samples=50")
+    job, run = training(
+        tmp_path / "shown",
+        *shown,
+        *STATES,
+        "log_every=7",
+        "callbacks.verdict.samples=50",
+        "callbacks.checkpoint.every=3",
+    )
     fit(job, run)
     assert all(map(torch.equal, _weights(job.module), _weights(reference.module)))
 
@@ -157,7 +151,7 @@ def test_a_divergence_is_explained_as_under_autograd(tmp_path):
 
 def test_a_member_that_diverges_is_frozen_and_the_others_are_as_alone(tmp_path, capsys):
     overrides = ("seed=5", "optim=sgd", "remedy=[ema,lecam,historical_averaging]", "remedy.lecam.warmup_steps=5")
-    job, run = training(tmp_path / "replicas", *SMALL, *overrides, "replicas=3", "callbacks.checkpoint.every=100")
+    job, run = training(tmp_path / "replicas", *SMALL, *overrides, "replicas=3")
     with torch.no_grad():
         job.module.generator.networks.layers[0].weight[1] *= 1e30
     fresh = job.module.member(1)
@@ -172,7 +166,7 @@ def test_a_member_that_diverges_is_frozen_and_the_others_are_as_alone(tmp_path, 
         if "calls" not in name:
             assert torch.equal(tensor, fresh.state_dict()[name]), name
     for i in (0, 2):
-        alone, _ = _trained(tmp_path / str(i), *overrides, f"seed={5 + i}", "callbacks.checkpoint.every=100")
+        alone, _ = _trained(tmp_path / str(i), *overrides, f"seed={5 + i}")
         assert all(map(torch.equal, _weights(job.module.member(i)), _weights(alone.module)))
 
 
