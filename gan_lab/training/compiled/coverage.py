@@ -112,11 +112,7 @@ def _remedies_not_covered(module: "GANState") -> list[str]:
             names.append(f"{kind.__name__} twice")
     if InstanceNoise in kinds and (R1 in kinds or R2 in kinds):
         names.append("InstanceNoise together with R1 or R2, which draw noise of their own")
-<<<<<<< HEAD
     others: list[Any] = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
-=======
-    others: list[Any] = [remedies.top_k, module.averaged, module.anchor_d, module.anchor_g]
->>>>>>> parity
     others += [*remedies.generator_losses, remedies.unrolled, remedies.update_gate]
     for other in others:
         if other is not None and type(other) not in OTHERS:
