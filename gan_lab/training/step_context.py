@@ -15,9 +15,6 @@ from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 if TYPE_CHECKING:
     from gan_lab.training.gan_state import GANState
 
-# What these optimizers call in the end, with `fused=True`.
-FUSED_KERNELS = {Adam: torch._fused_adam_, AdamW: torch._fused_adamw_}
-
 Cost = tuple[str, Tensor]  # a part of what a network pays, by name: one value for each member, `(…)`
 
 
@@ -85,9 +82,9 @@ def step_optimizer(optimizer: Optimizer) -> None:
     Their kernel is called directly. Whatever is out of the ordinary, such as a hook, a weight without a gradient, or
     the first step, which creates the state, is left to `optimizer.step()`.
     """
-    kernel = FUSED_KERNELS.get(type(optimizer))
+    is_adam = type(optimizer) in (Adam, AdamW)
     has_hooks = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
-    if kernel is None or has_hooks or not all(_is_plain(group, optimizer.state) for group in optimizer.param_groups):
+    if not is_adam or has_hooks or not all(_is_plain(group, optimizer.state) for group in optimizer.param_groups):
         optimizer.step()
         return
     with torch.no_grad():
@@ -96,6 +93,7 @@ def step_optimizer(optimizer: Optimizer) -> None:
             states = [optimizer.state[weight] for weight in weights]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
+            kernel = torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
             kernel(
                 weights,
                 [weight.grad for weight in weights],
