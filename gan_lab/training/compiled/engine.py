@@ -330,17 +330,16 @@ def _init_state(optimizer: Optimizer) -> None:
 
 
 class CompilationProgress(event.Listener):
-    """Tells the user that the step is being compiled, with a bar over its functions; silent if that is not needed."""
+    """Tells the user that the step is being compiled, and counts its functions; silent if that is not needed."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
 
     def on_start(self, event: event.Event) -> None:
         if self._bar is None:
-            functions = [f for f in vars(step).values() if isinstance(f, numba.core.dispatcher.Dispatcher)]
             where = "once on this machine" if step.OPTIONS["cache"] else "at each start, as numba finds no cache folder"
             say(f"Compiling the step, {where}: about half a minute.", stderr=True, flush=True)
-            self._bar = tqdm(total=len(functions), desc="compiling", unit=" functions", disable=None)
+            self._bar = tqdm(desc="compiling", disable=None, bar_format="{desc}: {n_fmt} functions in {elapsed}")
 
     def on_end(self, event: event.Event) -> None:
         # numba's own functions are compiled as well.
