@@ -172,10 +172,10 @@ def part(function: Any) -> Any:
 
 
 @intrinsic
-def pointer(typing_context, address):  # type: ignore[no-untyped-def]
+def pointer(typing_context: Any, address: Any) -> Any:
     """Converts an address into a pointer."""
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
 
     return types.voidptr(types.int64), generate
@@ -192,16 +192,16 @@ def call_gemm(typing_context, gemm, swap_a, swap_b, m, n, k, alpha, a, lda, b, l
     number = alpha
     signature = types.void(size, letter, letter, size, size, size, number, size, size, size, size, number, size, size)
 
-    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function, swap_a, swap_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc = arguments
 
-        def reference(value):  # type: ignore[no-untyped-def]
+        def reference(value: Any) -> Any:
             return builder.bitcast(cgutils.alloca_once_value(builder, value), cgutils.voidptr_t)
 
-        def integer(value):  # type: ignore[no-untyped-def]
+        def integer(value: Any) -> Any:
             return reference(builder.trunc(value, ir.IntType(32)))
 
-        def array(value):  # type: ignore[no-untyped-def]
+        def array(value: Any) -> Any:
             return builder.inttoptr(value, cgutils.voidptr_t)
 
         pointers = [reference(swap_a), reference(swap_b), integer(m), integer(n), integer(k), reference(alpha)]
