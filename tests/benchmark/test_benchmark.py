@@ -176,7 +176,8 @@ def table_of(tmp_path, monkeypatch, *arguments: str) -> str:
 @pytest.mark.slow
 def test_the_step_against_a_hand_written_loop_and_lightnings(tmp_path, monkeypatch):
     table = table_of(tmp_path, monkeypatch, "what=step")
-    assert all(f"\n  {name} " in table for name in (step.HAND_WRITTEN, step.GAN_LAB, step.LIGHTNING))
+    names = (step.HAND_WRITTEN, step.AUTOGRAD, step.COMPILED, step.LIMIT, step.LIGHTNING)
+    assert all(f"\n  {name} " in table for name in names)
 
 
 def test_replicas_count_every_members_steps(tmp_path, monkeypatch):
