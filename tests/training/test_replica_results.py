@@ -142,6 +142,7 @@ def test_a_report_shows_members_as_runs(evaluated):
 # Commands over a run.
 
 
+@pytest.mark.slow
 def test_evaluate_takes_all_members_or_one(evaluated):
     all_members = evaluate(evaluated, 200, 2, 1, None, classifier_cache())
     single_members = [evaluate(evaluated, 200, 2, 1, None, classifier_cache(), member=i) for i in range(3)]

@@ -174,8 +174,9 @@ def _go_on(run: Run, *overrides: str) -> None:
     assert (summary["status"], summary["steps"], code) == ("finished", 13, 0)
 
 
-# Compiling takes most of its time; 1,000 modes are those of stacked_digits, too; other networks have the same layers.
+# Compiling takes most of its time; other networks have the same layers; other data pass through the same stream.
 SLOW = {"compile=true", "dataset=stacked_mnist", "dataset=patches", "model=dcgan", "model=conv_book", "model=mlp_faces"}
+SLOW |= {"dataset=stacked_digits", "dataset=grid"}
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_whatever_is_trained_a_killed_run_goes_on_as_if_nothing_had_happened(tmp
     assert differences(killed, whole) == []
 
 
-@pytest.mark.parametrize("at", [3, 5, 12])
+@pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (5, 12))])
 def test_whenever_it_is_killed_it_goes_on_as_if_nothing_had_happened(tmp_path, at):
     """Before the first checkpoint; right after one that pictures and looks at the modes share its step with; late."""
     every = [*PATTERN, "callbacks.pictures.every=5", "callbacks.verdict.every=5"]
@@ -204,7 +205,8 @@ def test_whenever_it_is_killed_it_goes_on_as_if_nothing_had_happened(tmp_path, a
     assert differences(killed, whole) == []
 
 
-@pytest.mark.parametrize("nth", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("nth", [3, 1])
 def test_killed_between_any_two_changes_of_files_it_goes_on_as_if_nothing_had_happened(tmp_path, monkeypatch, nth):
     """Every file that a run writes becomes itself by a rename: the folder as it is before each is gone on from.
 
