@@ -163,7 +163,7 @@ def kernel(function: Any) -> Any:
     return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def part(function: Any) -> Any:
+def inlined(function: Any) -> Any:
     """Copies a function into the compiled functions that call it: faster to compile than as one of its own."""
     return numba.njit(**OPTIONS, inline="always")(function)
 
@@ -349,7 +349,7 @@ def negative_exponentials(x: Array, result: Array, bits: Array) -> None:
         result[j] *= powers[j]
 
 
-@part
+@inlined
 def activate(network: Network, stage: int, y: Array, bias: Array, a: Array) -> None:
     """Computes a = φ(y + b) for a row. Replaces y by φ'(y + b)."""
     kind = network.stages[stage, ACTIVATION]
@@ -392,7 +392,7 @@ def activate(network: Network, stage: int, y: Array, bias: Array, a: Array) -> N
             y[j] = one - t * t
 
 
-@part
+@inlined
 def curve(network: Network, stage: int, y: Array, bias: Array, curvature: Array) -> None:
     """Computes the curvature φ''(y + b) for a row; y is left as it is."""
     kind = network.stages[stage, ACTIVATION]
@@ -447,7 +447,7 @@ def forward(network: Network, member: int, start: int, rows: int) -> None:
             normalise(network, stage, member, start, rows)
 
 
-@part
+@inlined
 def normalise(network: Network, stage: int, member: int, start: int, rows: int) -> None:
     """Replaces the output a of a stage by z, its layer normalisation."""
     scale = vector_of(network, stage, SCALE, member)
@@ -532,7 +532,7 @@ def add_rows(x: Array, result: Array) -> None:
             result[j] += x[r, j]
 
 
-@part
+@inlined
 def add_curvature(network: Network, level: int, start: int, rows: int) -> None:
     """Adds to the adjoint of y what it contributes to the tangent of a, φ'(y) ẏ."""
     adjoint = rows_of(network, ADJOINT, level, start, rows)
@@ -544,7 +544,7 @@ def add_curvature(network: Network, level: int, start: int, rows: int) -> None:
             adjoint[r, j] += curvature[r, j] * tangent[r, j] * score_adjoint[r, j]
 
 
-@part
+@inlined
 def backward_through_norm(network: Network, stage: int, member: int, start: int, rows: int, to_input: bool) -> None:
     """Replaces the adjoint of z by that of a, for some rows of a stage with layer normalisation."""
     scale = vector_of(network, stage, SCALE, member)
@@ -590,7 +590,7 @@ def project(v: Array, h: Array, rho: float, extra: float) -> None:
         v[j] = rho * (v[j] - mean - h[j] * mean_product)
 
 
-@part
+@inlined
 def add_tangent_of_norm(
     network: Network, stage: int, row: int, scale: Array, scale_gradient: Array, h: Array, rho: float, e: Array
 ) -> float:
@@ -625,7 +625,7 @@ def add_tangent_of_norm(
     return rho_adjoint
 
 
-@part
+@inlined
 def score_gradients(network: Network, member: int) -> None:
     """Computes the gradient of D's score with respect to each penalised row, and stores the adjoints on the way."""
     first = network.penalised[0]
@@ -652,7 +652,7 @@ def score_gradients(network: Network, member: int) -> None:
         product(network.gemm, y, matrix_of(network, stage, member), x)
 
 
-@part
+@inlined
 def tangents(network: Network, member: int) -> None:
     """Computes the tangents of all stages for the penalised rows, along the tangent of the input."""
     first = network.penalised[0]
@@ -741,7 +741,7 @@ def generator_term(loss: int, score: float) -> tuple[float, float]:
     return real_term(loss, score)
 
 
-@part
+@inlined
 def real_loss(recipe: Recipe, scores: Scores) -> float:
     """Returns D's mean loss on real samples, and sets the adjoints of their scores."""
     n = len(scores.real)
@@ -759,7 +759,7 @@ def real_loss(recipe: Recipe, scores: Scores) -> float:
     return total / n
 
 
-@part
+@inlined
 def fake_loss(recipe: Recipe, scores: Scores) -> float:
     """Returns D's mean loss on fakes, and sets the adjoints of their scores."""
     n = len(scores.fake)
@@ -803,7 +803,7 @@ def average_terms(higher: Array, lower: Array, higher_adjoint: Array, lower_adjo
     return higher_total, lower_total
 
 
-@part
+@inlined
 def paired_losses(recipe: Recipe, scores: Scores) -> tuple[float, float]:
     """Returns D's two mean losses where they compare real samples with fakes, and sets the adjoints of all scores."""
     if recipe.loss == RELATIVISTIC_AVERAGE:
@@ -818,7 +818,7 @@ def paired_losses(recipe: Recipe, scores: Scores) -> tuple[float, float]:
     return total / n / 2, total / n / 2
 
 
-@part
+@inlined
 def select_highest(values: Array, best: Array) -> None:
     """Puts the places of the highest values into `best`, as many as that has, in their order in `values`."""
     found = 0
@@ -833,7 +833,7 @@ def select_highest(values: Array, best: Array) -> None:
             found += 1
 
 
-@part
+@inlined
 def generator_loss(recipe: Recipe, scores: Scores, k: int) -> float:
     """Returns G's mean loss on the k fakes with the highest scores, and sets the adjoints of all fakes' scores."""
     n = len(scores.fake)
@@ -875,7 +875,7 @@ def mean_answer(recipe: Recipe, scores: Array) -> float:
 # Remedies
 
 
-@part
+@inlined
 def add_lecam(gan: GAN, member: int, calls: int) -> None:
     """Adds LeCam's adjoints of D's scores, and moves its averages; see `gan_lab.gan.remedies.penalties.LeCam`."""
     recipe = gan.recipe
@@ -898,7 +898,7 @@ def add_lecam(gan: GAN, member: int, calls: int) -> None:
         scores.fake_adjoint[i] -= factor * max(means[0] - scores.fake[i], real(0))
 
 
-@part
+@inlined
 def penalise_gradients(gan: GAN, member: int, sample_width: int) -> None:
     """Computes, for R1 and R2, the gradients g of D's scores, and the tangents along γ/B · g.
 
@@ -970,7 +970,7 @@ def add_multiple(factor: float, x: Array, result: Array) -> None:
         result[j] += factor * x[j]
 
 
-@part
+@inlined
 def add_history(optimizer: Optimizer, w: Array, gradient: Array, past_mean: Array, calls: int) -> None:
     """Includes the weights in the mean of their past, and adds the gradient of weight · |w − mean|²."""
     real = w.dtype.type
@@ -981,7 +981,7 @@ def add_history(optimizer: Optimizer, w: Array, gradient: Array, past_mean: Arra
         gradient[j] += factor * (w[j] - past_mean[j])
 
 
-@part
+@inlined
 def adam(optimizer: Optimizer, w: Array, gradient: Array, m: Array, v: Array, rate: float, update: int) -> None:
     """Updates weights as Adam does (Kingma & Ba 2015, algorithm 1); `update` is counted from 1."""
     real = w.dtype.type
@@ -999,7 +999,7 @@ def adam(optimizer: Optimizer, w: Array, gradient: Array, m: Array, v: Array, ra
         w[j] -= step * m[j] / (np.sqrt(v[j]) * root + epsilon)
 
 
-@part
+@inlined
 def rmsprop(optimizer: Optimizer, w: Array, gradient: Array, v: Array, rate: float) -> None:
     """Updates weights as RMSprop does (Hinton 2012), without momentum."""
     real = w.dtype.type
@@ -1013,7 +1013,7 @@ def rmsprop(optimizer: Optimizer, w: Array, gradient: Array, v: Array, rate: flo
         w[j] -= lr * g / (np.sqrt(v[j]) + epsilon)
 
 
-@part
+@inlined
 def average(network: Network, member: int, decay: float) -> None:
     """Includes the present weights in their exponential moving average."""
     share = network.gradient.dtype.type(1 - decay)
@@ -1050,7 +1050,7 @@ def put_samples(gan: GAN, samples: Array, noise: Array, labels: Array, start: in
             inputs[r, j] = labels[r, j - width]
 
 
-@part
+@inlined
 def put_fakes(gan: GAN, member: int, latents: Array, noise: Array, labels: Array) -> None:
     """Makes samples with G and puts them into D's input, behind the real ones."""
     # A literal 0 would have another type, and everything called with it would be compiled twice.
@@ -1061,7 +1061,7 @@ def put_fakes(gan: GAN, member: int, latents: Array, noise: Array, labels: Array
     put_samples(gan, samples, noise, labels, gan.recipe.batch_size)
 
 
-@part
+@inlined
 def score_rows(gan: GAN, member: int, start: int, rows: int) -> None:
     """Lets D score rows of its input: real samples are in rows 0 … B − 1, fakes in B … 2B − 1."""
     forward(gan.d, member, start, rows)
@@ -1073,7 +1073,7 @@ def score_rows(gan: GAN, member: int, start: int, rows: int) -> None:
         copy(output[b : 2 * b], gan.scores.fake)
 
 
-@part
+@inlined
 def learn_d(gan: GAN, member: int, start: int, rows: int, rate: float, done: int) -> None:
     """Takes one step of D's optimizer, from the adjoints of its scores."""
     output = gan.d.tape[ADJOINT, len(gan.d.stages)]
@@ -1083,7 +1083,7 @@ def learn_d(gan: GAN, member: int, start: int, rows: int, rate: float, done: int
     optimize(gan.d, member, rate, done)
 
 
-@part
+@inlined
 def update_d(gan: GAN, block: Block, t: int, turn: int, member: int) -> tuple[float, float]:
     """Phases 1 and 2: D learns to tell real samples from fakes. Returns its losses on real samples and on fakes."""
     recipe = gan.recipe
@@ -1124,7 +1124,7 @@ def update_d(gan: GAN, block: Block, t: int, turn: int, member: int) -> tuple[fl
     return loss_real, loss_fake
 
 
-@part
+@inlined
 def update_g(gan: GAN, block: Block, t: int, turn: int, member: int) -> float:
     """Phase 3: D, frozen, scores fresh fakes; the gradient passes through D. Returns G's loss."""
     recipe = gan.recipe
