@@ -25,6 +25,7 @@ PATHS = ("interpolate", "walk")
 FRAMES = 12
 # Vectors in a walk, or in a row of a grid with one row per class.
 MAX_VECTORS = 100
+MAX_SAMPLES = 1000  # in a picture
 
 
 class Request(NamedTuple):
@@ -56,6 +57,13 @@ def check(request: Request) -> None:
         raise _ignored("pairs", request, tuple(ARITHMETIC))
     if request.op not in PATHS and request.mode != "linear":
         raise _ignored("mode", request, PATHS)
+    if not 2 <= request.n <= MAX_SAMPLES:
+        raise LabError(
+            f"n={request.n} is not a number of samples for a picture.",
+            f"Choose 2 to {MAX_SAMPLES}; more are written by scripts/sample.py.",
+            code="invalid",
+            key="n",
+        )
     if request.op == "walk" and request.n > MAX_VECTORS:
         raise LabError(
             f"n={request.n} makes the walk too long: its animation has {FRAMES} frames per vector.",
