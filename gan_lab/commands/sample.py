@@ -162,20 +162,22 @@ def _write_npz(target: Path, batches: Iterator[SampleBatch], n: int, shape: tupl
             code="conflict",
             key="to",
         )
-    arrays: dict[str, np.ndarray] = {}
+    values = []
+    labels = []
     for batch in batches:
-        end = batch.first + len(batch.values)
-        if not arrays:
-            arrays["x"] = np.empty((n, *shape), batch.values.dtype)
-            if batch.labels is not None:
-                arrays["y"] = np.empty(n, np.int64)
-        arrays["x"][batch.first : end] = batch.values
+        values.append(batch.values)
         if batch.labels is not None:
-            arrays["y"][batch.first : end] = batch.labels
+            labels.append(batch.labels)
+    x = np.concatenate(values)
+    form = f"x {x.shape} {x.dtype}"
     with atomic(target) as temporary, temporary.open("wb") as file:
-        np.savez(file, **arrays)
-    parts = [f"{name} {array.shape} {array.dtype}" for name, array in arrays.items()]
-    return ", ".join(parts)
+        if labels:
+            y = np.concatenate(labels)
+            np.savez(file, x=x, y=y)
+            form += f", y {y.shape} {y.dtype}"
+        else:
+            np.savez(file, x=x)
+    return form
 
 
 def _write_hdf5(
