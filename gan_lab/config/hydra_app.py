@@ -17,9 +17,9 @@ from gan_lab.config import config_files, folders, launchers, sweep
 from gan_lab.config.arguments import config_folders, flags_first, quote_texts, refuse_arguments
 from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
-from gan_lab.config.targets import CONF
 from gan_lab.core import interrupts
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
 from gan_lab.core.terminal import escape_tracebacks, say
 
 Main = Callable[[DictConfig], None]

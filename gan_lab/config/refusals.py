@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config.arguments import config_folders, options_of, overrides_of, wrong_option
-from gan_lab.config.targets import CONF, groups
+from gan_lab.config.targets import groups
 from gan_lab.core.errors import LabError, out_of_memory, refused_by_storage
+from gan_lab.core.installation import CONF
 
 
 def explain(error: BaseException, config: str, arguments: Sequence[str]) -> LabError | None:
