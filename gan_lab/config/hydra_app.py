@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -38,6 +38,18 @@ def prepare_process() -> None:
     launchers.prefer_presets()
 
 
+class _Refusal(SystemExit):
+    """Carries a user's mistake out of Hydra, which would print a line about every other exception.
+
+    Args:
+        mistake: what to tell the user.
+    """
+
+    def __init__(self, mistake: LabError):
+        super().__init__(mistake.status)
+        self.mistake = mistake
+
+
 def run(
     main: Main,
     config: str,
@@ -45,11 +57,45 @@ def run(
     after_sweep: Callable[[Path], None] | None,
     before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
 ) -> None:
-    """Runs a command; see `gan_lab.config.cli.command`.
+    """Runs a command of a terminal; see `gan_lab.config.cli.command`.
 
     Args:
         main, config, after_sweep, before_sweep: of the command.
         arguments: the command line without the command.
+
+    Raises:
+        SystemExit: if the exit status isn't 0; a user's mistake has been printed then.
+    """
+    try:
+        status = call(main, config, arguments, after_sweep, before_sweep)
+    except LabError as mistake:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        say(mistake, stderr=True)
+        status = mistake.status
+    if status:
+        sys.exit(status)
+
+
+def call(
+    main: Main,
+    config: str,
+    arguments: list[str],
+    after_sweep: Callable[[Path], None] | None,
+    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
+) -> int:
+    """Runs a command, and raises a user's mistake as an exception.
+
+    Args:
+        main, config, after_sweep, before_sweep: of the command.
+        arguments: the command line without the command.
+
+    Returns:
+        The exit status: 0, or 1 for a sweep with failed jobs.
+
+    Raises:
+        LabError: for a user's mistake.
+        SystemExit: with another exit status, by `main` itself.
     """
     # Of an earlier command in this process.
     sweep.current = None
@@ -59,7 +105,7 @@ def run(
     sys.argv[1:] = arguments
     if asks_for_help(arguments):
         say(help_text(config, config_folders(arguments)))
-        return
+        return 0
     prepare_process()
     with _raised_by_hydra() as is_debugging:
         try:
@@ -69,15 +115,21 @@ def run(
                 raise LabError("Only train.py makes sweeps.", "Leave -m out.", code="unsupported")
             job = _Job(main, config, tuple(arguments), is_debugging)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(job)()
+        except _Refusal as refusal:
+            raise refusal.mistake from None
         except Exception as error:
             # Imports and libraries turn the exception of a signal into others.
             if interrupts.is_ending():
                 raise KeyboardInterrupt from None
             if sweep.current:
                 sweep.current.abandon()
-            _refuse(error, config, arguments, is_debugging)
+            mistake = None if is_debugging else explain(error, config, arguments)
+            if mistake is None:
+                raise
+            raise mistake from None
     if sweep.current and after_sweep:
-        sys.exit(sweep.current.finish(after_sweep))
+        return sweep.current.finish(after_sweep)
+    return 0
 
 
 def _refuse_deleted_directory() -> None:
@@ -114,7 +166,10 @@ class _Job:
         except Exception as error:
             if interrupts.is_ending():
                 raise KeyboardInterrupt from None
-            _refuse(error, self.config, self.arguments, self.is_debugging)
+            mistake = None if self.is_debugging else explain(error, self.config, self.arguments)
+            if mistake is None:
+                raise
+            raise _Refusal(mistake) from None
         return None
 
     def _explain(self, error: Exception) -> str | None:
@@ -132,12 +187,3 @@ def _raised_by_hydra() -> Iterator[bool]:
     finally:
         if not is_debugging:
             del os.environ[FULL_ERROR]
-
-
-def _refuse(error: Exception, config: str, arguments: tuple[str, ...] | list[str], is_debugging: bool) -> NoReturn:
-    """Prints a user's mistake and exits with its status; raises any other error again."""
-    explanation = None if is_debugging else explain(error, config, arguments)
-    if explanation is None:
-        raise error
-    say(explanation, stderr=True)
-    sys.exit(explanation.status)
