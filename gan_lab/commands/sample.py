@@ -1,7 +1,6 @@
 """Writes samples of a run as files that other programs read."""
 
 import csv
-import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,10 +79,6 @@ def write_samples(module: GANModule, dataset: Dataset, run: Run, settings: Sampl
         leave_out_average(module, run)
     member = settings.member or 0
     single = module.member(member)
-    labels = _target_labels(single, dataset, settings)
-    if settings.truncation is not None:
-        latent = Truncated(single.latent, settings.truncation)
-        single.apply_settings(dataclasses.replace(single.settings, latent=latent))
     are_images = len(dataset.shape) == 3
     suffix = target.suffix.lower()
     if not are_images and suffix != ".npz":
@@ -93,7 +88,7 @@ def write_samples(module: GANModule, dataset: Dataset, run: Run, settings: Sampl
             code="unsupported",
             key="to",
         )
-    batches = _batches(single, labels, settings)
+    batches = _sample_batches(single, dataset, settings)
     if suffix == ".npz":
         form = _write_npz(target, batches, settings.n, dataset.shape)
     elif suffix in (".h5", ".hdf5"):
@@ -104,6 +99,29 @@ def write_samples(module: GANModule, dataset: Dataset, run: Run, settings: Sampl
     of_member = f", member {member}" if module.replica_dims else ""
     lines = [f"{settings.n:,} samples of {run.folder}, step {module.step:,}{of_member}{weights}.", f"{target}: {form}"]
     return join_lines(lines)
+
+
+def latent_batches(module: GANModule, dataset: Dataset, settings: SampleSettings) -> Iterator[Tensor]:
+    """Yields the latent vectors of the samples in batches `(b, latent_dim)`.
+
+    Args:
+        module: a single GAN.
+        dataset: its data.
+        settings: `n`, `seed`, `classes` and `truncation` count.
+
+    Raises:
+        LabError: if classes or truncation don't go with the GAN.
+    """
+    labels = _target_labels(module, dataset, settings)
+    latent = module.latent
+    if settings.truncation is not None:
+        latent = Truncated(latent, settings.truncation)
+    first = 0
+    for z in fresh_latents(module, settings.n, "sample", settings.seed, latent):
+        if labels is not None:
+            z = set_labels(z, labels[first : first + len(z)], module.classes)
+        yield z
+        first += len(z)
 
 
 def _target_labels(module: GANModule, dataset: Dataset, settings: SampleSettings) -> Tensor | None:
@@ -125,17 +143,15 @@ def _target_labels(module: GANModule, dataset: Dataset, settings: SampleSettings
     return torch.tensor(numbers)[torch.arange(settings.n) * len(numbers) // settings.n]
 
 
-def _batches(module: GANModule, labels: Tensor | None, settings: SampleSettings) -> Iterator[SampleBatch]:
+def _sample_batches(module: GANModule, dataset: Dataset, settings: SampleSettings) -> Iterator[SampleBatch]:
     """Yields the samples in batches, and shows progress.
 
     Raises:
-        LabError: for samples that aren't finite.
+        LabError: for samples that aren't finite; see `latent_batches`.
     """
     first = 0
     with tqdm(total=settings.n, desc="sampling", unit=" samples", disable=None) as bar:
-        for z in fresh_latents(module, settings.n, "sample", settings.seed):
-            if labels is not None:
-                z = set_labels(z, labels[first : first + len(z)], module.classes)
+        for z in latent_batches(module, dataset, settings):
             samples = module.sample(z).float().cpu()
             if not samples.isfinite().all():
                 raise LabError(
@@ -144,8 +160,8 @@ def _batches(module: GANModule, labels: Tensor | None, settings: SampleSettings)
                     code="not_finite",
                     key="run",
                 )
-            target_labels = module.target_labels(z)
-            numbers = None if target_labels is None else target_labels.cpu().numpy()
+            labels = module.target_labels(z)
+            numbers = None if labels is None else labels.cpu().numpy()
             if samples.dim() == 4:
                 samples = (samples.clamp(0, 1) * 255).round().byte()
             yield SampleBatch(first, samples.numpy(), numbers)

@@ -16,6 +16,8 @@ from gan_lab.core.terminal import prepare_streams, say
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from gan_lab.config.hydra_app import Outcome
+
 Main = Callable[["DictConfig"], None]
 
 
@@ -78,7 +80,7 @@ class Command:
                 end.status = problem.code
             raise
 
-    def call(self, arguments: Sequence[str]) -> int:
+    def call(self, arguments: Sequence[str]) -> "Outcome":
         """Runs the command with these arguments; see `gan_lab.config.hydra_app.call`."""
         from gan_lab.config.hydra_app import call
 

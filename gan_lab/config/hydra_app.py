@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -38,6 +38,18 @@ def prepare_process() -> None:
     launchers.prefer_presets()
 
 
+class Outcome(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        status: the exit status: 0, or 1 for a sweep with failed jobs.
+        folder: of the run or the sweep, or for the command's files; None if there is none.
+    """
+
+    status: int = 0
+    folder: Path | None = None
+
+
 class _Refusal(SystemExit):
     """Carries a user's mistake out of Hydra, which would print a line about every other exception.
 
@@ -67,7 +79,7 @@ def run(
         SystemExit: if the exit status isn't 0; a user's mistake has been printed then.
     """
     try:
-        status = call(main, config, arguments, after_sweep, before_sweep)
+        status = call(main, config, arguments, after_sweep, before_sweep).status
     except LabError as mistake:
         if os.environ.get(FULL_ERROR) == "1":
             raise
@@ -83,15 +95,12 @@ def call(
     arguments: list[str],
     after_sweep: Callable[[Path], None] | None,
     before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
-) -> int:
+) -> Outcome:
     """Runs a command, and raises a user's mistake as an exception.
 
     Args:
         main, config, after_sweep, before_sweep: of the command.
         arguments: the command line without the command.
-
-    Returns:
-        The exit status: 0, or 1 for a sweep with failed jobs.
 
     Raises:
         LabError: for a user's mistake.
@@ -105,7 +114,7 @@ def call(
     sys.argv[1:] = arguments
     if asks_for_help(arguments):
         say(help_text(config, config_folders(arguments)))
-        return 0
+        return Outcome()
     prepare_process()
     with _raised_by_hydra() as is_debugging:
         try:
@@ -128,8 +137,8 @@ def call(
                 raise
             raise mistake from None
     if sweep.current and after_sweep:
-        return sweep.current.finish(after_sweep)
-    return 0
+        return Outcome(sweep.current.finish(after_sweep), sweep.current.folder)
+    return Outcome(folder=job.folder)
 
 
 def _refuse_deleted_directory() -> None:
@@ -149,6 +158,7 @@ class _Job:
     config: str
     arguments: tuple[str, ...]
     is_debugging: bool
+    folder: Path | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Receives the job in a worker process, where nothing has been prepared."""
@@ -161,6 +171,7 @@ class _Job:
             folders.expand_home(cfg)
             # Hydra keeps what it raises until the other jobs have ended.
             return sweep.run_job(self.main, cfg, self._explain)
+        self.folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             self.main(cfg)
         except Exception as error:
