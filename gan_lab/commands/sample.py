@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
 from gan_lab.commands.evaluate import leave_out_average
 from gan_lab.core.command_line import setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, atomic_folder
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import join_lines, printable
+from gan_lab.core.terminal import join_lines, printable, progress_bar
 from gan_lab.data.dataset import Dataset
 from gan_lab.data.hdf5_writer import ImageBuffer, Origin, write_packed
 from gan_lab.gan.latent import Truncated, set_labels
@@ -150,7 +149,7 @@ def _sample_batches(module: GANModule, dataset: Dataset, settings: SampleSetting
         LabError: for samples that aren't finite; see `latent_batches`.
     """
     first = 0
-    with tqdm(total=settings.n, desc="sampling", unit=" samples", disable=None) as bar:
+    with progress_bar("sampling", settings.n, " samples") as bar:
         for z in latent_batches(module, dataset, settings):
             samples = module.sample(z).float().cpu()
             if not samples.isfinite().all():
