@@ -11,6 +11,7 @@ from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
 from gan_lab.training import resume_state
+from gan_lab.training.callbacks.trackers import end_trackers
 from gan_lab.training.step_log import NotFiniteError
 
 
@@ -61,6 +62,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
             # A full disk shouldn't hide what happened.
             say(refused_by_storage(problem) or problem, stderr=True)
         finally:
+            end_trackers(training.trainer.loggers, summary)
             run.release()
             training.stop.end()
     return summary, exit_status

@@ -426,6 +426,7 @@ _OPTIONS = (
     Key("callbacks.verdict.cache_dir", PATH, "folder for trained label classifiers"),
     Key("callbacks.verdict.features", FEATURES, "feature space of the metrics"),
     Key("callbacks.*.points", COUNT, "samples in a scatter plot"),
+    Key("logger.*.project", TEXT, "the project, or MLflow's experiment, that the run belongs to"),
 )
 
 _HYDRA_KEYS = (

@@ -6,6 +6,7 @@
 <run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
 <run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
 <run>/events.out.tfevents.*  TensorBoard's event files
+<run>/trackers.json          what other programs (logger=wandb, …) call this run
 <run>/explore/               experiments with latent vectors, with their own event files
 <run>/backquery/             what scripts/backquery.py made of the run
 <run>/.lock                  held by the process that trains the run; the system frees it however that process ends
@@ -35,7 +36,7 @@ RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "bac
 APPENDED_FILES = ("log.txt", "multirun.yaml")
 
 # What may be in a folder whose run never began; see `Run.discard`.
-STARTED_FILES = ("config.yaml", ".lock", "preflight/*.png", "preflight/checks.json")
+STARTED_FILES = ("config.yaml", "trackers.json", ".lock", "preflight/*.png", "preflight/checks.json")
 
 
 class RemovedError(RunError):
@@ -71,6 +72,7 @@ class Run:
         self.plots = self.folder / "plots"
         self.images = self.folder / "images"
         self.preflight = self.folder / "preflight"
+        self.trackers = self.folder / "trackers.json"
         self.explore = self.folder / "explore"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
         self._identity: tuple[int, int] | None = None

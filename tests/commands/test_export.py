@@ -50,7 +50,7 @@ def _samples(run: Run, member: int = 0, n: int = 7) -> tuple[torch.Tensor, np.nd
 def _run_elsewhere(code: list[str], z: torch.Tensor, folder: Path) -> np.ndarray:
     """Runs the lines of a model card in a new process that can't import gan_lab, for these latent vectors."""
     np.save(folder / "z.npy", z.numpy())
-    drawn = r"torch\.(randn\(16, \d+\)|cat\(.*, 1\)(?=\)))"
+    drawn = r"torch\.(cat\(\[.*\], 1\)|randn\(16, \d+\))"
     text = re.sub(drawn, "torch.from_numpy(numpy.load('z.npy'))", "\n".join(code))
     assert "z.npy" in text, code
     start = "import numpy, sys\nsys.modules['gan_lab'] = None"

@@ -13,7 +13,14 @@ from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
 from gan_lab.plotting.samples import Comparison, compare_images, compare_members, image_grid, output_history
 from gan_lab.plotting.style import Figure
-from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
+from gan_lab.training.callbacks.base import (
+    GANCallback,
+    datamodule_of,
+    log_picture,
+    save_figure,
+    tensorboards,
+    track_picture,
+)
 from gan_lab.training.gan_module import GANModule
 
 ROW_IMAGES = 12  # images of each of several replicas
@@ -140,6 +147,7 @@ class SampleGrids(GANCallback):
         picture = self.run.images / f"samples_{module.step:07d}.png"
         save_figure(self.run, figure, picture, keep=self._comparison is not None)
         if shows_images and not module.replica_dims:
+            track_picture(trainer, "samples", picture, module.step)
             for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
