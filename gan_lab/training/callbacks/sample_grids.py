@@ -11,20 +11,33 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
-from gan_lab.plotting.samples import Comparison, compare_images, compare_members, image_grid, output_history
+from gan_lab.plotting.samples import (
+    Comparison,
+    compare_images,
+    compare_members,
+    image_grid,
+    output_history,
+    window_of,
+)
 from gan_lab.plotting.style import Figure
+from gan_lab.plotting.surfaces import SurfaceFigure, Window
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
+from gan_lab.training.landscape import compute_landscape, refusal
 
 ROW_IMAGES = 12  # images of each of several replicas
 MAX_MEMBERS = 15  # replicas in a picture
 MAX_CLASS_ROWS = 20  # if there are more classes, a grid of images shows only the first ones
 FIRST_CLASSES = 10  # how many of them
+REAL_POINTS = 1_000  # real points over D's answer
 SEARCHED_SAMPLES = 2**17  # among how many samples those of a class are searched at most
 
 
 class SampleGrids(GANCallback):
     """Draws G's samples for one fixed set of latent vectors next to real samples, in `images/` and in TensorBoard.
+
+    Points in the plane are drawn over D's answer, with the directions in which D pulls them, see
+    `gan_lab.training.landscape`; of a conditional GAN, and where D scores no single samples, next to real ones.
 
     For vectors that are neither images nor points in the plane, a heat map at the end shows G's first output at each
     picture step (the book's picture of the 1010 pattern).
@@ -61,6 +74,10 @@ class SampleGrids(GANCallback):
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         self.dataset = datamodule_of(trainer).dataset
         self._comparison: Comparison | None = None
+        # The window of the picture and the figure of D's answer; None where samples are drawn next to real ones.
+        self._surface: tuple[Window, SurfaceFigure] | None = None
+        if self.dataset.shape == (2,) and not module.replica_dims and not module.classes and not refusal(module):
+            self._surface = window_of(self.dataset), SurfaceFigure()
         shows_images = len(self.dataset.shape) == 3
         number = self.points if self.dataset.shape == (2,) else self.images
         latents = []
@@ -131,6 +148,10 @@ class SampleGrids(GANCallback):
         figure: Figure | Image.Image
         if module.replica_dims:
             figure = self._draw_members(module, fake, fake_labels, title)
+        elif self._surface is not None:
+            window, surface = self._surface
+            landscape = compute_landscape(module, window, self.z, self.real[:REAL_POINTS])
+            figure = surface.show(landscape, f"step {module.step:,}")
         elif shows_images and fake_labels is None:
             figure = compare_images(fake, self.real, title)
         else:
@@ -138,7 +159,7 @@ class SampleGrids(GANCallback):
                 self._comparison = Comparison(self.real, self.dataset, self.real_labels)
             figure = self._comparison.show(fake, title, fake_labels)
         picture = self.run.images / f"samples_{module.step:07d}.png"
-        save_figure(self.run, figure, picture, keep=self._comparison is not None)
+        save_figure(self.run, figure, picture, keep=self._comparison is not None or self._surface is not None)
         if shows_images and not module.replica_dims:
             for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
