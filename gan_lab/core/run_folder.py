@@ -5,6 +5,7 @@
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
 <run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
+<run>/training.gif           a film of the pictures in images/; with an encoder also training.mp4
 <run>/events.out.tfevents.*  TensorBoard's event files
 <run>/explore/               experiments with latent vectors, with their own event files
 <run>/backquery/             what scripts/backquery.py made of the run
@@ -72,6 +73,7 @@ class Run:
         self.images = self.folder / "images"
         self.preflight = self.folder / "preflight"
         self.explore = self.folder / "explore"
+        self.film = self.folder / "training.gif"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
         self._identity: tuple[int, int] | None = None
         self._has_checkpoint = False

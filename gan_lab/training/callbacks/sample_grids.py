@@ -21,7 +21,14 @@ from gan_lab.plotting.samples import (
 )
 from gan_lab.plotting.style import Figure
 from gan_lab.plotting.surfaces import SurfaceFigure, Window
-from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure, tensorboards
+from gan_lab.training.callbacks.base import (
+    GANCallback,
+    datamodule_of,
+    early_steps,
+    log_picture,
+    save_figure,
+    tensorboards,
+)
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.landscape import compute_landscape, refusal
 
@@ -49,7 +56,8 @@ class SampleGrids(GANCallback):
     vectors; a row of replicas has a class in each column. Points are coloured by the class that was asked for.
 
     Args:
-        every: steps between two pictures; there is also one at step 0 and one at the end.
+        every: steps between two pictures; there is also one at step 0, one at the end, and a few early ones, see
+            `base.early_steps`.
         images: number of samples in a grid of images.
         points: number of samples in a scatter plot.
 
@@ -67,6 +75,7 @@ class SampleGrids(GANCallback):
     def __init__(self, run: Run, every: int, images: int, points: int):
         self.run = run
         self.every: int = every
+        self.early_steps = early_steps(every)
         self.images = images
         self.points = points
         self._history: dict[int, Tensor] = {}  # by step: G's first output (…, dims), for the heat map
@@ -121,7 +130,8 @@ class SampleGrids(GANCallback):
         self.real = samples_of_classes(self.dataset.train, self.real_labels, rng)
 
     def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
-        if module.step % self.every == 0 or module.step == module.steps:
+        is_due = module.step % self.every == 0 or module.step in self.early_steps
+        if is_due or module.step == module.steps:
             self._draw(trainer, module)
 
     def on_training_end(self, trainer: pl.Trainer, module: GANModule) -> None:
@@ -165,7 +175,13 @@ class SampleGrids(GANCallback):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
             log_picture(trainer, "samples", picture, module.step)
-        if len(self.dataset.shape) == 1 and self.dataset.shape != (2,):
+        # The columns of the heat map have equal distances.
+        is_early = module.step % self.every > 0 and module.step < self.every
+        if (
+            len(self.dataset.shape) == 1
+            and self.dataset.shape != (2,)
+            and (not is_early or module.step == module.steps)
+        ):
             self._history[module.step] = fake[..., 0, :].contiguous()
 
     def _draw_members(self, module: GANModule, fake: Tensor, fake_labels: Tensor | None, title: str) -> Figure:
