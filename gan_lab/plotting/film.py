@@ -1,6 +1,6 @@
-"""Films: pictures of one size, one after the other, with a line of text below, as GIF or MP4. Nothing here writes files.
+"""Films: pictures of one size, one after the other, with a line of text below, as GIF or MP4.
 
-Equal pictures give equal bytes.
+Equal pictures give equal bytes. Nothing here writes files.
 """
 
 import io
@@ -42,7 +42,7 @@ PANEL_FONT = 14
 PANEL_LINE = 19
 MAX_NAME_LINES = 3
 
-MP4_RATE = 10  # frames per second; a frame of the film takes several
+MP4_RATE = 5  # frames per second; a frame of the film takes several
 
 
 class Shot(NamedTuple):
@@ -99,8 +99,8 @@ class Panel(NamedTuple):
     """A picture of one of several films side by side, with a text above and one below."""
 
     picture: Image.Image
-    name: str
-    count: str
+    above: str
+    below: str
 
 
 def side_by_side(panels: Sequence[Panel]) -> Image.Image:
@@ -111,8 +111,8 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
     columns = math.ceil(len(panels) / rows)
     width = min(MAX_PANEL_WIDTH, SHEET_WIDTH // columns)
     inner = width - 2 * PANEL_MARGIN
-    names = [drawable(panel.name[:MAX_WORDS]) for panel in panels]
-    counts = [drawable(panel.count) for panel in panels]
+    names = [drawable(panel.above[:MAX_WORDS]) for panel in panels]
+    counts = [drawable(panel.below) for panel in panels]
     font = _font("".join([*names, *counts]), PANEL_FONT)
     wrapped = [_wrap(name, font, inner, MAX_NAME_LINES) for name in names]
     above = PANEL_LINE * max(map(len, wrapped)) + PANEL_MARGIN
@@ -184,7 +184,9 @@ def film_mp4(frames: Sequence[Image.Image]) -> bytes | None:
     frames = [frames[i] for i in evenly(len(frames), MAX_FRAMES)]
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("h264", rate=Fraction(MP4_RATE), options={"crf": "20", "threads": "1"})
+        stream = container.add_stream(
+            "h264", rate=Fraction(MP4_RATE), options={"crf": "20", "preset": "veryfast", "threads": "1"}
+        )
         # The encoder takes even sizes only.
         stream.width = frames[0].width // 2 * 2
         stream.height = frames[0].height // 2 * 2

@@ -175,13 +175,9 @@ class SampleGrids(GANCallback):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
             log_picture(trainer, "samples", picture, module.step)
-        # The columns of the heat map have equal distances.
-        is_early = module.step % self.every > 0 and module.step < self.every
-        if (
-            len(self.dataset.shape) == 1
-            and self.dataset.shape != (2,)
-            and (not is_early or module.step == module.steps)
-        ):
+        # The columns of the heat map have equal distances, so it leaves out the early steps.
+        is_vector = len(self.dataset.shape) == 1 and self.dataset.shape != (2,)
+        if is_vector and (module.step not in self.early_steps or module.step == module.steps):
             self._history[module.step] = fake[..., 0, :].contiguous()
 
     def _draw_members(self, module: GANModule, fake: Tensor, fake_labels: Tensor | None, title: str) -> Figure:
