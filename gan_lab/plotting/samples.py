@@ -172,8 +172,8 @@ def _rows_of_images(
     figure = Figure(figsize=(1.5 + 0.6 * columns, 0.5 + 0.65 * len(sets)), layout="constrained")
     rows = figure.subplots(len(sets), 1)
     for axes, images, name in zip(rows, sets, names, strict=True):
-        _draw_row(axes, images)
-        _label_row(axes, name)
+        draw_row(axes, images)
+        label_row(axes, name)
     if column_classes is not None:
         _name_classes(rows[-1].set_xticks, column_classes, sets[-1].shape[-1], dataset)
     return figure
@@ -228,7 +228,7 @@ def image_grid(images: Tensor, edge: float = 0.5, classes: Tensor | None = None)
     columns = math.ceil(math.sqrt(len(images)))
     if classes is not None:
         columns = len(classes) // len(classes.unique())
-    return tile(_displayable(images), columns, edge)
+    return tile(displayable(images), columns, edge)
 
 
 def tile(images: Tensor, columns: int, edge: float) -> Tensor:
@@ -258,7 +258,7 @@ def _are_images(dataset: Dataset) -> bool:
     return len(dataset.shape) == 3
 
 
-def _displayable(images: Tensor) -> Tensor:
+def displayable(images: Tensor) -> Tensor:
     """Returns images with all pixels in [0, 1]; NaN and infinite ones are black."""
     return torch.nan_to_num(images, 0, 0, 0).clamp(0, 1)
 
@@ -277,12 +277,12 @@ def _draw_images(axes: Axes, images: Tensor, dataset: Dataset, classes: Tensor |
         _name_classes(axes.set_yticks, classes.unique_consecutive(), images.shape[-2], dataset)
 
 
-def _draw_row(axes: Axes, images: Tensor) -> None:
-    _show(axes, tile(_displayable(images), len(images), edge=0.5))
+def draw_row(axes: Axes, images: Tensor) -> None:
+    _show(axes, tile(displayable(images), len(images), edge=0.5))
     axes.set(xticks=[], yticks=[], frame_on=False)
 
 
-def _label_row(axes: Axes, name: str) -> None:
+def label_row(axes: Axes, name: str) -> None:
     """Writes a name to the left of a row of images."""
     axes.set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
 
@@ -399,9 +399,9 @@ def nearest_neighbours(fake: Tensor, originals: Tensor) -> Figure:
     figure = Figure(figsize=(1.0 * len(fake) + 0.5, 2.6), layout="constrained")
     fake_axes, original_axes = figure.subplots(2, 1)
     fake_axes.set_title("generated", fontsize="medium")
-    _draw_row(fake_axes, fake)
+    draw_row(fake_axes, fake)
     original_axes.set_title("nearest training image", fontsize="medium")
-    _draw_row(original_axes, originals)
+    draw_row(original_axes, originals)
     return figure
 
 
@@ -427,7 +427,7 @@ def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -
         for axes, images in zip(panels[:, column], images_of_labels, strict=True):
             _draw_backquery(axes, images, width)
     for axes, name in zip(panels[:, 0], names, strict=True):
-        _label_row(axes, name)
+        label_row(axes, name)
     return figure
 
 

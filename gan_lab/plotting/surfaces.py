@@ -8,23 +8,31 @@ arXiv:1809.01587); images beside a map of the gradient that D sends to their pix
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from gan_lab.plotting.samples import annotate_outside, outside_text
+from gan_lab.plotting.samples import annotate_outside, displayable, draw_row, label_row, outside_text
 from gan_lab.plotting.style import Figure
 
 # From "fake" over D's neutral answer to "real".
 ANSWER_COLOURS = LinearSegmentedColormap.from_list("answers", ["#f5a455", "#fbd3ab", "#ffffff", "#b5d3ee", "#6ba6da"])
+# From "darker" over "as it is" to "brighter".
+PULL_COLOURS = matplotlib.colormaps["PiYG"]
 REAL_POINT_COLOUR = "#0b3c74"
 FAKE_POINT_COLOUR = "#a63a00"
 LATENT_LINE_COLOUR = "0.35"
 POINT_SIZE = 9
+
+ROW_WIDTH = 9.0  # inches of a row of samples
+STRONG_QUANTILE = 0.95  # of the sizes of gradients: this and stronger ones have the full colour
+CELL = 6  # pixels of a number of a vector
 
 # Scores without a scale of their own: colours span so much on both sides of the neutral score.
 SCORE_SPAN = 3.0
@@ -75,6 +83,27 @@ class Landscape:
     starts: Tensor
     pulls: Tensor
     latent_lines: Tensor
+
+
+@dataclass(frozen=True)
+class SampleAnswers:
+    """D's answers for single samples that are images or vectors.
+
+    Attributes:
+        fakes: G's samples, `(n, *shape)`.
+        fake_answers: D's answers for them, `(n,)`.
+        pulls: −∂(G's loss)/∂x for each of them, `(n, *shape)`; n may be 0 here.
+        real: real samples, `(n, *shape)`.
+        real_answers: D's answers for them, `(n,)`.
+        scale: what answers mean.
+    """
+
+    fakes: Tensor
+    fake_answers: Tensor
+    pulls: Tensor
+    real: Tensor
+    real_answers: Tensor
+    scale: AnswerScale
 
 
 class SurfaceFigure:
@@ -175,6 +204,69 @@ class SurfaceArtists:
         if self._latent_lines.get_segments():
             entries.append(Line2D([], [], color=LATENT_LINE_COLOUR, linewidth=1, label="G's map of its latent grid"))
         figure.legend(handles=entries, loc="outside lower center", ncols=4, frameon=False, columnspacing=1.4)
+
+
+def draw_answers(answers: SampleAnswers, title: str) -> Figure:
+    """Draws D's answer under each sample, and between generated and real ones how D would change the generated ones.
+
+    Colours of a change are on one scale for all samples; the strongest 5 % of all numbers have the full colour.
+    """
+    number = len(answers.fakes)
+    has_pulls = len(answers.pulls) > 0
+    pictures = [as_pictures(answers.fakes), as_pictures(answers.real)]
+    names = ["generated", "real"]
+    if has_pulls:
+        pictures.insert(1, _pull_pictures(answers.pulls))
+        names.insert(1, "what D\nwould change")
+    picture_height = ROW_WIDTH / number * pictures[0].shape[-2] / pictures[0].shape[-1]
+    row_height = max(0.3, picture_height) + 0.35
+    figure = Figure(figsize=(ROW_WIDTH + 2.2, row_height * len(pictures) + 0.9), layout="constrained")
+    rows = figure.subplots(len(pictures), 1)
+    norm = _colour_limits(answers.scale)
+    for axes, name, row in zip(rows, names, pictures, strict=True):
+        draw_row(axes, row)
+        label_row(axes, name)
+    for axes, values in ((rows[0], answers.fake_answers), (rows[-1], answers.real_answers)):
+        width = pictures[0].shape[-1] + 1
+        shown = values if answers.scale.is_absolute else values - answers.scale.neutral
+        places = [(i + 0.5) * width for i in range(number)]
+        axes.set_xticks(places, [f"{value:.2f}" for value in values.tolist()], fontsize=9)
+        axes.tick_params(length=0, pad=4)
+        for tick, value in zip(axes.get_xticklabels(), shown.tolist(), strict=True):
+            colour = ANSWER_COLOURS(norm(value))
+            tick.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 2})
+    if has_pulls:
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(-1, 1), PULL_COLOURS), ax=list(rows), extend="both", shrink=0.7, pad=0.02
+        )
+        bar.set_ticks([-1, 0, 1], labels=["darker", "as it is", "brighter"])
+    meaning = "D's score of it, the higher the more real"
+    if answers.scale.is_probability:
+        meaning = "the probability, as D sees it, that it is real"
+    figure.suptitle(f"{title}. Under each sample: {meaning}", fontsize="medium")
+    return figure
+
+
+def as_pictures(samples: Tensor) -> Tensor:
+    """Returns images `(n, C, H, W)` as they are, and vectors `(n, d)` as rows of d cells, dark for high values."""
+    if samples.ndim == 4:
+        return displayable(samples)
+    cells = 1 - displayable(samples)
+    return cells[:, None, None, :].repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)
+
+
+def _pull_pictures(pulls: Tensor) -> Tensor:
+    """Returns gradients `(n, *shape)` as pictures `(n, 3, H, W)`: colour channels are added up."""
+    pulls = torch.nan_to_num(pulls, 0, 0, 0)
+    if pulls.ndim == 4:
+        brightness = pulls.sum(1)
+    else:
+        # Cells are dark for high values.
+        brightness = -pulls[:, None, :].repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+    # A few pixels that are the same in all data have gradients far above the others'.
+    strong = max(np.quantile(brightness.abs().numpy(), STRONG_QUANTILE), 1e-30)
+    colours = PULL_COLOURS(Normalize(-1, 1)((brightness / strong).numpy()))
+    return torch.from_numpy(colours[..., :3]).float().permute(0, 3, 1, 2)
 
 
 def _colour_limits(scale: AnswerScale) -> Normalize:

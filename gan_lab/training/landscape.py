@@ -16,7 +16,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.rng import make_generator
 from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
-from gan_lab.plotting.surfaces import AnswerScale, Landscape, Window
+from gan_lab.plotting.surfaces import AnswerScale, Landscape, SampleAnswers, Window
 from gan_lab.training.gan_state import GANState
 
 RESOLUTION = 64  # points along a side of the grid of D's answers
@@ -65,11 +65,8 @@ def compute_landscape(module: GANState, window: Window, z: Tensor, real: Tensor)
     answers = _answers_everywhere(module, discriminator, places)
     fake_answers = d_answers(module, discriminator, fakes, labels)
     real_answers = _answers_everywhere(module, discriminator, real)
-    # A loss that replaces the adversarial one (feature matching) doesn't pay for D's answer.
-    pays_for_answer = not any(loss.replaces_adversarial for loss in module.remedies.generator_losses)
-    arrows = ARROWS if pays_for_answer else 0
-    starts = fakes[:arrows]
-    start_labels = None if labels is None else labels[:arrows]
+    starts = fakes[:ARROWS] if pays_for_answer(module) else fakes[:0]
+    start_labels = None if labels is None else labels[: len(starts)]
     return Landscape(
         window=window,
         answers=answers.view(RESOLUTION, RESOLUTION),
@@ -80,6 +77,36 @@ def compute_landscape(module: GANState, window: Window, z: Tensor, real: Tensor)
         pulls=pulls(module, discriminator, starts, start_labels, real),
         latent_lines=_latent_lines(module),
     )
+
+
+def compute_answers(module: GANState, z: Tensor, real: Tensor, real_labels: Tensor | None) -> SampleAnswers:
+    """Computes D's answers for samples of G and as many real ones, and where G's loss falls.
+
+    Args:
+        module: one GAN, not several replicas.
+        z: latent vectors of G's samples, `(n, latent_dim)`.
+        real: real samples, `(n, *shape)`.
+        real_labels: their labels `(n,)`, for a conditional GAN.
+
+    Raises:
+        LabError: if D scores no single samples, see `refusal`.
+    """
+    discriminator = frozen_discriminator(module)
+    fakes = module.sample(z).float().cpu()
+    labels = module.target_labels(z)
+    fake_answers = d_answers(module, discriminator, fakes, labels)
+    real_answers = d_answers(module, discriminator, real, real_labels)
+    if pays_for_answer(module):
+        changes = pulls(module, discriminator, fakes, labels, real)
+    else:
+        changes = torch.zeros(0, *fakes.shape[1:])
+    scale = answer_scale(module, real_answers, fake_answers)
+    return SampleAnswers(fakes, fake_answers, changes, real, real_answers, scale)
+
+
+def pays_for_answer(module: GANState) -> bool:
+    """Returns whether G pays for D's answer: not with a loss that replaces the adversarial one (feature matching)."""
+    return not any(loss.replaces_adversarial for loss in module.remedies.generator_losses)
 
 
 def frozen_discriminator(module: GANState) -> nn.Module:
