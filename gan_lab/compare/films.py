@@ -15,7 +15,17 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
-from gan_lab.plotting.film import MAX_FRAMES, Panel, Shot, evenly, film_frames, film_gif, film_mp4, side_by_side
+from gan_lab.plotting.film import (
+    MAX_BYTES,
+    MAX_FRAMES,
+    Panel,
+    Shot,
+    evenly,
+    film_frames,
+    film_gif,
+    film_mp4,
+    side_by_side,
+)
 
 # Larger pictures of a run are not read; a file may have four bytes per pixel.
 MAX_PIXELS = 20_000_000
@@ -125,12 +135,12 @@ def mode_counts(run: Run) -> dict[int, ModeCount]:
     return counts
 
 
-def sheet_film(runs: Sequence[tuple[str, Run]], noun: str = "modes") -> bytes | None:
+def sheet_film(runs: Sequence[tuple[str, Run]], max_bytes: int = MAX_BYTES) -> bytes | None:
     """Returns the films of several runs side by side as GIF, each at the same step.
 
     Args:
         runs: by name, which is drawn above.
-        noun: what modes are called, in the plural.
+        max_bytes: of the GIF.
 
     Returns:
         None if there are fewer than two steps at which all of them have a picture.
@@ -147,13 +157,13 @@ def sheet_film(runs: Sequence[tuple[str, Run]], noun: str = "modes") -> bytes | 
         for (name, run), run_counts in zip(runs, counts, strict=True):
             picture, _ = read_picture(picture_path(run, step))
             if picture is not None:
-                count = f"{run_counts[step]} {noun}" if step in run_counts else ""
+                count = f"{run_counts[step]} modes" if step in run_counts else ""
                 panels.append(Panel(generated_part(run, picture), name, count))
         if len(panels) == len(runs):
             shots.append(Shot(side_by_side(panels), f"step {step:,}", step / max(1, steps[-1])))
     if len(shots) < 2:
         return None
-    return film_gif(film_frames(shots, ""))
+    return film_gif(film_frames(shots, ""), max_bytes)
 
 
 def generated_part(run: Run, picture: Image.Image) -> Image.Image:

@@ -14,6 +14,7 @@ from PIL import Image
 from gan_lab.compare import charts
 from gan_lab.compare.charts import ForestLine
 from gan_lab.compare.effects import Effect
+from gan_lab.compare.films import sheet_film
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import describe_change, describe_changes, format_estimate, is_improvement, reason
@@ -26,6 +27,8 @@ from gan_lab.evaluation.metrics.registry import Metric
 # A column of one replica has its number behind its name, `loss/g/3`.
 MEMBER = re.compile(r"/[0-9]+$")
 MAX_CURVE_POINTS = 300
+# Of the film in a report, which is to stay below 9 MB.
+MAX_FILM_BYTES = 2_000_000
 MAX_FOREST_LINES = 30
 
 # Returns the link to a run's folder, None if that is gone.
@@ -267,6 +270,17 @@ def sample_cards(findings: Findings, link: Link) -> list[Card]:
     return cards
 
 
+def film_cards(findings: Findings) -> list[Card]:
+    """Shows side by side, step by step, what the runs of `sample_cards` generated; nothing without common steps."""
+    shots, _ = snapshots(findings)
+    runs = [(shot.name, Run(findings.folder / shot.run)) for shot in shots if shot.run is not None]
+    film = sheet_film(runs, MAX_FILM_BYTES)
+    if film is None:
+        return []
+    names = ", ".join(name for name, _ in runs)
+    return [Card("From the first step to the last", picture=_uri(film, "gif"), alt=f"A film of the samples of {names}")]
+
+
 def _axis(measure: Metric) -> str:
     """Returns the label of a forest plot's axis."""
     label = f"difference in {measure.label}"
@@ -315,5 +329,5 @@ def _top_of_losses(losses: Sequence[float], ideal: float | None) -> float:
 
 
 def _uri(content: bytes, kind: str) -> str:
-    """Returns a picture as a data: URI, which needs no other file; `kind` is 'png' or 'svg+xml'."""
+    """Returns a picture as a data: URI, which needs no other file; `kind` is 'png', 'gif' or 'svg+xml'."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

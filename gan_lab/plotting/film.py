@@ -41,6 +41,7 @@ PANEL_MARGIN = 8
 PANEL_FONT = 14
 PANEL_LINE = 19
 MAX_NAME_LINES = 3
+GREYS = 24
 
 MP4_RATE = 5  # frames per second; a frame of the film takes several
 
@@ -119,6 +120,9 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
     pictures = [_fit_width(panel.picture, inner) for panel in panels]
     height = above + max(picture.height for picture in pictures) + PANEL_LINE + PANEL_MARGIN
     mode = "L" if all(panel.picture.mode == "L" for panel in panels) else "RGB"
+    if mode == "L":
+        # Fewer greys make a much smaller film.
+        pictures = [picture.point(_snap_grey) for picture in pictures]
     sheet = Image.new(mode, (columns * width, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
     for i, picture in enumerate(pictures):
@@ -128,6 +132,11 @@ def side_by_side(panels: Sequence[Panel]) -> Image.Image:
         sheet.paste(picture.convert(mode), (left, top + above))
         draw.text((left, top + above + picture.height + 3), counts[i], "black", font)
     return sheet
+
+
+def _snap_grey(level: int) -> int:
+    """Returns the nearest of GREYS levels, from black to white."""
+    return round(round(level / 255 * (GREYS - 1)) * 255 / (GREYS - 1))
 
 
 def _fit_width(picture: Image.Image, width: int) -> Image.Image:
@@ -142,14 +151,14 @@ def durations(number: int) -> list[int]:
     return [usual] * (number - 1) + [LAST_FRAME]
 
 
-def film_gif(frames: Sequence[Image.Image]) -> bytes:
-    """Encodes a film of at most MAX_BYTES: of a longer one fewer frames, at equal distances, or smaller ones."""
+def film_gif(frames: Sequence[Image.Image], max_bytes: int = MAX_BYTES) -> bytes:
+    """Encodes a film of at most so many bytes: of a longer one fewer frames, at equal distances, or smaller ones."""
     frames = [frames[i] for i in evenly(len(frames), MAX_FRAMES)]
     while True:
         content = gif(frames, durations(len(frames)))
-        if len(content) <= MAX_BYTES or min(frames[0].size) < 64:
+        if len(content) <= max_bytes or min(frames[0].size) < 64:
             return content
-        excess = len(content) / MAX_BYTES
+        excess = len(content) / max_bytes
         if len(frames) > MIN_FRAMES:
             fewer = max(MIN_FRAMES, int(0.9 * len(frames) / excess))
             frames = [frames[i] for i in evenly(len(frames), fewer)]

@@ -5,6 +5,8 @@ Points in the plane are drawn over D's answer as a coloured surface, as GAN Lab 
 arXiv:1809.01587); images beside a map of the gradient that D sends to their pixels.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize, TwoSlopeNorm
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from gan_lab.plotting.samples import annotate_outside, displayable, draw_row, label_row, outside_text
+from gan_lab.plotting.samples import MAX_COLUMNS, annotate_outside, displayable, draw_row, label_row, outside_text
 from gan_lab.plotting.style import Figure
 
 # From "fake" over D's neutral answer to "real".
@@ -129,6 +131,37 @@ class SurfaceFigure:
         return self.figure
 
 
+class SurfacePanels:
+    """A figure of the landscapes of several GANs that are trained together, each in a panel.
+
+    Args:
+        number: of GANs.
+    """
+
+    def __init__(self, number: int):
+        columns = min(MAX_COLUMNS, number)
+        rows = math.ceil(number / columns)
+        self.figure = Figure(figsize=(3.2 * columns + 0.8, 3.2 * rows + 0.9), layout="constrained")
+        self._axes = [self.figure.add_subplot(rows, columns, i + 1) for i in range(number)]
+        self._surfaces: list[SurfaceArtists] = []
+
+    def show(self, landscapes: Sequence[Landscape], names: Sequence[str], title: str) -> Figure:
+        """Draws landscapes in place of earlier ones, and returns the figure, to be saved before the next call."""
+        if not self._surfaces:
+            for axes, landscape in zip(self._axes, landscapes, strict=True):
+                self._surfaces.append(SurfaceArtists(axes, landscape))
+                axes.set(xlabel="", ylabel="")
+            self._surfaces[0].add_legend(self.figure)
+        else:
+            self.figure.set_layout_engine("none")
+            for surface, landscape in zip(self._surfaces, landscapes, strict=True):
+                surface.update(landscape)
+        for axes, name in zip(self._axes, names, strict=True):
+            axes.set_title(name, fontsize="medium")
+        self.figure.suptitle(title)
+        return self.figure
+
+
 class SurfaceArtists:
     """What is drawn of a landscape into axes.
 
@@ -209,7 +242,8 @@ class SurfaceArtists:
 def draw_answers(answers: SampleAnswers, title: str) -> Figure:
     """Draws D's answer under each sample, and between generated and real ones how D would change the generated ones.
 
-    Colours of a change are on one scale for all samples; the strongest 5 % of all numbers have the full colour.
+    Colours of a change are on one scale for all samples, that of the root of its size; the strongest 5 % of all numbers
+    have the full colour.
     """
     number = len(answers.fakes)
     has_pulls = len(answers.pulls) > 0
@@ -263,9 +297,10 @@ def _pull_pictures(pulls: Tensor) -> Tensor:
     else:
         # Cells are dark for high values.
         brightness = -pulls[:, None, :].repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
-    # A few pixels that are the same in all data have gradients far above the others'.
-    strong = max(np.quantile(brightness.abs().numpy(), STRONG_QUANTILE), 1e-30)
-    colours = PULL_COLOURS(Normalize(-1, 1)((brightness / strong).numpy()))
+    # Pixels that are the same in all data have gradients far above the others': the root lets these be seen, too.
+    strong = max(float(np.quantile(brightness.abs().numpy(), STRONG_QUANTILE)), 1e-30)
+    sizes = (brightness.abs() / strong).sqrt()
+    colours = PULL_COLOURS(Normalize(-1, 1)((brightness.sign() * sizes).numpy()))
     return torch.from_numpy(colours[..., :3]).float().permute(0, 3, 1, 2)
 
 

@@ -20,7 +20,7 @@ from gan_lab.plotting.samples import (
     window_of,
 )
 from gan_lab.plotting.style import Figure
-from gan_lab.plotting.surfaces import SurfaceFigure, Window
+from gan_lab.plotting.surfaces import SurfaceFigure, SurfacePanels, Window
 from gan_lab.training.callbacks.base import (
     GANCallback,
     datamodule_of,
@@ -71,6 +71,7 @@ class SampleGrids(GANCallback):
     z: Tensor
     real: Tensor
     real_labels: Tensor | None
+    _window: Window
 
     def __init__(self, run: Run, every: int, images: int, points: int):
         self.run = run
@@ -83,10 +84,12 @@ class SampleGrids(GANCallback):
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         self.dataset = datamodule_of(trainer).dataset
         self._comparison: Comparison | None = None
-        # The window of the picture and the figure of D's answer; None where samples are drawn next to real ones.
-        self._surface: tuple[Window, SurfaceFigure] | None = None
-        if self.dataset.shape == (2,) and not module.replica_dims and not module.classes and not refusal(module):
-            self._surface = window_of(self.dataset), SurfaceFigure()
+        # The figure of D's answer; None where samples are drawn next to real ones.
+        self._surface: SurfaceFigure | SurfacePanels | None = None
+        if self.dataset.shape == (2,) and not module.classes and not refusal(module):
+            self._window = window_of(self.dataset)
+            is_single = not module.replica_dims
+            self._surface = SurfaceFigure() if is_single else SurfacePanels(len(self._members(module)))
         shows_images = len(self.dataset.shape) == 3
         number = self.points if self.dataset.shape == (2,) else self.images
         latents = []
@@ -156,12 +159,10 @@ class SampleGrids(GANCallback):
         title = f"generated, step {module.step:,}"
         shows_images = len(self.dataset.shape) == 3
         figure: Figure | Image.Image
-        if module.replica_dims:
+        if self._surface is not None:
+            figure = self._draw_surface(module, self._surface)
+        elif module.replica_dims:
             figure = self._draw_members(module, fake, fake_labels, title)
-        elif self._surface is not None:
-            window, surface = self._surface
-            landscape = compute_landscape(module, window, self.z, self.real[:REAL_POINTS])
-            figure = surface.show(landscape, f"step {module.step:,}")
         elif shows_images and fake_labels is None:
             figure = compare_images(fake, self.real, title)
         else:
@@ -180,6 +181,19 @@ class SampleGrids(GANCallback):
         if is_vector and (module.step not in self.early_steps or module.step == module.steps):
             self._history[module.step] = fake[..., 0, :].contiguous()
 
+    def _draw_surface(self, module: GANModule, surface: SurfaceFigure | SurfacePanels) -> Figure:
+        """Draws points over D's answer, of several members in a panel each."""
+        real = self.real[:REAL_POINTS]
+        title = f"step {module.step:,}"
+        if isinstance(surface, SurfaceFigure):
+            return surface.show(compute_landscape(module, self._window, self.z, real), title)
+        landscapes = []
+        names = []
+        for i in self._members(module):
+            landscapes.append(compute_landscape(module.member(i), self._window, self.z[i], real))
+            names.append(self._member_name(module, i))
+        return surface.show(landscapes, names, title)
+
     def _draw_members(self, module: GANModule, fake: Tensor, fake_labels: Tensor | None, title: str) -> Figure:
         """Draws the samples `(K, n, *shape)` of several members."""
         samples = []
@@ -187,10 +201,14 @@ class SampleGrids(GANCallback):
         labels: list[Tensor | None] = []
         for i in self._members(module):
             samples.append(fake[i])
-            names.append(f"member {i} (failed)" if i in module.step_log.failed else f"member {i}")
+            names.append(self._member_name(module, i))
             labels.append(None if fake_labels is None else fake_labels[i])
         labels.append(self.real_labels)
         return compare_members(samples, names, self.real, self.dataset, title, labels)
+
+    @staticmethod
+    def _member_name(module: GANModule, i: int) -> str:
+        return f"member {i} (failed)" if i in module.step_log.failed else f"member {i}"
 
     @staticmethod
     def _members(module: GANModule) -> range:
