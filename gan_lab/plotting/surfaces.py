@@ -332,8 +332,10 @@ def _pull_pictures(pulls: Tensor) -> Tensor:
 
 def _colour_limits(scale: AnswerScale) -> Normalize:
     """Returns the ends of the colour bar; white is the neutral answer."""
+    if scale.is_absolute and 0 < scale.neutral < 1:
+        return TwoSlopeNorm(scale.neutral, 0, 1)
     if scale.is_absolute:
-        return TwoSlopeNorm(scale.neutral, min(0.0, scale.neutral - 0.5), max(1.0, scale.neutral + 0.5))
+        return Normalize(scale.neutral - 1, scale.neutral + 1)
     return Normalize(-SCORE_SPAN, SCORE_SPAN)
 
 
