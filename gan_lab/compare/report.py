@@ -1,7 +1,5 @@
 """`report.html`: what a comparison found, in one file that needs no network and can be read on a phone."""
 
-import base64
-import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -10,20 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import jinja2
-
 from gan_lab.compare import panels
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.pages import render, write_page
 from gan_lab.compare.panels import Link
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
 from gan_lab.compare.snapshots import MAX_PANELS
-from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # More sentences of a metric are folded away.
 MAX_SENTENCES = 12
 # Higher stacks of equal dots are drawn over each other.
@@ -138,9 +134,7 @@ def write_report(findings: Findings, path: Path | None = None) -> Path:
     """
     path = path or findings.folder / "report.html"
     page = _render(findings, path.absolute().parent)
-    # A folder's name need not be UTF-8.
-    with atomic(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_page(page, path)
     return path
 
 
@@ -163,12 +157,8 @@ def _render(findings: Findings, home: Path) -> str:
     excluded = []
     for run, reason in findings.excluded_folders():
         excluded.append((printable(str(run)), link(str(run)), reason))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["sha256"] = _sha256
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        "report.html.jinja",
         findings=findings,
         design=DESIGNS.get(findings.design, ""),
         runs=len(findings.runs),
@@ -188,22 +178,19 @@ def _render(findings: Findings, home: Path) -> str:
     )
 
 
-def _sha256(text: str) -> str:
-    """Returns the digest by which the page's security policy allows its own script and no other."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _link(folder: Path, run: str, home: Path) -> str | None:
-    """Returns the link from the report to a run folder; None if that does not exist."""
+    """Returns the link from the report to a run's page, or to its folder if it has none; None if that is missing."""
     run_folder = folder.absolute() / run
+    page = Run(run_folder).page
     try:
         if not run_folder.is_dir():
             return None
         relative = os.path.relpath(run_folder, home)
+        end = page.name if page.is_file() else ""
     except (OSError, ValueError):
         # Another drive, or an impossible name.
         return None
-    return quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
+    return quote(os.fsencode(relative.replace(os.sep, "/"))) + f"/{end}"
 
 
 def _topics(findings: Findings) -> list[Topic]:

@@ -9,17 +9,14 @@ from PIL import Image
 
 from gan_lab.compare import charts
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.pages import read_picture
 from gan_lab.compare.questions import Variant
 from gan_lab.core.errors import LabError
-from gan_lab.core.io import read_bytes
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 
 # So many variants have pictures in a report.
 MAX_PANELS = 24
-# Larger pictures of a run are not read; a file may have four bytes per pixel.
-MAX_PIXELS = 20_000_000
-MAX_FILE_BYTES = 4 * MAX_PIXELS
 # A picture in a report: with 25 of them and everything else the report stays below 9 MB.
 MAX_PICTURE_BYTES = 200_000
 # The picture of all variants in a document.
@@ -88,17 +85,14 @@ def last_samples(run: Run) -> tuple[Image.Image | None, str]:
     paths = sorted(run.images.glob("samples_*.png"))
     if not paths:
         return None, "no picture of samples"
-    name = printable(paths[-1].name)
+    picture = read_picture(paths[-1])
+    if picture.gap:
+        return None, picture.gap
     try:
-        content = io.BytesIO(read_bytes(paths[-1], MAX_FILE_BYTES))
-        # For other formats PIL may start other programs.
-        with Image.open(content, formats=("PNG",)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None, f"{name} is too large"
-            return image.convert("RGB"), ""
+        return Image.open(io.BytesIO(picture.content), formats=("PNG",)).convert("RGB"), ""
     except Exception:
         # PIL raises errors of many types for damaged files.
-        return None, f"{name} is damaged"
+        return None, f"{printable(paths[-1].name)} is damaged"
 
 
 def small_png(image: Image.Image, max_bytes: int = MAX_PICTURE_BYTES) -> bytes:
