@@ -78,10 +78,17 @@ class Card:
 
 @dataclass
 class Table:
-    """A table: the heads of its columns, and its rows, the first cell of each being its name."""
+    """A table.
+
+    Attributes:
+        heads: of its columns.
+        rows: the first cell of each is its name.
+        more: rows that are folded away.
+    """
 
     heads: list[str]
     rows: list[list[str]]
+    more: list[list[str]] = field(default_factory=list)
 
 
 def write_run_page(run: Run, path: Path | None = None) -> Path:
@@ -153,9 +160,9 @@ def _headline(record: Record) -> Headline:
     verdict = _dict(record.summary, "verdict")
     sentence = verdict.get("sentence")
     if record.status == "failed":
-        return Headline("bad", _cell(record.reason.capitalize()) if record.reason else "Failed")
+        return Headline("bad", _capital(record.reason) or "Failed")
     if record.status in ("unfinished", "damaged"):
-        return Headline("none", _cell(record.reason.capitalize()))
+        return Headline("none", _capital(record.reason))
     if not isinstance(sentence, str) or not sentence.strip():
         return Headline("none", "Not evaluated: it has no verdict")
     statement, numbers = _statement_and_numbers(sentence)
@@ -271,10 +278,13 @@ def _sample_cards(run: Run, samples: Card | None) -> list[Card]:
 def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
     """Returns the curves over the steps."""
     losses = _dict(summary, "losses")
-    at_the_end = []
-    for name, label in LOSSES.items():
-        ideal = losses.get("equilibrium_g" if name == "g" else "equilibrium")
-        at_the_end.append(f"{label} {_number(losses.get(name))} (ideal {_number(ideal)})")
+    at_the_end = ""
+    if losses:
+        values = ", ".join(f"{label} {_number(losses.get(name))}" for name, label in LOSSES.items())
+        ideal = _number(losses.get("equilibrium"))
+        ideal_g = _number(losses.get("equilibrium_g"))
+        ideals = ideal if ideal == ideal_g else f"{ideal}, of G {ideal_g}"
+        at_the_end = f"at the end {values}; ideal {ideals}"
     balance = _dict(summary, "verdict").get("balance")
     metrics = _dict(summary, "metrics")
     scores = _dict(summary, "scores")
@@ -283,32 +293,46 @@ def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
         real = metrics.get("d_answer_real", scores.get("real"))
         fake = metrics.get("d_answer_fake", scores.get("fake"))
         answers = f"{_cell(balance)}: at the end {_number(real, 2)} on real samples, {_number(fake, 2)} on fakes"
-    caption = f"at the end {', '.join(at_the_end)}" if losses else ""
-    return [
-        _card(run.plots / "losses.png", "Losses", caption),
+    cards = [
+        _card(run.plots / "losses.png", "Losses", at_the_end),
         _card(run.plots / "scores.png", "D's answers", answers),
-        _card(run.plots / "modes.png", "Modes and coverage", "at each evaluation"),
     ]
+    modes = run.plots / "modes.png"
+    # A training that was not evaluated has none.
+    if metrics or modes.is_file():
+        cards.insert(1, _card(modes, "Modes and coverage", "at each evaluation"))
+    return cards
 
 
 # Numbers
 
 
 def _verdict_table(summary: Mapping[str, Any]) -> Table | None:
-    """Returns the metrics of the verdict beside those of fresh real data; None without metrics."""
+    """Returns the metrics of the verdict beside those of fresh real data, the chief ones first; None without any."""
     metrics = _dict(summary, "metrics")
     if not metrics:
         return None
     real = _dict(summary, "real_data")
     spread = _dict(summary, "replica_spread")
-    rows = []
-    for name, value in list(metrics.items())[:MAX_ROWS]:
-        row = [_label(name), _number(value)]
-        if spread:
-            row.append(_number(spread.get(name)))
-        rows.append([*row, _number(real.get(name))])
-    heads = ["metric", "mean", "± spread", "fresh real data"] if spread else ["metric", "generated", "fresh real data"]
-    return Table(heads, rows)
+    heads = ["metric", "generated", "fresh real data"]
+    columns = [metrics, real]
+    if spread:
+        heads = ["metric", "mean", "± spread", "fresh real data"]
+        columns = [metrics, spread, real]
+    return _metric_table(heads, columns)
+
+
+def _metric_table(heads: list[str], columns: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns a table with a row for each metric of the first column; those that no report shows are folded away."""
+    chief = []
+    others = []
+    for name in list(columns[0])[:MAX_ROWS]:
+        row = [_label(name, columns[0]), *[_number(values.get(name)) for values in columns]]
+        if "report" in metric_of(name).shown:
+            chief.append(row)
+        else:
+            others.append(row)
+    return Table(heads, chief or others, others if chief else [])
 
 
 def _measured(summary: Mapping[str, Any]) -> str:
@@ -331,7 +355,7 @@ def _undefined(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the metrics that can't be computed, with the reasons."""
     reasons = []
     for name, reason in list(_dict(summary, "undefined").items())[:MAX_ROWS]:
-        reasons.append((_label(name), _cell(str(reason))))
+        reasons.append((_cell(metric_of(name).label), _cell(str(reason))))
     return reasons
 
 
@@ -386,10 +410,7 @@ def _evaluation_table(evaluation: Mapping[str, Any]) -> Table | None:
         return None
     spread = _dict(evaluation, "spread")
     real = _dict(evaluation, "real_data")
-    rows = []
-    for name, mean in list(means.items())[:MAX_ROWS]:
-        rows.append([_label(name), _number(mean), _number(spread.get(name)), _number(real.get(name))])
-    return Table(["metric", "mean", "± spread", "fresh real data"], rows)
+    return _metric_table(["metric", "mean", "± spread", "fresh real data"], [means, spread, real])
 
 
 def _evaluated_how(evaluation: Mapping[str, Any]) -> str:
@@ -513,9 +534,12 @@ def _dict(content: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _label(name: str) -> str:
-    """Returns a metric's name as a sentence has it: 'modes made (out of 10)' without the number."""
-    return _cell(metric_of(str(name)).label)
+def _label(name: str, metrics: Mapping[str, Any]) -> str:
+    """Returns what a metric is called; of a count, with the number of modes: 'modes made, out of 10'."""
+    metric = metric_of(str(name))
+    if metric.unit.startswith("out of"):
+        return f"{metric.label}, {metric.unit.format(modes_total=_number(metrics.get('modes_total')))}"
+    return _cell(metric.label)
 
 
 def _number(value: Any, places: int | None = None) -> str:
@@ -528,6 +552,11 @@ def _number(value: Any, places: int | None = None) -> str:
     if number == round(number):
         return f"{number:,.0f}"
     return f"{number:,.4g}"
+
+
+def _capital(text: str) -> str:
+    """Returns a text of a stranger with a capital first letter."""
+    return _cell(text[:1].upper() + text[1:])
 
 
 def _cell(text: str) -> str:
