@@ -1,14 +1,15 @@
 """A run's page says how it ended from the files of its folder, whatever state these are in, and takes them for text."""
 
-import html
 import io
 import json
+import queue
 import shutil
 import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from conftest import ROOT, compose, config_yaml
@@ -194,7 +195,7 @@ def test_what_evaluate_found_stands_beside_the_verdict(tmp_path):
 DAMAGES = {
     "an empty folder's": lambda run: [shutil.rmtree(run.plots), shutil.rmtree(run.images), run.summary.unlink()],
     "a summary that is no JSON": lambda run: run.summary.write_text("{"),
-    "a summary of other types": lambda run: run.summary.write_text(json.dumps({key: [None, {}] for key in SUMMARY})),
+    "a summary of other types": lambda run: run.write_summary({key: [None, {}] for key in SUMMARY}),
     "numbers that are none": lambda run: run.write_summary(
         SUMMARY | {"steps": "x", "seconds": None, "metrics": {"a": {}}}
     ),
@@ -291,7 +292,8 @@ def test_the_page_is_made_without_what_takes_long_to_import():
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-# Frames as wide as a screen and as a phone hold the page itself; this page measures them and asks for a control.
+# Frames as wide as a screen and as a phone hold the page itself. This page measures them, and asks a host for a picture
+# with the result as its query.
 WRAPPER = """<body><script>
 const page = PAGE, widths = [1400, 360], found = {};
 for (const width of widths) {
@@ -303,23 +305,27 @@ for (const width of widths) {
     for (const folded of inner.querySelectorAll("details")) folded.open = true;
     found[width] = [inner.scrollingElement.scrollWidth, images.length, inner.title];
     if (Object.keys(found).length < widths.length) return;
-    const image = new Image();
-    image.onload = image.onerror = () => { document.body.textContent = "found:" + JSON.stringify(found); };
-    image.src = "http://control.example/";
+    new Image().src = "http://control.example/?" + encodeURIComponent(JSON.stringify(found));
   };
   document.body.append(frame);
 }
 </script></body>"""
 
 
-asked: list[str] = []
+CONTROL = "http://control.example/?"
 
 
-class Proxy(BaseHTTPRequestHandler):
-    """A proxy that refuses all requests, and adds to `asked` what they were for."""
+class Proxy(ThreadingHTTPServer):
+    """A proxy that refuses all requests, and puts their addresses into `asked`."""
 
+    def __init__(self):
+        self.asked: queue.Queue[str] = queue.Queue()
+        super().__init__(("127.0.0.1", 0), Refusal)
+
+
+class Refusal(BaseHTTPRequestHandler):
     def do_GET(self):
-        asked.append(self.path)
+        self.server.asked.put(self.path)
         self.send_error(403)
 
     def do_CONNECT(self):
@@ -343,26 +349,23 @@ def test_in_a_browser_the_page_fits_asks_for_nothing_and_runs_nothing(tmp_path, 
     source = write_run_page(run).read_text(encoding="utf-8")
     wrapper = tmp_path / "wrapper.html"
     wrapper.write_text(WRAPPER.replace("PAGE", json.dumps(source).replace("</", r"<\/")), encoding="utf-8")
-    asked.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+    with Proxy() as proxy:
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={tmp_path / 'profile'}",
-        ]
-        options += ["--disable-background-networking", "--disable-component-update", "--no-first-run"]
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        options += [f"--user-data-dir={tmp_path / 'profile'}", "--no-first-run"]
+        options += ["--disable-background-networking", "--disable-component-update"]
         options += [f"--proxy-server=127.0.0.1:{proxy.server_port}", "--proxy-bypass-list=<-loopback>"]
-        options += ["--virtual-time-budget=20000", "--dump-dom", wrapper.as_uri()]
-        done = subprocess.run([CHROMIUM, *options], capture_output=True, text=True, timeout=120)
-        proxy.shutdown()
-    assert "found:" in done.stdout, done.stderr
-    found = json.loads(html.unescape(done.stdout.partition("found:")[2].partition("</body>")[0]))
-    for width in ("1400", "360"):
-        # The page fills the frame and does not scroll sideways.
-        assert found[width] == [int(width), 5, f"digits: {title}"]
-    # The browser itself may ask its maker's hosts; the control shows that the page's requests would be seen.
-    of_the_page = [path for path in asked if "google" not in path and "gvt1" not in path]
-    assert of_the_page == ["http://control.example/"]
+        browser = subprocess.Popen([CHROMIUM, *options, wrapper.as_uri()], stderr=subprocess.DEVNULL)
+        asked = []
+        try:
+            while not asked or not asked[-1].startswith(CONTROL):
+                asked.append(proxy.asked.get(timeout=60))
+        finally:
+            browser.terminate()
+            browser.wait(timeout=60)
+            proxy.shutdown()
+    # The browser itself may ask its maker's hosts; the page has asked none before it was measured.
+    assert [address for address in asked if "google" not in address and "gvt1" not in address] == asked[-1:]
+    found = json.loads(unquote(asked[-1].removeprefix(CONTROL)))
+    # The page fills each frame and does not scroll sideways.
+    assert found == {width: [int(width), 5, f"digits: {title}"] for width in ("1400", "360")}
