@@ -22,6 +22,9 @@ from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
 # More sentences of a metric are folded away.
 MAX_SENTENCES = 12
+# Columns of further metrics in the table, which then fits on a screen, and in each of those below it.
+MAX_FURTHER = 5
+MAX_IN_MORE = 10
 # Higher stacks of equal dots are drawn over each other.
 MAX_STACK = 6
 # Width of a dot in a strip of 100, and distance of the dots in a stack.
@@ -119,6 +122,13 @@ class Row:
     runs: list[RunValue]
 
 
+class MoreTable(NamedTuple):
+    """A table of metrics that the first one has no room for: its columns, and by variant its cells."""
+
+    columns: list[Column]
+    rows: list[tuple[str, list[Cell]]]
+
+
 def write_report(findings: Findings, path: Path | None = None) -> Path:
     """Writes the report. Its links to run folders are relative, and it says what a run lacks.
 
@@ -164,8 +174,12 @@ def _render(findings: Findings, home: Path) -> str:
         runs=len(findings.runs),
         topics=_topics(findings),
         max_sentences=MAX_SENTENCES,
-        columns=_columns(findings, headline, further_metrics),
-        rows=[_row(findings, variant, headline, further_metrics, span, link) for variant in findings.variants],
+        columns=_columns(findings, headline, further_metrics[:MAX_FURTHER]),
+        rows=[
+            _row(findings, variant, headline, further_metrics[:MAX_FURTHER], span, link)
+            for variant in findings.variants
+        ],
+        more_tables=_more_tables(findings, further_metrics[MAX_FURTHER:]),
         span=scale,
         omitted=omitted,
         crossed=any(effect.comparison.kind == "interaction" for effect in findings.effects),
@@ -225,12 +239,27 @@ def _mark(effect: Effect, metric: Metric) -> Mark:
 
 
 def _further_metrics(findings: Findings) -> list[str]:
-    """Returns the metrics in the table besides the first one and the share of collapsed runs: all would be too many."""
+    """Returns the metrics in the tables besides the first one and the share of collapsed runs, the chief ones first."""
     metrics = []
     for name in findings.metrics[1:]:
         if name != COLLAPSED.name and (name in findings.headline or "report" in metric_of(name).shown):
             metrics.append(name)
-    return metrics
+    # The sort is stable.
+    return sorted(metrics, key=lambda name: (name not in findings.headline, "terminal" not in metric_of(name).shown))
+
+
+def _more_tables(findings: Findings, metrics: list[str]) -> list[MoreTable]:
+    """Returns tables of the means of some metrics, each as wide as a screen."""
+    summaries = {(summary.variant, summary.metric): summary for summary in findings.summaries}
+    tables = []
+    for start in range(0, len(metrics), MAX_IN_MORE):
+        names = metrics[start : start + MAX_IN_MORE]
+        rows = []
+        for variant in findings.variants:
+            cells = [_cell(summaries.get((variant, name)), format_mean) for name in names]
+            rows.append((findings.names[variant], cells))
+        tables.append(MoreTable([_metric_column(findings.measures[name]) for name in names], rows))
+    return tables
 
 
 def _columns(findings: Findings, headline: list[str], further_metrics: list[str]) -> list[Column]:

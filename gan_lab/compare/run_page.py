@@ -134,7 +134,7 @@ def _render(record: Record) -> str:
         evaluation=_evaluation_sentences(evaluation, summary),
         # Without a film the last samples are what is seen first.
         first=film if film.picture else samples,
-        samples=_sample_cards(run, samples if film.picture else None),
+        samples=_sample_cards(run, summary, samples if film.picture else None),
         training=_training_cards(run, summary),
         verdict=_verdict_table(summary),
         measured=_measured(summary),
@@ -166,9 +166,13 @@ def _headline(record: Record) -> Headline:
     if not isinstance(sentence, str) or not sentence.strip():
         return Headline("none", "Not evaluated: it has no verdict")
     statement, numbers = _statement_and_numbers(sentence)
+    if record.status == "interrupted":
+        return Headline("none", _capital(record.reason), f"So far: {_text(statement)}", _text(numbers))
     title, stop, rest = _text(statement).partition(". ")
     style = STYLES.get(str(verdict.get("collapse")), "none")
-    if style == "good" and verdict.get("within_modes") in ("collapsed", "narrow"):
+    is_narrow = verdict.get("within_modes") in ("collapsed", "narrow")
+    # Of a single mode, the book's pattern, variety is no aim.
+    if style == "good" and is_narrow and _dict(record.summary, "metrics").get("modes_total") != 1:
         style = "fair"
     return Headline(style, f"{title}." if stop else title, rest, _text(numbers))
 
@@ -253,30 +257,32 @@ def _card(path: Path, name: str, caption: str) -> Card:
     return card
 
 
-def _sample_card(run: Run) -> Card:
-    """Returns the last picture of samples."""
+def _sample_card(run: Run) -> Card | None:
+    """Returns the last picture of samples; None if none was drawn."""
     paths = sorted(run.images.glob("samples_*.png"))
     if not paths:
-        return Card("Samples", gaps=["There is no picture of samples (callbacks.pictures draws them)."])
-    return _card(paths[-1], "Samples", "generated, beside real ones")
+        return None
+    return _card(paths[-1], "Samples", "the last picture: generated, beside real ones")
 
 
-def _sample_cards(run: Run, samples: Card | None) -> list[Card]:
+def _sample_cards(run: Run, summary: Mapping[str, Any], samples: Card | None) -> list[Card]:
     """Returns the pictures of samples at the end, as far as they are there; not all kinds of data have all."""
     cards = [samples] if samples else []
+    has_one_mode = _dict(summary, "metrics").get("modes_total") == 1
     for path, name, caption in (
         (run.plots / "neighbours.png", "Nearest training images", "a copy would look like its original"),
         (run.plots / "labels.png", "How often each mode is made", "beside its share of the data"),
         (run.images / "heatmap.png", "G's output over the steps", "for one latent vector, dark for 1"),
         (run.images / "heatmap_0.png", "G's output over the steps", "of the first replica, for one latent vector"),
     ):
-        if path.is_file():
+        # That a single mode is always made says nothing.
+        if path.is_file() and not (has_one_mode and path.name == "labels.png"):
             cards.append(_card(path, name, caption))
     return cards
 
 
 def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
-    """Returns the curves over the steps."""
+    """Returns the curves over the steps, and the gaps of a finished run."""
     losses = _dict(summary, "losses")
     at_the_end = ""
     if losses:
@@ -293,14 +299,16 @@ def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
         real = metrics.get("d_answer_real", scores.get("real"))
         fake = metrics.get("d_answer_fake", scores.get("fake"))
         answers = f"{_cell(balance)}: at the end {_number(real, 2)} on real samples, {_number(fake, 2)} on fakes"
-    cards = [
-        _card(run.plots / "losses.png", "Losses", at_the_end),
-        _card(run.plots / "scores.png", "D's answers", answers),
-    ]
-    modes = run.plots / "modes.png"
-    # A training that was not evaluated has none.
-    if metrics or modes.is_file():
-        cards.insert(1, _card(modes, "Modes and coverage", "at each evaluation"))
+    cards = []
+    for path, name, caption in (
+        (run.plots / "losses.png", "Losses", at_the_end),
+        (run.plots / "modes.png", "Modes and coverage", "at each evaluation"),
+        (run.plots / "scores.png", "D's answers", answers),
+    ):
+        # Curves are drawn when a training ends; one that ended before its first evaluation has no modes.
+        is_due = summary.get("status") == "finished" and (metrics or path.name != "modes.png")
+        if path.exists() or is_due:
+            cards.append(_card(path, name, caption))
     return cards
 
 
@@ -474,7 +482,9 @@ def _commands(record: Record) -> list[tuple[str, str]]:
     folder = relative_path(record.run.folder)
     this_run = setting("run", folder)
     commands = []
-    if record.run.checkpoint.is_file():
+    if not record.run.checkpoint.is_file():
+        commands.append(("Start it again; it has no checkpoint", resume_command(folder)))
+    else:
         steps = as_number(record.summary.get("steps"))
         if record.status == "finished" and 0 < steps < 10**9:
             commands.append(("Train on, twice as long", resume_command(folder, f"steps={2 * int(steps)}")))

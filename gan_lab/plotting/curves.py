@@ -44,16 +44,14 @@ def loss_curves(metrics: Table, loss: Loss) -> Figure:
         metrics: the columns of metrics.csv, a value for each log.
         loss: gives the values at the optimum and the range of the axis.
     """
-    figure = Figure(figsize=(WIDTH, 5.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.8), dpi=DPI, layout="constrained")
     d_axes, g_axes = figure.subplots(2, 1, sharex=True)
     _draw_losses(d_axes, metrics, D_LOSSES, loss.upper_bound)
-    d_axes.set_title("D's loss", loc="left")
     _draw_ideal(d_axes, loss.loss_at_optimum)
-    _draw_legend(d_axes)
+    _draw_head(d_axes, "D's loss")
     _draw_losses(g_axes, metrics, G_LOSSES, loss.upper_bound)
-    g_axes.set_title("G's loss", loc="left")
     _draw_ideal(g_axes, loss.g_loss_at_optimum)
-    _draw_legend(g_axes)
+    _draw_head(g_axes, "G's loss")
     _label_steps(g_axes)
     return figure
 
@@ -65,7 +63,7 @@ def score_curves(metrics: Table, loss: Loss) -> Figure:
         metrics: the columns of metrics.csv, a value for each log.
         loss: says what D's output means.
     """
-    figure = Figure(figsize=(WIDTH, 3.2), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.3), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     limits: tuple[float, float] | None = None
     scale = "higher: more real"
@@ -74,9 +72,8 @@ def score_curves(metrics: Table, loss: Loss) -> Figure:
         scale = "1: real, 0: fake"
     _draw_dots(axes, metrics, D_OUTPUTS, limits, ticks=None)
     _draw_bands(axes, metrics, list(D_OUTPUTS))
-    axes.set_title(f"D's mean output ({scale})", loc="left")
     _draw_ideal(axes, loss.d_output_at_optimum)
-    _draw_legend(axes)
+    _draw_head(axes, f"D's mean output ({scale})")
     _label_steps(axes)
     return figure
 
@@ -98,19 +95,18 @@ def mode_curves(metrics: Table) -> Figure | None:
     if not columns:
         return None
     panels = 1 if columns[0] != MODES else 2
-    figure = Figure(figsize=(WIDTH, 2.5 * panels + 0.6), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6 * panels + 0.6), dpi=DPI, layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
     if panels == 2:
         _draw_modes(axes[0], metrics)
     lowest = axes[-1]
     if shares:
-        _draw_evaluations(lowest, metrics, shares, "samples among the real ones", color=FAKE_COLOUR)
+        _draw_evaluations(lowest, metrics, shares, "share among the real samples", color=FAKE_COLOUR)
     if _has_values(metrics, COVERAGE):
-        _draw_evaluations(lowest, metrics, COVERAGE, "coverage of the data, at the end", color=REAL_COLOUR)
-    lowest.set_title("Share", loc="left")
+        _draw_evaluations(lowest, metrics, COVERAGE, "coverage, at the end", color=REAL_COLOUR)
     lowest.set(ylim=(0, 1))
     lowest.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
-    _draw_legend(lowest)
+    _draw_head(lowest, "Likeness and coverage")
     _label_steps(lowest)
     lowest.set_xlabel(f"step ({_sample_counts(metrics)})")
     return figure
@@ -131,17 +127,16 @@ def _draw_modes(axes: Axes, metrics: Table) -> None:
     axes.axhline(total, color=IDEAL_COLOUR, linestyle="--", linewidth=1, label=f"{total:,.0f} in the data")
     axes.set(ylim=(0, 1.05 * total))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    axes.set_title("Modes", loc="left")
-    _draw_legend(axes)
+    _draw_head(axes, "Modes")
 
 
 def _draw_evaluations(axes: Axes, metrics: Table, column: str, label: str, color: str) -> None:
     """Draws a metric at each evaluation; of replicas their mean, and each of them as a thin line."""
     members = _members(metrics, column)
     for values in members:
-        _draw_line(axes, metrics["step"], _higher_is_better(column, values), color=color, linewidth=0.6, alpha=0.5)
+        _draw_line(axes, metrics["step"], _higher_is_better(column, values), color=color, linewidth=0.7, alpha=0.6)
     if members:
-        label = f"{label}, mean of {len(members)}"
+        label = f"{label} (mean of {len(members)})"
     values = _higher_is_better(column, metrics[column])
     _draw_line(axes, metrics["step"], values, color=color, linewidth=1.8, marker="o", markersize=4, label=label)
     axes.grid(True)
@@ -170,7 +165,10 @@ def _sample_counts(metrics: Table) -> str:
 
 
 def _draw_losses(axes: Axes, metrics: Table, names: dict[str, str], upper_bound: float | None) -> None:
-    ticks = _loss_ticks(np.stack([metrics[name] for name in names]), upper_bound)
+    values = [metrics[name] for name in names]
+    for name in names:
+        values += _members(metrics, name)
+    ticks = _loss_ticks(np.stack(values), upper_bound)
     _draw_dots(axes, metrics, names, (ticks[0], ticks[-1]), ticks)
     _draw_bands(axes, metrics, list(names))
 
@@ -236,9 +234,18 @@ def _draw_ideal(axes: Axes, value: float | None) -> None:
         axes.axhline(value, color=IDEAL_COLOUR, linestyle="--", linewidth=1, label=f"ideal {value:.4g}")
 
 
-def _draw_legend(axes: Axes) -> None:
-    """Draws the legend above the curves: faint dots with opaque symbols, bands as they are."""
-    legend = axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize="small")
+def _draw_head(axes: Axes, title: str) -> None:
+    """Draws the title and, below it, the legend: faint dots with opaque symbols, bands as they are."""
+    axes.set_title(title, loc="left", pad=20)
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=4,
+        frameon=False,
+        fontsize="small",
+        borderpad=0.2,
+        columnspacing=1,
+    )
     for handle in legend.legend_handles:
         if isinstance(handle, Line2D):
             handle.set_alpha(1)
