@@ -11,13 +11,17 @@ from gan_lab.training.callbacks.base import GANCallback, save_figure, tensorboar
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
 
-# TensorBoard's Custom Scalars tab: the curves that one chart shows.
+# TensorBoard's Custom Scalars tab: the curves that one chart shows, in this order.
 CHARTS = {
-    "loss and ideal": {
-        "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "ideal/loss$"]],
-        "G": ["Multiline", ["loss/g$", "ideal/g$"]],
+    "losses and their ideal": {
+        "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "loss/ideal$"]],
+        "G": ["Multiline", ["loss/g$", "loss/ideal_g$"]],
     },
-    "D's mean answer": {"real and fake": ["Multiline", ["score/real$", "score/fake$", "ideal/score$"]]},
+    "modes and coverage": {
+        "modes made": ["Multiline", ["metric/modes_valid$", "verdict/modes_total$"]],
+        "coverage at the end": ["Multiline", ["metric/coverage$"]],
+    },
+    "D's mean answer": {"real and fake": ["Multiline", ["score/real$", "score/fake$", "score/ideal$"]]},
 }
 
 
@@ -66,9 +70,9 @@ class LossCurves(GANCallback):
         """Logs the values at the optimum; a loss without an ideal has none."""
         loss = module.loss
         candidates = {
-            "ideal/loss": loss.loss_at_optimum,
-            "ideal/g": loss.g_loss_at_optimum,
-            "ideal/score": loss.d_output_at_optimum,
+            "loss/ideal": loss.loss_at_optimum,
+            "loss/ideal_g": loss.g_loss_at_optimum,
+            "score/ideal": loss.d_output_at_optimum,
         }
         ideals = {name: value for name, value in candidates.items() if value is not None}
         for logger in tensorboards(trainer):
