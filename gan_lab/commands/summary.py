@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
-from gan_lab.commands.next_step import after_training, in_folder
+from gan_lab.commands.next_step import after_training
 from gan_lab.core.command_line import quote
 from gan_lab.core.io import relative_path
-from gan_lab.core.run_folder import Run, resume_command
+from gan_lab.core.run_folder import Run, in_folder, resume_command
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
@@ -219,6 +219,8 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         *_verdict_lines(summary, folder),
         f"  run folder:  {folder}",
     ]
+    if run.page.is_file():
+        lines.append(f"  page:        {relative_path(run.page)}")
     pictures = ", ".join(str(relative_path(path)) for path in run.picture_folders())
     if pictures:
         lines.append(f"  pictures:    {pictures}")

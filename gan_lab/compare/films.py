@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from gan_lab.compare.pages import read_picture
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
@@ -27,9 +28,6 @@ from gan_lab.plotting.film import (
     side_by_side,
 )
 
-# Larger pictures of a run are not read; a file may have four bytes per pixel.
-MAX_PIXELS = 20_000_000
-MAX_FILE_BYTES = 4 * MAX_PIXELS
 PICTURE = re.compile(r"samples_([0-9]{7,12})\.png")
 # Pictures that are read for films side by side, at most.
 MAX_SHEET_PICTURES = 200
@@ -70,7 +68,7 @@ def write_film(run: Run, summary: Mapping[str, Any], noun: str) -> list[Path]:
     counts = mode_counts(run)
     shots = []
     for step in steps:
-        picture, _ = read_picture(picture_path(run, step))
+        picture, _ = decode_picture(picture_path(run, step))
         if picture is not None:
             caption = f"step {step:,}"
             if step in counts:
@@ -100,23 +98,21 @@ def picture_path(run: Run, step: int) -> Path:
     return run.images / f"samples_{step:07d}.png"
 
 
-def read_picture(path: Path) -> tuple[Image.Image | None, str]:
+def decode_picture(path: Path) -> tuple[Image.Image | None, str]:
     """Reads a picture of a run, in grey or in colour.
 
     Returns:
         The picture; or None, and what is wrong with the file.
     """
-    name = printable(path.name)
+    file = read_picture(path)
+    if file.gap:
+        return None, file.gap
     try:
-        content = io.BytesIO(read_bytes(path, MAX_FILE_BYTES))
-        # For other formats PIL may start other programs.
-        with Image.open(content, formats=("PNG",)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None, f"{name} is too large"
+        with Image.open(io.BytesIO(file.content), formats=("PNG",)) as image:
             return image.convert("L" if image.mode == "L" else "RGB"), ""
     except Exception:
         # PIL raises errors of many types for damaged files.
-        return None, f"{name} is damaged"
+        return None, f"{printable(path.name)} is damaged"
 
 
 def mode_counts(run: Run) -> dict[int, ModeCount]:
@@ -155,7 +151,7 @@ def sheet_film(runs: Sequence[tuple[str, Run]], max_bytes: int = MAX_BYTES) -> b
     for step in steps:
         panels = []
         for (name, run), run_counts in zip(runs, counts, strict=True):
-            picture, _ = read_picture(picture_path(run, step))
+            picture, _ = decode_picture(picture_path(run, step))
             if picture is not None:
                 count = f"{run_counts[step]} modes" if step in run_counts else ""
                 panels.append(Panel(generated_part(run, picture), name, count))

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab.compare import films, panels, snapshots
+from gan_lab.compare import pages, panels, snapshots
 from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import design
@@ -329,7 +329,7 @@ def test_links_are_relative_to_the_report(tmp_path):
 
 def test_gaps_are_named(tmp_path, monkeypatch):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
-    monkeypatch.setattr(films, "MAX_PIXELS", 5_000)
+    monkeypatch.setattr(pages, "MAX_PIXELS", 5_000)
     broken = [Run(tmp_path / f"SGD_{seed}") for seed in range(5)]
     broken[0].metrics.unlink()
     broken[1].metrics.write_text("step,loss/d_real\n1,2\n3,x")

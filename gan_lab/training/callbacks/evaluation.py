@@ -194,7 +194,7 @@ class Evaluation(GANCallback):
         for name, figure in figures.items():
             picture = self.run.plots / f"{name}.png"
             save_figure(self.run, figure, picture)
-            log_picture(trainer, name, picture, module.step)
+            log_picture(trainer, f"samples/{name}", picture, module.step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"modes": self._modes, "seconds": self.seconds}

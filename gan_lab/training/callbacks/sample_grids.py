@@ -115,7 +115,7 @@ class SampleGrids(GANCallback):
             if shows_images:
                 real = image_grid(self.real, classes=None if module.replica_dims else self.real_labels)
                 for logger in tensorboards(trainer):
-                    logger.experiment.add_image("real", real, 0)
+                    logger.experiment.add_image("samples/real", real, 0)
             self._draw(trainer, module)
 
     def _arrange_by_class(self, module: GANModule) -> None:
@@ -167,7 +167,7 @@ class SampleGrids(GANCallback):
         heatmap = output_history(list(self._history), outputs)
         picture = self.run.images / f"heatmap{suffix}.png"
         save_figure(self.run, heatmap, picture)
-        log_picture(trainer, f"G's output over the steps{suffix}", picture, module.step)
+        log_picture(trainer, f"samples/heatmap{suffix}", picture, module.step)
 
     def _draw(self, trainer: pl.Trainer, module: GANModule) -> None:
         fake = module.sample(self.z).float().cpu()
