@@ -186,7 +186,7 @@ def _loss_ticks(values: np.ndarray, upper_bound: float | None) -> list[float]:
     bottom = min(0.0, float(low))
     top = upper_bound or max(1.0, float(high))
     if bottom < 0 or top > MAX_HALVES:
-        return MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top).tolist()
+        return list(map(float, MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(bottom, top)))
     halves = np.arange(1, np.ceil(2 * top) / 2 + 0.25, 0.5)
     return [*BOOK_TICKS, *halves.tolist()]
 

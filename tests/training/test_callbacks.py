@@ -257,7 +257,7 @@ def test_the_modes_chart_shows_their_total_and_each_member():
     table = table.assign(**{"metric/junk": [np.nan, 0.25, 0.5], "metric/coverage": [np.nan, np.nan, 0.7]})
     for i in (0, 1):
         table[f"metric/modes_valid/{i}"] = [np.nan, 2 + 2 * i, 4]
-    modes, shares = mode_curves(table).axes
+    modes, shares = mode_curves({name: table[name].to_numpy() for name in table}).axes
     lines = _lines(modes)
     assert lines["modes made (mean of 2)"] == [3, 4]
     assert lines["10 in the data"] == [10, 10]
