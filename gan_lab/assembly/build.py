@@ -128,6 +128,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         cfg.seed,
         cfg.steps,
         _boundaries(callbacks),
+        _stops(callbacks),
         cfg.get("workers", 0),
         digest,
     )
@@ -207,6 +208,15 @@ def _boundaries(callbacks: Sequence[pl.Callback]) -> list[int]:
         if isinstance(callback, GANCallback) and callback.every is not None:
             periods.append(callback.every)
     return periods
+
+
+def _stops(callbacks: Sequence[pl.Callback]) -> list[int]:
+    """Returns the steps, besides those multiples, at which a block of steps ends."""
+    steps: set[int] = set()
+    for callback in callbacks:
+        if isinstance(callback, GANCallback):
+            steps.update(callback.early_steps)
+    return sorted(steps)
 
 
 def _warn_of_few_samples(callbacks: Sequence[pl.Callback], dataset: Dataset) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
+from gan_lab.compare.films import write_film
 from gan_lab.compare.run_page import write_run_page
 from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage, worker_died
 from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
+from gan_lab.evaluation.verdict import modes_noun
 from gan_lab.training import resume_state
 from gan_lab.training.step_log import NotFiniteError
 
@@ -57,6 +59,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
+            write_film(run, summary, modes_noun(training.datamodule.dataset))
             write_run_page(run)
         except RemovedError:
             if status != "failed":

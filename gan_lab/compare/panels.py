@@ -13,6 +13,7 @@ from PIL import Image
 from gan_lab.compare import charts
 from gan_lab.compare.charts import ForestLine
 from gan_lab.compare.effects import Effect
+from gan_lab.compare.films import sheet_film
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.pages import data_uri
 from gan_lab.compare.questions import Variant
@@ -26,6 +27,8 @@ from gan_lab.evaluation.metrics.registry import Metric
 # A column of one replica has its number behind its name, `loss/g/3`.
 MEMBER = re.compile(r"/[0-9]+$")
 MAX_CURVE_POINTS = 300
+# Of the film in a report, which is to stay below 9 MB.
+MAX_FILM_BYTES = 2_000_000
 MAX_FOREST_LINES = 30
 
 # Returns the link to a run's folder, None if that is gone.
@@ -265,6 +268,19 @@ def sample_cards(findings: Findings, link: Link) -> list[Card]:
         picture = data_uri(small_png(real), "png")
         cards.append(Card("Real data", picture=picture, alt="Real samples", caption="what G should learn to generate"))
     return cards
+
+
+def film_cards(findings: Findings) -> list[Card]:
+    """Shows side by side, step by step, what the runs of `sample_cards` generated; nothing without common steps."""
+    shots, _ = snapshots(findings)
+    runs = [(shot.name, Run(findings.folder / shot.run)) for shot in shots if shot.run is not None]
+    film = sheet_film(runs, MAX_FILM_BYTES)
+    if film is None:
+        return []
+    names = ", ".join(name for name, _ in runs)
+    return [
+        Card("From the first step to the last", picture=data_uri(film, "gif"), alt=f"A film of the samples of {names}")
+    ]
 
 
 def _axis(measure: Metric) -> str:

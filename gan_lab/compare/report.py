@@ -184,6 +184,7 @@ def _render(findings: Findings, home: Path) -> str:
         omitted=omitted,
         crossed=any(effect.comparison.kind == "interaction" for effect in findings.effects),
         forests=panels.forest_cards(findings),
+        film=panels.film_cards(findings),
         samples=panels.sample_cards(findings, link),
         curves=panels.curve_cards(findings, files),
         labels=panels.label_cards(findings, files),

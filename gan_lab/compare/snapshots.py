@@ -2,18 +2,15 @@
 
 import io
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from gan_lab.compare import charts
+from gan_lab.compare.films import generated_part, picture_path, picture_steps, read_picture
 from gan_lab.compare.findings import Findings
-from gan_lab.compare.pages import read_picture
 from gan_lab.compare.questions import Variant
-from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import printable
 
 # So many variants have pictures in a report.
 MAX_PANELS = 24
@@ -82,17 +79,11 @@ def sheet_png(findings: Findings) -> bytes | None:
 
 def last_samples(run: Run) -> tuple[Image.Image | None, str]:
     """Returns the last picture of samples in a run folder, or why there is none."""
-    paths = sorted(run.images.glob("samples_*.png"))
-    if not paths:
+    steps = picture_steps(run)
+    if not steps:
         return None, "no picture of samples"
-    picture = read_picture(paths[-1])
-    if picture.gap:
-        return None, picture.gap
-    try:
-        return Image.open(io.BytesIO(picture.content), formats=("PNG",)).convert("RGB"), ""
-    except Exception:
-        # PIL raises errors of many types for damaged files.
-        return None, f"{printable(paths[-1].name)} is damaged"
+    picture, gap = read_picture(picture_path(run, steps[-1]))
+    return (picture.convert("RGB") if picture else None), gap
 
 
 def small_png(image: Image.Image, max_bytes: int = MAX_PICTURE_BYTES) -> bytes:
@@ -127,17 +118,7 @@ def last_picture(run: Run) -> LastPicture:
     picture, gap = last_samples(run)
     if picture is None:
         return LastPicture(None, gap=gap)
-    # A picture of several replicas has no real samples, see `plotting.samples.compare_members`.
-    if _has_replicas(run) or picture.width < 1.5 * picture.height:
+    generated = generated_part(run, picture)
+    if generated.width == picture.width:
         return LastPicture(picture)
-    middle = picture.width // 2
-    left = picture.crop((0, 0, middle, picture.height))
-    right = picture.crop((middle, 0, picture.width, picture.height))
-    return LastPicture(left, right)
-
-
-def _has_replicas(run: Run) -> bool:
-    """Whether a run trained several GANs together; False where its summary cannot be read."""
-    with suppress(LabError, OSError):
-        return run.read_summary().get("replicas", 1) != 1
-    return False
+    return LastPicture(generated, picture.crop((generated.width, 0, picture.width, picture.height)))

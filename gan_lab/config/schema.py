@@ -280,7 +280,11 @@ _COMMANDS = (
     Key("ema", FLAG, "of a run with remedy=[ema]: evaluate the average (true) or G itself (false)"),
     Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
     Key("seeds", COUNT, "evaluations with other latent vectors, or, as far as they last, other samples of generated"),
-    Key("op", ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")), "the experiment"),
+    Key(
+        "op",
+        ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk", "surface")),
+        "the experiment",
+    ),
     Key("a", TEXT, "a latent vector: its number, or a class that its sample shows (a=five)"),
     Key("b", TEXT, "another latent vector"),
     Key("by", ValueSpec(str, among=("seed", "class")), "what a whole number means: RNG seed of a vector, or class"),

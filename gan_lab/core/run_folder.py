@@ -3,10 +3,10 @@
 <run>/config.yaml            the composed configuration
 <run>/summary.json           how the run ended, in numbers
 <run>/index.html             how it ended, for a person: one page with its pictures
-<run>/training.gif           its samples over the steps, as a film
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
 <run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
+<run>/training.gif           a film of the pictures in images/; with an encoder also training.mp4
 <run>/events.out.tfevents.*  TensorBoard's event files
 <run>/evaluation.json        what scripts/evaluate.py measured of it
 <run>/explore/               experiments with latent vectors, with their own event files
@@ -76,7 +76,6 @@ class Run:
         self.summary = self.folder / "summary.json"
         self.evaluation = self.folder / "evaluation.json"
         self.page = self.folder / "index.html"
-        self.film = self.folder / "training.gif"
         self.metrics = self.folder / "metrics.csv"
         self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
@@ -84,6 +83,7 @@ class Run:
         self.images = self.folder / "images"
         self.preflight = self.folder / "preflight"
         self.explore = self.folder / "explore"
+        self.film = self.folder / "training.gif"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
         self._identity: tuple[int, int] | None = None
         self._has_checkpoint = False

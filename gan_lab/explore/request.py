@@ -25,6 +25,8 @@ PATHS = ("interpolate", "walk")
 FRAMES = 12
 # Vectors in a walk, or in a row of a grid with one row per class.
 MAX_VECTORS = 100
+# Samples in a row under which D's answers stand.
+MAX_SURFACE_SAMPLES = 20
 
 
 class Request(NamedTuple):
@@ -56,6 +58,13 @@ def check(request: Request) -> None:
         raise _ignored("pairs", request, tuple(ARITHMETIC))
     if request.op not in PATHS and request.mode != "linear":
         raise _ignored("mode", request, PATHS)
+    if request.op == "surface" and request.n > MAX_SURFACE_SAMPLES:
+        raise LabError(
+            f"n={request.n} samples are too many for a row in which D's answers can be read.",
+            f"Set n={MAX_SURFACE_SAMPLES} or less.",
+            code="invalid",
+            key="n",
+        )
     if request.op == "walk" and request.n > MAX_VECTORS:
         raise LabError(
             f"n={request.n} makes the walk too long: its animation has {FRAMES} frames per vector.",

@@ -13,8 +13,9 @@ from gan_lab.core.csv_table import csv_text
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.explore import figures
-from gan_lab.explore.animation import frames, gif
+from gan_lab.explore.animation import frames
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount
+from gan_lab.plotting.film import gif
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import picture_summary
 
