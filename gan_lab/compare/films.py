@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from gan_lab.compare.pages import read_picture_file
+from gan_lab.compare.pages import read_picture
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.run_folder import Run
@@ -68,7 +68,7 @@ def write_film(run: Run, summary: Mapping[str, Any], noun: str) -> list[Path]:
     counts = mode_counts(run)
     shots = []
     for step in steps:
-        picture, _ = read_picture(picture_path(run, step))
+        picture, _ = decode_picture(picture_path(run, step))
         if picture is not None:
             caption = f"step {step:,}"
             if step in counts:
@@ -98,18 +98,18 @@ def picture_path(run: Run, step: int) -> Path:
     return run.images / f"samples_{step:07d}.png"
 
 
-def read_picture(path: Path) -> tuple[Image.Image | None, str]:
+def decode_picture(path: Path) -> tuple[Image.Image | None, str]:
     """Reads a picture of a run, in grey or in colour.
 
     Returns:
         The picture; or None, and what is wrong with the file.
     """
-    file = read_picture_file(path)
+    file = read_picture(path)
     if file.gap:
         return None, file.gap
     try:
-        image = Image.open(io.BytesIO(file.content), formats=("PNG",))
-        return image.convert("L" if image.mode == "L" else "RGB"), ""
+        with Image.open(io.BytesIO(file.content), formats=("PNG",)) as image:
+            return image.convert("L" if image.mode == "L" else "RGB"), ""
     except Exception:
         # PIL raises errors of many types for damaged files.
         return None, f"{printable(path.name)} is damaged"
@@ -151,7 +151,7 @@ def sheet_film(runs: Sequence[tuple[str, Run]], max_bytes: int = MAX_BYTES) -> b
     for step in steps:
         panels = []
         for (name, run), run_counts in zip(runs, counts, strict=True):
-            picture, _ = read_picture(picture_path(run, step))
+            picture, _ = decode_picture(picture_path(run, step))
             if picture is not None:
                 count = f"{run_counts[step]} modes" if step in run_counts else ""
                 panels.append(Panel(generated_part(run, picture), name, count))

@@ -38,7 +38,7 @@ class PictureFile:
     gap: str = ""
 
 
-def read_picture_file(path: Path, formats: Sequence[str] = ("PNG",), max_bytes: int = MAX_FILE_BYTES) -> PictureFile:
+def read_picture(path: Path, formats: Sequence[str] = ("PNG",), max_bytes: int = MAX_FILE_BYTES) -> PictureFile:
     """Reads a picture file, of which neither size nor content is trusted.
 
     Args:

@@ -28,7 +28,7 @@ from gan_lab.evaluation.metrics.registry import Metric
 MEMBER = re.compile(r"/[0-9]+$")
 MAX_CURVE_POINTS = 300
 # Of the film in a report, which is to stay below 9 MB.
-MAX_FILM_BYTES = 2_000_000
+MAX_FILM_BYTES = 1_500_000
 MAX_FOREST_LINES = 30
 
 # Returns the link to a run's folder, None if that is gone.
@@ -278,9 +278,7 @@ def film_cards(findings: Findings) -> list[Card]:
     if film is None:
         return []
     names = ", ".join(name for name, _ in runs)
-    return [
-        Card("From the first step to the last", picture=data_uri(film, "gif"), alt=f"A film of the samples of {names}")
-    ]
+    return [Card("At the same step", picture=data_uri(film, "gif"), alt=f"A film of the samples of {names}")]
 
 
 def _axis(measure: Metric) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from gan_lab.compare.collect import JOB, Record, as_number, read_record
 from gan_lab.compare.factors import class_name, resolve, value_text
 from gan_lab.compare.films import picture_path, picture_steps
-from gan_lab.compare.pages import data_uri, read_picture_file, render, write_page
+from gan_lab.compare.pages import data_uri, read_picture, render, write_page
 from gan_lab.compare.settings import default_settings
 from gan_lab.config.schema import scope_of
 from gan_lab.core.command_line import command, quote, setting
@@ -243,7 +243,7 @@ def _parts(record: Record) -> str:
 
 def _picture(path: Path, formats: Sequence[str] = ("PNG",)) -> tuple[str | None, str]:
     """Returns a picture as a data: URI, or None and why there is none."""
-    picture = read_picture_file(path, formats, MAX_PICTURE_BYTES)
+    picture = read_picture(path, formats, MAX_PICTURE_BYTES)
     if picture.gap:
         return None, picture.gap
     return data_uri(picture.content, picture.kind), ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from gan_lab.compare import charts
-from gan_lab.compare.films import generated_part, picture_path, picture_steps, read_picture
+from gan_lab.compare.films import decode_picture, generated_part, picture_path, picture_steps
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
 from gan_lab.core.run_folder import Run
@@ -82,7 +82,7 @@ def last_samples(run: Run) -> tuple[Image.Image | None, str]:
     steps = picture_steps(run)
     if not steps:
         return None, "no picture of samples"
-    picture, gap = read_picture(picture_path(run, steps[-1]))
+    picture, gap = decode_picture(picture_path(run, steps[-1]))
     return (picture.convert("RGB") if picture else None), gap
 
 

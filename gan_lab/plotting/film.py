@@ -41,7 +41,7 @@ PANEL_MARGIN = 8
 PANEL_FONT = 14
 PANEL_LINE = 19
 MAX_NAME_LINES = 3
-GREYS = 24
+GREYS = 16
 
 MP4_RATE = 5  # frames per second; a frame of the film takes several
 
@@ -187,12 +187,13 @@ def gif(pictures: Sequence[Image.Image], milliseconds: int | Sequence[int]) -> b
 def film_mp4(frames: Sequence[Image.Image]) -> bytes | None:
     """Encodes a film as H.264, if PyAV is installed (`pip install 'gan_lab[video]'`); None if it is not."""
     try:
-        import av
+        from av import VideoFrame
+        from av import open as open_video
     except ImportError:
         return None
     frames = [frames[i] for i in evenly(len(frames), MAX_FRAMES)]
     file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
+    with open_video(file, "w", format="mp4") as container:
         # With several threads the bytes would not be the same each time.
         options = {"crf": "20", "preset": "veryfast", "threads": "1"}
         stream = container.add_stream("h264", rate=Fraction(MP4_RATE), options=options)
@@ -203,7 +204,7 @@ def film_mp4(frames: Sequence[Image.Image]) -> bytes | None:
         for frame, milliseconds in zip(frames, durations(len(frames)), strict=True):
             pixels = np.asarray(frame.convert("RGB"))[: stream.height, : stream.width]
             for _ in range(max(1, round(milliseconds * MP4_RATE / 1000))):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+                container.mux(stream.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
 

@@ -32,7 +32,13 @@ FAKE_POINT_COLOUR = "#a63a00"
 LATENT_LINE_COLOUR = "0.35"
 POINT_SIZE = 9
 
-ROW_WIDTH = 9.0  # inches of a row of samples
+# Inches of the picture of single samples.
+ROW_WIDTH = 9.0
+MIN_ROW_HEIGHT = 0.25
+ANSWER_HEIGHT = 0.45  # below a row
+NAME_WIDTH = 1.2
+BAR_WIDTH = 1.2
+TITLE_HEIGHT = 0.4
 STRONG_QUANTILE = 0.95  # of the sizes of gradients: this and stronger ones have the full colour
 CELL = 6  # pixels of a number of a vector
 
@@ -246,39 +252,59 @@ def draw_answers(answers: SampleAnswers, title: str) -> Figure:
     have the full colour.
     """
     number = len(answers.fakes)
+    fakes = as_pictures(answers.fakes)
+    rows: list[tuple[str, Tensor, Tensor | None]] = [
+        ("generated", fakes, answers.fake_answers),
+        ("real", as_pictures(answers.real), answers.real_answers),
+    ]
     has_pulls = len(answers.pulls) > 0
-    pictures = [as_pictures(answers.fakes), as_pictures(answers.real)]
-    names = ["generated", "real"]
     if has_pulls:
-        pictures.insert(1, _pull_pictures(answers.pulls))
-        names.insert(1, "what D\nwould change")
-    picture_height = ROW_WIDTH / number * pictures[0].shape[-2] / pictures[0].shape[-1]
-    row_height = max(0.3, picture_height) + 0.35
-    figure = Figure(figsize=(ROW_WIDTH + 2.2, row_height * len(pictures) + 0.9), layout="constrained")
-    rows = figure.subplots(len(pictures), 1)
-    norm = _colour_limits(answers.scale)
-    for axes, name, row in zip(rows, names, pictures, strict=True):
-        draw_row(axes, row)
+        rows.insert(1, ("what D\nwould change", _pull_pictures(answers.pulls), None))
+    picture_height = ROW_WIDTH / number * fakes.shape[-2] / fakes.shape[-1]
+    row_height = max(MIN_ROW_HEIGHT, picture_height)
+    width = NAME_WIDTH + ROW_WIDTH + BAR_WIDTH
+    height = TITLE_HEIGHT + len(rows) * (row_height + ANSWER_HEIGHT)
+    # Placed by hand: to find a layout would take most of the time.
+    figure = Figure(figsize=(width, height))
+    bottoms = []
+    for i, (name, pictures, values) in enumerate(rows):
+        bottom = height - TITLE_HEIGHT - i * (row_height + ANSWER_HEIGHT) - row_height
+        bottoms.append(bottom)
+        axes = figure.add_axes((NAME_WIDTH / width, bottom / height, ROW_WIDTH / width, row_height / height))
+        draw_row(axes, pictures)
         label_row(axes, name)
-    for axes, values in ((rows[0], answers.fake_answers), (rows[-1], answers.real_answers)):
-        width = pictures[0].shape[-1] + 1
-        shown = values if answers.scale.is_absolute else values - answers.scale.neutral
-        places = [(i + 0.5) * width for i in range(number)]
-        axes.set_xticks(places, [f"{value:.2f}" for value in values.tolist()], fontsize=9)
-        axes.tick_params(length=0, pad=4)
-        for tick, value in zip(axes.get_xticklabels(), shown.tolist(), strict=True):
-            colour = ANSWER_COLOURS(norm(value))
-            tick.set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 2})
+        if values is not None:
+            _write_answers(axes, values, answers.scale, pictures.shape[-1])
     if has_pulls:
-        bar = figure.colorbar(
-            ScalarMappable(Normalize(-1, 1), PULL_COLOURS), ax=list(rows), extend="both", shrink=0.7, pad=0.02
-        )
+        bar_height = min(row_height + ANSWER_HEIGHT, height / 2)
+        bar_left = NAME_WIDTH + ROW_WIDTH + 0.25
+        bar_bottom = bottoms[1] + row_height / 2 - bar_height / 2
+        bar_axes = figure.add_axes((bar_left / width, bar_bottom / height, 0.15 / width, bar_height / height))
+        bar = figure.colorbar(ScalarMappable(Normalize(-1, 1), PULL_COLOURS), cax=bar_axes)
         bar.set_ticks([-1, 0, 1], labels=["darker", "as it is", "brighter"])
     meaning = "D's score of it, the higher the more real"
     if answers.scale.is_probability:
         meaning = "the probability, as D sees it, that it is real"
-    figure.suptitle(f"{title}. Under each sample: {meaning}", fontsize="medium")
+    figure.suptitle(f"{title}. Under each sample: {meaning}", fontsize="medium", y=1 - 0.15 / height)
     return figure
+
+
+def _write_answers(axes: Axes, values: Tensor, scale: AnswerScale, side: int) -> None:
+    """Writes D's answers under a row of pictures that are `side` pixels wide, in the colours of a surface."""
+    shown = values if scale.is_absolute else values - scale.neutral
+    norm = _colour_limits(scale)
+    for i, value in enumerate(values.tolist()):
+        axes.annotate(
+            f"{value:.2f}",
+            ((i + 0.5) * (side + 1) / (len(values) * (side + 1) + 1), 0),
+            xycoords="axes fraction",
+            xytext=(0, -6),
+            textcoords="offset points",
+            fontsize=9,
+            horizontalalignment="center",
+            verticalalignment="top",
+            bbox={"facecolor": ANSWER_COLOURS(norm(shown[i].item())), "edgecolor": "none", "pad": 2},
+        )
 
 
 def as_pictures(samples: Tensor) -> Tensor:
@@ -306,8 +332,10 @@ def _pull_pictures(pulls: Tensor) -> Tensor:
 
 def _colour_limits(scale: AnswerScale) -> Normalize:
     """Returns the ends of the colour bar; white is the neutral answer."""
+    if scale.is_absolute and 0 < scale.neutral < 1:
+        return TwoSlopeNorm(scale.neutral, 0, 1)
     if scale.is_absolute:
-        return TwoSlopeNorm(scale.neutral, min(0.0, scale.neutral - 0.5), max(1.0, scale.neutral + 0.5))
+        return Normalize(scale.neutral - 1, scale.neutral + 1)
     return Normalize(-SCORE_SPAN, SCORE_SPAN)
 
 

@@ -150,7 +150,7 @@ def report(findings: Findings, path: Path | None = None) -> Page:
 
 
 def decoded(uri: str) -> tuple[str, bytes]:
-    kind, content = re.fullmatch(r"data:image/(png|svg\+xml);base64,(.*)", uri).groups()
+    kind, content = re.fullmatch(r"data:image/(png|gif|svg\+xml);base64,(.*)", uri).groups()
     return kind, base64.b64decode(content, validate=True)
 
 
@@ -164,7 +164,7 @@ def check_self_contained(page: Page, home: Path) -> None:
                 continue
             if element["tag"] == "img":
                 kind, content = decoded(target)
-                if kind == "png":
+                if kind in ("png", "gif"):
                     Image.open(io.BytesIO(content)).load()
                 else:
                     assert ElementTree.fromstring(content).tag.endswith("svg")

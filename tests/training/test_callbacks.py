@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import refused, training
 from matplotlib.image import imread
+from PIL import Image
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -19,8 +20,10 @@ from gan_lab.data import images, synthetic
 from gan_lab.gan.losses import BCE, MSE, Saturating
 from gan_lab.plotting.curves import loss_curves, mode_curves
 from gan_lab.plotting.samples import compare_samples, image_grid, output_history
+from gan_lab.training.callbacks.base import early_steps
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.loggers import MetricsTable, read_table, tag_of
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 
 TINY = (
     "model.generator.hidden=[16]",
@@ -54,6 +57,25 @@ def test_pictures_at_the_start_every_so_many_steps_and_the_end(run):
     half = first.shape[1] // 2
     assert not np.array_equal(first[:, :half], last[:, :half]), "the generated side changes"
     assert np.array_equal(first[:, half + 20 :], last[:, half + 20 :]), "the real side stays"
+
+
+def test_a_film_of_all_pictures_is_left_in_the_run_folder(run):
+    with Image.open(run.film) as film:
+        assert film.n_frames == 3
+        assert film.width == Image.open(run.images / "samples_0000008.png").width
+    assert not list(run.folder.glob(".half.*"))
+
+
+def test_the_first_period_has_early_pictures_and_counts():
+    assert early_steps(1000) == [50, 200, 500]
+    assert early_steps(499) == []
+    callbacks = (SampleGrids(Run("run"), 1000, 64, 2500), Evaluation(Run("run"), 1000, None, ".cache"))
+    assert all(callback.early_steps == [50, 200, 500] for callback in callbacks)
+
+
+def test_d_answers_stand_under_samples(run):
+    assert imread(run.plots / "answers.png").std() > 0.01
+    assert [event.step for event in EventAccumulator(str(run.folder)).Reload().Images("answers")] == [8]
 
 
 def test_curves_are_drawn(run):

@@ -17,7 +17,7 @@ from gan_lab.training.gan_module import GANModule
 
 # Most changes, and many a collapse, happen early: within the first period there are pictures and counts after these
 # parts of it. Short periods have none.
-EARLY_PARTS = (20, 10, 5, 2)
+EARLY_PARTS = (20, 5, 2)
 SHORTEST_PERIOD = 500
 
 CallbackType = TypeVar("CallbackType", bound=pl.Callback)

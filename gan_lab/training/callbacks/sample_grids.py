@@ -11,6 +11,7 @@ from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Samples, choose
 from gan_lab.gan.latent import set_labels
+from gan_lab.plotting.film import evenly
 from gan_lab.plotting.samples import (
     Comparison,
     compare_images,
@@ -20,7 +21,7 @@ from gan_lab.plotting.samples import (
     window_of,
 )
 from gan_lab.plotting.style import Figure
-from gan_lab.plotting.surfaces import SurfaceFigure, SurfacePanels, Window
+from gan_lab.plotting.surfaces import SurfaceFigure, SurfacePanels, Window, draw_answers
 from gan_lab.training.callbacks.base import (
     GANCallback,
     datamodule_of,
@@ -30,13 +31,14 @@ from gan_lab.training.callbacks.base import (
     tensorboards,
 )
 from gan_lab.training.gan_module import GANModule
-from gan_lab.training.landscape import compute_landscape, refusal
+from gan_lab.training.landscape import compute_answers, compute_landscape, refusal
 
 ROW_IMAGES = 12  # images of each of several replicas
 MAX_MEMBERS = 15  # replicas in a picture
 MAX_CLASS_ROWS = 20  # if there are more classes, a grid of images shows only the first ones
 FIRST_CLASSES = 10  # how many of them
 REAL_POINTS = 1_000  # real points over D's answer
+ANSWERED_SAMPLES = 12  # samples under which D's answers stand
 SEARCHED_SAMPLES = 2**17  # among how many samples those of a class are searched at most
 
 
@@ -45,6 +47,8 @@ class SampleGrids(GANCallback):
 
     Points in the plane are drawn over D's answer, with the directions in which D pulls them, see
     `gan_lab.training.landscape`; of a conditional GAN, and where D scores no single samples, next to real ones.
+
+    For other data than points a picture at the end shows D's answers for some samples, and what D would change in them.
 
     For vectors that are neither images nor points in the plane, a heat map at the end shows G's first output at each
     picture step (the book's picture of the 1010 pattern).
@@ -138,6 +142,8 @@ class SampleGrids(GANCallback):
             self._draw(trainer, module)
 
     def on_training_end(self, trainer: pl.Trainer, module: GANModule) -> None:
+        if self.dataset.shape != (2,) and not module.replica_dims and not refusal(module):
+            self._draw_answers(trainer, module)
         if not self._history:
             return
         outputs = torch.stack(list(self._history.values()))  # (pictures, …, dims)
@@ -146,6 +152,16 @@ class SampleGrids(GANCallback):
                 self._draw_heatmap(trainer, module, outputs[:, i], f"_{i}")
         else:
             self._draw_heatmap(trainer, module, outputs, "")
+
+    def _draw_answers(self, trainer: pl.Trainer, module: GANModule) -> None:
+        """Draws D's answers for some of the samples, and what D would change in them."""
+        # At equal distances, so that a conditional GAN's are of different classes.
+        chosen = evenly(min(len(self.z), len(self.real)), ANSWERED_SAMPLES)
+        labels = None if self.real_labels is None else self.real_labels[chosen]
+        answers = compute_answers(module, self.z[chosen], self.real[chosen], labels)
+        picture = self.run.plots / "answers.png"
+        save_figure(self.run, draw_answers(answers, f"step {module.step:,}"), picture)
+        log_picture(trainer, "answers", picture, module.step)
 
     def _draw_heatmap(self, trainer: pl.Trainer, module: GANModule, outputs: Tensor, suffix: str) -> None:
         heatmap = output_history(list(self._history), outputs)
