@@ -1,7 +1,7 @@
 """`index.html`: a run on one page, which a person can open anywhere: the verdict, what to do next, pictures, numbers.
 
 The page is made from the files of the run folder alone, at the end of a training and whenever `compare.py` opens the
-run: it says what is missing or damaged. Torch, pandas and matplotlib are not needed.
+run: it says what is missing or damaged. Neither torch nor pandas is imported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from typing import Any
 
 from gan_lab.compare.collect import JOB, Record, as_number, read_record
 from gan_lab.compare.factors import class_name, resolve, value_text
+from gan_lab.compare.films import picture_path, picture_steps
 from gan_lab.compare.pages import data_uri, read_picture, render, write_page
 from gan_lab.compare.settings import default_settings
 from gan_lab.config.schema import scope_of
@@ -259,10 +260,10 @@ def _card(path: Path, name: str, caption: str) -> Card:
 
 def _sample_card(run: Run) -> Card | None:
     """Returns the last picture of samples; None if none was drawn."""
-    paths = sorted(run.images.glob("samples_*.png"))
-    if not paths:
+    steps = picture_steps(run)
+    if not steps:
         return None
-    return _card(paths[-1], "Samples", "the last picture: generated, beside real ones")
+    return _card(picture_path(run, steps[-1]), "Samples", "the last picture: generated ones, with real ones")
 
 
 def _sample_cards(run: Run, summary: Mapping[str, Any], samples: Card | None) -> list[Card]:

@@ -3,7 +3,6 @@
 <run>/config.yaml            the composed configuration
 <run>/summary.json           how the run ended, in numbers
 <run>/index.html             how it ended, for a person: one page with its pictures
-<run>/training.gif           its samples over the steps, as a film
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
 <run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
@@ -77,7 +76,6 @@ class Run:
         self.summary = self.folder / "summary.json"
         self.evaluation = self.folder / "evaluation.json"
         self.page = self.folder / "index.html"
-        self.film = self.folder / "training.gif"
         self.metrics = self.folder / "metrics.csv"
         self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
