@@ -5,6 +5,9 @@ that pictures, checkpoints and the verdict see no difference.
 """
 
 import ctypes
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -352,15 +355,67 @@ class CompilationProgress(event.Listener):
 
 
 def compile_step(dtype: torch.dtype) -> None:
-    """Compiles the step for float32 or float64, or loads it from numba's cache."""
+    """Loads the step for float32 or float64 from numba's cache; if it isn't there, another process compiles it first.
+
+    Compiled here, the linker would take functions that are not inlined from where they were compiled by themselves, and
+    they sum in another order than those in the cached file: the first run of a machine would differ from all later ones
+    by rounding.
+    """
+    if step.OPTIONS["cache"] and not _is_cached(dtype):
+        name = str(dtype).removeprefix("torch.")
+        code = (
+            # Ctrl-C reaches this process, which ends that one.
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+            f"import torch; from gan_lab.training.compiled import engine; engine.compile_here(torch.{name})"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        # If that fails, this process compiles.
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    compile_here(dtype)
+
+
+def compile_here(dtype: torch.dtype) -> None:
+    """Compiles the step in this process, or loads it from numba's cache."""
     progress = CompilationProgress()
-    types = [numba.typeof(argument) for argument in _example(torch.empty(0, dtype=dtype).numpy().dtype)]
     event.register("numba:compile", progress)
     try:
-        step.training_steps.compile(tuple(types))
+        step.training_steps.compile(_argument_types(dtype))
     finally:
         event.unregister("numba:compile", progress)
         progress.close()
+
+
+def _argument_types(dtype: torch.dtype) -> tuple[Any, ...]:
+    """Returns numba's types of the arguments of `step.training_steps`."""
+    arguments = _example(torch.empty(0, dtype=dtype).numpy().dtype)
+    return tuple(numba.typeof(argument) for argument in arguments)
+
+
+def _is_cached(dtype: torch.dtype) -> bool:
+    """Loads the step from numba's cache; returns whether it was there."""
+    refusal = _CompilationRefusal()
+    event.register("numba:compile", refusal)
+    try:
+        step.training_steps.compile(_argument_types(dtype))
+    except _NotCachedError:
+        return False
+    finally:
+        event.unregister("numba:compile", refusal)
+    return True
+
+
+class _NotCachedError(Exception):
+    """The step isn't in numba's cache."""
+
+
+class _CompilationRefusal(event.Listener):
+    """Stops numba when it begins to compile."""
+
+    def on_start(self, event: event.Event) -> None:
+        raise _NotCachedError
+
+    def on_end(self, event: event.Event) -> None:
+        pass
 
 
 def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any, Any]]:
