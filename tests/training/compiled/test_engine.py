@@ -3,9 +3,9 @@
 import ctypes
 import math
 import shutil
+import signal
 import threading
 import time
-from _thread import interrupt_main
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +155,13 @@ def test_each_member_is_trained_in_a_thread_in_which_blas_uses_no_others(monkeyp
 def test_an_interrupted_block_leaves_no_thread_at_work(monkeypatch):
     """As after a second Ctrl-C, when the weights must not change any more."""
     training_steps = step.training_steps
-    both = threading.Barrier(2, action=interrupt_main, timeout=60)
     ended = []
+
+    def interrupt_second_block() -> None:
+        if ended:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    both = threading.Barrier(2, action=interrupt_second_block, timeout=60)
 
     def watched(*arguments: Any) -> None:
         both.wait()
@@ -169,8 +174,8 @@ def test_an_interrupted_block_leaves_no_thread_at_work(monkeypatch):
 
     monkeypatch.setattr(step, "training_steps", watched)
     with pytest.raises(KeyboardInterrupt):
-        train([*TINY, "replicas=2"], "compiled", steps=3, block=3, prepare=prepare)
-    assert len(ended) == 2
+        train([*TINY, "replicas=2"], "compiled", steps=6, block=3, prepare=prepare)
+    assert len(ended) == 4
 
 
 @pytest.mark.parametrize(("first", "second"), [("compiled", "autograd"), ("autograd", "compiled")])
