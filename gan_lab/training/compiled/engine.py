@@ -6,12 +6,9 @@ that pictures, checkpoints and the verdict see no difference.
 
 import ctypes
 import math
-import os
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +105,7 @@ class CompiledEngine:
         return values if module.replica_dims else values.squeeze(-1)
 
     def close(self) -> None:
-        """Ends the threads; without this call they end when nothing refers to the engine any more."""
+        """Ends the threads, once they have done what they are doing."""
         self._pool.shutdown()
 
     def _share(self, gan: step.GAN, block: step.Block, record: np.ndarray[Any, Any]) -> None:
@@ -140,13 +137,13 @@ class CompiledEngine:
                 if i + 1 < number:
                     queue.append((member, i + 1))
 
-        work = [self._pool.submit(train, buffers) for buffers in self._buffers]
         try:
-            for future in work:
+            for future in [self._pool.submit(train, buffers) for buffers in self._buffers]:
                 future.result()
-        finally:
-            # A second signal interrupts this thread only.
-            wait(work)
+        except BaseException:
+            # The training ends. A second signal, too, interrupts this thread only: wait for the others.
+            self.close()
+            raise
 
     def _part(self, gan: step.GAN, block: step.Block, start: int, end: int) -> tuple[step.GAN, step.Block]:
         """Returns the GAN as it is after `start` steps of a block, and the inputs of the steps from there to `end`."""
