@@ -400,7 +400,7 @@ def test_many_variants(tmp_path):
     assert len(page.all("tr", "table")) == 1 + 26
     assert len(page.all("img", "curves")) == 24
     assert len(page.all("img", "samples")) == 25
-    assert page.text.count("The first 24 of 26 variants") == 3
+    assert page.text.count("The first 24 of 26 variants") == 4
     assert "The 30 largest of 325 comparisons" in page.text
     assert "313 more" in page.text
     assert len(page.source) < 8e6
