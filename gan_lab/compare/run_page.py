@@ -273,8 +273,8 @@ def _sample_cards(run: Run, summary: Mapping[str, Any], samples: Card | None) ->
     for path, name, caption in (
         (run.plots / "neighbours.png", "Nearest training images", "a copy would look like its original"),
         (run.plots / "labels.png", "How often each mode is made", "beside its share of the data"),
-        (run.images / "heatmap.png", "G's output over the steps", "for one latent vector, dark for 1"),
-        (run.images / "heatmap_0.png", "G's output over the steps", "of the first replica, for one latent vector"),
+        (run.images / "heatmap.png", "Heat map", "the output for one latent vector, dark for 1"),
+        (run.images / "heatmap_0.png", "Heat map", "the first replica's output for one latent vector, dark for 1"),
     ):
         # That a single mode is always made says nothing.
         if path.is_file() and not (has_one_mode and path.name == "labels.png"):
@@ -400,8 +400,9 @@ def _evaluation_sentences(evaluation: Mapping[str, Any], summary: Mapping[str, A
     counts: dict[str, int] = {}
     for verdict in verdicts[:MAX_ROWS]:
         if isinstance(verdict, dict):
-            # The numbers differ from seed to seed, the words rarely.
-            statement = _text(_statement_and_numbers(str(verdict.get("sentence", "")))[0])
+            # What follows the first sentence differs from seed to seed, as the numbers do.
+            statement, _ = _statement_and_numbers(str(verdict.get("sentence", "")))
+            statement = f"{_text(statement).partition('. ')[0].removesuffix('.')}."
             counts[statement] = counts.get(statement, 0) + 1
     step = evaluation.get("step")
     at = "" if step == summary.get("steps") else f" of step {_number(step)}"

@@ -82,6 +82,16 @@ def test_the_table_has_medians_ranges_and_ratios():
     assert lines[-1].split() == ["a", "12.3"]
 
 
+def test_the_chart_has_dots_and_ranges_and_no_bars_on_its_logarithmic_axis():
+    benchmark = Benchmark("reading", "images", {"a": print, "b": print}, ["a"])
+    (axes,) = timing.chart([timing.BenchmarkResult(benchmark, {"a": [100, 300, 200], "b": [1000, 1500, 2600]})]).axes
+    (dots,) = axes.get_lines()
+    assert dots.get_xydata().tolist() == [[200, 0], [1500, 1]]
+    assert [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()] == [[100, 300], [1000, 2600]]
+    assert not axes.patches
+    assert axes.get_xscale() == "log"
+
+
 @dataclass
 class Layouts:
     """Images in all layouts: the pixels `(N, H, W, 3)`, their files, the sizes of these, and the readers."""

@@ -256,6 +256,17 @@ def test_table_has_the_summaries_numbers(tmp_path):
         assert len([dot for dot in page.all("circle", "table") if row in dot["parents"]]) == 3
 
 
+def test_metrics_without_room_in_the_table_are_below_it(tmp_path, monkeypatch):
+    """The table has room for one more metric than the first: the Fréchet distance; variety is in the next table."""
+    monkeypatch.setattr("gan_lab.compare.report.MAX_FURTHER", 1)
+    findings = make_findings(tmp_path)
+    page = report(findings)
+    heads = [_plain(head["text"]) for head in page.all("th", "table") if head.get("scope") == "col"]
+    assert heads[5:] == ["Fréchet distance", "seconds per run", "variant", "variety relative to the data's"]
+    summary = findings.summaries_by_cell()[findings.variants[-1], "pairwise_ratio"]
+    assert _plain(page.all("td", "table")[-1]["text"]) == format_estimate(summary.mean, summary.low, summary.high)
+
+
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
@@ -400,7 +411,7 @@ def test_many_variants(tmp_path):
     assert len(page.all("tr", "table")) == 1 + 26
     assert len(page.all("img", "curves")) == 24
     assert len(page.all("img", "samples")) == 25
-    assert page.text.count("The first 24 of 26 variants") == 3
+    assert page.text.count("The first 24 of 26 variants") == 4
     assert "The 30 largest of 325 comparisons" in page.text
     assert "313 more" in page.text
     assert len(page.source) < 8e6

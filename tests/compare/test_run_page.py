@@ -95,7 +95,9 @@ def test_the_page_says_how_the_run_ended_and_what_to_do(tmp_path, monkeypatch):
     folder = "'a run/it'\"'\"'s'"
     assert page.all("h1")[0]["text"] == "Collapsed: it makes only the 8."
     assert "Finished: 3,000 steps in 4 s (714 steps/s), seed 7" in page.text
-    assert "1 of 10 digits in 500 samples." in page.text
+    paragraphs = [element["text"] for element in page.all("p")]
+    assert "The samples look like the data." in paragraphs
+    assert "1 of 10 digits in 500 samples." in paragraphs
     # As `command` quotes for Hydra and the shell; tests/core/test_command_line.py pastes such commands.
     assert texts(page, "pre", "next") == ["python train.py loss=bce 'resume=\"a run/it'\"'\"'s\"'"]
     assert texts(page, "pre", "settings") == ["python train.py loss=mse optim.lr=0.02 seed=7"]
@@ -181,7 +183,7 @@ def test_each_replica_has_its_row(tmp_path):
 
 def test_what_evaluate_found_stands_beside_the_verdict(tmp_path):
     run = make_run(tmp_path / "run")
-    sentences = ["Covered: all.\n10 of 10", "Covered: all.\n9 of 10", "Partial: nine.\n9 of 10"]
+    sentences = ["Covered: all. 9% of them are junk.\n10 of 10", "Covered: all.\n9 of 10", "Partial: nine.\n9 of 10"]
     evaluation = {"step": 3000, "samples": 900, "seeds": 3, "features": "pixels", "reference": "real images"}
     evaluation["verdicts"] = [{"sentence": sentence} for sentence in sentences]
     evaluation |= {"mean": {"coverage": 0.75}, "spread": {"coverage": 0.0625}, "real_data": {}}

@@ -1,5 +1,6 @@
 """What a run keeps and shows: pictures, curves, tables, TensorBoard; and that a resumed run is the same run."""
 
+import base64
 import io
 from pathlib import Path
 
@@ -79,8 +80,15 @@ def test_d_answers_stand_under_samples(run):
 
 
 def test_curves_are_drawn(run):
-    for name in ("losses.png", "scores.png"):
+    for name in ("losses.png", "scores.png", "modes.png"):
         assert imread(run.plots / name).std() > 0.01
+
+
+def test_a_finished_run_has_a_page_with_its_pictures(run):
+    page = run.page.read_text(encoding="utf-8")
+    assert "Finished: 8 steps" in page
+    for picture in (run.plots / "losses.png", run.plots / "neighbours.png", run.film):
+        assert base64.b64encode(picture.read_bytes()).decode() in page
 
 
 def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
