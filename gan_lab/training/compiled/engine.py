@@ -6,6 +6,9 @@ that pictures, checkpoints and the verdict see no difference.
 
 import ctypes
 import math
+import os
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
