@@ -89,21 +89,23 @@ def test_a_thread_for_each_member_as_far_as_there_are_cores_and_the_environment_
     assert cpu_threads.threads_for_members(members, lambda: cores) == expected
 
 
-def test_a_run_with_replicas_says_how_many_threads_share_the_members(tmp_path, monkeypatch):
-    """The run keeps `auto`, so that it may go on with another number; torch itself computes with one thread."""
+def test_threads_share_the_members_of_replicas_and_torch_has_one(tmp_path, monkeypatch):
+    """The run keeps `auto`, so that it may go on with another number."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(build, "cores", lambda: 2)
     tiny = [*BARE, "dataset=ring", "dataset.samples=50", "model.width=8", "steps=2", "replicas=3"]
-    job, run = training(tmp_path / "auto", *tiny)
-    assert "compiled step, 2 threads, 3 replicas" in announce(job, run)
-    summary, _ = fit(job, run)
-    assert summary["environment"]["threads"] == 2
+    cfg = compose(*tiny)
+    build.DryRun(cfg)
+    assert cfg.threads == "auto"
+    assert ", compiled step, 2 threads, 3 replicas" in announce(*training(tmp_path / "auto", *tiny))
+    autograd = training(tmp_path / "autograd", *tiny, "engine=autograd")
+    assert ", autograd step, 1 thread, 3 replicas" in announce(*autograd)
+    _, run = trained = training(tmp_path / "number", *tiny, "threads=8")
+    summary, _ = fit(*trained)
+    assert summary["environment"]["threads"] == 3
     assert torch.get_num_threads() == 1
-    assert yaml.safe_load(run.config.read_text())["threads"] == "auto"
-    job, run = training(tmp_path / "number", *tiny, "threads=8")
-    assert "compiled step, 3 threads, 3 replicas" in announce(job, run)
-    job, run = training(tmp_path / "autograd", *tiny, "engine=autograd")
-    assert "autograd step, 1 thread, 3 replicas" in announce(job, run)
+    build.load(run)
+    assert torch.get_num_threads() == 1
 
 
 def test_trials_find_the_fastest_and_one_slow_moment_changes_nothing():
