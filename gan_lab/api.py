@@ -6,6 +6,7 @@ with the words that the command prints. Settings are overrides as on the command
 """
 
 import functools
+import html
 import importlib.util
 import json
 import os
@@ -23,11 +24,13 @@ from torch import Tensor, nn
 from gan_lab.assembly import build
 from gan_lab.commands.export import ExportSettings, export
 from gan_lab.commands.sample import SampleSettings, latent_batches
+from gan_lab.compare.pages import data_uri, read_picture
 from gan_lab.config.cli import Command
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import printable, say
 from gan_lab.data.dataset import Dataset
 from gan_lab.training.callbacks.loggers import read_table
 from gan_lab.training.gan_module import GANModule
@@ -243,6 +246,25 @@ class TrainedRun:
         """
         _call("evaluate", overrides, {"run": str(self.folder), **settings})
         return _evaluation_in(self.folder)
+
+    def show(self) -> None:
+        """Shows verdict, film, losses and modes in a notebook; elsewhere says where the page is."""
+        if "ipykernel" not in sys.modules:
+            say(f"{self!r}\n{self._run.page}")
+            return
+        from IPython.display import HTML, display
+
+        display(HTML(self._repr_html_()))
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows for a run: the verdict and its pictures."""
+        sentence = self.verdict.get("sentence", "not judged yet")
+        parts = [f"<p><b>{html.escape(line)}</b></p>" for line in printable(sentence, lines=True).splitlines()]
+        for path in (self._run.film, self._run.plots / "losses.png", self._run.plots / "modes.png"):
+            picture = read_picture(path, ("PNG", "GIF"))
+            if not picture.gap:
+                parts.append(f'<img src="{data_uri(picture.content, picture.kind)}" style="max-width: 100%">')
+        return "\n".join(parts)
 
     def __repr__(self) -> str:
         sentence = self.verdict.get("sentence", "not judged yet").splitlines()[0]

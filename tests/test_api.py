@@ -61,6 +61,15 @@ def test_scores_have_a_gradient_with_respect_to_the_samples(run):
     assert difference.item() == pytest.approx(2e-3 * samples.grad[0].square().sum().item(), rel=0.05)
 
 
+def test_a_notebook_shows_verdict_and_pictures_and_names_as_text(run):
+    shown = run._repr_html_()
+    assert run.verdict["sentence"].splitlines()[0] in shown
+    assert "data:image/png;base64," in shown
+    other = gan_lab.load(run.folder)
+    other.summary["verdict"] = {"sentence": "<script>x</script>"}
+    assert "&lt;script&gt;x&lt;/script&gt;" in other._repr_html_()
+
+
 def test_mistakes_are_exceptions_with_the_words_of_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LabError) as error:

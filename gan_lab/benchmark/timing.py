@@ -215,7 +215,10 @@ def _numbers(result: BenchmarkResult) -> dict[str, Any]:
 
 
 def chart(results: Sequence[BenchmarkResult]) -> Figure:
-    """Draws a panel of bars per benchmark: medians on a logarithmic scale, and a line from lowest to highest."""
+    """Draws a panel per benchmark: medians as dots on a logarithmic scale, and a line from lowest to highest.
+
+    No bars: a logarithmic axis has no 0 at which they could begin.
+    """
     heights = [len(result.rates) + 2 for result in results]
     figure = Figure(figsize=(9, 0.3 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(results), height_ratios=heights, squeeze=False)[:, 0]
@@ -227,10 +230,13 @@ def chart(results: Sequence[BenchmarkResult]) -> Figure:
             medians.append(statistics.median(rates))
             lowest.append(min(rates))
             highest.append(max(rates))
-        axes.barh(list(result.rates), medians, color="C0")
-        axes.hlines(range(len(medians)), lowest, highest, color="0.25")
+        axes.hlines(range(len(medians)), lowest, highest, color="C0", alpha=0.5, linewidth=3)
+        axes.plot(medians, list(range(len(medians))), "o", color="C0")
+        axes.set_yticks(range(len(medians)), list(result.rates))
+        axes.set_ylim(-0.6, len(medians) - 0.4)
+        axes.grid(alpha=0.4)
         for row, median in enumerate(medians):
-            axes.annotate(f" {median:,.0f}", (highest[row], row), va="center", fontsize=8)
+            axes.annotate(f"  {median:,.0f}", (highest[row], row), va="center", fontsize=8)
         # Candidates may differ by factors of a thousand.
         axes.set_xscale("log")
         plain_powers(axes.xaxis)

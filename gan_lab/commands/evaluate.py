@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from gan_lab.assembly.build import load
-from gan_lab.commands.next_step import after_training, for_other_generators, in_folder
+from gan_lab.commands.next_step import after_training, for_other_generators
+from gan_lab.compare.run_page import write_run_page
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
-from gan_lab.core.run_folder import Run
+from gan_lab.core.run_folder import Run, in_folder
 from gan_lab.core.terminal import join_lines, say
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.evaluation import aggregate
@@ -56,7 +57,7 @@ def evaluate(
     ema: bool = True,
     user_metrics: Callable[[Dataset], Mapping[str, UserMetric]] = _no_user_metrics,
 ) -> dict[str, Any]:
-    """Evaluates the run's last checkpoint and writes `evaluation.json`.
+    """Evaluates the run's last checkpoint, and writes `evaluation.json` and the run's page.
 
     Args:
         run: the run.
@@ -117,7 +118,8 @@ def evaluate(
         "verdicts": verdicts,
         "next_step": _next_step(run, next(iter(results.values()))[0], are_images=len(dataset.shape) == 3),
     }
-    run.write_json("evaluation.json", evaluation)
+    run.write_json(run.evaluation.name, evaluation)
+    write_run_page(run)
     return evaluation
 
 

@@ -5,16 +5,13 @@ relativistic loss is that of all recipes in conf/experiment/best (Huang et al. 2
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gan_lab.core.command_line import Value, command, quote, setting
+from gan_lab.core.run_folder import RESUME_THIS, THIS_RUN
 from gan_lab.evaluation.metrics.modes import NO_MODE_JUNK, samples_needed
 from gan_lab.evaluation.metrics.registry import MetricValues
 
-# A run folder may move, so what is kept in it doesn't name it; whoever shows the next step puts it in, see `in_folder`.
-RUN = "run=<run folder>"
-RESUME = "resume=<run folder>"
 # On the command line that started a run: keys that name its folder, and how it was started.
 KEYS_OF_FOLDER = ("run.", "resume=", "hydra", "sweep.", "force=", "preflight=")
 FAILURES = ("collapsed", "partial", "narrow")
@@ -50,20 +47,15 @@ def after_training(
         return None
     needed = _samples_needed(verdict, metrics)
     if needed:
-        again = command("evaluate.py", RUN, setting("samples", needed))
+        again = command("evaluate.py", THIS_RUN, setting("samples", needed))
         return f"Evaluate enough samples: {again}"
     remedy = _remedy(verdict, metrics, summary, are_images)
     if remedy is None:
         return None
     if remedy.changes:
         return f"{remedy.symptom}: {_train_again(summary['overrides'], remedy.changes)}"
-    longer = command("train.py", RESUME, setting("steps", 2 * summary["steps"]))
+    longer = command("train.py", RESUME_THIS, setting("steps", 2 * summary["steps"]))
     return f"{remedy.symptom}: {longer}"
-
-
-def in_folder(next_step: str, folder: Path) -> str:
-    """Returns a next step whose command can be pasted, for a run in this folder."""
-    return next_step.replace(RUN, setting("run", folder)).replace(RESUME, setting("resume", folder))
 
 
 def for_other_generators(verdict: Mapping[str, Any], metrics: MetricValues) -> str | None:

@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 import torch
 
 from gan_lab.assembly.build import Training
-from gan_lab.commands.next_step import after_training, in_folder
+from gan_lab.commands.next_step import after_training
 from gan_lab.core.command_line import quote
 from gan_lab.core.io import relative_path
-from gan_lab.core.run_folder import Run, resume_command
+from gan_lab.core.run_folder import Run, in_folder, resume_command
 from gan_lab.core.terminal import join_lines, printable
 from gan_lab.evaluation import aggregate
 from gan_lab.evaluation.metrics.balance import balance
@@ -62,6 +62,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         **_evaluated(training, status, scores),
         "environment": {
             **environment(training.trainer.strategy.root_device),
+            "threads": _threads(module),
             "processes": training.process_group.size,
             "engine": module.engine,
         },
@@ -161,7 +162,7 @@ def announce(training: Training, run: Run) -> str:
     if pack > 1:
         size = [f"{module.steps:,} steps of {training.datamodule.batch_size // pack} packs of {pack}"]
     size.append(f"{module.engine} step")
-    threads = torch.get_num_threads()
+    threads = _threads(module)
     if threads > 1:
         size.append(f"{threads} threads")
     else:
@@ -192,6 +193,11 @@ def _remedy(name: str, settings: dict[str, Any], steps: int) -> str:
     return f"{name}({', '.join(words)})"
 
 
+def _threads(module: GANModule) -> int:
+    """Returns how many threads train: torch's, or those that share the members among them."""
+    return max(torch.get_num_threads(), module.member_threads)
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Returns the versions, the device, the threads and the commit that a run ran with."""
     device_name = device.type
@@ -219,6 +225,8 @@ def describe(summary: dict[str, Any], run: Run) -> str:
         *_verdict_lines(summary, folder),
         f"  run folder:  {folder}",
     ]
+    if run.page.is_file():
+        lines.append(f"  page:        {relative_path(run.page)}")
     pictures = ", ".join(str(relative_path(path)) for path in run.picture_folders())
     if pictures:
         lines.append(f"  pictures:    {pictures}")

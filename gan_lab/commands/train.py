@@ -1,4 +1,4 @@
-"""One training, from its first step to its summary, however it ends."""
+"""One training, from its first step to its summary and its page, however it ends."""
 
 import signal
 from collections.abc import Sequence
@@ -6,17 +6,22 @@ from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
+from gan_lab.compare.films import write_film
+from gan_lab.compare.run_page import write_run_page
 from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage, worker_died
 from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
+from gan_lab.evaluation.verdict import modes_noun
 from gan_lab.training import resume_state
 from gan_lab.training.callbacks.trackers import end_trackers
 from gan_lab.training.step_log import NotFiniteError
 
 
 def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
-    """Trains, from the run's newest whole checkpoint if it has one, and writes `summary.json` if its folder is there.
+    """Trains, from the run's newest whole checkpoint if it has one, and writes `summary.json` and `index.html`.
+
+    Where the run's folder was removed, nothing is written.
 
     Returns:
         The summary, and the exit status: 0 when all steps were trained, 128 + the signal's number when one stopped it.
@@ -55,6 +60,8 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
+            write_film(run, summary, modes_noun(training.datamodule.dataset))
+            write_run_page(run)
         except RemovedError:
             if status != "failed":
                 raise

@@ -182,7 +182,8 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
     if "loss" in panels:
         _draw_losses(panels["loss"], bands, ideal, top)
     if "modes" in panels:
-        _draw_band(panels["modes"], bands[MODES], "modes", color="black", marker=".", linewidth=1.2)
+        # Dots at the end of an axis are not cut off.
+        _draw_band(panels["modes"], bands[MODES], "modes", color="black", marker=".", linewidth=1.2, clip_on=False)
         panels["modes"].set(ylim=(0, max_modes * 1.05), ylabel="modes made")
         panels["modes"].yaxis.set_major_locator(MaxNLocator(4, integer=True, steps=[1, 2, 5, 10]))
     lowest = list(panels.values())[-1]

@@ -20,6 +20,7 @@ from gan_lab.compare.findings import Findings
 from gan_lab.compare.notes import common_conditions, notes
 from gan_lab.compare.questions import Variant, design
 from gan_lab.compare.report import write_report
+from gan_lab.compare.run_page import write_run_page
 from gan_lab.compare.sentences import COLLAPSED, sentence
 from gan_lab.compare.settings import name_presets
 from gan_lab.compare.tables import describe, write_tables
@@ -48,6 +49,8 @@ NOT_UTF8 = "not UTF-8: its folder's name; rename it"
 def conclude(folders: Sequence[str | Path], target: str | Path | None = None) -> str:
     """Compares the runs below the folders and writes comparison.csv, effects.csv and report.html.
 
+    A single run that is named itself can't be compared: its page is written.
+
     Args:
         folders: where the runs are.
         target: the folder to write to; None: the folder with the runs, or the deepest one that has all of them.
@@ -58,8 +61,12 @@ def conclude(folders: Sequence[str | Path], target: str | Path | None = None) ->
     Raises:
         LabError: as `compare` does; if the files can't be written.
     """
-    findings = compare(folders, target)
     try:
+        run = _single_run(folders)
+        if run is not None:
+            page = write_run_page(run, Path(target) / run.page.name if target else None)
+            return f"One run, which has nothing to be compared with. Its page: {page}"
+        findings = compare(folders, target)
         paths = [*write_tables(findings), write_report(findings)]
     except OSError as error:
         raise LabError(
@@ -70,6 +77,19 @@ def conclude(folders: Sequence[str | Path], target: str | Path | None = None) ->
             key="target",
         ) from error
     return f"{describe(findings)}\n\nWritten: {', '.join(map(str, paths))}"
+
+
+def _single_run(folders: Sequence[str | Path]) -> Run | None:
+    """Returns the run if a single one is named by its own folder; else None.
+
+    Raises:
+        LabError: if there is no such folder.
+    """
+    if len(folders) != 1:
+        return None
+    runs = find_runs(folders[0])
+    is_alone = [run.folder for run in runs] == [Path(folders[0])]
+    return runs[0] if is_alone and read_record(runs[0]).status != "foreign" else None
 
 
 def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> Findings:

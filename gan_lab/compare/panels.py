@@ -1,6 +1,5 @@
 """The report's pictures: effects, samples, curves and labels, from the files in the compared runs' folders."""
 
-import base64
 import io
 import re
 from collections.abc import Callable, Sequence
@@ -14,7 +13,9 @@ from PIL import Image
 from gan_lab.compare import charts
 from gan_lab.compare.charts import ForestLine
 from gan_lab.compare.effects import Effect
+from gan_lab.compare.films import sheet_film
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.pages import data_uri
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import describe_change, describe_changes, format_estimate, is_improvement, reason
 from gan_lab.compare.snapshots import small_png, snapshots
@@ -26,6 +27,8 @@ from gan_lab.evaluation.metrics.registry import Metric
 # A column of one replica has its number behind its name, `loss/g/3`.
 MEMBER = re.compile(r"/[0-9]+$")
 MAX_CURVE_POINTS = 300
+# Of the film in a report, which is to stay below 9 MB.
+MAX_FILM_BYTES = 1_500_000
 MAX_FOREST_LINES = 30
 
 # Returns the link to a run's folder, None if that is gone.
@@ -86,7 +89,7 @@ def forest_cards(findings: Findings) -> list[Card]:
                 f"The {MAX_FOREST_LINES} largest of {effects:,} comparisons, those with a shown difference first."
             )
         drawing = charts.svg(charts.forest(lines, axis, measure.higher_is_better))
-        card.picture = _uri(drawing.encode(), "svg+xml")
+        card.picture = data_uri(drawing.encode(), "svg+xml")
         numbers = "; ".join(f"{line.label} {line.numbers} {line.reason}".strip() for line in lines)
         card.alt = f"{axis}: {numbers}"
         cards.append(card)
@@ -217,7 +220,7 @@ def curve_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[
             ideal = files[variant].ideal
             top = _top_of_losses(losses_by_ideal[ideal], ideal)
             drawing = charts.curves(variant_bands, ideal, top, max_modes)
-            card.picture = _uri(drawing.encode(), "svg+xml")
+            card.picture = data_uri(drawing.encode(), "svg+xml")
             card.alt = f"Losses and modes over the steps, {card.name}"
         elif not card.gaps:
             card.gaps = ["No losses were recorded."]
@@ -241,7 +244,7 @@ def label_cards(findings: Findings, files: dict[Variant, VariantFiles]) -> list[
             # A damaged summary may have another number of classes.
             classes = len(variant_files.shares[0])
             shares = np.stack([run_shares for run_shares in variant_files.shares if len(run_shares) == classes])
-            card.picture = _uri(charts.labels(shares, top=1.05 * max_share).encode(), "svg+xml")
+            card.picture = data_uri(charts.labels(shares, top=1.05 * max_share).encode(), "svg+xml")
             means = shares.mean(axis=0)[: charts.MAX_NUMBERED_BARS]
             percentages = ", ".join(f"{share:.0%}" for share in means)
             card.alt = f"Share of each class, {card.name}: {percentages}"
@@ -256,15 +259,26 @@ def sample_cards(findings: Findings, link: Link) -> list[Card]:
     for shot in shots:
         card = Card(shot.name, gaps=shot.gaps)
         if shot.image is not None and shot.run is not None:
-            card.picture = _uri(small_png(shot.image), "png")
+            card.picture = data_uri(small_png(shot.image), "png")
             card.link = link(shot.run)
             card.caption = f"seed {shot.seed}"
             card.alt = f"Samples of {shot.name}, seed {shot.seed}"
         cards.append(card)
     if real:
-        picture = _uri(small_png(real), "png")
+        picture = data_uri(small_png(real), "png")
         cards.append(Card("Real data", picture=picture, alt="Real samples", caption="what G should learn to generate"))
     return cards
+
+
+def film_cards(findings: Findings) -> list[Card]:
+    """Shows side by side, step by step, what the runs of `sample_cards` generated; nothing without common steps."""
+    shots, _ = snapshots(findings)
+    runs = [(shot.name, Run(findings.folder / shot.run)) for shot in shots if shot.run is not None]
+    film = sheet_film(runs, MAX_FILM_BYTES)
+    if film is None:
+        return []
+    names = ", ".join(name for name, _ in runs)
+    return [Card("At the same step", picture=data_uri(film, "gif"), alt=f"A film of the samples of {names}")]
 
 
 def _axis(measure: Metric) -> str:
@@ -312,8 +326,3 @@ def _top_of_losses(losses: Sequence[float], ideal: float | None) -> float:
         highest = float(np.quantile(losses, 0.995))
     # The last number gives the axis a length where all losses are 0.
     return 1.1 * max(highest, 1.5 * (ideal or 0), 1e-9)
-
-
-def _uri(content: bytes, kind: str) -> str:
-    """Returns a picture as a data: URI, which needs no other file; `kind` is 'png' or 'svg+xml'."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,7 +1,5 @@
 """`report.html`: what a comparison found, in one file that needs no network and can be read on a phone."""
 
-import base64
-import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -10,22 +8,23 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-import jinja2
-
 from gan_lab.compare import panels
 from gan_lab.compare.effects import Effect, Summary
 from gan_lab.compare.findings import Findings
+from gan_lab.compare.pages import render, write_page
 from gan_lab.compare.panels import Link
 from gan_lab.compare.questions import Variant
 from gan_lab.compare.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
 from gan_lab.compare.snapshots import MAX_PANELS
-from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import Metric, metric_of
 
-TEMPLATE = Path(__file__).with_name("report.html.jinja")
 # More sentences of a metric are folded away.
 MAX_SENTENCES = 12
+# Columns of further metrics in the table, which then fits on a screen, and in each of those below it.
+MAX_FURTHER = 5
+MAX_IN_MORE = 10
 # Higher stacks of equal dots are drawn over each other.
 MAX_STACK = 6
 # Width of a dot in a strip of 100, and distance of the dots in a stack.
@@ -123,6 +122,13 @@ class Row:
     runs: list[RunValue]
 
 
+class MoreTable(NamedTuple):
+    """A table of metrics that the first one has no room for: its columns, and by variant its cells."""
+
+    columns: list[Column]
+    rows: list[tuple[str, list[Cell]]]
+
+
 def write_report(findings: Findings, path: Path | None = None) -> Path:
     """Writes the report. Its links to run folders are relative, and it says what a run lacks.
 
@@ -138,9 +144,7 @@ def write_report(findings: Findings, path: Path | None = None) -> Path:
     """
     path = path or findings.folder / "report.html"
     page = _render(findings, path.absolute().parent)
-    # A folder's name need not be UTF-8.
-    with atomic(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+    write_page(page, path)
     return path
 
 
@@ -163,23 +167,24 @@ def _render(findings: Findings, home: Path) -> str:
     excluded = []
     for run, reason in findings.excluded_folders():
         excluded.append((printable(str(run)), link(str(run)), reason))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["sha256"] = _sha256
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return render(
+        "report.html.jinja",
         findings=findings,
         design=DESIGNS.get(findings.design, ""),
         runs=len(findings.runs),
         topics=_topics(findings),
         max_sentences=MAX_SENTENCES,
-        columns=_columns(findings, headline, further_metrics),
-        rows=[_row(findings, variant, headline, further_metrics, span, link) for variant in findings.variants],
+        columns=_columns(findings, headline, further_metrics[:MAX_FURTHER]),
+        rows=[
+            _row(findings, variant, headline, further_metrics[:MAX_FURTHER], span, link)
+            for variant in findings.variants
+        ],
+        more_tables=_more_tables(findings, further_metrics[MAX_FURTHER:]),
         span=scale,
         omitted=omitted,
         crossed=any(effect.comparison.kind == "interaction" for effect in findings.effects),
         forests=panels.forest_cards(findings),
+        film=panels.film_cards(findings),
         samples=panels.sample_cards(findings, link),
         curves=panels.curve_cards(findings, files),
         labels=panels.label_cards(findings, files),
@@ -188,22 +193,19 @@ def _render(findings: Findings, home: Path) -> str:
     )
 
 
-def _sha256(text: str) -> str:
-    """Returns the digest by which the page's security policy allows its own script and no other."""
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _link(folder: Path, run: str, home: Path) -> str | None:
-    """Returns the link from the report to a run folder; None if that does not exist."""
+    """Returns the link from the report to a run's page, or to its folder if it has none; None if that is missing."""
     run_folder = folder.absolute() / run
+    page = Run(run_folder).page
     try:
         if not run_folder.is_dir():
             return None
         relative = os.path.relpath(run_folder, home)
+        end = page.name if page.is_file() else ""
     except (OSError, ValueError):
         # Another drive, or an impossible name.
         return None
-    return quote(os.fsencode(relative.replace(os.sep, "/"))) + "/"
+    return quote(os.fsencode(relative.replace(os.sep, "/"))) + f"/{end}"
 
 
 def _topics(findings: Findings) -> list[Topic]:
@@ -238,12 +240,27 @@ def _mark(effect: Effect, metric: Metric) -> Mark:
 
 
 def _further_metrics(findings: Findings) -> list[str]:
-    """Returns the metrics in the table besides the first one and the share of collapsed runs: all would be too many."""
+    """Returns the metrics in the tables besides the first one and the share of collapsed runs, the chief ones first."""
     metrics = []
     for name in findings.metrics[1:]:
         if name != COLLAPSED.name and (name in findings.headline or "report" in metric_of(name).shown):
             metrics.append(name)
-    return metrics
+    # The sort is stable.
+    return sorted(metrics, key=lambda name: (name not in findings.headline, "terminal" not in metric_of(name).shown))
+
+
+def _more_tables(findings: Findings, metrics: list[str]) -> list[MoreTable]:
+    """Returns tables of the means of some metrics, each as wide as a screen."""
+    summaries = {(summary.variant, summary.metric): summary for summary in findings.summaries}
+    tables = []
+    for start in range(0, len(metrics), MAX_IN_MORE):
+        names = metrics[start : start + MAX_IN_MORE]
+        rows = []
+        for variant in findings.variants:
+            cells = [_cell(summaries.get((variant, name)), format_mean) for name in names]
+            rows.append((findings.names[variant], cells))
+        tables.append(MoreTable([_metric_column(findings.measures[name]) for name in names], rows))
+    return tables
 
 
 def _columns(findings: Findings, headline: list[str], further_metrics: list[str]) -> list[Column]:

@@ -1,7 +1,7 @@
 """A run's config.yaml as flat settings, `{"optim.lr": 0.001, …}`: read, never instantiated."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,23 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(node, dict) or not {"loss", "optim", "dataset"} <= node.keys():
         raise ForeignError(f"{path.name} is not the configuration of a training", code="damaged", key=path.name)
     refuse_other_format(path, node)
-    settings: dict[str, Any] = escape_texts(dict(_flatten(node)))
-    # norm=auto is what the model says, which is not a question by itself.
-    settings["norm._target_"] = resolve(settings, "norm._target_")
-    settings.pop("model.auto_norm", None)
-    settings[REMEDY] = " + ".join(escape_texts(_remedy_names(node.get(REMEDY))))
-    return settings
+    return _settings_of(node)
+
+
+@functools.cache
+def default_settings() -> dict[str, Any]:
+    """Returns the settings of a training without arguments, as `read_settings` reads them from its config.yaml."""
+    node = yaml.load((CONF / "train.yaml").read_text(encoding="utf-8"), LOADER)
+    del node["hydra"]
+    for entry in node.pop("defaults"):
+        if not isinstance(entry, dict):
+            continue
+        for group, option in entry.items():
+            path = CONF / group / f"{option}.yaml"
+            # Neither what Hydra uses itself nor a group of which nothing is chosen.
+            if path.is_file():
+                node[group] = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+    return _settings_of(node)
 
 
 def name_presets(configs: Sequence[Settings]) -> list[Settings]:
@@ -81,6 +92,16 @@ def name_presets(configs: Sequence[Settings]) -> list[Settings]:
             for key in values:
                 config[key] = without_preset[0].get(key)
     return list(settings)
+
+
+def _settings_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a configuration as values by dotted key; see `read_settings`."""
+    settings: dict[str, Any] = escape_texts(dict(_flatten(node)))
+    # norm=auto is what the model says, which is not a question by itself.
+    settings["norm._target_"] = resolve(settings, "norm._target_")
+    settings.pop("model.auto_norm", None)
+    settings[REMEDY] = " + ".join(escape_texts(_remedy_names(node.get(REMEDY))))
+    return settings
 
 
 def _load(path: Path) -> Any:

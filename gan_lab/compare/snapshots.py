@@ -2,24 +2,18 @@
 
 import io
 import math
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL import Image
 
 from gan_lab.compare import charts
+from gan_lab.compare.films import decode_picture, generated_part, picture_path, picture_steps
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import Variant
-from gan_lab.core.errors import LabError
-from gan_lab.core.io import read_bytes
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import printable
 
 # So many variants have pictures in a report.
 MAX_PANELS = 24
-# Larger pictures of a run are not read; a file may have four bytes per pixel.
-MAX_PIXELS = 20_000_000
-MAX_FILE_BYTES = 4 * MAX_PIXELS
 # A picture in a report: with 25 of them and everything else the report stays below 9 MB.
 MAX_PICTURE_BYTES = 200_000
 # The picture of all variants in a document.
@@ -85,20 +79,11 @@ def sheet_png(findings: Findings) -> bytes | None:
 
 def last_samples(run: Run) -> tuple[Image.Image | None, str]:
     """Returns the last picture of samples in a run folder, or why there is none."""
-    paths = sorted(run.images.glob("samples_*.png"))
-    if not paths:
+    steps = picture_steps(run)
+    if not steps:
         return None, "no picture of samples"
-    name = printable(paths[-1].name)
-    try:
-        content = io.BytesIO(read_bytes(paths[-1], MAX_FILE_BYTES))
-        # For other formats PIL may start other programs.
-        with Image.open(content, formats=("PNG",)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None, f"{name} is too large"
-            return image.convert("RGB"), ""
-    except Exception:
-        # PIL raises errors of many types for damaged files.
-        return None, f"{name} is damaged"
+    picture, gap = decode_picture(picture_path(run, steps[-1]))
+    return (picture.convert("RGB") if picture else None), gap
 
 
 def small_png(image: Image.Image, max_bytes: int = MAX_PICTURE_BYTES) -> bytes:
@@ -133,17 +118,7 @@ def last_picture(run: Run) -> LastPicture:
     picture, gap = last_samples(run)
     if picture is None:
         return LastPicture(None, gap=gap)
-    # A picture of several replicas has no real samples, see `plotting.samples.compare_members`.
-    if _has_replicas(run) or picture.width < 1.5 * picture.height:
+    generated = generated_part(run, picture)
+    if generated.width == picture.width:
         return LastPicture(picture)
-    middle = picture.width // 2
-    left = picture.crop((0, 0, middle, picture.height))
-    right = picture.crop((middle, 0, picture.width, picture.height))
-    return LastPicture(left, right)
-
-
-def _has_replicas(run: Run) -> bool:
-    """Whether a run trained several GANs together; False where its summary cannot be read."""
-    with suppress(LabError, OSError):
-        return run.read_summary().get("replicas", 1) != 1
-    return False
+    return LastPicture(generated, picture.crop((generated.width, 0, picture.width, picture.height)))

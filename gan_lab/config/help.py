@@ -73,6 +73,7 @@ DETAILS = {
             "subtract": "a - b",
             "multiply": "a * b, component by component",
             "walk": "a closed path through n vectors, from a on, as a GIF",
+            "surface": "what D answers, and where it pulls G's samples: over the plane, or under n samples",
         },
     ),
     "backquery": (

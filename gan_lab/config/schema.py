@@ -173,13 +173,14 @@ _TRAINING = (
     Key(
         "threads",
         ValueSpec(int, low=1, high=1024, among=("auto", "tune")),
-        "CPU threads; auto: by the work of a step; tune: the fastest in trials (docs/performance.md)",
+        "CPU threads; auto: by the work of a step, but for replicas in the compiled step one per member, as far as"
+        " there are cores; tune: the fastest in trials (docs/performance.md)",
         "place",
         resumable=True,
         help_for={
             **dict.fromkeys(_OPEN_A_RUN, _THREADS_OF_THE_RUN),
             "backquery": "CPU threads; auto: as many as the run had, without a run 1",
-            "benchmark": "CPU threads",
+            "benchmark": "CPU threads; what=replicas compares them with one",
         },
     ),
     Key(
@@ -301,7 +302,11 @@ _COMMANDS = (
     ),
     Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
     Key("seeds", COUNT, "evaluations with other latent vectors, or, as far as they last, other samples of generated"),
-    Key("op", ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk")), "the experiment"),
+    Key(
+        "op",
+        ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk", "surface")),
+        "the experiment",
+    ),
     Key("a", TEXT, "a latent vector: its number, or a class that its sample shows (a=five)"),
     Key("b", TEXT, "another latent vector"),
     Key("by", ValueSpec(str, among=("seed", "class")), "what a whole number means: RNG seed of a vector, or class"),

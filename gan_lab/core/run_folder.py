@@ -2,10 +2,13 @@
 
 <run>/config.yaml            the composed configuration
 <run>/summary.json           how the run ended, in numbers
+<run>/index.html             how it ended, for a person: one page with its pictures
 <run>/metrics.csv            a row per logged step
 <run>/checkpoints/last.ckpt  where `resume=<run>` continues; previous.ckpt takes its place if it is damaged
 <run>/plots/, <run>/images/  pictures; those of the checks are in <run>/preflight/
+<run>/training.gif           a film of the pictures in images/; with an encoder also training.mp4
 <run>/events.out.tfevents.*  TensorBoard's event files
+<run>/evaluation.json        what scripts/evaluate.py measured of it
 <run>/trackers.json          what other programs (logger=wandb, …) call this run
 <run>/explore/               experiments with latent vectors, with their own event files
 <run>/backquery/             what scripts/backquery.py made of the run
@@ -39,6 +42,12 @@ APPENDED_FILES = ("log.txt", "multirun.yaml")
 STARTED_FILES = ("config.yaml", "trackers.json", ".lock", "preflight/*.png", "preflight/checks.json")
 
 
+# A run folder may move, so a command that is kept in it doesn't name it; whoever shows the command puts it in, see
+# `in_folder`.
+THIS_RUN = "run=<run folder>"
+RESUME_THIS = "resume=<run folder>"
+
+
 class RemovedError(RunError):
     """The folder of a run or of a sweep, or its checkpoints, were removed or replaced while they were needed.
 
@@ -66,6 +75,8 @@ class Run:
         self.folder = Path(folder)
         self.config = self.folder / "config.yaml"
         self.summary = self.folder / "summary.json"
+        self.evaluation = self.folder / "evaluation.json"
+        self.page = self.folder / "index.html"
         self.metrics = self.folder / "metrics.csv"
         self.checkpoint = self.folder / "checkpoints" / "last.ckpt"
         self.previous_checkpoint = self.folder / "checkpoints" / "previous.ckpt"
@@ -74,6 +85,7 @@ class Run:
         self.preflight = self.folder / "preflight"
         self.trackers = self.folder / "trackers.json"
         self.explore = self.folder / "explore"
+        self.film = self.folder / "training.gif"
         self._lock = FileLock(self.folder / ".lock", timeout=0)
         self._identity: tuple[int, int] | None = None
         self._has_checkpoint = False
@@ -249,18 +261,15 @@ class Run:
         Raises:
             LabError: if it is damaged.
         """
-        if not self.summary.is_file():
-            return {}
-        try:
-            summary = json.loads(read_text(self.summary))
-        except (ValueError, RecursionError) as error:
-            raise self._damaged_summary(str(error)) from error
-        if not isinstance(summary, dict):
-            raise self._damaged_summary("it holds no summary")
-        return summary
+        return _read_json(self.summary)
 
-    def _damaged_summary(self, reason: str) -> LabError:
-        return LabError(f"{self.summary} is damaged: {reason}.", code="damaged", key=self.summary.name)
+    def read_evaluation(self) -> dict[str, Any]:
+        """Reads evaluation.json; {} if there is none.
+
+        Raises:
+            LabError: if it is damaged.
+        """
+        return _read_json(self.evaluation)
 
     def finished(self, steps: int) -> bool:
         """Returns whether the run ended after so many steps and wrote its summary."""
@@ -388,6 +397,11 @@ def resume_command(folder: Path, *arguments: str, python: str = "python") -> str
     return command("train.py", setting("resume", folder), *arguments, python=python)
 
 
+def in_folder(text: str, folder: Path) -> str:
+    """Returns a text with commands that can be pasted, for a run in this folder; see `THIS_RUN`."""
+    return text.replace(THIS_RUN, setting("run", folder)).replace(RESUME_THIS, setting("resume", folder))
+
+
 def refuse_other_format(path: Path, config: Mapping[Any, Any]) -> None:
     """Refuses the configuration of a run that another version of gan_lab wrote.
 
@@ -446,6 +460,27 @@ def refuse_links(folder: Path) -> None:
                 code="invalid",
                 key=name,
             )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds a dict; {} if there is none.
+
+    Raises:
+        LabError: if it is damaged.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(content, dict):
+        raise _damaged(path, f"it holds no {path.stem}")
+    return content
+
+
+def _damaged(path: Path, reason: str) -> LabError:
+    return LabError(f"{path} is damaged: {reason}.", code="damaged", key=path.name)
 
 
 def _exists(path: Path) -> bool:

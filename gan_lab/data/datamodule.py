@@ -60,6 +60,7 @@ class BatchStream:
         start: how many steps were done before.
         boundaries: a block ends at every multiple of each of these numbers, so that what happens every so many steps
             happens exactly after its step.
+        stops: a block also ends after each of these steps.
         workers: number of processes that read ahead; the batches don't depend on it.
         replicas: K.
         rank_slice: which samples of each batch are given, where several processes train together.
@@ -76,6 +77,7 @@ class BatchStream:
         steps: int,
         start: int = 0,
         boundaries: Sequence[int] = (),
+        stops: Sequence[int] = (),
         workers: int = 0,
         replicas: int = 1,
         rank_slice: slice = slice(None),
@@ -89,6 +91,7 @@ class BatchStream:
         self.steps = steps
         self.start = start
         self.boundaries = boundaries
+        self.stops = stops
         self.workers = workers
         self.rank_slice = rank_slice
         self.n_critic = n_critic
@@ -164,6 +167,9 @@ class BatchStream:
             size = min(max_steps, self.steps - step)
             for boundary in self.boundaries:
                 size = min(size, boundary - step % boundary)
+            for stop in self.stops:
+                if stop > step:
+                    size = min(size, stop - step)
             yield step, size
             step += size
 
@@ -307,7 +313,7 @@ class GANDataModule(pl.LightningDataModule):
     """Gives the training a dataset's train part, from the step at which the module is.
 
     Args:
-        dataset, batch_size, seed, steps, boundaries, workers: see `BatchStream`.
+        dataset, batch_size, seed, steps, boundaries, stops, workers: see `BatchStream`.
         digest: of the data, for checkpoints; see `gan_lab.data.digest`.
     """
 
@@ -318,6 +324,7 @@ class GANDataModule(pl.LightningDataModule):
         seed: int,
         steps: int,
         boundaries: Sequence[int] = (),
+        stops: Sequence[int] = (),
         workers: int = 0,
         digest: str = "",
     ):
@@ -327,6 +334,7 @@ class GANDataModule(pl.LightningDataModule):
         self.seed = seed
         self.steps = steps
         self.boundaries = boundaries
+        self.stops = stops
         self.workers = workers
         self.digest = digest
 
@@ -366,6 +374,7 @@ class GANDataModule(pl.LightningDataModule):
             self.steps,
             start=module.step,
             boundaries=self.boundaries,
+            stops=self.stops,
             workers=self.workers,
             replicas=module.replicas,
             rank_slice=rank_slice,

@@ -455,7 +455,7 @@ class VerdictEvaluator:
         if "second_counts" in inputs:
             readers.append(self._words_of_reader(metrics, inputs, inputs["first_counts"], inputs["in_range"]))
             readers.append(self._words_of_reader(metrics, inputs, inputs["second_counts"], inputs["second_in_range"]))
-        names = ModeNames(self.dataset.classes, *_nouns(self.dataset))
+        names = ModeNames(self.dataset.classes, modes_noun(self.dataset), _sample_noun(self.dataset))
         measured = Measured(metrics, undefined, self.real, self.shares, valid, names, self._channels)
         return {**verdict, "sentence": sentence(verdict, measured, readers)}
 
@@ -503,11 +503,12 @@ class _Samples:
         return every_flag
 
 
-def _nouns(dataset: Dataset) -> tuple[str, str]:
-    """Returns what a dataset's modes are called, in the plural, and a sample."""
-    sample = "image" if len(dataset.shape) == 3 else "point"
+def modes_noun(dataset: Dataset) -> str:
+    """Returns what a dataset's modes are called, in the plural."""
     if dataset.centres is not None:
-        return "modes", sample
-    if dataset.classes == list("0123456789"):
-        return "digits", sample
-    return "classes", sample
+        return "modes"
+    return "digits" if dataset.classes == list("0123456789") else "classes"
+
+
+def _sample_noun(dataset: Dataset) -> str:
+    return "image" if len(dataset.shape) == 3 else "point"

@@ -1,6 +1,5 @@
-"""Frames that follow a path through latent vectors, and the GIF of these frames. Nothing here writes files."""
+"""Frames that follow a path through latent vectors. Nothing here writes files."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -42,18 +41,6 @@ def frames(samples: Tensor, captions: Sequence[str], dataset: Dataset) -> list[I
         enlarged = picture.resize((FRAME_WIDTH, height), Image.Resampling.NEAREST)
         captioned_frames.append(_captioned(enlarged, caption))
     return captioned_frames
-
-
-def gif(pictures: Sequence[Image.Image], milliseconds: int) -> bytes:
-    """Encodes an endless GIF; the same pictures give the same bytes.
-
-    Args:
-        pictures: the frames, all of one size.
-        milliseconds: the duration of a frame, a multiple of 10.
-    """
-    file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
-    return file.getvalue()
 
 
 def _captioned(picture: Image.Image, caption: str) -> Image.Image:

@@ -19,6 +19,7 @@ from gan_lab.explore.latent_vectors import LatentSpec, SeededSampler
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount, compare_counts, count_predictions
 from gan_lab.explore.request import ARITHMETIC, Request, check, file_stem, title
 from gan_lab.explore.results import ExperimentResult
+from gan_lab.explore.surface import write_surface
 
 FRESH_SAMPLES = 1_000  # show how often each label is predicted anyway
 MAX_TABLE_ROWS = 30  # results with more samples are not printed one by one
@@ -69,6 +70,13 @@ def explore(
     member = request.member or 0
     module = loaded.member(member)
     check(request)
+    checkpoint = f"step {module.step:,}"
+    if loaded.replica_dims:
+        checkpoint += f", member {member}"
+    if request.op == "surface":
+        headline = printable(f"{run.folder.absolute().name}, {checkpoint}")
+        picture = write_surface(run, module, dataset, request.n, member, headline)
+        return join_lines([f"{run.folder}, {checkpoint}. What D answers.", "Written:", f"  {picture}"])
     predictor = LabelPredictor(dataset, cache_dir)
     sampler = SeededSampler(module, predictor)
     a = _parse_spec("a", request.a, request.by, predictor)
@@ -82,9 +90,6 @@ def explore(
         )
     result, notes = run_experiment(request, a, b, sampler)
 
-    checkpoint = f"step {module.step:,}"
-    if loaded.replica_dims:
-        checkpoint += f", member {member}"
     headline = title(request, a, b, predictor)
     if has_row_per_class(request, a, module):
         headline = _class_grid_title(request, a, result)

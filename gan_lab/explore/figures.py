@@ -1,5 +1,6 @@
 """Figures of latent vector experiments: captioned samples, points in the plane, fractions. They write no files."""
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from gan_lab.data.dataset import Dataset
 from gan_lab.explore.predictions import PredictionCount
-from gan_lab.plotting.samples import annotate_outside, draw_window
+from gan_lab.plotting.samples import GRID_PADDING, annotate_outside, draw_window, image_grid
 from gan_lab.plotting.style import Figure, drawable, shorten
 
 MARKERS = "os^Dv"
@@ -21,6 +22,8 @@ MAX_CAPTION = 40
 # Sizes of a captioned grid in inches: a column's width, and about the width of a letter of the title.
 COLUMN_INCHES = 1.15
 LETTER_INCHES = 0.075
+# A sample of a sheet without captions.
+SHEET_INCHES = 0.42
 # Sizes of a captioned grid in units of a column's width; a caption below has two lines.
 SAMPLE_WIDTH = 0.9
 CAPTION_ABOVE = 0.2
@@ -83,6 +86,32 @@ def captioned_grid(
     axes.set(xlim=(0, columns), ylim=(height, 0))
     axes.axis("off")
     axes.text(0.05, 0.03, "\n".join(title_lines), va="top", fontsize=9)
+    return figure
+
+
+def sheet(samples: Tensor, names: Sequence[str], title: str) -> Figure:
+    """Draws many samples close together, as nearly square as possible; each row is named after its first sample.
+
+    Args:
+        samples: images `(n, C, H, W)` or vectors `(n, d)`.
+        names: of the n samples.
+        title: it is wrapped.
+    """
+    images = as_images(samples)
+    height, width = images.shape[2:]
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    cell_height = SHEET_INCHES * min(2.0, max(0.25, height / width))
+    figure = Figure(figsize=(SHEET_INCHES * columns + 1.2, cell_height * rows + 0.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(image_grid(images).permute(1, 2, 0).numpy(), interpolation="nearest", aspect="auto")
+    middles = [GRID_PADDING + row * (height + GRID_PADDING) + height / 2 for row in range(rows)]
+    axes.set_yticks(middles, [drawable(names[row * columns]) for row in range(rows)], fontsize=8)
+    axes.set(xticks=[], frame_on=False)
+    axes.tick_params(length=0)
+    axes.set_title(
+        "\n".join(textwrap.wrap(title, max(40, int(columns * SHEET_INCHES / LETTER_INCHES)))), loc="left", fontsize=9
+    )
     return figure
 
 

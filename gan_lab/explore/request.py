@@ -25,6 +25,8 @@ PATHS = ("interpolate", "walk")
 FRAMES = 12
 # Vectors in a walk, or in a row of a grid with one row per class.
 MAX_VECTORS = 100
+# Samples in a row under which D's answers stand.
+MAX_SURFACE_SAMPLES = 20
 MAX_SAMPLES = 1000  # in a picture
 
 
@@ -57,6 +59,13 @@ def check(request: Request) -> None:
         raise _ignored("pairs", request, tuple(ARITHMETIC))
     if request.op not in PATHS and request.mode != "linear":
         raise _ignored("mode", request, PATHS)
+    if request.op == "surface" and request.n > MAX_SURFACE_SAMPLES:
+        raise LabError(
+            f"n={request.n} samples are too many for a row in which D's answers can be read.",
+            f"Set n={MAX_SURFACE_SAMPLES} or less.",
+            code="invalid",
+            key="n",
+        )
     if not 2 <= request.n <= MAX_SAMPLES:
         raise LabError(
             f"n={request.n} is not a number of samples for a picture.",

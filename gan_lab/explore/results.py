@@ -13,14 +13,17 @@ from gan_lab.core.csv_table import csv_text
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.explore import figures
-from gan_lab.explore.animation import frames, gif
+from gan_lab.explore.animation import frames
 from gan_lab.explore.predictions import LabelPredictor, PredictionCount
+from gan_lab.plotting.film import gif
 from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.base import picture_summary
 
 # Rows of a picture by `op`; in arithmetic each pair has a row.
 MAX_ROWS = {"grid": 90, "interpolate": 90, "walk": 12}
 MAX_PAIRS = 6
+# A grid of more samples has no captions; what they would say is in the CSV file.
+MAX_CAPTIONED = 120
 # Numbers of a vector that a caption quotes.
 MAX_NUMBERS = 4
 FRAME_MILLISECONDS = {"walk": 100, "interpolate": 200}
@@ -159,6 +162,8 @@ def _picture(result: ExperimentResult, predictor: LabelPredictor, descriptions: 
             # The line returns to the first point.
             line = result.samples[[*result.path, 0]]
         return _png(figures.scatter(result.samples, _groups(result), line, predictor.dataset, result.title))
+    if result.op == "grid" and not result.row_names and len(result.names) > MAX_CAPTIONED:
+        return _png(figures.sheet(result.samples, result.names, result.title))
     captions_above = []
     for name, seed in zip(result.names, result.seeds, strict=True):
         if name in ("a", "b") and seed is not None:

@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.text import Text
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -171,8 +172,8 @@ def _rows_of_images(
     figure = Figure(figsize=(1.5 + 0.6 * columns, 0.5 + 0.65 * len(sets)), layout="constrained")
     rows = figure.subplots(len(sets), 1)
     for axes, images, name in zip(rows, sets, names, strict=True):
-        _draw_row(axes, images)
-        _label_row(axes, name)
+        draw_row(axes, images)
+        label_row(axes, name)
     if column_classes is not None:
         _name_classes(rows[-1].set_xticks, column_classes, sets[-1].shape[-1], dataset)
     return figure
@@ -227,10 +228,10 @@ def image_grid(images: Tensor, edge: float = 0.5, classes: Tensor | None = None)
     columns = math.ceil(math.sqrt(len(images)))
     if classes is not None:
         columns = len(classes) // len(classes.unique())
-    return _tile(_displayable(images), columns, edge)
+    return tile(displayable(images), columns, edge)
 
 
-def _tile(images: Tensor, columns: int, edge: float) -> Tensor:
+def tile(images: Tensor, columns: int, edge: float) -> Tensor:
     """Puts images `(n, C, H, W)` side by side, row by row.
 
     Args:
@@ -257,7 +258,7 @@ def _are_images(dataset: Dataset) -> bool:
     return len(dataset.shape) == 3
 
 
-def _displayable(images: Tensor) -> Tensor:
+def displayable(images: Tensor) -> Tensor:
     """Returns images with all pixels in [0, 1]; NaN and infinite ones are black."""
     return torch.nan_to_num(images, 0, 0, 0).clamp(0, 1)
 
@@ -276,12 +277,12 @@ def _draw_images(axes: Axes, images: Tensor, dataset: Dataset, classes: Tensor |
         _name_classes(axes.set_yticks, classes.unique_consecutive(), images.shape[-2], dataset)
 
 
-def _draw_row(axes: Axes, images: Tensor) -> None:
-    _show(axes, _tile(_displayable(images), len(images), edge=0.5))
+def draw_row(axes: Axes, images: Tensor) -> None:
+    _show(axes, tile(displayable(images), len(images), edge=0.5))
     axes.set(xticks=[], yticks=[], frame_on=False)
 
 
-def _label_row(axes: Axes, name: str) -> None:
+def label_row(axes: Axes, name: str) -> None:
     """Writes a name to the left of a row of images."""
     axes.set_ylabel(name, rotation=0, horizontalalignment="right", verticalalignment="center")
 
@@ -321,29 +322,39 @@ def _class_colours(classes: Tensor, number: int) -> list[Any]:
     return [matplotlib.colormaps["turbo"](label / number) for label in classes.tolist()]
 
 
-def draw_window(axes: Axes, dataset: Dataset) -> None:
-    """Limits the axes to the range of the real data, so that pictures can be compared, and draws the true centres."""
+def window_of(dataset: Dataset) -> tuple[float, float, float, float]:
+    """Returns left, right, bottom and top of the range of real points in the plane, with a margin."""
     real = dataset.train[torch.arange(len(dataset.train))]
     low = real.min(0).values
     high = real.max(0).values
-    if dataset.centres is not None:
-        x, y = dataset.centres.T
-        axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres", zorder=4)
     margin = 0.15 * (high - low)
     left, bottom = (low - margin).tolist()
     right, top = (high + margin).tolist()
+    return left, right, bottom, top
+
+
+def draw_window(axes: Axes, dataset: Dataset) -> None:
+    """Limits the axes to the range of the real data, so that pictures can be compared, and draws the true centres."""
+    if dataset.centres is not None:
+        x, y = dataset.centres.T
+        axes.scatter(x, y, s=90, marker="o", facecolors="none", edgecolors="C3", label="true centres", zorder=4)
+    left, right, bottom, top = window_of(dataset)
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal", xlabel="x", ylabel="y")
 
 
-def annotate_outside(axes: Axes, points: Tensor) -> None:
-    """Writes into the picture how many of the points `(n, 2)` are beyond its limits, if any."""
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
+def annotate_outside(axes: Axes, points: Tensor) -> Text:
+    """Writes into the picture how many of the points `(n, 2)` are beyond its limits, if any; returns that text."""
+    text = outside_text(points, (*axes.get_xlim(), *axes.get_ylim()))
+    return axes.text(0.02, 0.02, text, transform=axes.transAxes, color="C3")
+
+
+def outside_text(points: Tensor, window: tuple[float, float, float, float]) -> str:
+    """Says how many of the points `(n, 2)` are outside of a window (left, right, bottom, top); "" if none are."""
+    left, right, bottom, top = window
     low = torch.tensor([left, bottom])
     high = torch.tensor([right, top])
     outside = ((points < low) | (points > high)).any(1).sum().item()
-    if outside:
-        axes.text(0.02, 0.02, f"{outside} of {len(points)} samples lie outside", transform=axes.transAxes, color="C3")
+    return f"{outside} of {len(points)} samples lie outside" if outside else ""
 
 
 def mode_frequencies(counts: Tensor, real_fractions: Tensor, classes: Sequence[str], title: str) -> Figure:
@@ -388,9 +399,9 @@ def nearest_neighbours(fake: Tensor, originals: Tensor) -> Figure:
     figure = Figure(figsize=(1.0 * len(fake) + 0.5, 2.6), layout="constrained")
     fake_axes, original_axes = figure.subplots(2, 1)
     fake_axes.set_title("generated", fontsize="medium")
-    _draw_row(fake_axes, fake)
+    draw_row(fake_axes, fake)
     original_axes.set_title("nearest training image", fontsize="medium")
-    _draw_row(original_axes, originals)
+    draw_row(original_axes, originals)
     return figure
 
 
@@ -416,7 +427,7 @@ def backqueries(columns: Mapping[str, Sequence[Tensor]], names: Sequence[str]) -
         for axes, images in zip(panels[:, column], images_of_labels, strict=True):
             _draw_backquery(axes, images, width)
     for axes, name in zip(panels[:, 0], names, strict=True):
-        _label_row(axes, name)
+        label_row(axes, name)
     return figure
 
 
@@ -425,7 +436,7 @@ def _draw_backquery(axes: Axes, images: Tensor, width: int) -> None:
     anchor = "W" if width > 1 else "C"
     axes.set(xticks=[], yticks=[], frame_on=False, anchor=anchor)
     if len(images):
-        _show(axes, _tile(images.clamp(0, 1), width, edge=1))
+        _show(axes, tile(images.clamp(0, 1), width, edge=1))
     else:
         axes.text(0, 0.5, "none", transform=axes.transAxes, color="0.5", verticalalignment="center")
 

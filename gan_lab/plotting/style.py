@@ -208,4 +208,7 @@ class _PlainLogFormatter(LogFormatter):
 
     def __call__(self, x: float, pos: int | None = None) -> str:
         is_labelled = bool(super().__call__(x, pos))
-        return f"{x:,g}" if is_labelled else ""
+        if not is_labelled:
+            return ""
+        # From a million on, g would write a power.
+        return f"{x:,.0f}" if x >= 1 else f"{x:g}"

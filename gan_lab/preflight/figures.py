@@ -217,7 +217,10 @@ def _gradient_limits(updates: Sequence[Update]) -> tuple[float, float]:
 def _draw_gradients(
     axes: Axes, names: Sequence[str], update: Update, limits: tuple[float, float], labelled: bool
 ) -> None:
-    """Draws a bar for each weight tensor, as long as its largest gradient, and says whether the tensor moved."""
+    """Draws a dot for each weight tensor at its largest gradient, and says whether the tensor moved.
+
+    No bars: a logarithmic axis has no 0 at which they could begin.
+    """
     # At the right edge of the panel, on a tensor's line.
     right_edge: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "right", "fontsize": 7}
     left: dict[str, Any] = {"va": "center", "fontsize": 7, "color": "0.5"}
@@ -225,7 +228,7 @@ def _draw_gradients(
         size = update.gradients[name]
         colour = D_COLOUR if name.startswith(NETWORKS["D"]) else FAKE_COLOUR
         if size:
-            axes.barh(row, size, left=0, color=colour)
+            axes.plot(size, row, "o", color=colour)
         elif size is None:
             axes.text(limits[0] * 1.2, row, "no gradient", **left)
         else:
@@ -241,7 +244,7 @@ def _draw_gradients(
     axes.set(xscale="log", xlim=limits, ylim=(len(names) - 0.5, -0.5), xlabel="largest absolute gradient")
     plain_powers(axes.xaxis)
     axes.set_yticks(range(len(names)), labels, fontsize=7)
-    axes.grid(axis="x", alpha=0.4)
+    axes.grid(alpha=0.4)
 
 
 def _short_name(name: str) -> str:

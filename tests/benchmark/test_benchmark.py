@@ -82,6 +82,16 @@ def test_the_table_has_medians_ranges_and_ratios():
     assert lines[-1].split() == ["a", "12.3"]
 
 
+def test_the_chart_has_dots_and_ranges_and_no_bars_on_its_logarithmic_axis():
+    benchmark = Benchmark("reading", "images", {"a": print, "b": print}, ["a"])
+    (axes,) = timing.chart([timing.BenchmarkResult(benchmark, {"a": [100, 300, 200], "b": [1000, 1500, 2600]})]).axes
+    (dots,) = axes.get_lines()
+    assert dots.get_xydata().tolist() == [[200, 0], [1500, 1]]
+    assert [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()] == [[100, 300], [1000, 2600]]
+    assert not axes.patches
+    assert axes.get_xscale() == "log"
+
+
 @dataclass
 class Layouts:
     """Images in all layouts: the pixels `(N, H, W, 3)`, their files, the sizes of these, and the readers."""
@@ -185,16 +195,18 @@ def test_replicas_count_every_members_steps(tmp_path, monkeypatch):
     trainings = []
 
     def time_training(cfg, steps: int) -> float:
-        trainings.append((cfg.replicas, steps))
+        trainings.append((cfg.replicas, cfg.threads, steps))
         return 1.0
 
     monkeypatch.setattr(replicas, "time_gan_lab", time_training)
     cfg = OmegaConf.load(ROOT / "conf" / "benchmark.yaml")
     cfg.nets = ["ring"]
+    cfg.threads = 2
     (benchmark,), _ = replicas.benchmarks(tmp_path, cfg, compose)
-    for name in (replicas.SINGLE, "replicas=4", "replicas=16"):
-        assert benchmark.candidates[name](320) == 1.0
-    assert trainings == [(1, 320), (4, 80), (16, 20)]
+    assert [work(320) for work in benchmark.candidates.values()] == [1.0] * 7
+    assert list(benchmark.candidates)[:3] == [replicas.SINGLE, "replicas=2 threads=1", "replicas=2 threads=2"]
+    numbers = [(2, 160), (5, 64), (16, 20)]
+    assert trainings == [(1, 1, 320), *((k, threads, steps) for k, steps in numbers for threads in (1, 2))]
 
 
 @pytest.mark.slow

@@ -39,12 +39,13 @@ def run(tmp_path_factory) -> Run:
 
 
 def test_mean_and_spread_over_seeds(run):
-    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file() and path != run.page}
     completed = command_here(
         "scripts/evaluate.py", f"run={run.folder}", "samples=400", "seeds=2", CACHE, cwd=run.folder.parent
     )
     assert completed.returncode == 0, completed.stderr
     result = json.loads((run.folder / "evaluation.json").read_text())
+    assert "Evaluated again" in run.page.read_text(encoding="utf-8")
     assert (result["samples"], result["seeds"], result["step"]) == (400, 2, 30)
     assert result["mean"]["samples"] == 400
     assert result["spread"]["pairwise_ratio"] > 0, "other latent vectors each time"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from conftest import ROOT, compose
 
-from gan_lab.commands.next_step import after_training, for_other_generators, in_folder
+from gan_lab.commands.next_step import after_training, for_other_generators
+from gan_lab.core.run_folder import in_folder
 
 FOLDER = Path("outputs/my ring")
 GOOD = {"collapse": "covered", "within_modes": "varied", "likeness": "good", "copies": False, "balance": "balanced"}

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab.compare import panels, snapshots
+from gan_lab.compare import pages, panels, snapshots
 from gan_lab.compare.effects import compare, summarise
 from gan_lab.compare.findings import Findings
 from gan_lab.compare.questions import design
@@ -150,7 +150,7 @@ def report(findings: Findings, path: Path | None = None) -> Page:
 
 
 def decoded(uri: str) -> tuple[str, bytes]:
-    kind, content = re.fullmatch(r"data:image/(png|svg\+xml);base64,(.*)", uri).groups()
+    kind, content = re.fullmatch(r"data:image/(png|gif|svg\+xml);base64,(.*)", uri).groups()
     return kind, base64.b64decode(content, validate=True)
 
 
@@ -164,7 +164,7 @@ def check_self_contained(page: Page, home: Path) -> None:
                 continue
             if element["tag"] == "img":
                 kind, content = decoded(target)
-                if kind == "png":
+                if kind in ("png", "gif"):
                     Image.open(io.BytesIO(content)).load()
                 else:
                     assert ElementTree.fromstring(content).tag.endswith("svg")
@@ -256,6 +256,17 @@ def test_table_has_the_summaries_numbers(tmp_path):
         assert len([dot for dot in page.all("circle", "table") if row in dot["parents"]]) == 3
 
 
+def test_metrics_without_room_in_the_table_are_below_it(tmp_path, monkeypatch):
+    """The table has room for one more metric than the first: the Fréchet distance; variety is in the next table."""
+    monkeypatch.setattr("gan_lab.compare.report.MAX_FURTHER", 1)
+    findings = make_findings(tmp_path)
+    page = report(findings)
+    heads = [_plain(head["text"]) for head in page.all("th", "table") if head.get("scope") == "col"]
+    assert heads[5:] == ["Fréchet distance", "seconds per run", "variant", "variety relative to the data's"]
+    summary = findings.summaries_by_cell()[findings.variants[-1], "pairwise_ratio"]
+    assert _plain(page.all("td", "table")[-1]["text"]) == format_estimate(summary.mean, summary.low, summary.high)
+
+
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
@@ -329,7 +340,7 @@ def test_links_are_relative_to_the_report(tmp_path):
 
 def test_gaps_are_named(tmp_path, monkeypatch):
     findings = make_findings(tmp_path, {"optim": ["SGD", "Adam"]}, seeds=5)
-    monkeypatch.setattr(snapshots, "MAX_PIXELS", 5_000)
+    monkeypatch.setattr(pages, "MAX_PIXELS", 5_000)
     broken = [Run(tmp_path / f"SGD_{seed}") for seed in range(5)]
     broken[0].metrics.unlink()
     broken[1].metrics.write_text("step,loss/d_real\n1,2\n3,x")
@@ -400,7 +411,7 @@ def test_many_variants(tmp_path):
     assert len(page.all("tr", "table")) == 1 + 26
     assert len(page.all("img", "curves")) == 24
     assert len(page.all("img", "samples")) == 25
-    assert page.text.count("The first 24 of 26 variants") == 3
+    assert page.text.count("The first 24 of 26 variants") == 4
     assert "The 30 largest of 325 comparisons" in page.text
     assert "313 more" in page.text
     assert len(page.source) < 8e6

@@ -251,6 +251,15 @@ def test_blocks_end_at_boundaries_and_at_the_end():
     assert {15, 20, 30, 40, 45, 47} <= set(ends)
 
 
+def test_blocks_end_at_single_stops_as_well():
+    blocks = list(BatchStream(NUMBERS, 1, seed=0, steps=30, boundaries=[12], stops=[3, 5, 100]))
+    assert [len(block) for block in blocks] == [3, 2, 7, 12, 6], "after 3, 5, 12, 24 and 30 steps"
+    whole = torch.cat(list(BatchStream(NUMBERS, 1, seed=0, steps=30)))
+    assert torch.equal(torch.cat(blocks), whole), "the same batches"
+    resumed = BatchStream(NUMBERS, 1, seed=0, steps=30, start=4, boundaries=[12], stops=[3, 5])
+    assert [size for _, size in resumed.spans()] == [1, 7, 12, 6]
+
+
 # Stacked datasets.
 
 

@@ -414,3 +414,22 @@ def test_as_a_user(digits):
     assert "A single pair is a single observation" in done.stdout
     assert all(path.read_bytes() == content for path, content in before.items()), "nothing else is touched"
     assert [path.name for path in digits.folder.parent.iterdir()] == [digits.folder.name], "and nothing outside it"
+
+
+def test_the_surface_of_the_plane(ring):
+    """The same file, byte for byte; TensorBoard shows it, too."""
+    text, files = run_explore(ring, op="surface")
+    (picture,) = files.values()
+    assert picture.name == "surface_step1.png"
+    assert "step 1. What D answers." in text
+    content = picture.read_bytes()
+    run_explore(ring, op="surface")
+    assert picture.read_bytes() == content
+    assert len(list(ring.explore.glob("events.out.tfevents.*.surface_step1"))) == 1
+
+
+def test_answers_under_samples_that_are_no_points(pattern):
+    _, files = run_explore(pattern, op="surface", n=4)
+    assert [file.name for file in files.values()] == ["surface_n4_step1.png"]
+    with refused("invalid", "n"):
+        run_explore(pattern, op="surface", n=21)

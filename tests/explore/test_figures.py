@@ -35,3 +35,11 @@ def test_vectors_become_rows_of_cells():
     assert cells.shape == (1, 3, 1, 3)
     brightness = cells.mean(1)[0, 0]
     assert brightness[0] == brightness[2] > brightness[1] + 0.5, "dark is high; what is missing is 0"
+
+
+def test_a_sheet_names_each_row_after_its_first_sample():
+    """130 samples are 11 rows of 12 with 2 places left; no sample has a caption, which would be too small to read."""
+    axes = figures.sheet(torch.zeros(130, 1, 8, 8), [f"vector {i}" for i in range(130)], "title").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"vector {12 * row}" for row in range(11)]
+    assert axes.images[0].get_array().shape == (11 * 9 + 1, 12 * 9 + 1, 3)
+    assert not axes.texts

@@ -1,5 +1,6 @@
 """What a run keeps and shows: pictures, curves, tables, TensorBoard; and that a resumed run is the same run."""
 
+import base64
 import io
 from pathlib import Path
 
@@ -9,17 +10,21 @@ import pytest
 import torch
 from conftest import refused, training
 from matplotlib.image import imread
+from PIL import Image
 from pytorch_lightning import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
 from gan_lab.data import images, synthetic
 from gan_lab.gan.losses import BCE, MSE, Saturating
-from gan_lab.plotting.curves import loss_curves
+from gan_lab.plotting.curves import loss_curves, mode_curves
 from gan_lab.plotting.samples import compare_samples, image_grid, output_history
+from gan_lab.training.callbacks.base import early_steps
 from gan_lab.training.callbacks.evaluation import Evaluation
-from gan_lab.training.callbacks.loggers import MetricsTable, read_table
+from gan_lab.training.callbacks.loggers import MetricsTable, read_table, tag_of
+from gan_lab.training.callbacks.sample_grids import SampleGrids
 
 TINY = (
     "model.generator.hidden=[16]",
@@ -55,27 +60,64 @@ def test_pictures_at_the_start_every_so_many_steps_and_the_end(run):
     assert np.array_equal(first[:, half + 20 :], last[:, half + 20 :]), "the real side stays"
 
 
+def test_a_film_of_all_pictures_is_left_in_the_run_folder(run):
+    with Image.open(run.film) as film:
+        assert film.n_frames == 3
+        assert film.width == Image.open(run.images / "samples_0000008.png").width
+    assert not list(run.folder.glob(".half.*"))
+
+
+def test_the_first_period_has_early_pictures_and_counts():
+    assert early_steps(1000) == [50, 200, 500]
+    assert early_steps(499) == []
+    callbacks = (SampleGrids(Run("run"), 1000, 64, 2500), Evaluation(Run("run"), 1000, None, ".cache"))
+    assert all(callback.early_steps == [50, 200, 500] for callback in callbacks)
+
+
+def test_d_answers_stand_under_samples(run):
+    assert imread(run.plots / "answers.png").std() > 0.01
+    assert [event.step for event in EventAccumulator(str(run.folder)).Reload().Images("answers")] == [8]
+
+
 def test_curves_are_drawn(run):
-    for name in ("losses.png", "scores.png"):
+    for name in ("losses.png", "scores.png", "modes.png"):
         assert imread(run.plots / name).std() > 0.01
+
+
+def test_a_finished_run_has_a_page_with_its_pictures(run):
+    page = run.page.read_text(encoding="utf-8")
+    assert "Finished: 8 steps" in page
+    for picture in (run.plots / "losses.png", run.plots / "neighbours.png", run.film):
+        assert base64.b64encode(picture.read_bytes()).decode() in page
 
 
 def test_tensorboard_holds_scalars_ideals_images_and_charts(run):
     events = EventAccumulator(str(run.folder)).Reload()
     tags = events.Tags()
-    assert {"loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake", "ideal/loss"} <= set(tags["scalars"])
-    for ideal in ("ideal/loss", "ideal/g"):
+    assert {"loss/d_real", "loss/d_fake", "loss/g", "score/real", "score/fake", "score/ideal"} <= set(tags["scalars"])
+    for ideal in ("loss/ideal", "loss/ideal_g"):
         assert [e.value for e in events.Scalars(ideal)] == pytest.approx([np.log(2)] * 4)
     table = pd.read_csv(run.metrics)
     table = table.dropna(subset="loss/g")  # looks at the modes have rows of their own
     assert [e.step for e in events.Scalars("loss/g")] == table["step"].tolist() == [2, 4, 6, 8]
     assert [e.value for e in events.Scalars("loss/g")] == pytest.approx(table["loss/g"].tolist(), rel=1e-5)
     assert [e.step for e in events.Images("samples")] == [0, 4, 8]
-    assert [e.step for e in events.Images("real")] == [0]
+    assert [e.step for e in events.Images("samples/real")] == [0]
     assert "custom_scalars__config__" in tags["tensors"]
     (text,) = events.Tensors("config/text_summary")
     assert b"_target_: gan_lab.gan.losses.BCE" in text.tensor_proto.string_val[0]
-    assert "_hparams_/session_start_info" in events.summary_metadata
+    start = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    settings = set(HParamsPluginData.FromString(start).session_start_info.hparams)
+    named = {argument.partition("=")[0] for argument in run.overrides()}
+    assert {"loss", "optim", "seed", "remedy"} <= settings
+    assert len(settings - named) <= 7, "no column for what can't differ"
+
+
+def test_tensorboards_groups_come_in_the_order_in_which_one_looks():
+    columns = ("loss/g", "metric/modes_valid", "metric/of_the_user", "metric/modes_total", "score/real")
+    tags = [tag_of(column) for column in columns]
+    assert tags == ["loss/g", "metric/modes_valid", "metric/of_the_user", "verdict/modes_total", "score/real"]
+    assert sorted({*tags, "samples"}) == [*tags[:3], "samples", "score/real", "verdict/modes_total"]
 
 
 def test_a_resumed_table_forgets_what_came_after_its_checkpoint(tmp_path, monkeypatch):
@@ -114,8 +156,8 @@ def test_the_verdict_is_logged_and_drawn(run):
     assert (run.plots / "labels.png").is_file()
     assert (run.plots / "neighbours.png").is_file()
     tags = EventAccumulator(str(run.folder)).Reload().Tags()
-    assert {"labels", "neighbours"} <= set(tags["images"])
-    assert "metric/modes" in tags["scalars"]
+    assert {"samples/labels", "samples/neighbours"} <= set(tags["images"])
+    assert {"metric/modes_valid", "verdict/modes"} <= set(tags["scalars"])
 
 
 def test_the_summary_holds_the_contract(run):
@@ -187,7 +229,7 @@ def _lines(axes) -> dict[str, list[float]]:
     return {line.get_label(): list(line.get_ydata()) for line in axes.get_lines()}
 
 
-@pytest.mark.parametrize(("loss", "ideal", "top"), [(MSE(), 0.25, 1.0), (BCE(), np.log(2), 2.0 * 1.1)])
+@pytest.mark.parametrize(("loss", "ideal", "top"), [(MSE(), 0.25, 1.0), (BCE(), np.log(2), 2.0)])
 def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
     """S10: a panel each, y from 0, ticks at 0 / 0.25 / 0.5, dots, grid, and the ideal value as a line."""
     columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [2.0, 2.0]}
@@ -201,7 +243,36 @@ def test_the_loss_chart_is_the_books_with_its_ideal(loss, ideal, top):
         assert axes.get_ylim()[0] == 0
         assert axes.get_lines()[0].get_marker() == "."
         assert axes.get_lines()[0].get_xdata().tolist() == [5, 10]
+        assert axes.get_yticks()[-1] == axes.get_ylim()[1], "the ceiling has a label"
+    assert d.get_yticks().tolist() == [0, 0.25, 0.5, 1]
     assert g.get_ylim()[1] == pytest.approx(top)
+
+
+def test_the_ticks_of_a_loss_chart_go_on_above_the_books():
+    """A loss of 1.85 lies below a tick; from 2.5 on the ticks are as they come, and the band of members counts."""
+    columns = {"loss/d_real": [0.1, 0.2], "loss/d_fake": [0.3, 0.4], "loss/g": [1.5, 1.85]}
+    _, g = loss_curves(pd.DataFrame({"step": [5, 10], **columns}), BCE()).axes
+    assert g.get_yticks().tolist() == [0, 0.25, 0.5, 1, 1.5, 2]
+    columns |= {f"{name}/{i}": [20.0, 38 + i] for name in columns for i in (0, 1)}
+    _, g = loss_curves(pd.DataFrame({"step": [5, 10], **columns}), BCE()).axes
+    assert g.get_yticks().tolist() == [0, 10, 20, 30, 40]
+
+
+def test_the_modes_chart_shows_their_total_and_each_member():
+    table = pd.DataFrame({"step": [2, 4, 6], "loss/g": 0.5, "metric/samples": [np.nan, 100, 500]})
+    assert mode_curves(table) is None, "nothing was evaluated"
+    table = table.assign(**{"metric/modes_total": 10.0, "metric/modes_valid": [np.nan, 3, 4]})
+    table = table.assign(**{"metric/junk": [np.nan, 0.25, 0.5], "metric/coverage": [np.nan, np.nan, 0.7]})
+    for i in (0, 1):
+        table[f"metric/modes_valid/{i}"] = [np.nan, 2 + 2 * i, 4]
+    modes, shares = mode_curves({name: table[name].to_numpy() for name in table}).axes
+    lines = _lines(modes)
+    assert lines["modes made (mean of 2)"] == [3, 4]
+    assert lines["10 in the data"] == [10, 10]
+    assert [list(line.get_ydata()) for line in modes.get_lines()[:2]] == [[2, 4], [4, 4]]
+    assert _lines(shares) == {"share among the real samples": [0.75, 0.5], "coverage, at the end": [0.7]}
+    assert shares.get_xlabel() == "step (a value is of 100 samples, the last of 500)"
+    assert not any(line.get_clip_on() for line in shares.get_lines()), "dots on an edge are whole"
 
 
 def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():
@@ -210,7 +281,8 @@ def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():
     assert "ideal 0.6931" in _lines(d)
     assert "ideal -0.6931" in _lines(g)
     assert d.get_ylim()[0] == 0
-    assert g.get_ylim()[0] == pytest.approx(-1.5 * 1.1)
+    assert g.get_ylim()[0] <= -1.5
+    assert g.get_ylim()[0] == g.get_yticks()[0]
 
 
 def test_the_loss_chart_gets_as_faint_as_the_books_for_many_dots():

@@ -149,12 +149,23 @@ def test_equal_seeds_give_equal_runs_and_others_do_not(tmp_path):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_looking_does_not_change_training(tmp_path):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("norm=batch",),
+        # Over the plane, pictures ask D and take the gradient of G's loss.
+        ("dataset=ring", "dataset.samples=500", "norm=spectral"),
+        ("dataset=ring", "dataset.samples=500", "norm=layer", "remedy=[ema]", "engine=compiled"),
+        ("dataset=ring", "dataset.samples=500", "norm=layer", "replicas=2", "loss=relativistic"),
+    ],
+    ids=["images", "plane", "compiled", "replicas"],
+)
+def test_looking_does_not_change_training(tmp_path, overrides):
     """Pictures, logs and measurements have streams of their own: with or without them, the same weights to the bit."""
-    plain, _ = training(tmp_path / "plain", *TINY, "steps=6", "~callbacks.pictures", "norm=batch", "log_every=6")
+    plain, _ = training(tmp_path / "plain", *TINY, "steps=6", "~callbacks.pictures", "log_every=6", *overrides)
     _fit(plain)
     looks = ("callbacks.pictures.every=2", "callbacks.verdict.every=1", "callbacks.verdict.samples=500", "log_every=1")
-    watched, _ = training(tmp_path / "watched", *TINY[:-1], "steps=6", "norm=batch", *looks)
+    watched, _ = training(tmp_path / "watched", *TINY[:-1], "steps=6", *looks, *overrides)
     _fit(watched)
     pairs = zip(plain.module.state_dict().values(), watched.module.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

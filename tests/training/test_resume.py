@@ -194,6 +194,9 @@ def test_whatever_is_trained_a_killed_run_goes_on_as_if_nothing_had_happened(tmp
     assert killed.load_checkpoint()["gan_lab"]["step"] == 5
     _go_on(killed, *CASES[case])
     assert differences(killed, whole) == []
+    # The film also shows what came before the kill.
+    if case == "default":
+        assert killed.film.read_bytes() == whole.film.read_bytes()
 
 
 @pytest.mark.parametrize("at", [3, *(pytest.param(at, marks=pytest.mark.slow) for at in (5, 12))])

@@ -1,6 +1,7 @@
 """What callbacks of a GAN training share."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +16,11 @@ from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks.trackers import Tracker
 from gan_lab.training.gan_module import GANModule
 
+# Most changes, and many a collapse, happen early: within the first period there are pictures and counts after these
+# parts of it. Short periods have none.
+EARLY_PARTS = (20, 5, 2)
+SHORTEST_PERIOD = 500
+
 CallbackType = TypeVar("CallbackType", bound=pl.Callback)
 
 
@@ -25,9 +31,11 @@ class GANCallback(pl.Callback):
 
     Attributes:
         every: steps between two actions; a block of steps ends at each of them. None: it acts at other times.
+        early_steps: further steps at which it acts.
     """
 
     every: int | None = None
+    early_steps: Sequence[int] = ()
 
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
         """Called before the first step."""
@@ -58,6 +66,13 @@ class GANCallback(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self.on_training_failure(trainer, cast(GANModule, pl_module), exception)
+
+
+def early_steps(every: int) -> list[int]:
+    """Returns the steps within the first period of so many steps after which there are pictures and counts as well."""
+    if every < SHORTEST_PERIOD:
+        return []
+    return [every // part for part in EARLY_PARTS]
 
 
 def datamodule_of(trainer: pl.Trainer) -> GANDataModule:

@@ -20,7 +20,7 @@ from gan_lab.evaluation.metrics.registry import MetricInputs, compute
 from gan_lab.evaluation.verdict import EvaluationResult, evaluator_for, protocol_samples
 from gan_lab.plotting.samples import mode_frequencies, nearest_neighbours
 from gan_lab.plotting.style import Figure
-from gan_lab.training.callbacks.base import GANCallback, datamodule_of, log_picture, save_figure
+from gan_lab.training.callbacks.base import GANCallback, datamodule_of, early_steps, log_picture, save_figure
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_labels, fresh_samples, score_samples
 
@@ -39,7 +39,7 @@ class Evaluation(GANCallback):
     `metric/<name>/<i>` for each.
 
     Args:
-        every: steps between two quick evaluations.
+        every: steps between two quick evaluations; there are also a few early ones, see `base.early_steps`.
         samples: number of samples for the verdict; None: as many as papers use, see
             `gan_lab.evaluation.verdict.protocol_samples`.
         cache_dir: where the label classifier is stored.
@@ -57,6 +57,7 @@ class Evaluation(GANCallback):
     def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
         self.run = run
         self.every: int = every
+        self.early_steps = early_steps(every)
         self.samples = samples
         self.cache_dir = Path(cache_dir)
         self.features = features
@@ -74,7 +75,8 @@ class Evaluation(GANCallback):
 
     def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         # The last step is evaluated fully, see `on_training_end`.
-        if module.step % self.every or module.step == module.steps:
+        is_due = module.step % self.every == 0 or module.step in self.early_steps
+        if not is_due or module.step == module.steps:
             return
         started = time.monotonic()
         dataset = self.evaluator.dataset
@@ -192,7 +194,7 @@ class Evaluation(GANCallback):
         for name, figure in figures.items():
             picture = self.run.plots / f"{name}.png"
             save_figure(self.run, figure, picture)
-            log_picture(trainer, name, picture, module.step)
+            log_picture(trainer, f"samples/{name}", picture, module.step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"modes": self._modes, "seconds": self.seconds}

@@ -16,12 +16,30 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes, read_text
 from gan_lab.core.run_folder import RemovedError, Run
 from gan_lab.core.terminal import escape_texts, printable
-from gan_lab.evaluation.metrics.registry import shown_in
+from gan_lab.evaluation.metrics.registry import METRICS, shown_in
 from gan_lab.training import resume_state
 from gan_lab.training.step_log import RECORDED
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# TensorBoard sorts charts by their names, and opens the groups before the first slash in that order: loss, metric,
+# samples, score. What a run ends with besides its chief metrics comes last.
+METRIC = "metric/"
+FURTHER_METRIC = "verdict/"
+# The first columns of the HPARAMS tab, of which it shows few: settings, and metrics.
+SETTINGS = ("dataset", "loss", "activation", "norm", "optim", "remedy", "seed")
+CHIEF_METRICS = ("modes_valid", "coverage", "variety_within", "coverage_within")
+
+
+def tag_of(column: str) -> str:
+    """Returns the name of a chart in TensorBoard for a column of metrics.csv."""
+    name = column.removeprefix(METRIC)
+    # The user's own metrics are chief ones.
+    if name == column or name not in METRICS or "terminal" in METRICS[name].shown:
+        return printable(column)
+    return f"{FURTHER_METRIC}{name}"
 
 
 def read_table(path: Path) -> "pd.DataFrame":
@@ -136,7 +154,7 @@ class TensorBoard(TensorBoardLogger):
         values = []
         for name, value in metrics.items():
             if not is_of_one_member(name):
-                values.append(Summary.Value(tag=printable(name), simple_value=value))
+                values.append(Summary.Value(tag=tag_of(name), simple_value=value))
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     @rank_zero_only
@@ -155,16 +173,25 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
-        """Writes the settings for the HPARAMS tab, which shows them next to the last values of losses, scores and
-        metrics, and the whole configuration as text."""
+        """Writes the settings that may vary for the HPARAMS tab, which shows them next to the last values of metrics,
+        losses and scores, and the whole configuration as text.
+
+        These are the parts of a GAN and what the command line names: in a sweep, all that is swept. The tab has no
+        room for all.
+        """
         if self._resumed:
             return
+        named = [argument.partition("=")[0].lstrip("+~") for argument in self._run.overrides()]
         plain = {}
-        for key, value in params.items():
-            plain[key] = value if isinstance(value, (bool, int, float)) else str(value)
+        for key in [*SETTINGS, *(key for key in params if key not in SETTINGS and key in named)]:
+            if key in params:
+                value = params[key]
+                plain[key] = value if isinstance(value, (bool, int, float)) else str(value)
+        shown = [metric.name for metric in shown_in("hparams")]
+        metrics = [*CHIEF_METRICS, *(name for name in shown if name not in CHIEF_METRICS)]
         # A column stays blank if the run has no metric of that name.
-        metrics = [f"metric/{metric.name}" for metric in shown_in("hparams")]
-        for summary in hparams(escape_texts(plain), dict.fromkeys((*RECORDED, *metrics), 0.0)):
+        columns = [*(tag_of(f"{METRIC}{name}") for name in metrics), *RECORDED]
+        for summary in hparams(escape_texts(plain), dict.fromkeys(columns, 0.0)):
             self.experiment._get_file_writer().add_summary(summary)
         config = printable(read_text(self._run.config), lines=True)
         self.experiment.add_text("config", f"```yaml\n{config}\n```")

@@ -1,4 +1,4 @@
-"""Curves of losses and scores with their ideal values."""
+"""Curves of losses, scores and modes, with their ideal values."""
 
 import csv
 
@@ -6,23 +6,27 @@ import numpy as np
 import pytorch_lightning as pl
 
 from gan_lab.core.run_folder import Run
-from gan_lab.plotting.curves import loss_curves, score_curves
+from gan_lab.plotting.curves import loss_curves, mode_curves, score_curves
 from gan_lab.training.callbacks.base import GANCallback, save_figure, tensorboards
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.step_log import NotFiniteError
 
-# TensorBoard's Custom Scalars tab: the curves that one chart shows.
+# TensorBoard's Custom Scalars tab: the curves that one chart shows, in this order.
 CHARTS = {
-    "loss and ideal": {
-        "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "ideal/loss$"]],
-        "G": ["Multiline", ["loss/g$", "ideal/g$"]],
+    "losses and their ideal": {
+        "D": ["Multiline", ["loss/d_real$", "loss/d_fake$", "loss/ideal$"]],
+        "G": ["Multiline", ["loss/g$", "loss/ideal_g$"]],
     },
-    "D's mean answer": {"real and fake": ["Multiline", ["score/real$", "score/fake$", "ideal/score$"]]},
+    "modes and coverage": {
+        "modes made": ["Multiline", ["metric/modes_valid$", "verdict/modes_total$"]],
+        "coverage at the end": ["Multiline", ["metric/coverage$"]],
+    },
+    "D's mean answer": {"real and fake": ["Multiline", ["score/real$", "score/fake$", "score/ideal$"]]},
 }
 
 
 class LossCurves(GANCallback):
-    """Draws `plots/losses.png` and `plots/scores.png` when training ends or fails, and logs the ideal values to
+    """Draws `plots/losses.png`, `scores.png` and `modes.png` when training ends or fails, and logs the ideal values to
     TensorBoard, whose Custom Scalars tab shows each curve and its ideal in one chart."""
 
     def __init__(self, run: Run):
@@ -52,17 +56,23 @@ class LossCurves(GANCallback):
             names, *rows = csv.reader(file)
         table = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float)
         metrics = dict(zip(names, table.T, strict=True))
-        for name, draw in {"losses.png": loss_curves, "scores.png": score_curves}.items():
-            save_figure(self.run, draw(metrics, module.loss), self.run.plots / name)
+        figures = {
+            "losses.png": loss_curves(metrics, module.loss),
+            "scores.png": score_curves(metrics, module.loss),
+            "modes.png": mode_curves(metrics),
+        }
+        for name, figure in figures.items():
+            if figure is not None:
+                save_figure(self.run, figure, self.run.plots / name)
 
     @staticmethod
     def _log_ideals(trainer: pl.Trainer, module: GANModule) -> None:
         """Logs the values at the optimum; a loss without an ideal has none."""
         loss = module.loss
         candidates = {
-            "ideal/loss": loss.loss_at_optimum,
-            "ideal/g": loss.g_loss_at_optimum,
-            "ideal/score": loss.d_output_at_optimum,
+            "loss/ideal": loss.loss_at_optimum,
+            "loss/ideal_g": loss.g_loss_at_optimum,
+            "score/ideal": loss.d_output_at_optimum,
         }
         ideals = {name: value for name, value in candidates.items() if value is not None}
         for logger in tensorboards(trainer):

@@ -98,9 +98,8 @@ class Tracker(Logger):
         for picture in sorted(self._run.plots.glob("*.png")):
             if picture not in self._sent:
                 self.log_picture(picture.stem, picture, step)
-        film = self._run.folder / "training.gif"
-        if film.is_file():
-            self._try(lambda: self._send_film(film, step))
+        if self._run.film.is_file():
+            self._try(lambda: self._send_film(self._run.film, step))
         self._try(lambda: self._send_end(summary))
 
     def _try(self, send: Callable[[], None]) -> None:
