@@ -8,11 +8,16 @@ READY = .venv/.ready
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
+# TORCH=cpu: PyTorch's build for CPUs, without the libraries of CUDA.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "gan_lab needs Python 3.10 or newer; name one with: make PYTHON=python3.11 …"; exit 1; }
+	@echo "Setting up .venv: this downloads PyTorch and takes minutes."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --constraint constraints.txt --index-url https://download.pytorch.org/whl/cpu torch torchvision
+endif
+	$(BIN)/pip install --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -c 'import torch, gan_lab.training.compiled.engine as engine; engine.compile_step(torch.float32)'
 	@touch $(READY)
 

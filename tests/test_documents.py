@@ -28,6 +28,7 @@ SHORTER = {
     "scripts/explore.py": ("a=1", "b=2", "pairs=1", "n=4", CACHE),
     "scripts/pack.py": (),
     "scripts/results.py": (),
+    "scripts/sample.py": ("n=4",),
 }
 # Arguments that name what a command makes.
 OUTPUT_ARGUMENTS = ("hydra.run.dir=", "hydra.sweep.dir=", "target=")

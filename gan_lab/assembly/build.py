@@ -304,14 +304,31 @@ def _play(cfg: DictConfig, dataset: Dataset, module: GANModule, *callbacks: pl.C
 
 
 def _settle_threads(cfg: DictConfig, dataset: Dataset, module: GANModule) -> None:
-    """Replaces `threads=auto` and `threads=tune` by a number, which the run keeps, and lets torch use so many."""
-    if cfg.threads == "auto":
+    """Replaces `threads=auto` and `threads=tune` by a number, which the run keeps, and uses so many threads.
+
+    Where threads share the members no bit depends on their number: `auto` stays, and each machine uses what it has.
+    """
+    if cfg.threads == "auto" and not module.trains_members_apart:
         cfg.threads = _threads_by_work(cfg, module)
     elif cfg.threads == "tune":
         # The training's own random numbers stay as they are.
         with torch.random.fork_rng():
             cfg.threads = _threads_by_trials(cfg, dataset)
-    torch.set_num_threads(cfg.threads)
+    _use_threads(cfg.threads, module)
+
+
+def _use_threads(number: int | str, module: GANModule) -> None:
+    """Uses a number of threads for a training: for its members where they are trained apart, else in torch.
+
+    Args:
+        number: may be `auto` for members.
+    """
+    if module.trains_members_apart:
+        if isinstance(number, str):
+            number = cpu_threads.threads_for_members(module.replicas, cores)
+        module.member_threads = min(number, module.replicas)
+        number = 1
+    cpu_threads.set_threads(number)
 
 
 def _threads_by_work(cfg: DictConfig, module: GANModule) -> int:
@@ -334,8 +351,9 @@ def _threads_by_work(cfg: DictConfig, module: GANModule) -> int:
 def _threads_by_trials(cfg: DictConfig, dataset: Dataset) -> int:
     """Returns the fastest number of threads in trials with GANs that are thrown away."""
 
-    def seconds_per_step() -> float:
+    def seconds_per_step(number: int) -> float:
         module = build_module(cfg, dataset)
+        _use_threads(number, module)
         steps = cpu_threads.TRIAL_STEPS
         module.apply_settings(replace(module.settings, steps=steps, log_every=steps))
         stopwatch = cpu_threads.Stopwatch()
@@ -366,6 +384,9 @@ def load(
     cpu_threads.set_threads(cfg.threads if threads == "auto" else threads)
     checkpoint = run.load_checkpoint()
     dataset, module = build_data_and_gan(cfg)
+    if module.trains_members_apart and threads == "auto":
+        # The run's threads were for its members, and torch had one.
+        cpu_threads.set_threads(1)
     advice = "Put those back, or say where they are: data.path=… for a packed file, data_dir=… for the others."
     refuse_other_data(checkpoint, digest_of(dataset), run.folder, advice)
     load_weights(module, checkpoint, run)

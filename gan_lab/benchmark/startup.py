@@ -18,10 +18,11 @@ from omegaconf import DictConfig
 
 from gan_lab.benchmark.timing import Benchmark, Facts
 from gan_lab.core.command_line import hydra_text
+from gan_lab.core.installation import script
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+TRAIN = script("train")
 # Overrides that end a training before its first step.
 STOP_AT_FIRST_STEP = (
     "+callbacks.clock._target_=gan_lab.benchmark.startup.StopAtFirstStep",

@@ -10,8 +10,9 @@ from omegaconf import DictConfig
 
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
 from gan_lab.core.command_line import hydra_text
+from gan_lab.core.installation import script
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+TRAIN = script("train")
 SEEDS = 8
 STEPS = 3_000
 QUIET = ("~callbacks.pictures", "~callbacks.verdict", "~callbacks.progress")

@@ -85,7 +85,7 @@ def evaluate(
     """
     module, dataset = load(run, data_dir, trust, path, threads)
     if not ema:
-        _leave_out_average(module, run)
+        leave_out_average(module, run)
     _warn_of_few_samples(samples, dataset)
     evaluator = evaluator_for(dataset, Path(cache_dir), features, user_metrics(dataset))
     number = samples or protocol_samples(dataset)
@@ -235,7 +235,7 @@ def _evaluate_once(evaluator: VerdictEvaluator, module: GANModule, number: int, 
     return evaluator.evaluate(samples, target_labels)
 
 
-def _leave_out_average(module: GANModule, run: Run) -> None:
+def leave_out_average(module: GANModule, run: Run) -> None:
     """Makes the module sample from G's weights instead of their average."""
     if module.averaged is None:
         raise LabError(

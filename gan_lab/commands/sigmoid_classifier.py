@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gan_lab.core.rng import make_generator
+from gan_lab.core.terminal import progress_bar, say
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import accuracy_on, cache_key, load_or_train, number_of_classes, require_labels
 
@@ -92,7 +92,10 @@ def train_network(dataset: Dataset) -> SigmoidNetwork:
     optimizer = torch.optim.SGD(network.parameters(), RATE)
     generator = make_generator(0, "sigmoid network")
     steps = epochs * math.ceil(len(part) / TRAIN_BATCH)
-    with tqdm(total=steps, desc="training the sigmoid network (once per dataset)", disable=None) as bar:
+    description = "training the sigmoid network (once per dataset)"
+    with progress_bar(description, steps, "batch") as bar:
+        if bar.disable:
+            say(f"{description.capitalize()}: {steps:,} steps.", stderr=True, flush=True)
         for _ in range(epochs):
             order = torch.randperm(len(part), generator=generator)
             for indices in order.split(TRAIN_BATCH):

@@ -62,6 +62,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         **_evaluated(training, status, scores),
         "environment": {
             **environment(training.trainer.strategy.root_device),
+            "threads": _threads(module),
             "processes": training.process_group.size,
             "engine": module.engine,
         },
@@ -161,7 +162,7 @@ def announce(training: Training, run: Run) -> str:
     if pack > 1:
         size = [f"{module.steps:,} steps of {training.datamodule.batch_size // pack} packs of {pack}"]
     size.append(f"{module.engine} step")
-    threads = torch.get_num_threads()
+    threads = _threads(module)
     if threads > 1:
         size.append(f"{threads} threads")
     else:
@@ -190,6 +191,11 @@ def _remedy(name: str, settings: dict[str, Any], steps: int) -> str:
     if not words:
         return name
     return f"{name}({', '.join(words)})"
+
+
+def _threads(module: GANModule) -> int:
+    """Returns how many threads train: torch's, or those that share the members among them."""
+    return max(torch.get_num_threads(), module.member_threads)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

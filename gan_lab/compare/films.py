@@ -29,6 +29,7 @@ from gan_lab.plotting.film import (
 )
 
 PICTURE = re.compile(r"samples_([0-9]{7,12})\.png")
+MAX_SIDE = 1_200  # pixels of a frame's picture
 # Pictures that are read for films side by side, at most.
 MAX_SHEET_PICTURES = 200
 
@@ -70,6 +71,8 @@ def write_film(run: Run, summary: Mapping[str, Any], noun: str) -> list[Path]:
     for step in steps:
         picture, _ = decode_picture(picture_path(run, step))
         if picture is not None:
+            # So that all frames fit into memory, whatever size pictures have.
+            picture.thumbnail((MAX_SIDE, MAX_SIDE))
             caption = f"step {step:,}"
             if step in counts:
                 caption += f" · {counts[step]} {noun}"

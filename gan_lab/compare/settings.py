@@ -9,11 +9,11 @@ import yaml
 
 from gan_lab.compare.factors import REMEDY, Settings, resolve, value_text
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.run_folder import refuse_other_format
 from gan_lab.core.terminal import escape_texts
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 # No configuration is nested deeper.
 MAX_DEPTH = 50

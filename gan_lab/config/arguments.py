@@ -11,9 +11,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from gan_lab.config.schema import spec_of, takes_one
-from gan_lab.config.targets import CONF, groups
+from gan_lab.config.targets import groups
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
 
 # Hydra's flags that are followed by a value.
 _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}

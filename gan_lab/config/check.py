@@ -9,9 +9,10 @@ from gan_lab.config.compatibility import check_compatibility, check_metrics
 from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.references import refuse_unresolved
 from gan_lab.config.schema import nodes, recipes, spec_of, top_level_names
-from gan_lab.config.targets import CONF, groups, is_known, refuse_foreign, targets, within
+from gan_lab.config.targets import groups, is_known, refuse_foreign, targets, within
 from gan_lab.config.types import ValueSpec
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
 
 # The parts of a training, and whether each is `_partial_`: built later, when the others are there.
 PARTS = {

@@ -6,7 +6,7 @@ So this module imports next to nothing, and neither do the scripts; see `gan_lab
 import atexit
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,6 +16,8 @@ from gan_lab.core.terminal import prepare_streams, say
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from gan_lab.config.hydra_app import Outcome
+
 Main = Callable[["DictConfig"], None]
 
 
@@ -23,12 +25,8 @@ def command(
     config: str,
     after_sweep: Callable[[Path], None] | None = None,
     before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
-) -> Callable[[Main], Callable[[], None]]:
+) -> Callable[[Main], "Command"]:
     """Turns `main(cfg)` into a command that reads its configuration from `conf/<config>.yaml` and the command line.
-
-    A mistake of the user (a LabError, or what Hydra and OmegaConf refuse) is printed as one message, and the exit
-    status is 2. With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead. Ctrl-C, SIGTERM and SIGHUP
-    end the command in one line, with 128 + the signal's number.
 
     Args:
         config: the name of the file in conf/.
@@ -37,37 +35,70 @@ def command(
             before the first job starts.
     """
 
-    def decorate(main: Main) -> Callable[[], None]:
-        def start() -> None:
-            end = _QuickEnd()
-            if main.__module__ == "__main__":
-                # Registered first, it is called last.
-                atexit.register(end)
-            try:
-                run_guarded()
-                end.status = 0
-            except SystemExit as problem:
-                if isinstance(problem.code, int):
-                    end.status = problem.code
-                raise
-
-        def run_guarded() -> None:
-            interrupts.watch()
-            prepare_streams()
-            try:
-                from gan_lab.config.hydra_app import run
-
-                run(main, config, sys.argv[1:], after_sweep, before_sweep)
-            except BaseException as problem:
-                if not interrupts.is_ending() and not isinstance(problem, KeyboardInterrupt):
-                    raise
-                _end_interrupted(problem)
-            finally:
-                interrupts.done()
-
-        return start
+    def decorate(main: Main) -> Command:
+        return Command(main, config, after_sweep, before_sweep)
 
     return decorate
+
+
+class Command:
+    """A command, to be called from a terminal or from Python.
+
+    Args:
+        main: gets the composed configuration.
+        config, after_sweep, before_sweep: see `command`.
+    """
+
+    def __init__(
+        self,
+        main: Main,
+        config: str,
+        after_sweep: Callable[[Path], None] | None,
+        before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None,
+    ):
+        self.main = main
+        self.config = config
+        self.after_sweep = after_sweep
+        self.before_sweep = before_sweep
+
+    def __call__(self) -> None:
+        """Runs the command with the arguments of the process, and prints a user's mistake.
+
+        A mistake of the user (a LabError, or what Hydra and OmegaConf refuse) is printed as one message, and the exit
+        status is 2. With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead. Ctrl-C, SIGTERM and
+        SIGHUP end the command in one line, with 128 + the signal's number.
+        """
+        end = _QuickEnd()
+        if self.main.__module__ == "__main__":
+            # Registered first, it is called last.
+            atexit.register(end)
+        try:
+            self._run_guarded()
+            end.status = 0
+        except SystemExit as problem:
+            if isinstance(problem.code, int):
+                end.status = problem.code
+            raise
+
+    def call(self, arguments: Sequence[str]) -> "Outcome":
+        """Runs the command with these arguments; see `gan_lab.config.hydra_app.call`."""
+        from gan_lab.config.hydra_app import call
+
+        return call(self.main, self.config, list(arguments), self.after_sweep, self.before_sweep)
+
+    def _run_guarded(self) -> None:
+        interrupts.watch()
+        prepare_streams()
+        try:
+            from gan_lab.config.hydra_app import run
+
+            run(self.main, self.config, sys.argv[1:], self.after_sweep, self.before_sweep)
+        except BaseException as problem:
+            if not interrupts.is_ending() and not isinstance(problem, KeyboardInterrupt):
+                raise
+            _end_interrupted(problem)
+        finally:
+            interrupts.done()
 
 
 class _QuickEnd:

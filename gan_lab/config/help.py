@@ -1,5 +1,6 @@
 """The text of `--help`: from the schema, the declarations of parts and the YAML files, without Hydra and torch."""
 
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,10 +10,11 @@ import yaml
 
 from gan_lab.config.declarations import declared, settings_of
 from gan_lab.config.schema import GROUPS, Group, key_of, leaves
-from gan_lab.config.targets import CONF, is_known, option_of, own_parts, targets
+from gan_lab.config.targets import is_known, option_of, own_parts, targets
 from gan_lab.config.types import ValueSpec
 from gan_lab.core.declare import SITUATIONS
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF, program
 from gan_lab.core.io import MAX_YAML, read_text
 from gan_lab.core.terminal import printable
 
@@ -119,10 +121,10 @@ def help_text(command: str, folders: Sequence[Path] = ()) -> str:
         folders: further folders with options, laid out like conf/ (`--config-dir`).
     """
     path = CONF / f"{command}.yaml"
-    usage, _, description = _first_comment(path).partition(": ")
+    usage, _, _ = _first_comment(path).partition(": ")
     chosen, values = _root(command)
     groups = list(_group_lines(chosen, folders))
-    lines = [*_wrapped(f"usage: {usage} [key=value …]"), "", *_wrapped(_sentence(description))]
+    lines = [*_wrapped(f"usage: {_as_called(usage)} [key=value …]"), "", *_wrapped(description(command))]
     if command in DETAILS:
         title, meanings = DETAILS[command]
         lines += ["", title]
@@ -136,13 +138,25 @@ def help_text(command: str, folders: Sequence[Path] = ()) -> str:
         if declaration and key != "format":
             text = declaration.help_for.get(command, declaration.help)
             lines += _setting_lines(Setting(key, _yaml(value), text, declaration.spec.brief()), "  ")
-    lines += _section("Examples:", [f"  {example}" for example in _comments_after("Example: ", path)])
+    lines += _section("Examples:", [f"  {_as_called(example)}" for example in _comments_after("Example: ", path)])
     lines += ["", "Flags of Hydra:"]
     for flag, text in FLAGS.items():
         if flag == "-m" and command != "train":
             continue
         lines += _columns(flag, text, "  ")
     return "\n".join(printable(line) for line in lines)
+
+
+def description(command: str) -> str:
+    """Returns what a command does, in a sentence."""
+    _, _, text = _first_comment(CONF / f"{command}.yaml").partition(": ")
+    return _sentence(text)
+
+
+def _as_called(line: str) -> str:
+    """Returns a command line of a clone, `python scripts/check.py …`, as the user calls it; see `program`."""
+    match = re.match(r"python (?:scripts/)?(\w+)\.py", line)
+    return line if match is None else program(match[1]) + line[match.end() :]
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:

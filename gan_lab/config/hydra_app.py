@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +17,9 @@ from gan_lab.config import config_files, folders, launchers, sweep
 from gan_lab.config.arguments import config_folders, flags_first, quote_texts, refuse_arguments
 from gan_lab.config.help import asks_for_help, help_text
 from gan_lab.config.refusals import explain
-from gan_lab.config.targets import CONF
 from gan_lab.core import interrupts
 from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
 from gan_lab.core.terminal import escape_tracebacks, say
 
 Main = Callable[[DictConfig], None]
@@ -38,6 +38,30 @@ def prepare_process() -> None:
     launchers.prefer_presets()
 
 
+class Outcome(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        status: the exit status: 0, or 1 for a sweep with failed jobs.
+        folder: of the run or the sweep, or for the command's files; None if there is none.
+    """
+
+    status: int = 0
+    folder: Path | None = None
+
+
+class _Refusal(SystemExit):
+    """Carries a user's mistake out of Hydra, which would print a line about every other exception.
+
+    Args:
+        mistake: what to tell the user.
+    """
+
+    def __init__(self, mistake: LabError):
+        super().__init__(mistake.status)
+        self.mistake = mistake
+
+
 def run(
     main: Main,
     config: str,
@@ -45,11 +69,42 @@ def run(
     after_sweep: Callable[[Path], None] | None,
     before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
 ) -> None:
-    """Runs a command; see `gan_lab.config.cli.command`.
+    """Runs a command of a terminal; see `gan_lab.config.cli.command`.
 
     Args:
         main, config, after_sweep, before_sweep: of the command.
         arguments: the command line without the command.
+
+    Raises:
+        SystemExit: if the exit status isn't 0; a user's mistake has been printed then.
+    """
+    try:
+        status = call(main, config, arguments, after_sweep, before_sweep).status
+    except LabError as mistake:
+        if os.environ.get(FULL_ERROR) == "1":
+            raise
+        say(mistake, stderr=True)
+        status = mistake.status
+    if status:
+        sys.exit(status)
+
+
+def call(
+    main: Main,
+    config: str,
+    arguments: list[str],
+    after_sweep: Callable[[Path], None] | None,
+    before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
+) -> Outcome:
+    """Runs a command, and raises a user's mistake as an exception.
+
+    Args:
+        main, config, after_sweep, before_sweep: of the command.
+        arguments: the command line without the command.
+
+    Raises:
+        LabError: for a user's mistake.
+        SystemExit: with another exit status, by `main` itself.
     """
     # Of an earlier command in this process.
     sweep.current = None
@@ -59,7 +114,7 @@ def run(
     sys.argv[1:] = arguments
     if asks_for_help(arguments):
         say(help_text(config, config_folders(arguments)))
-        return
+        return Outcome()
     prepare_process()
     with _raised_by_hydra() as is_debugging:
         try:
@@ -69,15 +124,21 @@ def run(
                 raise LabError("Only train.py makes sweeps.", "Leave -m out.", code="unsupported")
             job = _Job(main, config, tuple(arguments), is_debugging)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=config)(job)()
+        except _Refusal as refusal:
+            raise refusal.mistake from None
         except Exception as error:
             # Imports and libraries turn the exception of a signal into others.
             if interrupts.is_ending():
                 raise KeyboardInterrupt from None
             if sweep.current:
                 sweep.current.abandon()
-            _refuse(error, config, arguments, is_debugging)
+            mistake = None if is_debugging else explain(error, config, arguments)
+            if mistake is None:
+                raise
+            raise mistake from None
     if sweep.current and after_sweep:
-        sys.exit(sweep.current.finish(after_sweep))
+        return Outcome(sweep.current.finish(after_sweep), sweep.current.folder)
+    return Outcome(folder=job.folder)
 
 
 def _refuse_deleted_directory() -> None:
@@ -97,6 +158,7 @@ class _Job:
     config: str
     arguments: tuple[str, ...]
     is_debugging: bool
+    folder: Path | None = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Receives the job in a worker process, where nothing has been prepared."""
@@ -109,12 +171,16 @@ class _Job:
             folders.expand_home(cfg)
             # Hydra keeps what it raises until the other jobs have ended.
             return sweep.run_job(self.main, cfg, self._explain)
+        self.folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             self.main(cfg)
         except Exception as error:
             if interrupts.is_ending():
                 raise KeyboardInterrupt from None
-            _refuse(error, self.config, self.arguments, self.is_debugging)
+            mistake = None if self.is_debugging else explain(error, self.config, self.arguments)
+            if mistake is None:
+                raise
+            raise _Refusal(mistake) from None
         return None
 
     def _explain(self, error: Exception) -> str | None:
@@ -132,12 +198,3 @@ def _raised_by_hydra() -> Iterator[bool]:
     finally:
         if not is_debugging:
             del os.environ[FULL_ERROR]
-
-
-def _refuse(error: Exception, config: str, arguments: tuple[str, ...] | list[str], is_debugging: bool) -> NoReturn:
-    """Prints a user's mistake and exits with its status; raises any other error again."""
-    explanation = None if is_debugging else explain(error, config, arguments)
-    if explanation is None:
-        raise error
-    say(explanation, stderr=True)
-    sys.exit(explanation.status)

@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config.arguments import config_folders, options_of, overrides_of, wrong_option
-from gan_lab.config.targets import CONF, groups
+from gan_lab.config.synonyms import advice
+from gan_lab.config.targets import groups
 from gan_lab.core.errors import LabError, out_of_memory, refused_by_storage
+from gan_lab.core.installation import CONF
 
 
 def explain(error: BaseException, config: str, arguments: Sequence[str]) -> LabError | None:
@@ -131,8 +133,9 @@ def _explain_missing_option(file: str, known: Sequence[str], arguments: Sequence
     if group == "hydra":
         group, _, option = file.rpartition("/")
         options = list(known)
+    meant = advice(f"{group}={option}") or _nearest(option, options)
     return LabError(
-        f"There is no {group}={option}.{_nearest(option, options)}",
+        f"There is no {group}={option}. {meant}".rstrip(),
         f"Choose from: {', '.join(options)}.",
         code="unknown",
         key=group,
@@ -227,8 +230,12 @@ def _unknown_key(key: str, cfg: DictConfig) -> LabError:
     place = "Keys and groups"
     if parent:
         place = f"{parent} has"
+    meant = advice(key)
+    if meant:
+        # It says all; the keys would fill half of a terminal.
+        return LabError(f"There is no key '{key}'.", meant, code="unknown", key=key)
     return LabError(
-        f"There is no key '{key}'.{_nearest(name, names, parent)}",
+        f"There is no key '{key}'. {_nearest(name, names, parent)}".rstrip(),
         f"{place}: {', '.join(names) or 'nothing to set'}.",
         code="unknown",
         key=key,
@@ -239,7 +246,7 @@ def _unknown_group(group: str) -> LabError:
     """Returns the refusal of a group that isn't there."""
     names = sorted(groups())
     return LabError(
-        f"There is no group '{group}'.{_nearest(group, names)}",
+        f"There is no group '{group}'. {_nearest(group, names)}".rstrip(),
         f"Groups: {', '.join(names)}.",
         code="unknown",
         key=group,
@@ -248,10 +255,10 @@ def _unknown_group(group: str) -> LabError:
 
 def _nearest(name: str, names: Sequence[str], parent: str = "") -> str:
     """Returns the question whether a similar name was meant; empty if there is none. `parent` is put before it."""
-    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     if not matches:
         return ""
     suggestion = matches[0]
     if parent:
         suggestion = f"{parent}.{suggestion}"
-    return f" Did you mean '{suggestion}'?"
+    return f"Did you mean '{suggestion}'?"

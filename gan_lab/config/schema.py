@@ -92,7 +92,7 @@ VERDICT_DATASETS = (
 )
 
 # The commands that open a finished run.
-_OPEN_A_RUN = ("evaluate", "explore")
+_OPEN_A_RUN = ("evaluate", "explore", "sample")
 _THREADS_OF_THE_RUN = "CPU threads; auto: as many as the run had"
 _DATA_OF_THE_RUN = "folder with the data of the run, if they have moved"
 
@@ -135,7 +135,10 @@ _TRAINING = (
         SEED,
         "of initial weights, data order and latent vectors: same seed, same run",
         "repetition",
-        help_for={"explore": "where a or b is a class: seed of the first latent vector that is tried"},
+        help_for={
+            "explore": "where a or b is a class: seed of the first latent vector that is tried",
+            "sample": "of the latent vectors: same seed, same samples",
+        },
     ),
     Key(
         "replicas",
@@ -170,13 +173,14 @@ _TRAINING = (
     Key(
         "threads",
         ValueSpec(int, low=1, high=1024, among=("auto", "tune")),
-        "CPU threads; auto: by the work of a step; tune: the fastest in trials (docs/performance.md)",
+        "CPU threads; auto: by the work of a step, but for replicas in the compiled step one per member, as far as"
+        " there are cores; tune: the fastest in trials (docs/performance.md)",
         "place",
         resumable=True,
         help_for={
             **dict.fromkeys(_OPEN_A_RUN, _THREADS_OF_THE_RUN),
             "backquery": "CPU threads; auto: as many as the run had, without a run 1",
-            "benchmark": "CPU threads",
+            "benchmark": "CPU threads; what=replicas compares them with one",
         },
     ),
     Key(
@@ -273,11 +277,22 @@ _COMMANDS = (
         "member",
         ValueSpec(int, low=0, high=1023, none=True),
         "of a run with replicas: which one, from 0; null: all",
-        help_for={"explore": "of a run with replicas: which one, from 0; null: the first"},
+        help_for=dict.fromkeys(("explore", "sample"), "of a run with replicas: which one, from 0; null: the first"),
     ),
     Key("label", TEXT, "number or name of a class, or all"),
     Key("method", ValueSpec(str, among=("both", "inverse", "gradient")), "how the image is found"),
-    Key("ema", FLAG, "of a run with remedy=[ema]: evaluate the average (true) or G itself (false)"),
+    Key("ema", FLAG, "of a run with remedy=[ema]: samples of the average (true) or of G itself (false)"),
+    Key("to", PATH, "a new folder for PNG files, a new .npz file, or a new .h5 file in the layout of pack.py"),
+    Key(
+        "classes",
+        ValueSpec(list, entries=str, none=True),
+        "of a conditional GAN: the classes to make, equally many of each; null: as often as in the data",
+    ),
+    Key(
+        "truncation",
+        ValueSpec(float, low=1e-3, none=True),
+        "largest size of a latent vector's component; larger ones are drawn again; null: no limit",
+    ),
     Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
     Key("seeds", COUNT, "evaluations with other latent vectors, or, as far as they last, other samples of generated"),
     Key(
@@ -288,7 +303,12 @@ _COMMANDS = (
     Key("a", TEXT, "a latent vector: its number, or a class that its sample shows (a=five)"),
     Key("b", TEXT, "another latent vector"),
     Key("by", ValueSpec(str, among=("seed", "class")), "what a whole number means: RNG seed of a vector, or class"),
-    Key("n", ValueSpec(int, low=2, high=1000), "samples in the picture; of a walk, latent vectors"),
+    Key(
+        "n",
+        COUNT,
+        "samples in the picture, 2 to 1000; of a walk, latent vectors",
+        help_for={"sample": "how many samples"},
+    ),
     Key(
         "mode",
         ValueSpec(str, among=("linear", "slerp")),

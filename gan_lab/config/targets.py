@@ -3,12 +3,10 @@
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from gan_lab.core.errors import LabError
-
-CONF = Path(__file__).resolve().parents[2] / "conf"
+from gan_lab.core.installation import CONF
 
 # Layers and optimisers may be any of torch's. Where they must be defined: what else these modules import isn't theirs.
 LAYERS = "torch.nn"

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from gan_lab.core.installation import program
 from gan_lab.core.terminal import printable
 
 Value = str | int | float | bool | Path | None
@@ -24,10 +25,12 @@ def command(script: str, *arguments: str, python: str = "python") -> str:
     Args:
         script: `train.py`, or the name of a file in scripts/.
         arguments: as `setting` returns them, or fixed texts that need no quotes, such as `force=true`.
-        python: the program, already quoted for the shell.
+        python: the interpreter that a clone uses, already quoted for the shell.
     """
-    path = script if script == "train.py" else f"scripts/{script}"
-    return " ".join([python, path, *arguments])
+    start = program(script.removesuffix(".py"))
+    if start.startswith("python "):
+        start = python + start.removeprefix("python")
+    return " ".join([start, *arguments])
 
 
 def setting(key: str, value: Value | Iterable[Value]) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -53,6 +54,27 @@ def atomic(path: Path) -> Iterator[Path]:
         if error.errno:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder beside `path`, which doesn't exist; at the end it becomes `path`, whole or not at all.
+
+    Raises:
+        OSError: if the disk is full, read-only or broken.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.name}."))
+    try:
+        with undoing(partial(shutil.rmtree, temporary, ignore_errors=True)):
+            yield temporary
+            sync(temporary)
+            # mkdtemp lets only this user read; a normal folder follows the umask.
+            temporary.chmod(0o777 & ~_umask())
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync(path.parent)
 
 
 @contextmanager

@@ -24,11 +24,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from gan_lab import __version__
 from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError, RunError
 from gan_lab.core.io import MAX_YAML, TMP_PREFIX, atomic, corruption, read_bytes, read_text, sync
 from gan_lab.core.terminal import printable, say
+from gan_lab.core.version import __version__
 
 OUTPUTS = "outputs"  # the default folder of runs
 FORMAT = 3  # of what a run folder holds; config.yaml says it, and gan_lab 0.1 wrote none

@@ -16,7 +16,10 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # Unicode categories: control characters, invisible format characters (bidirectional overrides among them), halves of
 # surrogate pairs, private use, unassigned, and Unicode's own line and paragraph separators.
@@ -137,6 +140,27 @@ def say(text: object, stderr: bool = False, flush: bool = False) -> None:
     """
     with suppress(RuntimeError):
         print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
+
+
+def progress_bar(description: str, total: int, unit: str, start: int = 0) -> "tqdm[Any]":
+    """Returns a progress bar for a terminal or a notebook; elsewhere it shows nothing.
+
+    Args:
+        description: what is being done.
+        total: how many units there are.
+        unit: what is counted.
+        start: how many are done already.
+    """
+    is_notebook = "ipykernel" in sys.modules
+    with warnings.catch_warnings():
+        # Without ipywidgets a notebook gets a bar of text, and a warning.
+        warnings.simplefilter("ignore")
+        if is_notebook:
+            from tqdm.auto import tqdm
+        else:
+            from tqdm import tqdm
+    disable = False if is_notebook else None
+    return tqdm(desc=description, total=total, initial=start, unit=unit, mininterval=0.5, disable=disable)
 
 
 def escape_tracebacks() -> None:

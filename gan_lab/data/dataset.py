@@ -1,5 +1,6 @@
 """What GANs are trained on: a dataset is a train part and a held-out part of the same kind."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from gan_lab.core.errors import LabError
 
 MAX_SHUFFLED = 2**24  # samples; the random order of so many takes 128 MiB
 STACKED_BASE_CLASSES = 10  # classes of each channel of a stacked image
+DIGIT_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+MAX_LISTED_CLASSES = 30  # a message lists more classes than this by the first and the last ones
 
 
 class Samples(Protocol):
@@ -334,6 +337,36 @@ class Dataset:
         if len(self.shape) == 3:
             return len(self.classes) > 1
         return self.centres is not None
+
+    def class_number(self, key: str, word: str, hint: str) -> int:
+        """Finds the class that a word names: by its name in the data, by its number, or as `five` for 5.
+
+        Args:
+            key: the configuration key whose value the word is, for the error message.
+            word: in any case.
+            hint: how to mend it, for the error message.
+
+        Raises:
+            LabError: if there is no such class.
+        """
+        name = word.lower()
+        # Digits are called 0 to 9 in the data.
+        if name in DIGIT_WORDS:
+            name = str(DIGIT_WORDS.index(name))
+        labels_by_name = {class_name.lower(): label for label, class_name in enumerate(self.classes)}
+        if name in labels_by_name:
+            return labels_by_name[name]
+        if re.fullmatch("[0-9]+", word) and int(word) < len(self.classes):
+            return int(word)
+        listed = self.classes
+        if len(listed) > MAX_LISTED_CLASSES:
+            listed = [*listed[:3], "…", listed[-1]]
+        raise LabError(
+            f"{key}={word}: These data have no class {word}. Their classes: {', '.join(listed)}.",
+            hint,
+            code="unknown",
+            key=key,
+        )
 
     def _check_centres(self) -> None:
         """Refuses centres that samples could not be assigned to."""

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from gan_lab import __version__
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import RemovedError, identity
+from gan_lab.core.version import __version__
 from gan_lab.data.layout import FORMAT, MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_NAME, VERSION
 
 BLOCK_BYTES = 2**24  # bytes copied per write

@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from gan_lab.core.checkpoint_file import load_plain
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, corruption, file_lock, read_bytes
 from gan_lab.core.rng import make_generator
-from gan_lab.core.terminal import say
+from gan_lab.core.terminal import progress_bar, say
 from gan_lab.data.dataset import Dataset, Samples, stacked_labels
 
 FEATURES = 64  # width of the last hidden layer
@@ -280,7 +279,9 @@ def train_network(dataset: Dataset) -> Classifier:
     # Another purpose would give other weights under the same file name.
     rng = make_generator(0, "evaluator")
     description = "training the label classifier (once per dataset)"
-    with tqdm(total=epochs * steps, desc=description, disable=None) as bar:
+    with progress_bar(description, epochs * steps, "batch") as bar:
+        if bar.disable:
+            say(f"{description.capitalize()}: {epochs} epochs of {len(part):,} samples.", stderr=True, flush=True)
         for _ in range(epochs):
             order = torch.randperm(len(part), generator=rng)
             for indices in order[: steps * size].split(size):

@@ -1,6 +1,5 @@
 """Label predictions for samples (the class of an image, the nearest mode of a point) and how often each one occurs."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,6 @@ from gan_lab.core.errors import LabError
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier
 from gan_lab.evaluation.metrics.modes import assign_modes
-
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# A message lists more classes than this by the first and the last ones.
-MAX_LISTED_CLASSES = 30
 
 
 class LabelPredictor:
@@ -76,11 +71,7 @@ class LabelPredictor:
         return self.dataset.classes[label]
 
     def parse_label(self, key: str, word: str) -> int:
-        """Finds the class that a word names: by its name in the data, by its number, or as `five` for 5.
-
-        Args:
-            key: the configuration key whose value the word is, for the error message.
-            word: in any case.
+        """Finds the class that a word names, see `Dataset.class_number`.
 
         Raises:
             LabError: if labels cannot be predicted for these data, or if there is no such class.
@@ -92,25 +83,7 @@ class LabelPredictor:
                 code="unsupported",
                 key=key,
             )
-        classes = self.dataset.classes
-        name = word.lower()
-        # Digits are called 0 to 9 in the data.
-        if name in NUMBER_WORDS:
-            name = str(NUMBER_WORDS.index(name))
-        labels_by_name = {class_name.lower(): label for label, class_name in enumerate(classes)}
-        if name in labels_by_name:
-            return labels_by_name[name]
-        if re.fullmatch("[0-9]+", word) and int(word) < len(classes):
-            return int(word)
-        listed = classes
-        if len(classes) > MAX_LISTED_CLASSES:
-            listed = [*classes[:3], "…", classes[-1]]
-        raise LabError(
-            f"{key}={word}: These data have no class {word}. Their classes: {', '.join(listed)}.",
-            "Name one of them, or a vector by its seed (0, 1, 2 …).",
-            code="unknown",
-            key=key,
-        )
+        return self.dataset.class_number(key, word, "Name one of them, or a vector by its seed (0, 1, 2 …).")
 
 
 @dataclass(frozen=True)

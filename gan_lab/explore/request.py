@@ -27,6 +27,7 @@ FRAMES = 12
 MAX_VECTORS = 100
 # Samples in a row under which D's answers stand.
 MAX_SURFACE_SAMPLES = 20
+MAX_SAMPLES = 1000  # in a picture
 
 
 class Request(NamedTuple):
@@ -62,6 +63,13 @@ def check(request: Request) -> None:
         raise LabError(
             f"n={request.n} samples are too many for a row in which D's answers can be read.",
             f"Set n={MAX_SURFACE_SAMPLES} or less.",
+            code="invalid",
+            key="n",
+        )
+    if not 2 <= request.n <= MAX_SAMPLES:
+        raise LabError(
+            f"n={request.n} is not a number of samples for a picture.",
+            f"Choose 2 to {MAX_SAMPLES}; more are written by scripts/sample.py.",
             code="invalid",
             key="n",
         )

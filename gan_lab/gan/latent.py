@@ -22,6 +22,9 @@ Latent = Callable[[Sequence[int], Generator], Tensor]
 # returns `(n, d)`: `linear` and `slerp` are two of them.
 Interpolation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+# Times that `Truncated` draws components again: enough where one in a hundred is small enough.
+MAX_REDRAWS = 5_000
+
 # Vectors whose angle, in radians, is nearer than this to 0 or to π don't determine an arc between them.
 MIN_ANGLE = 1e-6
 
@@ -93,6 +96,39 @@ class LabelledLatent:
         labels = torch.multinomial(probabilities, math.prod(batch), replacement=True, generator=generator)
         labels_onehot = one_hot(labels.view(*batch), classes).to(z.dtype)
         return torch.cat([z, labels_onehot], -1)
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """Latent vectors whose components are at most `threshold` in size: larger ones are drawn again.
+
+    The truncation trick of Brock et al. 2019 (arXiv:1809.11096, section 3.1): a smaller threshold gives more typical
+    and less varied samples.
+
+    Args:
+        latent: distribution of the components; with class labels, those are left as they are.
+        threshold: largest absolute value of a component.
+    """
+
+    latent: Latent
+    threshold: float
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        if isinstance(self.latent, LabelledLatent):
+            components = Truncated(self.latent.latent, self.threshold)
+            return LabelledLatent(components, self.latent.class_probabilities)(shape, generator)
+        z = self.latent(shape, generator)
+        for _ in range(MAX_REDRAWS):
+            is_large = z.abs() > self.threshold
+            if not is_large.any():
+                return z
+            z = torch.where(is_large, self.latent(shape, generator), z)
+        raise LabError(
+            f"Hardly any component of these latent vectors is at most {self.threshold:g} in size.",
+            "Choose a larger threshold, or none.",
+            code="conflict",
+            key="truncation",
+        )
 
 
 def set_labels(z: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -6,20 +6,22 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError, refused_by_storage
 from gan_lab.core.run_folder import RemovedError, identity
-from gan_lab.core.terminal import join_lines, printable
+from gan_lab.core.terminal import join_lines, printable, progress_bar
 from gan_lab.data.hdf5_writer import ImageBuffer, Origin, megabytes, write_packed
 from gan_lab.data.packed_file import format_shape
 from gan_lab.pack.archives import Member, Source, natural_key, open_source
 from gan_lab.pack.decoding import SUFFIXES, Form, NumberedContent, Result, decode_with
 from gan_lab.pack.labelling import Labelling, assign_labels, classes_of, format_class_counts, hold_out
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 # What a worker gets per task:
 BLOCK_IMAGES = 32  # so many images at most
@@ -203,7 +205,7 @@ def decode_members(
     bad: dict[int, str] = {}
     whites: dict[int, int] = {}
     note = ""
-    with tqdm(total=len(members), desc="reading images", unit="image", disable=None) as bar:
+    with progress_bar("reading images", len(members), "image") as bar:
         results = _read_and_decode(source, dict(enumerate(members)), form, workers)
         _sort_results(results, source, members, max_bad, images, bad, whites, bar)
         if whites:
@@ -248,7 +250,7 @@ def _sort_results(
     images: Pixels,
     bad: dict[int, str],
     whites: dict[int, int],
-    bar: tqdm,
+    bar: "tqdm[Any]",
 ) -> None:
     """Puts pixels into `images`, and into `bad` and `whites` what comes instead of them, by place.
 

@@ -35,7 +35,7 @@ BAR_BACKGROUND = 225
 
 # Sizes in pixels of the panels of films side by side.
 SHEET_WIDTH = 1_150
-MAX_PANEL_WIDTH = 380
+MAX_PANEL_WIDTH = 560
 MAX_PANELS_IN_A_ROW = 6
 PANEL_MARGIN = 8
 PANEL_FONT = 14

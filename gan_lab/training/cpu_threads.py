@@ -1,5 +1,6 @@
-"""How many threads torch computes with: by the work of a step, or by trials. See docs/performance.md, Threads."""
+"""How many threads a training computes with: by its work, or by trials. See docs/performance.md, Threads."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -75,16 +76,27 @@ def threads_for(flops: float, cores: Callable[[], int]) -> int:
     return threads
 
 
+def threads_for_members(members: int, cores: Callable[[], int]) -> int:
+    """Returns how many threads train the members of replicas: one for each member, as far as there are cores.
+
+    OMP_NUM_THREADS, by which users and launchers limit a process, limits these threads too.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    most = min(members, int(limit)) if limit.isdecimal() and int(limit) else members
+    # Whether there are more cores is only asked if they could be used: it takes some time.
+    return min(most, cores()) if most > 1 else 1
+
+
 def candidates(cores: int) -> list[int]:
     """Returns 1, 2, 4 … up to `cores`."""
     return [2**exponent for exponent in range(cores.bit_length())]
 
 
-def fastest(seconds: Callable[[], float], numbers: Sequence[int]) -> int:
+def fastest(seconds: Callable[[int], float], numbers: Sequence[int]) -> int:
     """Returns the number of threads whose trials take the fewest seconds (median over ROUNDS), the smaller if equal.
 
     Args:
-        seconds: makes a trial and times it.
+        seconds: makes a trial with a number of threads and times it.
         numbers: of threads to try.
     """
     if len(numbers) == 1:
@@ -92,8 +104,7 @@ def fastest(seconds: Callable[[], float], numbers: Sequence[int]) -> int:
     trials: dict[int, list[float]] = {number: [] for number in sorted(numbers)}
     for _ in range(ROUNDS):
         for number, times in trials.items():
-            torch.set_num_threads(number)
-            times.append(seconds())
+            times.append(seconds(number))
     return min(trials, key=lambda number: statistics.median(trials[number]))
 
 

@@ -57,6 +57,10 @@ class GANModule(GANState):
 
             self._compiled = CompiledEngine(self, self.trainer.optimizers)
 
+    def on_train_end(self) -> None:
+        if self._compiled is not None:
+            self._compiled.close()
+
     def training_step(self, block: StepBlock) -> None:
         """Trains for the steps of a block, which is what Lightning calls a batch: the batches of consecutive steps.
 

@@ -32,6 +32,7 @@ class GANState(pl.LightningModule):
         share_scores: whether penalties take their gradient from the scores of which D's loss is computed.
         averaged: the average of G's weights, which makes the samples; None: G itself makes them.
         engine: what plays the steps: autograd, or compiled, which `gan_lab.training.compiled.coverage` has to cover.
+        member_threads: how many members the compiled step trains at once, each in a thread of its own.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, settings: GANSettings):
@@ -42,6 +43,7 @@ class GANState(pl.LightningModule):
         self.replica_dims = (self.replicas,) if self.replicas > 1 else ()
         self.step = 0
         self.engine = "autograd"
+        self.member_threads = 1
         self.step_log = StepLog(settings.loss, self.replicas)
         self.latents = sampling.LatentSampler(settings, self.replicas)
         self.apply_settings(settings)
@@ -69,6 +71,11 @@ class GANState(pl.LightningModule):
         self.remedies = settings.remedies
         self.share_scores = settings.remedies.share_scores(self.discriminator)
         self.classes = settings.classes
+
+    @property
+    def trains_members_apart(self) -> bool:
+        """Tells whether each member is trained by itself, so that threads can share the members among them."""
+        return self.engine == "compiled" and self.replicas > 1
 
     def configure_optimizers(self) -> tuple[list[Optimizer], list[Any]]:
         optimizer_d = self.settings.optim_d(self.discriminator.parameters())

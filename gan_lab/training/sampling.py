@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from gan_lab.core.rng import make_generator
+from gan_lab.gan.latent import Latent
 from gan_lab.gan.networks.conditional import ConditionalDiscriminator
 from gan_lab.training.settings import GANSettings
 
@@ -96,16 +97,20 @@ def sample(module: "GANState", z: Tensor) -> Tensor:
         generator.train(was_training)
 
 
-def fresh_latents(module: "GANState", n: int, purpose: str, index: int = 0) -> Iterator[Tensor]:
+def fresh_latents(
+    module: "GANState", n: int, purpose: str, index: int = 0, latent: Latent | None = None
+) -> Iterator[Tensor]:
     """Yields n latent vectors of one GAN in batches `(b, latent_dim)`.
 
     Args:
         purpose, index: name the random stream, see `gan_lab.core.rng.make_generator`.
+        latent: another distribution than that of the training.
     """
+    latent = latent or module.latent
     rng = make_generator(module.seed, purpose, index)
     for start in range(0, n, SAMPLING_BATCH):
         batch_size = min(SAMPLING_BATCH, n - start)
-        yield module.latent((batch_size, module.latent_dim), rng)
+        yield latent((batch_size, module.latent_dim), rng)
 
 
 def fresh_samples(module: "GANState", n: int, purpose: str, index: int = 0) -> Tensor:

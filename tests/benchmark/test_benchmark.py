@@ -195,16 +195,18 @@ def test_replicas_count_every_members_steps(tmp_path, monkeypatch):
     trainings = []
 
     def time_training(cfg, steps: int) -> float:
-        trainings.append((cfg.replicas, steps))
+        trainings.append((cfg.replicas, cfg.threads, steps))
         return 1.0
 
     monkeypatch.setattr(replicas, "time_gan_lab", time_training)
     cfg = OmegaConf.load(ROOT / "conf" / "benchmark.yaml")
     cfg.nets = ["ring"]
+    cfg.threads = 2
     (benchmark,), _ = replicas.benchmarks(tmp_path, cfg, compose)
-    for name in (replicas.SINGLE, "replicas=4", "replicas=16"):
-        assert benchmark.candidates[name](320) == 1.0
-    assert trainings == [(1, 320), (4, 80), (16, 20)]
+    assert [work(320) for work in benchmark.candidates.values()] == [1.0] * 7
+    assert list(benchmark.candidates)[:3] == [replicas.SINGLE, "replicas=2 threads=1", "replicas=2 threads=2"]
+    numbers = [(2, 160), (5, 64), (16, 20)]
+    assert trainings == [(1, 1, 320), *((k, threads, steps) for k, steps in numbers for threads in (1, 2))]
 
 
 @pytest.mark.slow

@@ -324,6 +324,8 @@ def test_tensorboard_has_the_files_once(digits):
         (dict(op="walk", pairs=5), "conflict", "pairs"),
         (dict(op="add", mode="slerp"), "conflict", "mode"),
         (dict(op="walk", n=101), "invalid", "n"),
+        (dict(op="grid", n=1), "invalid", "n"),
+        (dict(op="grid", n=1001), "invalid", "n"),
         (dict(op="add", a="five"), "unknown", "a"),
         (dict(op="add", b="8", by="class"), "unknown", "b"),
         (dict(op="add", a="-1"), "unknown", "a"),
@@ -353,7 +355,7 @@ def test_data_without_classes_have_none_to_choose(pattern, settings):
 
 @pytest.mark.parametrize(
     ("override", "key"),
-    [("op=divide", "op"), ("mode=cubic", "mode"), ("n=1", "n"), ("normalize=maybe", "normalize"), ("pairs=0", "pairs")],
+    [("op=divide", "op"), ("mode=cubic", "mode"), ("n=0", "n"), ("normalize=maybe", "normalize"), ("pairs=0", "pairs")],
 )
 def test_values_that_are_not_allowed(override, key):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -98,7 +98,8 @@ def test_panels_side_by_side_are_in_rows_of_about_the_same_length():
         sheet = side_by_side([Panel(_noise(0, (100, 100)), "name", "1 of 8") for _ in range(number)])
         return sheet.size
 
-    assert size(3)[0] == 3 * film.MAX_PANEL_WIDTH
+    assert size(2)[0] == 2 * film.MAX_PANEL_WIDTH
+    assert size(3)[0] == 3 * (film.SHEET_WIDTH // 3)
     assert size(6)[0] == 6 * (film.SHEET_WIDTH // 6)
     # 8 panels: two rows of 4.
     width, height = size(8)

@@ -8,13 +8,14 @@ import joblib
 import pytest
 import torch
 import yaml
-from conftest import OPTIONS, PARTNERS, ROOT, compose, refused, small, training
+from conftest import BARE, OPTIONS, PARTNERS, ROOT, compose, refused, small, training
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from torch import nn
 
 from gan_lab.assembly import build
+from gan_lab.commands.summary import announce
 from gan_lab.commands.train import fit
 from gan_lab.config import launchers
 from gan_lab.config.types import ValueSpec
@@ -66,12 +67,55 @@ def test_large_ones_get_more_whatever_was_drawn_before(little_images, monkeypatc
         torch.set_num_threads(1)
 
 
-def test_trials_find_the_fastest_and_one_slow_moment_changes_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    ("members", "cores", "limit", "expected"),
+    [
+        (5, 2, None, 2),
+        (2, 64, None, 2),
+        (5, 64, "3", 3),
+        (5, 64, "3,1", 3),
+        (5, 2, "8", 2),
+        (5, 64, "1", 1),
+        (5, 64, "many", 5),
+        (5, 64, "0", 5),
+    ],
+)
+def test_a_thread_for_each_member_as_far_as_there_are_cores_and_the_environment_allows(
+    monkeypatch, members, cores, limit, expected
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert cpu_threads.threads_for_members(members, lambda: cores) == expected
+
+
+def test_a_run_with_replicas_says_how_many_threads_share_the_members(tmp_path, monkeypatch):
+    """The run keeps `auto`, so that it may go on with another number; torch itself computes with one thread."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(build, "cores", lambda: 2)
+    tiny = [*BARE, "dataset=ring", "dataset.samples=50", "model.width=8", "steps=2", "replicas=3"]
+    job, run = training(tmp_path / "auto", *tiny)
+    assert "compiled step, 2 threads, 3 replicas" in announce(job, run)
+    summary, _ = fit(job, run)
+    assert summary["environment"]["threads"] == 2
+    assert torch.get_num_threads() == 1
+    assert yaml.safe_load(run.config.read_text())["threads"] == "auto"
+    job, run = training(tmp_path / "number", *tiny, "threads=8")
+    assert "compiled step, 3 threads, 3 replicas" in announce(job, run)
+    job, run = training(tmp_path / "autograd", *tiny, "engine=autograd")
+    assert "autograd step, 1 thread, 3 replicas" in announce(job, run)
+
+
+def test_trials_find_the_fastest_and_one_slow_moment_changes_nothing():
     seconds = {1: [3, 3, 3], 2: [2, 9, 2], 4: [2, 2, 2.5], 8: [1, 4, 4]}
-    monkeypatch.setattr(torch, "set_num_threads", lambda n: trial.append(n))
-    trial: list[int] = []
-    assert cpu_threads.fastest(lambda: seconds[trial[-1]].pop(0), [4, 1, 8, 2]) == 2
-    assert trial == [1, 2, 4, 8] * 3
+    tried = []
+
+    def trial(number: int) -> float:
+        tried.append(number)
+        return seconds[number].pop(0)
+
+    assert cpu_threads.fastest(trial, [4, 1, 8, 2]) == 2
+    assert tried == [1, 2, 4, 8] * 3
     assert cpu_threads.candidates(1) == [1]
     assert cpu_threads.candidates(11) == [1, 2, 4, 8]
 
@@ -82,7 +126,7 @@ def test_trials_leave_the_training_as_it_is(tmp_path, monkeypatch):
     tried = []
 
     def fastest(seconds, numbers):
-        tried.extend([seconds(), seconds(), *numbers])
+        tried.extend([seconds(1), seconds(1), *numbers])
         return 1
 
     monkeypatch.setattr(cpu_threads, "fastest", fastest)

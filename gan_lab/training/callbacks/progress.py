@@ -1,12 +1,16 @@
 """A progress bar in GAN steps."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
-from tqdm import tqdm
 
+from gan_lab.core.terminal import progress_bar
 from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.gan_module import GANModule
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 LOSSES = {"D real": "loss/d_real", "D fake": "loss/d_fake", "G": "loss/g"}
 
@@ -22,17 +26,10 @@ class Progress(GANCallback):
     def __init__(self, description: str = "training", losses: Mapping[str, str] = LOSSES):
         self.description = description
         self.losses = losses
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
 
     def on_training_start(self, trainer: pl.Trainer, module: GANModule) -> None:
-        self._bar = tqdm(
-            total=module.steps,
-            initial=module.step,
-            unit=" steps",
-            desc=self.description,
-            mininterval=0.5,
-            disable=None,
-        )
+        self._bar = progress_bar(self.description, module.steps, " steps", module.step)
 
     def on_block_end(self, trainer: pl.Trainer, module: GANModule) -> None:
         if self._bar is None:

@@ -5,7 +5,14 @@ that pictures, checkpoints and the verdict see no difference.
 """
 
 import ctypes
+import math
+import os
+import subprocess
+import sys
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +47,18 @@ MOMENTS = {
 }
 
 
+# The memory in which a thread computes: the changing fields of D and of G.
+Buffers = tuple[dict[str, Any], dict[str, Any]]
+
+# Threads don't change members after fewer steps than these, as a call takes some time by itself.
+LEAST_STEPS = 10
+
+
 class CompiledEngine:
-    """Trains a module by the compiled step.
+    """Trains a module by the compiled step, in `module.member_threads` threads.
+
+    A member's operations are the same in whichever thread, and no two threads work at the same member at a time. So no
+    bit depends on the number of threads.
 
     Args:
         module: one that `gan_lab.training.compiled.coverage` covers, on the CPU, in float32 or float64.
@@ -54,7 +71,10 @@ class CompiledEngine:
         self.dtype = next(module.generator.parameters()).dtype
         self._real = torch.empty(0, dtype=self.dtype).numpy().dtype
         self._gemm = gemm_address(self.dtype)
-        self._buffers: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._buffers: list[Buffers] = []
+        self._threads = module.member_threads
+        # Torch's number of threads holds for the thread that sets it; in others BLAS would use threads of its own.
+        self._pool = ThreadPoolExecutor(self._threads, "members", torch.set_num_threads, (1,))
         penalties = module.remedies.penalties
         self._gammas = {type(penalty): penalty.gamma for penalty in penalties if isinstance(penalty, (R1, R2))}
         self._lecam = next((penalty for penalty in penalties if isinstance(penalty, LeCam)), None)
@@ -74,7 +94,11 @@ class CompiledEngine:
         batch_size = real.shape[1 + len(module.replica_dims)] // module.remedies.pack_size
         record = np.empty((steps, 5, module.replicas), self._real)
         gan = self._gan(batch_size)
-        step.training_steps(gan, self._block(real, labels), record)
+        inputs = self._block(real, labels)
+        if self._threads == 1:
+            step.training_steps(gan, inputs, record)
+        else:
+            self._share(gan, inputs, record)
         self._count(steps)
         if self._lecam is not None:
             means = torch.from_numpy(gan.lecam_means).view(*module.replica_dims, 2)
@@ -83,6 +107,68 @@ class CompiledEngine:
         values = torch.from_numpy(record)
         return values if module.replica_dims else values.squeeze(-1)
 
+    def close(self) -> None:
+        """Ends the threads, once they have done what they are doing."""
+        self._pool.shutdown()
+
+    def _share(self, gan: step.GAN, block: step.Block, record: np.ndarray[Any, Any]) -> None:
+        """Does the same as `step.training_steps`, in several threads.
+
+        The steps are divided into so many parts that each thread can get equally many. A thread takes the member that
+        has waited longest, trains it for its next part, and puts it back: a faster thread trains more parts.
+        """
+        record.fill(0)
+        members = np.flatnonzero(block.trained)
+        number = self._threads // math.gcd(self._threads, len(members))
+        number = min(number, max(1, len(record) // LEAST_STEPS))
+        borders = [len(record) * i // number for i in range(number + 1)]
+        parts = [self._part(gan, block, start, end) for start, end in pairwise(borders)]
+        records = [record[start:end] for start, end in pairwise(borders)]
+        queue = deque((member, 0) for member in members)
+
+        def train(buffers: Buffers) -> None:
+            while True:
+                try:
+                    member, i = queue.popleft()
+                except IndexError:
+                    return
+                part, inputs = parts[i]
+                alone = inputs._replace(trained=np.arange(len(block.trained)) == member)
+                result = np.empty_like(records[i])
+                step.training_steps(_computing_in(buffers, part), alone, result)
+                records[i][:, :, member] = result[:, :, member]
+                if i + 1 < number:
+                    queue.append((member, i + 1))
+
+        try:
+            for future in [self._pool.submit(train, buffers) for buffers in self._buffers]:
+                future.result()
+        except BaseException:
+            # The training ends. A second signal, too, interrupts this thread only: wait for the others.
+            self.close()
+            raise
+
+    def _part(self, gan: step.GAN, block: step.Block, start: int, end: int) -> tuple[step.GAN, step.Block]:
+        """Returns the GAN as it is after `start` steps of a block, and the inputs of the steps from there to `end`."""
+        d_updates, g_updates = self._updates(start)
+        batches = slice(start * self.module.n_critic, end * self.module.n_critic)
+        steps = slice(start, end)
+        later = gan._replace(
+            recipe=gan.recipe._replace(lecam_calls=gan.recipe.lecam_calls + d_updates),
+            d=_after(gan.d, d_updates),
+            g=_after(gan.g, g_updates),
+        )
+        inputs = step.Block(
+            real=block.real[batches],
+            labels=block.labels[batches],
+            latents=block.latents[steps],
+            noise=block.noise[steps],
+            rates=block.rates[steps],
+            top=block.top[steps],
+            trained=block.trained,
+        )
+        return later, inputs
+
     def _gan(self, batch_size: int) -> step.GAN:
         """Describes the module as it is now."""
         module = self.module
@@ -90,11 +176,11 @@ class CompiledEngine:
         if self._lecam is not None:
             lecam_means[:, 0] = self._lecam.real_mean.reshape(-1)
             lecam_means[:, 1] = self._lecam.fake_mean.reshape(-1)
-        if self._buffers is None:
+        while len(self._buffers) < self._threads:
             g_rows = batch_size * module.remedies.pack_size
             d_buffers = self._new_buffers(module.discriminator, 2 * batch_size, bool(self._gammas))
-            self._buffers = d_buffers, self._new_buffers(module.generator, g_rows, penalised=False)
-        d_buffers, g_buffers = self._buffers
+            self._buffers.append((d_buffers, self._new_buffers(module.generator, g_rows, penalised=False)))
+        d_buffers, g_buffers = self._buffers[0]
         averaged = module.averaged.network if module.averaged else None
         return step.GAN(
             recipe=self._recipe(batch_size),
@@ -252,11 +338,15 @@ class CompiledEngine:
             table[step.PAST_MEAN] = [anchor.get_buffer(f"mean_{i}").data_ptr() for i in range(len(parameters))]
         return table
 
+    def _updates(self, steps: int) -> tuple[int, int]:
+        """Returns how often D and G are updated in some steps."""
+        module = self.module
+        return steps * module.n_critic * (1 if module.joint else 2), steps * module.n_generator
+
     def _count(self, steps: int) -> None:
         """Counts the updates of a block where the parts of the module count them."""
         module = self.module
-        d_updates = steps * module.n_critic * (1 if module.joint else 2)
-        g_updates = steps * module.n_generator
+        d_updates, g_updates = self._updates(steps)
         for optimizer, updates in ((self.optimizer_d, d_updates), (self.optimizer_g, g_updates)):
             counters = [state["step"] for state in optimizer.state.values() if "step" in state]
             if counters:
@@ -317,6 +407,20 @@ def _optimizer(optimizer: Optimizer, anchor: Any) -> step.Optimizer:
     )
 
 
+def _after(network: step.Network, updates: int) -> step.Network:
+    """Returns a network whose optimizer and anchor have counted so many more updates."""
+    optimizer = network.optimizer
+    counted = optimizer._replace(updates=optimizer.updates + updates, history_calls=optimizer.history_calls + updates)
+    return network._replace(optimizer=counted)
+
+
+def _computing_in(buffers: Buffers, gan: step.GAN) -> step.GAN:
+    """Returns the same GAN with memory of its own for what it computes on the way."""
+    d_buffers, g_buffers = buffers
+    scores = step.Scores(*map(np.zeros_like, gan.scores))
+    return gan._replace(d=gan.d._replace(**d_buffers), g=gan.g._replace(**g_buffers), scores=scores)
+
+
 def _init_state(optimizer: Optimizer) -> None:
     """Creates what an optimizer keeps for each parameter, as its first step would."""
     for parameter in optimizer.param_groups[0]["params"]:
@@ -352,15 +456,67 @@ class CompilationProgress(event.Listener):
 
 
 def compile_step(dtype: torch.dtype) -> None:
-    """Compiles the step for float32 or float64, or loads it from numba's cache."""
+    """Loads the step for float32 or float64 from numba's cache; if it isn't there, another process compiles it first.
+
+    Compiled here, the linker would take functions that are not inlined from where they were compiled by themselves, and
+    they sum in another order than those in the cached file: the first run of a machine would differ from all later ones
+    by rounding.
+    """
+    if step.OPTIONS["cache"] and not _is_cached(dtype):
+        name = str(dtype).removeprefix("torch.")
+        code = (
+            # Ctrl-C reaches this process, which ends that one.
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+            f"import torch; from gan_lab.training.compiled import engine; engine.compile_here(torch.{name})"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        # If that fails, this process compiles.
+        subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    compile_here(dtype)
+
+
+def compile_here(dtype: torch.dtype) -> None:
+    """Compiles the step in this process, or loads it from numba's cache."""
     progress = CompilationProgress()
-    types = [numba.typeof(argument) for argument in _example(torch.empty(0, dtype=dtype).numpy().dtype)]
     event.register("numba:compile", progress)
     try:
-        step.training_steps.compile(tuple(types))
+        step.training_steps.compile(_argument_types(dtype))
     finally:
         event.unregister("numba:compile", progress)
         progress.close()
+
+
+def _argument_types(dtype: torch.dtype) -> tuple[Any, ...]:
+    """Returns numba's types of the arguments of `step.training_steps`."""
+    arguments = _example(torch.empty(0, dtype=dtype).numpy().dtype)
+    return tuple(numba.typeof(argument) for argument in arguments)
+
+
+def _is_cached(dtype: torch.dtype) -> bool:
+    """Loads the step from numba's cache; returns whether it was there."""
+    refusal = _CompilationRefusal()
+    event.register("numba:compile", refusal)
+    try:
+        step.training_steps.compile(_argument_types(dtype))
+    except _NotCachedError:
+        return False
+    finally:
+        event.unregister("numba:compile", refusal)
+    return True
+
+
+class _NotCachedError(Exception):
+    """The step isn't in numba's cache."""
+
+
+class _CompilationRefusal(event.Listener):
+    """Stops numba when it begins to compile."""
+
+    def on_start(self, event: event.Event) -> None:
+        raise _NotCachedError
+
+    def on_end(self, event: event.Event) -> None:
+        pass
 
 
 def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any, Any]]:

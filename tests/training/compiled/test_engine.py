@@ -1,7 +1,11 @@
 """A training by the compiled step: what it leaves, how it goes on, and what it does with NaN."""
 
+import ctypes
 import math
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,9 @@ from gan_lab.assembly.build import Training
 from gan_lab.commands.train import fit
 from gan_lab.core.errors import RunError
 from gan_lab.core.run_folder import Run
+from gan_lab.training.compiled import step
 from gan_lab.training.gan_module import GANModule
-from gan_lab.training.step_log import LOSSES
+from gan_lab.training.step_log import LOSSES, Failure
 
 pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
@@ -90,11 +95,87 @@ def _killed(folder: Path, at: int, *overrides: str) -> tuple[Run, Training, Run]
 
 @pytest.mark.parametrize("at", [7, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 10))])
 def test_a_killed_run_goes_on_to_the_bit(tmp_path, at):
-    """Before the first checkpoint, between two rows, and at a checkpoint while LeCam begins."""
-    killed, _, whole = _killed(tmp_path, at, *STATES)
+    """Before the first checkpoint, between two rows, and at a checkpoint while LeCam begins; with fewer threads."""
+    killed, _, whole = _killed(tmp_path, at, *STATES, "threads=2")
     torch.manual_seed(99)
-    _trained(killed.folder, *STATES)
+    _trained(killed.folder, *STATES, "threads=1")
     assert differences(killed, whole) == []
+    assert [run.read_summary()["environment"]["threads"] for run in (whole, killed)] == [2, 1]
+
+
+def test_no_bit_depends_on_the_number_of_threads():
+    """Five members, of which one has failed and one fails; with these numbers blocks are divided among the threads."""
+
+    def trained(threads: int) -> dict[str, torch.Tensor]:
+        def prepare(module: GANModule) -> None:
+            module.member_threads = threads
+            module.step_log.failed[1] = Failure(0, "")
+            with torch.no_grad():
+                module.generator.networks.layers[0].weight[3] *= 1e30
+
+        gan = train([*TINY, *STATES[1:], "replicas=5"], "compiled", steps=40, block=20, prepare=prepare)
+        return {**dict(gan.state()), "recorded": gan.values}
+
+    expected = trained(1)
+    assert expected["recorded"][:, :, 3].isnan().any()
+    assert not expected["recorded"][:, :, 1].any()
+    assert expected["recorded"][:, :, [0, 2, 4]].isfinite().all()
+    for threads in (2, 3):
+        for name, tensor in trained(threads).items():
+            # Bytes, as NaN doesn't equal itself.
+            assert tensor.numpy().tobytes() == expected[name].numpy().tobytes(), (threads, name)
+
+
+def test_each_member_is_trained_in_a_thread_in_which_blas_uses_no_others(monkeypatch):
+    if not torch.backends.mkl.is_available():
+        pytest.skip("this build of torch has no MKL to ask")
+    mkl = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+    training_steps = step.training_steps
+    both = threading.Barrier(2, timeout=60)
+    blas_threads = []
+
+    def watched(*arguments: Any) -> None:
+        both.wait()
+        blas_threads.append(mkl.MKL_Get_Max_Threads())
+        training_steps(*arguments)
+
+    def prepare(module: GANModule) -> None:
+        module.member_threads = 2
+
+    monkeypatch.setattr(step, "training_steps", watched)
+    # The number for threads that set none of their own, as it would be without OMP_NUM_THREADS=1.
+    mkl.mkl_serv_set_num_threads(2)
+    try:
+        train([*TINY, "replicas=2"], "compiled", steps=3, block=3, prepare=prepare)
+    finally:
+        mkl.mkl_serv_set_num_threads(1)
+    assert blas_threads == [1, 1]
+
+
+def test_an_interrupted_block_leaves_no_thread_at_work(monkeypatch):
+    """As after a second Ctrl-C, when the weights must not change any more."""
+    training_steps = step.training_steps
+    ended = []
+
+    def interrupt_second_block() -> None:
+        if ended:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    both = threading.Barrier(2, action=interrupt_second_block, timeout=60)
+
+    def watched(*arguments: Any) -> None:
+        both.wait()
+        time.sleep(0.05)
+        training_steps(*arguments)
+        ended.append(1)
+
+    def prepare(module: GANModule) -> None:
+        module.member_threads = 2
+
+    monkeypatch.setattr(step, "training_steps", watched)
+    with pytest.raises(KeyboardInterrupt):
+        train([*TINY, "replicas=2"], "compiled", steps=6, block=3, prepare=prepare)
+    assert len(ended) == 4
 
 
 @pytest.mark.parametrize(("first", "second"), [("compiled", "autograd"), ("autograd", "compiled")])

@@ -1,0 +1,33 @@
+"""Writes samples of a run: `python scripts/sample.py run=<run folder> n=10000 to=samples.npz`; see `--help`."""
+
+from typing import TYPE_CHECKING
+
+from gan_lab.config.cli import command
+from gan_lab.core.imports import quick_imports
+from gan_lab.core.terminal import say
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+@command("sample")
+def main(cfg: "DictConfig") -> None:
+    from gan_lab.config.check import check
+
+    if cfg.classes is not None:
+        cfg.classes = [str(name) for name in cfg.classes]  # names or numbers
+    cfg = check(cfg)
+    with quick_imports():
+        from gan_lab.assembly.build import load, prepare_libraries
+        from gan_lab.commands.sample import SampleSettings, write_samples
+        from gan_lab.core.run_folder import Run
+
+    prepare_libraries()
+    settings = SampleSettings(**{key: cfg[key] for key in SampleSettings.__annotations__})
+    run = Run.existing(cfg.run)
+    module, dataset = load(run, cfg.data_dir or None, cfg.trust, cfg.data.path, cfg.threads)
+    say(write_samples(module, dataset, run, settings))
+
+
+if __name__ == "__main__":
+    main()
