@@ -134,7 +134,7 @@ def _has_ray_token() -> bool:
     """Returns whether there is a token in one of the places where Ray looks for it."""
     if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
         return True
-    return (Path.home() / ".ray" / "auth_token").is_file()
+    return os.path.isfile(os.path.expanduser("~/.ray/auth_token"))
 
 
 def _refuse_unless_node(address: str) -> None:
