@@ -193,7 +193,7 @@ def test_a_ray_cluster_that_cannot_be_joined_is_refused_at_once(without_ray_sett
 
 
 def test_a_worker_without_the_commands_folder_refuses_the_job(tmp_path):
-    state = vars(_Job(print, "train", (), False)) | {"folder": str(tmp_path / "gone")}
+    state = vars(_Job(print, "train", (), False)) | {"working_directory": str(tmp_path / "gone")}
     with pytest.raises(LabError, match=f"{tmp_path / 'gone'} can't be entered on .*: No such file or directory"):
         _Job.__new__(_Job).__setstate__(state)
 
