@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lab.assembly import build
+from gan_lab.commands.export import ExportSettings, export
 from gan_lab.commands.sample import SampleSettings, latent_batches
 from gan_lab.compare.pages import data_uri, read_picture
 from gan_lab.config.cli import Command
@@ -33,7 +34,7 @@ from gan_lab.core.terminal import printable, say
 from gan_lab.data.dataset import Dataset
 from gan_lab.training.callbacks.loggers import read_table
 from gan_lab.training.gan_module import GANModule
-from gan_lab.training.sampling import score_batch
+from gan_lab.training.sampling import sampling_network, score_batch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,9 +175,7 @@ class TrainedRun:
     @property
     def generator(self) -> nn.Module:
         """G, `(n, latent_dim)` → `(n, *shape)`; with `remedy=[ema]`, the one with averaged weights."""
-        averaged = self.module.averaged
-        generator = self.module.generator if averaged is None else averaged.network
-        return generator.eval()
+        return sampling_network(self.module).eval()
 
     @functools.cached_property
     def _loaded(self) -> tuple[GANModule, Dataset]:
@@ -212,6 +211,21 @@ class TrainedRun:
         module = self.module
         batches = [module.sample(z).float().cpu() for z in latent_batches(module, self.dataset, settings)]
         return torch.cat(batches)
+
+    def export(self, to: str | Path) -> Path:
+        """Writes G as a file for other programs, and a model card beside it, like `export.py`.
+
+        Args:
+            to: the file: `.safetensors`, `.onnx` or `.pt2`.
+
+        Returns:
+            The file.
+
+        Raises:
+            LabError: if it exists, a package is missing, or the network can't be written in this form.
+        """
+        export(*self._loaded, self._run, ExportSettings(str(to), self._member, True, ()))
+        return Path(to)
 
     def scores(self, samples: Tensor, labels: Tensor | None = None) -> Tensor:
         """Returns D's raw scores `(n,)` of samples `(n, *shape)`, with a gradient with respect to the samples.

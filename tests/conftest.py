@@ -107,6 +107,8 @@ CONFLICTING_REMEDIES = [
     ("feature_matching", "top_k"),
     ("feature_matching", "unrolled"),
 ]
+# Options of the group logger that need further packages; tests/training/test_trackers.py trains with them.
+TRACKERS = ("wandb", "mlflow", "trackio")
 # Packed files that stand in for CelebA and the like; made by `little_images`.
 LITTLE = ROOT / ".cache" / "tests" / f"little_images.{VERSION}.h5"
 FACES = ROOT / ".cache" / "tests" / f"little_faces.{VERSION}.h5"

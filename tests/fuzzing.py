@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import classifier_cache, command_main, compose
+from conftest import TRACKERS, classifier_cache, command_main, compose
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -172,7 +172,7 @@ def train_in_new_folder(*overrides: str) -> None:
 CFG = OmegaConf.to_container(compose(*TINY))
 KEYS = sorted(key for key, _ in leaves(CFG, private=True))
 NODES = sorted({key.rpartition(".")[0] for key in KEYS if "." in key})
-LARGE = ("mnist", "digits", "gpu", "mps")
+LARGE = ("mnist", "digits", "gpu", "mps", *TRACKERS)
 
 
 def _small_options() -> list[str]:

@@ -24,6 +24,7 @@ SHORTER = {
     "scripts/benchmark.py": ("rounds=1", "seconds=0.05", "images=100", CACHE),
     "scripts/check.py": (CACHE,),
     "scripts/compare.py": (),
+    "scripts/export.py": (),
     "scripts/evaluate.py": ("samples=300", CACHE),
     "scripts/explore.py": ("a=1", "b=2", "pairs=1", "n=4", CACHE),
     "scripts/pack.py": (),

@@ -405,8 +405,8 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
         check_targets(cfg)
         return instantiate_part("dataset", cfg.dataset, Dataset), None
     run = Run.existing(cfg.run)
-    dataset_of_command = _dataset_name(cfg)
-    dataset_of_run = _dataset_name(load_config(run, cfg.trust))
+    dataset_of_command = dataset_name(cfg)
+    dataset_of_run = dataset_name(load_config(run, cfg.trust))
     if dataset_of_command != dataset_of_run:
         raise LabError(
             f"{run.folder} is a run of {dataset_of_run}, not of {dataset_of_command}.",
@@ -418,7 +418,7 @@ def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
     return dataset, module.member(0)
 
 
-def _dataset_name(cfg: DictConfig) -> str:
+def dataset_name(cfg: DictConfig) -> str:
     """Returns a dataset's name and settings, but not where its files are, e.g. `digits(heldout=0.2)`."""
     name = cfg.dataset._target_.rpartition(".")[2]
     settings = []

@@ -14,6 +14,7 @@ from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
 from gan_lab.evaluation.verdict import modes_noun
 from gan_lab.training import resume_state
+from gan_lab.training.callbacks.trackers import end_trackers
 from gan_lab.training.step_log import NotFiniteError
 
 
@@ -68,6 +69,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
             # A full disk shouldn't hide what happened.
             say(refused_by_storage(problem) or problem, stderr=True)
         finally:
+            end_trackers(training.trainer.loggers, summary)
             run.release()
             training.stop.end()
     return summary, exit_status

@@ -19,6 +19,11 @@ def overrides(record: Record) -> list[str]:
     else:
         # A run without a summary still has the file that Hydra wrote.
         arguments = escape_texts(record.run.overrides())
+    return without_places(arguments)
+
+
+def without_places(arguments: Iterable[str]) -> list[str]:
+    """Leaves out the overrides that say where files of one machine lie, and how it reads them."""
     return [argument for argument in arguments if scope_of(_key(argument)) != "place"]
 
 
@@ -50,7 +55,7 @@ def commands(records: Iterable[Record]) -> list[str]:
     combinations = math.prod(map(len, values_by_key.values()))
     is_complete = all(len(arguments) == len(values_by_key) for arguments in argument_lists)
     if len(argument_lists) < 2 or combinations != len(argument_lists) or not is_complete:
-        return [_command(arguments) for arguments in argument_lists]
+        return [training_command(arguments) for arguments in argument_lists]
     swept_arguments = []
     for key, values in values_by_key.items():
         if list(values) == [""]:
@@ -58,7 +63,7 @@ def commands(records: Iterable[Record]) -> list[str]:
             swept_arguments.append(key)
         else:
             swept_arguments.append(f"{key}={','.join(values)}")
-    return [_command(swept_arguments, "-m")]
+    return [training_command(swept_arguments, "-m")]
 
 
 def environment(summaries: Iterable[Mapping[str, Any]]) -> str:
@@ -97,7 +102,7 @@ def _key(argument: str) -> str:
     return argument.partition("=")[0].lstrip("+~")
 
 
-def _command(arguments: Sequence[str], *multirun: str) -> str:
-    """Returns a command line, the experiment first."""
+def training_command(arguments: Sequence[str], *multirun: str) -> str:
+    """Returns the command line of a training, the experiment first."""
     ordered = sorted(arguments, key=lambda argument: not argument.startswith("experiment="))
     return command("train.py", *multirun, *map(quote, ordered))

@@ -92,7 +92,7 @@ VERDICT_DATASETS = (
 )
 
 # The commands that open a finished run.
-_OPEN_A_RUN = ("evaluate", "explore", "sample")
+_OPEN_A_RUN = ("evaluate", "explore", "sample", "export")
 _THREADS_OF_THE_RUN = "CPU threads; auto: as many as the run had"
 _DATA_OF_THE_RUN = "folder with the data of the run, if they have moved"
 
@@ -277,12 +277,19 @@ _COMMANDS = (
         "member",
         ValueSpec(int, low=0, high=1023, none=True),
         "of a run with replicas: which one, from 0; null: all",
-        help_for=dict.fromkeys(("explore", "sample"), "of a run with replicas: which one, from 0; null: the first"),
+        help_for=dict.fromkeys(
+            ("explore", "sample", "export"), "of a run with replicas: which one, from 0; null: the first"
+        ),
     ),
     Key("label", TEXT, "number or name of a class, or all"),
     Key("method", ValueSpec(str, among=("both", "inverse", "gradient")), "how the image is found"),
     Key("ema", FLAG, "of a run with remedy=[ema]: samples of the average (true) or of G itself (false)"),
-    Key("to", PATH, "a new folder for PNG files, a new .npz file, or a new .h5 file in the layout of pack.py"),
+    Key(
+        "to",
+        PATH,
+        "a new folder for PNG files, a new .npz file, or a new .h5 file in the layout of pack.py",
+        help_for={"export": "a new file: .safetensors (weights), .onnx or .pt2 (weights and network)"},
+    ),
     Key(
         "classes",
         ValueSpec(list, entries=str, none=True),
@@ -424,6 +431,7 @@ _OPTIONS = (
     Key("callbacks.verdict.cache_dir", PATH, "folder for trained label classifiers"),
     Key("callbacks.verdict.features", FEATURES, "feature space of the metrics"),
     Key("callbacks.*.points", COUNT, "samples in a scatter plot"),
+    Key("logger.*.project", TEXT, "the project, or MLflow's experiment, that the run belongs to"),
 )
 
 _HYDRA_KEYS = (

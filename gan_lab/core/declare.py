@@ -34,6 +34,7 @@ class Declaration:
         settings: the values that its settings may have: `type` ("int", "float", "bool", "str", "list"), the bounds of
             `gan_lab.config.types.ValueSpec`, and `help`, one line.
         sample_shape: of a dataset, the shape of a sample.
+        licence: of a dataset, what its authors allow; empty where that isn't known.
         shape_check: of a network, which shapes it can make: a name of `gan_lab.gan.networks.shape_checks.CHECKS`.
         vectors: of a network, whether its hidden layers are vectors, not feature maps.
         weak, strong: of a remedy, the settings with which it has less or more influence than with the published ones,
@@ -45,6 +46,7 @@ class Declaration:
     partial: bool = False
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sample_shape: tuple[int, ...] | None = None
+    licence: str = ""
     shape_check: str | None = None
     vectors: bool = False
     weak: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +63,7 @@ def declares(
     partial: bool = False,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     sample_shape: tuple[int, ...] | None = None,
+    licence: str = "",
     shape_check: str | None = None,
     vectors: bool = False,
     weak: Mapping[str, Any] | None = None,
@@ -73,6 +76,7 @@ def declares(
         partial=partial,
         settings=settings or {},
         sample_shape=sample_shape,
+        licence=licence,
         shape_check=shape_check,
         vectors=vectors,
         weak=weak or {},

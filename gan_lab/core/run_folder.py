@@ -9,6 +9,7 @@
 <run>/training.gif           a film of the pictures in images/; with an encoder also training.mp4
 <run>/events.out.tfevents.*  TensorBoard's event files
 <run>/evaluation.json        what scripts/evaluate.py measured of it
+<run>/trackers.json          what other programs (logger=wandb, …) call this run
 <run>/explore/               experiments with latent vectors, with their own event files
 <run>/backquery/             what scripts/backquery.py made of the run
 <run>/.lock                  held by the process that trains the run; the system frees it however that process ends
@@ -38,7 +39,7 @@ RUN_SUBFOLDERS = ("checkpoints", "plots", "images", "preflight", "explore", "bac
 APPENDED_FILES = ("log.txt", "multirun.yaml")
 
 # What may be in a folder whose run never began; see `Run.discard`.
-STARTED_FILES = ("config.yaml", ".lock", "preflight/*.png", "preflight/checks.json")
+STARTED_FILES = ("config.yaml", "trackers.json", ".lock", "preflight/*.png", "preflight/checks.json")
 
 
 # A run folder may move, so a command that is kept in it doesn't name it; whoever shows the command puts it in, see
@@ -87,6 +88,7 @@ class Run:
         self.plots = self.folder / "plots"
         self.images = self.folder / "images"
         self.preflight = self.folder / "preflight"
+        self.trackers = self.folder / "trackers.json"
         self.explore = self.folder / "explore"
         self.film = self.folder / "training.gif"
         self._lock = FileLock(self.folder / ".lock", timeout=0)

@@ -26,6 +26,7 @@ WINDOW = 96  # pixels of a photograph that a patch shows along a side, at most: 
 HELDOUT = 4_000  # patches
 
 
+@declares(licence="CC BY 2.0 (the photographs of scikit-learn: danielbuechele and vultilion)")
 def patches(size: int = 32, samples: int = 20_000) -> Dataset:
     """Makes square patches of scikit-learn's two photographs, a temple in China and a dahlia; nothing is downloaded.
 
@@ -97,7 +98,7 @@ def _cut(photo: Tensor, name: str, counts: list[int], size: int, shrink: int) ->
     return list(patches_of_photo.split(counts))
 
 
-@declares(sample_shape=(3, 32, 32))
+@declares(sample_shape=(3, 32, 32), licence="its authors state none (Krizhevsky 2009)")
 def cifar10(data_dir: str) -> Dataset:
     """Reads CIFAR-10 (Krizhevsky 2009): 60,000 32×32 photographs of ten classes, 10,000 of them held out.
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gan_lab.core.command_line import command, setting
+from gan_lab.core.declare import declares
 from gan_lab.core.errors import LabError, RunError
 from gan_lab.data import hdf5_safety
 from gan_lab.data.dataset import Dataset, FlippedPart, LabelledSamples, Part, Samples
@@ -85,6 +86,7 @@ def images(path: str | None, flip: bool = False, memory: int = 1000) -> Dataset:
     return Dataset(train_samples, heldout_samples, classes=classes, source=train.header)
 
 
+@declares(licence="non-commercial research only (Liu et al. 2015)")
 def celeba(data_dir: str, path: str | None = None, flip: bool = False, memory: int = 1000) -> Dataset:
     """Makes a dataset of CelebA's 202,599 faces (Liu et al. 2015) as `scripts/pack.py` packed them.
 

@@ -27,7 +27,10 @@ IDX_UINT8 = 8  # the code of unsigned bytes in an IDX header
 GET_AGAIN = "Delete it, and download it again."
 
 
-@declares(sample_shape=(1, 8, 8))
+@declares(
+    sample_shape=(1, 8, 8),
+    licence="CC BY 4.0 (UCI's Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998)",
+)
 def digits(heldout: float = 0.2) -> Dataset:
     """Makes the 1,797 8×8 digits, with 17 grey levels, that come with scikit-learn.
 
@@ -107,7 +110,9 @@ def _allot(counts: np.ndarray, total: int, rng: np.random.RandomState) -> np.nda
     return allotted.astype(int)
 
 
-@declares(sample_shape=(1, 28, 28))
+@declares(
+    sample_shape=(1, 28, 28), licence="CC BY-SA 3.0, as Keras and TensorFlow state; LeCun and Cortes hold the copyright"
+)
 def mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 handwritten digits (LeCun et al. 1998) from `<data_dir>/MNIST/raw`, or downloads them.
 
@@ -119,7 +124,7 @@ def mnist(data_dir: str) -> Dataset:
     return mnist_like(MNIST, data_dir, [str(digit) for digit in range(10)])
 
 
-@declares(sample_shape=(1, 28, 28))
+@declares(sample_shape=(1, 28, 28), licence="MIT (Zalando SE)")
 def fashion_mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 pictures of clothes (Xiao et al. 2017) from `<data_dir>/FashionMNIST/raw`; see `mnist`.
 
@@ -131,7 +136,10 @@ def fashion_mnist(data_dir: str) -> Dataset:
     return mnist_like(FashionMNIST, data_dir, FashionMNIST.classes)
 
 
-@declares(sample_shape=(3, 8, 8))
+@declares(
+    sample_shape=(3, 8, 8),
+    licence="CC BY 4.0 (UCI's Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998)",
+)
 def stacked_digits(samples: int | None = 128_000) -> Dataset:
     """Stacks three of scikit-learn's digits as red, green and blue: 8×8, 1,000 modes; see `stacked_mnist`.
 
@@ -141,7 +149,9 @@ def stacked_digits(samples: int | None = 128_000) -> Dataset:
     return _stacked(digits(), samples, "stacked_digits")
 
 
-@declares(sample_shape=(3, 28, 28))
+@declares(
+    sample_shape=(3, 28, 28), licence="CC BY-SA 3.0, as Keras and TensorFlow state; LeCun and Cortes hold the copyright"
+)
 def stacked_mnist(data_dir: str, samples: int | None = 128_000) -> Dataset:
     """Stacks three MNIST digits as red, green and blue: 1,000 modes with labels 100 r + 10 g + b (Metz et al. 2017).
 

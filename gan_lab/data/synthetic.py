@@ -17,7 +17,7 @@ HELDOUT = 10_000
 PATTERN_WIDTH = 0.2  # of the interval of each number
 
 
-@declares(sample_shape=(4,))
+@declares(sample_shape=(4,), licence="none needed: random numbers that gan_lab draws")
 def pattern1010(samples: int = 10_000) -> Dataset:
     """Draws the book's pattern of 4 numbers: high, low, high, low; high in [0.8, 1), low in [0, 0.2) (notebook 06).
 
@@ -40,7 +40,7 @@ def _patterns(count: int, purpose: str) -> Part:
     return Part(low + torch.tensor([0.8, 0, 0.8, 0]), torch.zeros(count, dtype=torch.int64))
 
 
-@declares(sample_shape=(2,))
+@declares(sample_shape=(2,), licence="none needed: random numbers that gan_lab draws")
 def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, samples: int = 100_000) -> Dataset:
     """Draws from Gaussians on a circle, equally spaced and equally likely.
 
@@ -58,7 +58,7 @@ def ring(modes: int = 8, radius: float = 1.0, std: float = 0.01, samples: int = 
     return _mixture(centres, std, samples, "ring")
 
 
-@declares(sample_shape=(2,))
+@declares(sample_shape=(2,), licence="none needed: random numbers that gan_lab draws")
 def grid(side: int = 5, spacing: float = 2.0, std: float = 0.05, samples: int = 100_000) -> Dataset:
     """Draws from side × side Gaussians on a square lattice about 0, equally likely.
 

@@ -84,17 +84,23 @@ def sample(module: "GANState", z: Tensor) -> Tensor:
     Returns:
         Samples `(…, B, *shape)`; BatchNorm uses its running statistics.
     """
-    averaged = module.averaged
-    generator = module.generator if averaged is None else averaged.network
+    generator = sampling_network(module)
     was_training = generator.training
     generator.eval()
     try:
-        if averaged is not None:
-            shape = (*module.replica_dims, RECALIBRATION_BATCH, module.latent_dim)
-            averaged.recalibrate_batch_norm(lambda i: module.step_rng(i, "ema").draw(module.latent, shape))
         return generator(z.to(module.device))
     finally:
         generator.train(was_training)
+
+
+def sampling_network(module: "GANState") -> nn.Module:
+    """Returns what makes samples: G or, if there is one, the average of its weights, ready for that."""
+    averaged = module.averaged
+    if averaged is None:
+        return module.generator
+    shape = (*module.replica_dims, RECALIBRATION_BATCH, module.latent_dim)
+    averaged.recalibrate_batch_norm(lambda i: module.step_rng(i, "ema").draw(module.latent, shape))
+    return averaged.network
 
 
 def fresh_latents(

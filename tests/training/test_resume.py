@@ -21,6 +21,7 @@ from conftest import (
     PARTNERS,
     REMEDIES,
     ROOT,
+    TRACKERS,
     classifier_cache,
     command_here,
     refused,
@@ -100,7 +101,7 @@ CASES |= _combined(COMBINED)
 CASES |= {
     "=".join(case): small(*case)
     for case in OPTIONS
-    if case not in DEFAULTS and case[0] != "remedy" and not _presets(*case)
+    if case not in DEFAULTS and case[0] != "remedy" and case[1] not in TRACKERS and not _presets(*case)
     if case[0] not in COMBINED or case[1] in PARTNERS
 }
 CASES |= {each: small("remedy", each) for each in (f"[{','.join(together)}]" for together in _groups_of_remedies())}

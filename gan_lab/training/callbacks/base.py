@@ -13,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from gan_lab.core.run_folder import Run
 from gan_lab.data.datamodule import GANDataModule
 from gan_lab.plotting.style import Figure
+from gan_lab.training.callbacks.trackers import Tracker
 from gan_lab.training.gan_module import GANModule
 
 # Most changes, and many a collapse, happen early: within the first period there are pictures and counts after these
@@ -103,10 +104,18 @@ def save_figure(run: Run, figure: Figure | Image.Image, picture: Path, keep: boo
 
 
 def log_picture(trainer: pl.Trainer, name: str, picture: Path, step: int) -> None:
-    """Writes a picture file to the trainer's TensorBoard loggers."""
+    """Writes a picture file to the trainer's TensorBoard loggers and trackers."""
+    track_picture(trainer, name, picture, step)
     summary = picture_summary(name, picture.read_bytes())
     for logger in tensorboards(trainer):
         logger.experiment._get_file_writer().add_summary(summary, step)
+
+
+def track_picture(trainer: pl.Trainer, name: str, picture: Path, step: int) -> None:
+    """Sends a picture file to the trainer's trackers, such as that of W&B."""
+    for logger in trainer.loggers:
+        if isinstance(logger, Tracker):
+            logger.log_picture(name, picture, step)
 
 
 def picture_summary(name: str, content: bytes) -> Summary:

@@ -117,6 +117,11 @@ class MetricsTable(Logger):
         """Does nothing: settings have no place in a table of steps."""
 
 
+def is_of_one_member(column: str) -> bool:
+    """Tells whether a column is of one of several replicas, such as `metric/modes/3`."""
+    return column.rpartition("/")[2].isdecimal()
+
+
 def silence_writer_thread() -> None:
     """Lets errors in TensorBoard's writing thread be reported once: the next write raises them again here."""
     report = threading.excepthook
@@ -148,8 +153,7 @@ class TensorBoard(TensorBoardLogger):
         """
         values = []
         for name, value in metrics.items():
-            is_of_one_member = name.rpartition("/")[2].isdecimal()
-            if not is_of_one_member:
+            if not is_of_one_member(name):
                 values.append(Summary.Value(tag=tag_of(name), simple_value=value))
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 

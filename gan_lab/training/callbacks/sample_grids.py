@@ -29,6 +29,7 @@ from gan_lab.training.callbacks.base import (
     log_picture,
     save_figure,
     tensorboards,
+    track_picture,
 )
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.landscape import compute_answers, compute_landscape, refusal
@@ -188,6 +189,7 @@ class SampleGrids(GANCallback):
         picture = self.run.images / f"samples_{module.step:07d}.png"
         save_figure(self.run, figure, picture, keep=self._comparison is not None or self._surface is not None)
         if shows_images and not module.replica_dims:
+            track_picture(trainer, "samples", picture, module.step)
             for logger in tensorboards(trainer):
                 logger.experiment.add_image("samples", image_grid(fake, classes=fake_labels), module.step)
         else:
