@@ -1,5 +1,6 @@
 """The process that trains: it composes a configuration as train.py does, and trains with one more callback, `Live`."""
 
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,8 @@ def work(connection: Connection) -> None:
         connection: to the server, which first sends the arguments of train.py, a list of texts.
     """
     interrupts.leave_to_parent()
+    # The server's command has set it for itself; the page shows messages, no tracebacks.
+    os.environ.pop("HYDRA_FULL_ERROR", None)
     _import_libraries()
     try:
         arguments = connection.recv()
