@@ -1,8 +1,9 @@
 """What a training can be made of, as conf/ has it, and the command line that a choice stands for."""
 
+import functools
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gan_lab.config.help import defaults_of, group_options
 from gan_lab.config.schema import GROUPS, key_of
@@ -37,9 +38,10 @@ class Offer(NamedTuple):
     several: bool
 
 
+@functools.cache
 def offers() -> dict[str, Offer]:
-    """Returns the offered groups by name."""
-    defaults, _ = defaults_of("train")
+    """Returns the offered groups by name; conf/ is read once."""
+    defaults, _ = _defaults()
     found = {}
     for group in GROUPS:
         if group.name not in OFFERED:
@@ -55,8 +57,13 @@ def offers() -> dict[str, Offer]:
 
 def default_of(key: str) -> int:
     """Returns the value of one of FIELDS in conf/train.yaml."""
-    _, values = defaults_of("train")
+    _, values = _defaults()
     return int(values[key])
+
+
+@functools.cache
+def _defaults() -> tuple[dict[str, Any], dict[str, Any]]:
+    return defaults_of("train")
 
 
 def help_of(key: str) -> str:

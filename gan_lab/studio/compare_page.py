@@ -40,7 +40,7 @@ def build(root: Path) -> None:
             titles[name] = f"{kind}: {printable(os.path.dirname(name)) or printable(str(root))}"
         choice = ui.select(titles, label="Report", value=names[0], with_input=True)
         choice.props("dense outlined options-dense").classes("w-[560px] max-w-full").mark("report")
-        ui.label(f"{len(names):,} reports, the newest first").classes("small")
+        ui.label(f"{len(names):,} reports: sweeps before single runs, the newest first").classes("small")
     # A sandbox: whatever a report holds, it runs no script, sends nothing, and can't reach this page.
     frame = ui.element("iframe").classes("card w-full p-0").style("height: calc(100vh - 150px); border: 0")
     frame.props('sandbox="" referrerpolicy="no-referrer" title="report"')
@@ -54,7 +54,7 @@ def build(root: Path) -> None:
 
 
 def list_reports(root: Path) -> list[str]:
-    """Returns the names, relative to a folder, of the reports in it, the newest first."""
+    """Returns the names, relative to a folder, of the reports in it: those of sweeps first, each kind newest first."""
     found = []
     for folder, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -66,6 +66,6 @@ def list_reports(root: Path) -> list[str]:
             with contextlib.suppress(LabError, OSError):
                 name = str(path.relative_to(root))
                 inside(root, name)
-                found.append((path.stat().st_mtime, name))
+                found.append((REPORTS[report] == "sweep", path.stat().st_mtime, name))
     found.sort(reverse=True)
-    return [name for _, name in found[:MAX_REPORTS]]
+    return [name for _, _, name in found[:MAX_REPORTS]]

@@ -129,7 +129,9 @@ class _Play:
             with ui.column().classes("card gap-1 grow basis-0 min-w-[420px] max-md:min-w-full"):
                 ui.label("From a to b").classes("font-semibold")
                 self.between = ui.row().classes("w-full gap-3 items-start")
-                self.slider = ui.slider(min=0, max=1, step=1, value=0, on_change=self._move).props("label-always")
+                self.slider = (
+                    ui.slider(min=0, max=1, step=1, value=0, on_change=self._move).props("label-always").classes("mt-5")
+                )
                 self.slider.mark("between")
                 ui.label("Drag: the samples of the latent vectors on the straight line from a to b.").classes("small")
                 self.near = ui.row().classes("w-full gap-3 items-start")
@@ -137,8 +139,8 @@ class _Play:
                 ui.label("Sum and difference").classes("font-semibold")
                 self.arithmetic = ui.row().classes("w-full gap-3 items-start")
                 ui.label(
-                    "A sum of latent vectors is longer than any that G was trained on; “normalised” has the usual "
-                    "length."
+                    "A sum of latent vectors is longer than most that G was trained on; “normalised” has the "
+                    "usual length."
                 ).classes("small")
         with ui.column().classes("card w-full gap-1"):
             ui.label("Single numbers of z, beginning at a").classes("font-semibold")

@@ -32,7 +32,7 @@ LABELS = {
     "remedy": "Remedies",
     "steps": "Steps",
     "seed": "Seed",
-    "replicas": "Seeds at once",
+    "replicas": "Replicas",
 }
 # The groups in which the second variant may differ.
 VARIED = ("loss", "activation", "optim", "norm", "remedy")

@@ -19,7 +19,7 @@ from gan_lab.studio.trainings import LiveTraining, Trainings
 
 SMALL = ["dataset=ring", "model.generator.hidden=[4]", "model.discriminator.hidden=[4]", "logger=table"]
 SMALL += [f"cache_dir={classifier_cache()}", "callbacks.verdict.samples=200"]
-SECONDS = 60.0  # for what takes one or two
+SECONDS = 120.0  # for what takes one or two on a machine without other work
 
 
 def wait_for(condition, seconds: float = SECONDS) -> None:
