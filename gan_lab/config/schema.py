@@ -266,6 +266,9 @@ _COMMANDS = (
         "samples of any program: a folder or archive of images, .npy, .npz, or HDF5 that gan_lab or the book packed",
     ),
     Key("real", PATH_OR_NULL, "generated: real samples of the same kinds, instead of a dataset; a fifth is held out"),
+    Key("folder", PATH, "the folder whose runs and reports the page opens"),
+    Key("port", ValueSpec(int, low=1, high=65535), "on which the page is served, at 127.0.0.1 only"),
+    Key("open", FLAG, "true: open the page in the browser"),
     Key("runs", ValueSpec(list, entries=str, path=True), "a folder with runs at any depth, or [several]"),
     Key(
         "target",
