@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from gan_lab.assembly.build import dataset_name
 from gan_lab.commands.evaluate import leave_out_average
@@ -160,10 +160,21 @@ def _exported(module: GANModule, shape: tuple[int, ...]) -> Exported:
     network = copy.deepcopy(original)
     for layer in list(network.modules()):
         if is_parametrized(layer):
-            # Evaluated once, in evaluation mode: with the vectors that the training found.
-            for name in list(cast(nn.ModuleDict, layer.parametrizations)):
-                remove_parametrizations(layer, name)
+            _fix_weights(layer)
     return Exported(original, network, _torch_layers(network, module), module, shape)
+
+
+def _fix_weights(layer: nn.Module) -> None:
+    """Replaces the weights that spectral normalisation computes by their values in evaluation mode.
+
+    torch's remove_parametrizations would take them from the original, too: a copy has the same class.
+    """
+    weights = {name: getattr(layer, name) for name in cast(nn.ModuleDict, layer.parametrizations)}
+    kind = type_before_parametrizations(layer)
+    del layer.parametrizations
+    layer.__class__ = kind
+    for name, weight in weights.items():
+        layer.register_parameter(name, nn.Parameter(weight.detach(), requires_grad=False))
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import BARE, FACES, ROOT, command_here, refused, training
 
+import gan_lab
 from gan_lab.assembly.build import load
-from gan_lab.commands.export import SUFFIXES, ExportSettings, export
+from gan_lab.commands.export import SUFFIXES, ExportSettings, _exported, export
 from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
 from gan_lab.training.sampling import fresh_latents
@@ -108,6 +109,30 @@ def test_metadata_and_card_say_what_it_is(digits, tmp_path):
     assert str(ROOT) not in card
 
 
+def test_from_python_the_average_is_ready_to_make_samples(digits):
+    z, expected = _samples(digits)
+    # Its batch statistics are recomputed, although nothing was sampled before.
+    samples = gan_lab.load(digits.folder).generator(z)
+    assert np.allclose(samples.detach(), expected, rtol=0, atol=1e-6)
+
+
+@needs_safetensors
+def test_from_python_it_returns_the_file(digits, tmp_path):
+    target = tmp_path / "new" / "g.safetensors"
+    assert gan_lab.load(digits.folder).export(target) == target
+    assert target.is_file()
+
+
+def test_spectral_normalisation_is_computed_into_the_weights_of_the_copy_only(tmp_path):
+    module, dataset = load(_trained(tmp_path, *TINY, "norm=spectral"))
+    z = next(fresh_latents(module, 7, "sample"))
+    before = module.sample(z)
+    network = _exported(module, dataset.shape).network
+    assert all(type(layer).__module__.startswith("torch.nn.modules") for layer in network.layers)
+    assert torch.allclose(network(z), before, rtol=0, atol=1e-6)
+    assert torch.equal(module.sample(z), before)
+
+
 REFUSALS = {
     "ending": ({"to": "g.pt"}, "invalid", "to"),
     "no ending": ({"to": "g"}, "invalid", "to"),
@@ -148,6 +173,7 @@ def test_a_generator_that_fails_is_not_exported(digits, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_torch_cannot_convert_is_refused_in_one_sentence(digits, tmp_path, monkeypatch):
     module, dataset = load(digits)
 
