@@ -1,9 +1,9 @@
 """Every key of the configuration, declared once: its values, one line of help, and what it is for.
 
 Whatever depends on a key is derived from here: the checks before torch is imported (`gan_lab.config.check`), what may
-change when a run is resumed (`gan_lab.config.resume`), what comparisons take for a factor (`gan_lab.compare.factors`),
-which overrides say where a run was computed (`gan_lab.compare.origin`), the HPARAMS of TensorBoard
-(`gan_lab.assembly.build`), and `--help` (`gan_lab.config.help`).
+change when a run is resumed (`gan_lab.config.resume`), what comparisons take for a factor
+(`gan_lab.comparison.factors`), which overrides say where a run was computed (`gan_lab.comparison.origin`), the HPARAMS
+of TensorBoard (`gan_lab.assembly.build`), and `--help` (`gan_lab.config.help`).
 
 This module is pure: it imports neither torch nor Hydra nor OmegaConf.
 """

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from nicegui import ui
 
-from gan_lab.compare.collect import find_runs
+from gan_lab.comparison.collect import find_runs
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable

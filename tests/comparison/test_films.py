@@ -6,8 +6,8 @@ import json
 import pytest
 from PIL import Image
 
-from gan_lab.compare import films
-from gan_lab.compare.films import ModeCount, mode_counts, picture_steps, sheet_film, write_film
+from gan_lab.comparison import films
+from gan_lab.comparison.films import ModeCount, mode_counts, picture_steps, sheet_film, write_film
 from gan_lab.core.run_folder import Run
 
 SENTENCE = "Collapsed: it makes only the 8. The samples do not look like the data.\n1 of 10 digits in 100 samples."

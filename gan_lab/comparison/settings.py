@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from gan_lab.compare.factors import REMEDY, Settings, resolve, value_text
+from gan_lab.comparison.factors import REMEDY, Settings, resolve, value_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import CONF
 from gan_lab.core.io import MAX_YAML, read_text

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from gan_lab.compare import charts
-from gan_lab.compare.films import decode_picture, generated_part, picture_path, picture_steps
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.questions import Variant
+from gan_lab.comparison import charts
+from gan_lab.comparison.films import decode_picture, generated_part, picture_path, picture_steps
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.questions import Variant
 from gan_lab.core.run_folder import Run
 
 # So many variants have pictures in a report.

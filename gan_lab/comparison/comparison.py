@@ -12,18 +12,18 @@ from typing import Any
 
 import pandas as pd
 
-from gan_lab.compare import effects
-from gan_lab.compare.collect import LOST, Record, as_number, find_runs, read_record, select_comparable
-from gan_lab.compare.effects import Effect
-from gan_lab.compare.factors import Factor, factors, label_value, ordered_levels, remedy_names
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.notes import common_conditions, notes
-from gan_lab.compare.questions import Variant, design
-from gan_lab.compare.report import write_report
-from gan_lab.compare.run_page import write_run_page
-from gan_lab.compare.sentences import COLLAPSED, sentence
-from gan_lab.compare.settings import name_presets
-from gan_lab.compare.tables import describe, write_tables
+from gan_lab.comparison import effects
+from gan_lab.comparison.collect import LOST, Record, as_number, find_runs, read_record, select_comparable
+from gan_lab.comparison.effects import Effect
+from gan_lab.comparison.factors import Factor, factors, label_value, ordered_levels, remedy_names
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.notes import common_conditions, notes
+from gan_lab.comparison.questions import Variant, design
+from gan_lab.comparison.report import write_report
+from gan_lab.comparison.run_page import write_run_page
+from gan_lab.comparison.sentences import COLLAPSED, sentence
+from gan_lab.comparison.settings import name_presets
+from gan_lab.comparison.tables import describe, write_tables
 from gan_lab.core.command_line import command, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import Run

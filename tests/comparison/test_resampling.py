@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import f as f_distribution
 from scipy.stats import permutation_test, ttest_1samp, ttest_ind
 
-from gan_lab.compare.resampling import (
+from gan_lab.comparison.resampling import (
     effect_size_range,
     hedges_g,
     holm,

@@ -16,10 +16,10 @@ from conftest import ROOT, compose, config_yaml
 from PIL import Image
 from test_report import Page
 
-from gan_lab.compare import pages
-from gan_lab.compare.comparison import conclude
-from gan_lab.compare.run_page import write_run_page
-from gan_lab.compare.settings import default_settings, read_settings
+from gan_lab.comparison import pages
+from gan_lab.comparison.comparison import conclude
+from gan_lab.comparison.run_page import write_run_page
+from gan_lab.comparison.settings import default_settings, read_settings
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 
@@ -285,9 +285,8 @@ def test_the_report_links_to_the_page_of_each_run(tmp_path):
 
 
 def test_the_page_is_made_without_what_takes_long_to_import():
-    code = (
-        "import sys, gan_lab.compare.run_page as p, gan_lab.compare.pages as q; q.render('base.html.jinja', script='');"
-    )
+    code = "import sys, gan_lab.comparison.run_page; from gan_lab.comparison import pages;"
+    code += "pages.render('base.html.jinja', script='');"
     code += "print([name for name in ('torch', 'pandas', 'scipy', 'hydra') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

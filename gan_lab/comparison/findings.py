@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from gan_lab.compare.effects import Effect, Summary
-from gan_lab.compare.questions import Variant
+from gan_lab.comparison.effects import Effect, Summary
+from gan_lab.comparison.questions import Variant
 from gan_lab.evaluation.metrics.registry import Metric
 
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from gan_lab.compare.effects import Effect, Summary
-from gan_lab.compare.factors import label_value
-from gan_lab.compare.questions import Change
+from gan_lab.comparison.effects import Effect, Summary
+from gan_lab.comparison.factors import label_value
+from gan_lab.comparison.questions import Change
 from gan_lab.evaluation.metrics.registry import Metric
 
 COLLAPSED = Metric("collapsed", label="share of collapsed runs", higher_is_better=False)

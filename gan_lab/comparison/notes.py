@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from gan_lab.compare import resampling
-from gan_lab.compare.collect import LOST, Record
-from gan_lab.compare.effects import Summary
-from gan_lab.compare.factors import REMEDY, Factor, remedy_names, resolve, value_text
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.sentences import is_count, topic
+from gan_lab.comparison import resampling
+from gan_lab.comparison.collect import LOST, Record
+from gan_lab.comparison.effects import Summary
+from gan_lab.comparison.factors import REMEDY, Factor, remedy_names, resolve, value_text
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.sentences import is_count, topic
 from gan_lab.evaluation.metrics.registry import Metric, shown_in
 
 # Groups and keys whose values are listed where all runs share them.

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from gan_lab.compare import resampling
-from gan_lab.compare.questions import Comparison, Variant, comparisons, variant_of_rows
-from gan_lab.compare.resampling import ALPHA, Sizes, Strata, sizes_of
+from gan_lab.comparison import resampling
+from gan_lab.comparison.questions import Comparison, Variant, comparisons, variant_of_rows
+from gan_lab.comparison.resampling import ALPHA, Sizes, Strata, sizes_of
 
 # What the runs say about a comparison: that there is a difference; that there are too few seeds for the test to show
 # any difference, however large; that a difference is likely but not shown; or that none is in sight.

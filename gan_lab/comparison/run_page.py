@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.compare.collect import JOB, Record, as_number, read_record
-from gan_lab.compare.factors import class_name, resolve, value_text
-from gan_lab.compare.films import picture_path, picture_steps
-from gan_lab.compare.pages import data_uri, read_picture, render, write_page
-from gan_lab.compare.settings import default_settings
+from gan_lab.comparison.collect import JOB, Record, as_number, read_record
+from gan_lab.comparison.factors import class_name, resolve, value_text
+from gan_lab.comparison.films import picture_path, picture_steps
+from gan_lab.comparison.pages import data_uri, read_picture, render, write_page
+from gan_lab.comparison.settings import default_settings
 from gan_lab.config.schema import scope_of
 from gan_lab.core.command_line import command, quote, setting
 from gan_lab.core.errors import LabError

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from gan_lab.compare.collect import Record
+from gan_lab.comparison.collect import Record
 from gan_lab.config.schema import scope_of
 from gan_lab.core.command_line import command, quote
 from gan_lab.core.terminal import escape_texts

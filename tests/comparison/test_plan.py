@@ -5,8 +5,8 @@ import itertools
 import pandas as pd
 import pytest
 
-from gan_lab.compare.plan import describe_plan, number_of_comparisons, number_of_seeds
-from gan_lab.compare.questions import comparisons
+from gan_lab.comparison.plan import describe_plan, number_of_comparisons, number_of_seeds
+from gan_lab.comparison.questions import comparisons
 
 RUNGS = ["1_mse_sigmoid_sgd", "2_bce", "3_leaky_relu", "4_adam", "5_layer_norm"]
 

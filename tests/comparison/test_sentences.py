@@ -10,10 +10,10 @@ from test_compare import ADAM as ADAM_MODES
 from test_compare import SGD as SGD_MODES
 from test_compare import made_up, repeated
 
-from gan_lab.compare.comparison import compare as compare_runs
-from gan_lab.compare.effects import Effect, compare
-from gan_lab.compare.questions import Change, Comparison
-from gan_lab.compare.sentences import COLLAPSED, is_improvement, reason, sentence
+from gan_lab.comparison.comparison import compare as compare_runs
+from gan_lab.comparison.effects import Effect, compare
+from gan_lab.comparison.questions import Change, Comparison
+from gan_lab.comparison.sentences import COLLAPSED, is_improvement, reason, sentence
 from gan_lab.evaluation.metrics.registry import METRICS, metric_of
 
 MODES = dataclasses.replace(METRICS["modes"], unit="out of 10")

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from gan_lab.compare import panels
-from gan_lab.compare.effects import Effect, Summary
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.pages import render, write_page
-from gan_lab.compare.panels import Link
-from gan_lab.compare.questions import Variant
-from gan_lab.compare.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
-from gan_lab.compare.snapshots import MAX_PANELS
+from gan_lab.comparison import panels
+from gan_lab.comparison.effects import Effect, Summary
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.pages import render, write_page
+from gan_lab.comparison.panels import Link
+from gan_lab.comparison.questions import Variant
+from gan_lab.comparison.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
+from gan_lab.comparison.snapshots import MAX_PANELS
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
 from gan_lab.evaluation.metrics.registry import Metric, metric_of

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from gan_lab.compare import resampling
-from gan_lab.compare.questions import CONTROL_FACTOR
+from gan_lab.comparison import resampling
+from gan_lab.comparison.questions import CONTROL_FACTOR
 from gan_lab.config.schema import is_factor
 
 # An experiment of this folder changes one setting of the one before it.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_lab.compare.factors import REMEDY, class_name, resolve, value_text
-from gan_lab.compare.settings import ForeignError, read_settings
+from gan_lab.comparison.factors import REMEDY, class_name, resolve, value_text
+from gan_lab.comparison.settings import ForeignError, read_settings
 from gan_lab.config.schema import is_factor
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text

@@ -16,14 +16,14 @@ from conftest import REMEDIES, ROOT, command, command_here, config_yaml, refused
 from gan_lab import __version__
 from gan_lab.benchmark.startup import PEAK
 from gan_lab.commands.results import write_results
-from gan_lab.compare import panels
-from gan_lab.compare.collect import find_runs, read_record, read_settings
-from gan_lab.compare.comparison import compare, conclude
-from gan_lab.compare.factors import factors, ordered_levels
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.report import write_report
-from gan_lab.compare.settings import name_presets
-from gan_lab.compare.tables import describe, write_tables
+from gan_lab.comparison import panels
+from gan_lab.comparison.collect import find_runs, read_record, read_settings
+from gan_lab.comparison.comparison import compare, conclude
+from gan_lab.comparison.factors import factors, ordered_levels
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.report import write_report
+from gan_lab.comparison.settings import name_presets
+from gan_lab.comparison.tables import describe, write_tables
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.terminal import printable
 
@@ -244,7 +244,7 @@ def test_the_terminal_omits_some_remedies_without_a_shown_difference(tmp_path, m
     answers = [line for line in lines if line.startswith("- ")]
     assert answers[0].startswith(f"- {REMEDIES[7]} added ")
     assert answers[10].startswith("- … and 2 more without ")
-    monkeypatch.setattr("gan_lab.compare.tables.MAX_LISTED", 0)
+    monkeypatch.setattr("gan_lab.comparison.tables.MAX_LISTED", 0)
     shorter = [line for line in describe(compare([tmp_path])).splitlines() if line.startswith("- ")]
     assert shorter == [answers[0], answers[10].replace("2 more", "11 more")], "a shown difference is always named"
 
@@ -448,9 +448,9 @@ def test_of_many_pairs_the_shown_ones_come_first(tmp_path):
 def test_too_many_pairs_are_not_compared(tmp_path, monkeypatch):
     for number in range(1, 6):
         repeated(tmp_path, f"batch_size={number}", [1, 2], f"{number}")
-    monkeypatch.setattr("gan_lab.compare.comparison.MAX_EFFECTS", 39)  # 10 pairs in 4 metrics
+    monkeypatch.setattr("gan_lab.comparison.comparison.MAX_EFFECTS", 39)  # 10 pairs in 4 metrics
     assert {effect.metric for effect in compare([tmp_path]).effects} == {"modes", "collapsed"}
-    monkeypatch.setattr("gan_lab.compare.comparison.MAX_PAIRS", 9)
+    monkeypatch.setattr("gan_lab.comparison.comparison.MAX_PAIRS", 9)
     findings = compare([tmp_path])
     assert (findings.effects, findings.answers) == ([], [])
     assert len(pd.read_csv(write_tables(findings)[1])) == 0
@@ -882,7 +882,7 @@ def test_what_cannot_be_written_is_refused_and_written_later(pair):
 
 
 def test_comparing_needs_neither_torch_nor_hydra():
-    code = "import sys, gan_lab.compare; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
+    code = "import sys, gan_lab.comparison; sys.exit(bool({'torch', 'hydra', 'omegaconf'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

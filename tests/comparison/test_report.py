@@ -20,12 +20,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gan_lab.compare import pages, panels, snapshots
-from gan_lab.compare.effects import compare, summarise
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.questions import design
-from gan_lab.compare.report import write_report
-from gan_lab.compare.sentences import COLLAPSED, format_estimate, sentence
+from gan_lab.comparison import pages, panels, snapshots
+from gan_lab.comparison.effects import compare, summarise
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.questions import design
+from gan_lab.comparison.report import write_report
+from gan_lab.comparison.sentences import COLLAPSED, format_estimate, sentence
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation.metrics.registry import metric_of
 
@@ -258,7 +258,7 @@ def test_table_has_the_summaries_numbers(tmp_path):
 
 def test_metrics_without_room_in_the_table_are_below_it(tmp_path, monkeypatch):
     """The table has room for one more metric than the first: the Fréchet distance; variety is in the next table."""
-    monkeypatch.setattr("gan_lab.compare.report.MAX_FURTHER", 1)
+    monkeypatch.setattr("gan_lab.comparison.report.MAX_FURTHER", 1)
     findings = make_findings(tmp_path)
     page = report(findings)
     heads = [_plain(head["text"]) for head in page.all("th", "table") if head.get("scope") == "col"]

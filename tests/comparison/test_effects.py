@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from gan_lab.compare.effects import compare, summarise
-from gan_lab.compare.questions import Change, comparisons, design
-from gan_lab.compare.resampling import seeds_needed
+from gan_lab.comparison.effects import compare, summarise
+from gan_lab.comparison.questions import Change, comparisons, design
+from gan_lab.comparison.resampling import seeds_needed
 
 SQUARE = list(itertools.product("ab", "xy"))
 CUBE = list(itertools.product("ab", repeat=3))
