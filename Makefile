@@ -3,7 +3,7 @@ BIN = .venv/bin
 READY = .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all torture check format tensorboard clean
+.PHONY: help train studio test test-all torture check format tensorboard clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -23,6 +23,11 @@ endif
 
 train: $(READY)  ## the default training (sets up .venv on first use)
 	$(BIN)/python train.py
+
+studio: $(READY)  ## the live page: train and watch, play, compare (installs NiceGUI on first use)
+	@$(BIN)/python -c 'import nicegui' 2>/dev/null || \
+		$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[studio]'
+	$(BIN)/python scripts/studio.py
 
 # Each of two processes on a core: with more threads they would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup

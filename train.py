@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def compare(sweep: Path) -> None:
-    from gan_lab.compare.comparison import conclude
+    from gan_lab.comparison.comparison import conclude
 
     say(conclude([sweep]))
 
 
 def plan(swept: dict[str, list[str]], seeds: list[int], replicas: int) -> str:
-    from gan_lab.compare.plan import describe_plan
+    from gan_lab.comparison.plan import describe_plan
 
     return describe_plan(swept, seeds, replicas)
 

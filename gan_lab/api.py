@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from gan_lab.assembly import build
 from gan_lab.commands.export import ExportSettings, export
 from gan_lab.commands.sample import SampleSettings, latent_batches
-from gan_lab.compare.pages import data_uri, read_picture
+from gan_lab.comparison.pages import data_uri, read_picture
 from gan_lab.config.cli import Command
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
@@ -99,7 +99,7 @@ def compare(*folders: str | Path) -> "Comparison":
     Raises:
         LabError: if there are no runs to compare.
     """
-    from gan_lab.compare.comparison import compare as find_differences
+    from gan_lab.comparison.comparison import compare as find_differences
 
     _call("compare", [], {"runs": [str(folder) for folder in folders]})
     return Comparison(find_differences([Path(folder) for folder in folders]).folder)

@@ -18,7 +18,7 @@ def main(cfg: "DictConfig") -> None:
     if not OmegaConf.is_missing(cfg, "runs") and isinstance(cfg.runs, str):
         cfg.runs = [cfg.runs]
     cfg = check(cfg)
-    from gan_lab.compare.comparison import conclude
+    from gan_lab.comparison.comparison import conclude
 
     say(conclude(cfg.runs, cfg.target))
 

@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT, classifier_cache, command, command_here
 
 from gan_lab.assembly.build import load
-from gan_lab.compare.factors import factors
+from gan_lab.comparison.factors import factors
 from gan_lab.config import sweep
 from gan_lab.config.compatibility import COLUMNS
 from gan_lab.core.run_folder import Run

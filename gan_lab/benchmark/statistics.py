@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from scipy.stats import bootstrap
 from tqdm import tqdm
 
-from gan_lab.compare import resampling
-from gan_lab.compare.resampling import ALPHA, Strata
+from gan_lab.comparison import resampling
+from gan_lab.comparison.resampling import ALPHA, Strata
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.next_step import after_training, for_other_generators
-from gan_lab.compare.run_page import write_run_page
+from gan_lab.comparison.run_page import write_run_page
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run, in_folder

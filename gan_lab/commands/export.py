@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizat
 
 from gan_lab.assembly.build import dataset_name
 from gan_lab.commands.evaluate import leave_out_average
-from gan_lab.compare.origin import training_command, without_places
+from gan_lab.comparison.origin import training_command, without_places
 from gan_lab.config.declarations import declared
 from gan_lab.config.resume import load_config
 from gan_lab.config.schema import is_hyperparameter, leaves

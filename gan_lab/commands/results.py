@@ -14,14 +14,14 @@ from typing import Any
 import pandas as pd
 
 from gan_lab.commands.published import BENCHMARKS, Score
-from gan_lab.compare import origin, panels, snapshots
-from gan_lab.compare.collect import Record, as_number, find_runs, read_record, read_summary
-from gan_lab.compare.comparison import compare
-from gan_lab.compare.effects import Summary
-from gan_lab.compare.findings import Findings
-from gan_lab.compare.questions import Variant
-from gan_lab.compare.report import DESIGNS, MAX_SENTENCES
-from gan_lab.compare.sentences import NO_NUMBER, format_estimate, topic
+from gan_lab.comparison import origin, panels, snapshots
+from gan_lab.comparison.collect import Record, as_number, find_runs, read_record, read_summary
+from gan_lab.comparison.comparison import compare
+from gan_lab.comparison.effects import Summary
+from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.questions import Variant
+from gan_lab.comparison.report import DESIGNS, MAX_SENTENCES
+from gan_lab.comparison.sentences import NO_NUMBER, format_estimate, topic
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run

@@ -6,8 +6,8 @@ from typing import Any
 
 from gan_lab.assembly.build import Training
 from gan_lab.commands.summary import summarise
-from gan_lab.compare.films import write_film
-from gan_lab.compare.run_page import write_run_page
+from gan_lab.comparison.films import write_film
+from gan_lab.comparison.run_page import write_run_page
 from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused_by_storage, worker_died
 from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say

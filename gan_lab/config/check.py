@@ -29,7 +29,7 @@ MAX_BITS = 1_000
 PRIVATE_KEYS = ("_partial_", "_target_")
 
 # Keys that only the commands other than training have.
-KEYS_OF_COMMANDS = {"run", "runs", "source", "what"}
+KEYS_OF_COMMANDS = {"folder", "run", "runs", "source", "what"}
 
 
 def check(cfg: DictConfig) -> DictConfig:

@@ -122,7 +122,7 @@ def help_text(command: str, folders: Sequence[Path] = ()) -> str:
     """
     path = CONF / f"{command}.yaml"
     usage, _, _ = _first_comment(path).partition(": ")
-    chosen, values = _root(command)
+    chosen, values = defaults_of(command)
     groups = list(_group_lines(chosen, folders))
     lines = [*_wrapped(f"usage: {_as_called(usage)} [key=value …]"), "", *_wrapped(description(command))]
     if command in DETAILS:
@@ -166,7 +166,7 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
     return ["", title, *lines]
 
 
-def _root(command: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def defaults_of(command: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the default options of a command by group, and its keys with their default values.
 
     A command that begins with another one's file (`defaults: [train]`) has those of both.
@@ -176,7 +176,7 @@ def _root(command: str) -> tuple[dict[str, Any], dict[str, Any]]:
     values: dict[str, Any] = {}
     for default in content.pop("defaults", []):
         if isinstance(default, str) and default != "_self_":
-            base_chosen, base_values = _root(default)
+            base_chosen, base_values = defaults_of(default)
             chosen |= base_chosen
             values |= base_values
         elif isinstance(default, dict):
@@ -191,7 +191,7 @@ def _group_lines(chosen: dict[str, Any], folders: Sequence[Path]) -> Iterator[st
     for group in GROUPS:
         if group.name not in chosen:
             continue
-        options = list(_options(group, folders))
+        options = list(group_options(group, folders))
         default = str(chosen[group.name])
         yield ""
         yield from _wrapped(f"{group.name}: {group.help}")
@@ -215,7 +215,7 @@ def _group_lines(chosen: dict[str, Any], folders: Sequence[Path]) -> Iterator[st
             yield from _setting_lines(setting, "      ")
 
 
-def _options(group: Group, folders: Sequence[Path]) -> Iterator[Option]:
+def group_options(group: Group, folders: Sequence[Path] = ()) -> Iterator[Option]:
     """Yields the options of a group by name, those of further folders among them."""
     files = {}
     for folder in (CONF, *folders):

@@ -1,10 +1,11 @@
 """A command under Hydra, which composes its configuration; each mistake of a user ends in one message."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,17 +153,38 @@ def _refuse_deleted_directory() -> None:
 
 @dataclass
 class _Job:
-    """What Hydra calls with the composed configuration: here or, in a sweep, in a worker process."""
+    """What Hydra calls with the composed configuration: here or, in a sweep, in a worker process.
+
+    Attributes:
+        main, config, arguments: see `run`.
+        is_debugging: whether the user wants to see tracebacks.
+        folder: of the run, or for the command's files; None until it is known, and in a sweep.
+        working_directory: of the command, an absolute path. Paths such as `outputs` are relative to it.
+    """
 
     main: Main
     config: str
     arguments: tuple[str, ...]
     is_debugging: bool
     folder: Path | None = None
+    working_directory: str = field(default_factory=os.getcwd)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Receives the job in a worker process, where nothing has been prepared."""
+        """Receives the job in a worker process, where nothing has been prepared.
+
+        Raises:
+            LabError: if the command's folder can't be entered on the machine of the worker.
+        """
         self.__dict__.update(state)
+        # Ray's workers start where `ray start` ran. This comes before Hydra makes the folder of the job.
+        try:
+            os.chdir(self.working_directory)
+        except OSError as error:
+            raise LabError(
+                f"{self.working_directory} can't be entered on {socket.gethostname()}: {error.strerror}.",
+                "All nodes need the command's folder, under the same path.",
+                code="missing",
+            ) from error
         interrupts.watch(as_worker=True)
         prepare_process()
 

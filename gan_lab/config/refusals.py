@@ -20,6 +20,9 @@ from gan_lab.config.targets import groups
 from gan_lab.core.errors import LabError, out_of_memory, refused_by_storage
 from gan_lab.core.installation import CONF
 
+# What Ray raises when it has started a job again as often as it may.
+KILLED_IN_RAY = ("WorkerCrashedError", "OutOfMemoryError", "NodeDiedError", "LocalRayletDiedError")
+
 
 def explain(error: BaseException, config: str, arguments: Sequence[str]) -> LabError | None:
     """Returns what to tell the user, or None for an error that isn't the user's.
@@ -29,6 +32,12 @@ def explain(error: BaseException, config: str, arguments: Sequence[str]) -> LabE
         config: the command's file in conf/, without its ending.
         arguments: the command line without the command.
     """
+    # Ray wraps what a job raised, and what was raised when a worker received a job.
+    wrapped: BaseException | None = error
+    while wrapped is not None and _is_from_ray(wrapped):
+        error = wrapped
+        wrapped = getattr(error, "cause", None) or getattr(error, "client_exc", None)
+    error = wrapped or error
     chain = _chain(error)
     for link in chain:
         if isinstance(link, LabError):
@@ -40,6 +49,11 @@ def explain(error: BaseException, config: str, arguments: Sequence[str]) -> LabE
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _explain_composition(error, chain, config, arguments)
     return _explain_system(error, chain)
+
+
+def _is_from_ray(error: BaseException) -> bool:
+    # It may not be installed, so its classes can't be imported here.
+    return type(error).__module__ == "ray.exceptions"
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -68,6 +82,13 @@ def _explain_system(error: BaseException, chain: Sequence[BaseException]) -> Lab
             "Is a cluster running there? hydra.launcher.ray.init.address=null starts one here.",
             code="failed",
             key="hydra.launcher.ray.init.address",
+        )
+    if _is_from_ray(error) and type(error).__name__ in KILLED_IN_RAY:
+        return LabError(
+            "Ray gave up a job: its process was killed, by hand or for want of memory, or its node went down.",
+            "hydra.launcher.ray.remote.num_cpus=2 runs fewer jobs at the same time.",
+            code="failed",
+            key="hydra.launcher",
         )
     refusal = refused_by_storage(error)
     if refusal:

@@ -1,9 +1,9 @@
 """Every key of the configuration, declared once: its values, one line of help, and what it is for.
 
 Whatever depends on a key is derived from here: the checks before torch is imported (`gan_lab.config.check`), what may
-change when a run is resumed (`gan_lab.config.resume`), what comparisons take for a factor (`gan_lab.compare.factors`),
-which overrides say where a run was computed (`gan_lab.compare.origin`), the HPARAMS of TensorBoard
-(`gan_lab.assembly.build`), and `--help` (`gan_lab.config.help`).
+change when a run is resumed (`gan_lab.config.resume`), what comparisons take for a factor
+(`gan_lab.comparison.factors`), which overrides say where a run was computed (`gan_lab.comparison.origin`), the HPARAMS
+of TensorBoard (`gan_lab.assembly.build`), and `--help` (`gan_lab.config.help`).
 
 This module is pure: it imports neither torch nor Hydra nor OmegaConf.
 """
@@ -266,6 +266,9 @@ _COMMANDS = (
         "samples of any program: a folder or archive of images, .npy, .npz, or HDF5 that gan_lab or the book packed",
     ),
     Key("real", PATH_OR_NULL, "generated: real samples of the same kinds, instead of a dataset; a fifth is held out"),
+    Key("folder", PATH, "the folder whose runs and reports the page opens"),
+    Key("port", ValueSpec(int, low=1, high=65535), "on which the page is served, at 127.0.0.1 only"),
+    Key("open", FLAG, "true: open the page in the browser"),
     Key("runs", ValueSpec(list, entries=str, path=True), "a folder with runs at any depth, or [several]"),
     Key(
         "target",

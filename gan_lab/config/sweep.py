@@ -56,11 +56,13 @@ class Current:
         config: composed, with Hydra's own part.
 
     Raises:
-        LabError: if the folder holds another sweep or a run, or if another process runs this sweep.
+        LabError: if the folder holds another sweep or a run, if another process runs this sweep, or if the launcher
+            can't run jobs from here.
     """
 
     def __init__(self, config: DictConfig):
         refuse_changed_layout(config)
+        self.config = config
         self.folder = Path(config.hydra.sweep.dir)
         self.record = self.folder / "sweep.json"
         self.lock = FileLock(self.folder / ".lock", timeout=0)
@@ -91,7 +93,11 @@ class Current:
             path.write_text(json.dumps({"overrides": lines}, indent=2), encoding="utf-8")
         # Before the first thread: those that are started before would take the signals that the launcher's way of
         # passing them on needs.
-        launchers.prepare(config, self.folder)
+        try:
+            launchers.prepare(config, self.folder)
+        except LabError:
+            self.abandon()
+            raise
         if before_jobs and not self.search:
             _announce(config, swept)
         self.watch = Watch(self.folder, number)
@@ -203,6 +209,7 @@ class Current:
         if self.is_removed():
             return
         if _records(self.folder):
+            self._mark_interrupted()
             self.say_how_to_continue()
         elif self.lock.is_locked:
             for name in (".lock", "sweep.json", "multirun.yaml"):
@@ -213,6 +220,15 @@ class Current:
                     Run(folder).discard()
         self.lock.release()
         remove_empty(self.folder)
+
+    def _mark_interrupted(self) -> None:
+        """Ends the jobs that are still running, and says so in those that were killed before they could."""
+        if not launchers.end_jobs(self.config):
+            return
+        for path in _records(self.folder):
+            record = read_record(path)
+            if record.get("status") == "running":
+                _write(path.parent, {**record, "status": "interrupted"})
 
     def is_removed(self) -> bool:
         """Returns whether the folder was removed or replaced since the sweep began."""

@@ -62,6 +62,11 @@ class RemovedError(RunError):
             code="missing",
             key=path.name,
         )
+        self.path = path
+
+    def __reduce__(self) -> tuple[type["RemovedError"], tuple[Path]]:
+        """Lets worker processes send it."""
+        return type(self), (self.path,)
 
 
 class Run:

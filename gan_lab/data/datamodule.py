@@ -160,11 +160,10 @@ class BatchStream:
         return (BLOCKS_PER_WORKER * self.workers + BLOCKS_IN_TRAINING) * samples * bytes_per_sample
 
     def spans(self) -> Iterator[Span]:
-        """Gives the steps of each block."""
-        max_steps = self.max_block_steps()
+        """Gives the steps of each block; whoever changes `max_steps` meanwhile gets the following blocks so."""
         step = self.start
         while step < self.steps:
-            size = min(max_steps, self.steps - step)
+            size = min(self.max_block_steps(), self.steps - step)
             for boundary in self.boundaries:
                 size = min(size, boundary - step % boundary)
             for stop in self.stops:

@@ -231,6 +231,16 @@ class VerdictEvaluator:
         metrics, undefined = compute(inputs)
         return metrics, undefined, inputs.get("counts", NO_COUNTS)
 
+    def glance(self, samples: Tensor) -> tuple[MetricValues, str]:
+        """Computes the metrics of `mode_metrics`, and the verdict's word for collapse as far as these tell it.
+
+        Args:
+            samples: `(n, *shape)`.
+        """
+        inputs, _ = self._mode_inputs(_Samples(samples), None)
+        metrics, _ = compute(inputs)
+        return metrics, words.collapse_word(metrics, self.shares, inputs.get("valid_counts", NO_COUNTS))
+
     def evaluate(self, samples: Tensor, target_labels: Tensor | None = None) -> EvaluationResult:
         """Computes all metrics and the verdict.
 

@@ -79,8 +79,8 @@ def explore(
         return join_lines([f"{run.folder}, {checkpoint}. What D answers.", "Written:", f"  {picture}"])
     predictor = LabelPredictor(dataset, cache_dir)
     sampler = SeededSampler(module, predictor)
-    a = _parse_spec("a", request.a, request.by, predictor)
-    b = _parse_spec("b", request.b, request.by, predictor)
+    a = parse_spec("a", request.a, request.by, predictor)
+    b = parse_spec("b", request.b, request.by, predictor)
     if request.pairs > 1 and (a.label is None or b.label is None):
         raise LabError(
             "pairs repeats the experiment with other vectors of the same classes, so it needs classes.",
@@ -106,7 +106,7 @@ def explore(
     return join_lines(lines)
 
 
-def _parse_spec(key: str, word: str, by: str, predictor: LabelPredictor) -> LatentSpec:
+def parse_spec(key: str, word: str, by: str, predictor: LabelPredictor) -> LatentSpec:
     """Reads the value of `a` or `b`: whole numbers are seeds with `by=seed`, all else are classes."""
     if by == "seed" and re.fullmatch("[0-9]+", word):
         return LatentSpec(seed=int(word))

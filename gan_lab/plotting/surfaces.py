@@ -183,7 +183,7 @@ class SurfaceArtists:
         self._image = axes.imshow(
             np.zeros((1, 1)),
             cmap=ANSWER_COLOURS,
-            norm=_colour_limits(landscape.scale),
+            norm=colour_limits(landscape.scale),
             origin="lower",
             extent=landscape.window,
             interpolation="bilinear",
@@ -292,7 +292,7 @@ def draw_answers(answers: SampleAnswers, title: str) -> Figure:
 def _write_answers(axes: Axes, values: Tensor, scale: AnswerScale, side: int) -> None:
     """Writes D's answers under a row of pictures that are `side` pixels wide, in the colours of a surface."""
     shown = values if scale.is_absolute else values - scale.neutral
-    norm = _colour_limits(scale)
+    norm = colour_limits(scale)
     for i, value in enumerate(values.tolist()):
         axes.annotate(
             f"{value:.2f}",
@@ -330,7 +330,7 @@ def _pull_pictures(pulls: Tensor) -> Tensor:
     return torch.from_numpy(colours[..., :3]).float().permute(0, 3, 1, 2)
 
 
-def _colour_limits(scale: AnswerScale) -> Normalize:
+def colour_limits(scale: AnswerScale) -> Normalize:
     """Returns the ends of the colour bar; white is the neutral answer."""
     if scale.is_absolute and 0 < scale.neutral < 1:
         return TwoSlopeNorm(scale.neutral, 0, 1)

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.remedies.penalties import ScoredBatch
 from gan_lab.training.gan_state import GANState
+from gan_lab.training.phases import PHASE_D_FAKE, PHASE_D_JOINT, PHASE_D_REAL, PHASE_G
 from gan_lab.training.settings import GANSettings
 from gan_lab.training.step_context import Cost, StepContext, batches_by_step, step_context, step_optimizer, sum_of
 
@@ -33,12 +34,14 @@ class GANModule(GANState):
 
     Attributes:
         cost_hooks: called before each update with the named costs; used to find where a NaN comes from.
+        phase_hooks: called with its name after each phase; used to look at a training phase by phase.
     """
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module, settings: GANSettings):
         super().__init__(generator, discriminator, settings)
         self.automatic_optimization = False
         self.cost_hooks: list[Callable[[Sequence[Cost]], None]] = []
+        self.phase_hooks: list[Callable[[str], None]] = []
         self._d_weights = list(discriminator.parameters())
         self._compiled: CompiledEngine | None = None
 
@@ -67,8 +70,8 @@ class GANModule(GANState):
         Pictures and checkpoints are due only at the end of a block.
         """
         first_step = self.step
-        # The compiled step has no costs to show to a hook.
-        if self._compiled is not None and not self.cost_hooks:
+        # The compiled step has no costs and no single phases to show to a hook.
+        if self._compiled is not None and not self.cost_hooks and not self.phase_hooks:
             values = self._compiled.play(block)
             self.step += len(values)
             self.step_log.unlogged += values.unbind()
@@ -101,6 +104,7 @@ class GANModule(GANState):
         if not self.joint:
             loss_real = self.loss.d_real(real.scores).mean(-1)
             self._optimize(optimizer, [("the loss on real data", loss_real)])
+            self._end_phase(PHASE_D_REAL)
 
         # Phase 2: D scores fakes; its target is 0. As with the book's .detach(), no gradient reaches G.
         with torch.no_grad():
@@ -116,6 +120,7 @@ class GANModule(GANState):
             if not self.remedies.update_gate or self.remedies.update_gate.should_update(real.scores, fake.scores):
                 losses = [("the loss on real data", loss_real), ("the loss on fakes", loss_fake)]
                 self._optimize(optimizer, losses + self._d_penalties(real, fake, context))
+        self._end_phase(PHASE_D_JOINT if self.joint else PHASE_D_FAKE)
         return real.inputs.detach(), (real.scores, fake.scores), (loss_real, loss_fake)
 
     def _score(self, samples: Tensor, context: StepContext) -> ScoredBatch:
@@ -148,7 +153,12 @@ class GANModule(GANState):
                 costs.append(("historical averaging", self.anchor_g()))
             self._optimize(optimizer, costs)
         self._set_requires_grad(True)
+        self._end_phase(PHASE_G)
         return loss_g
+
+    def _end_phase(self, name: str) -> None:
+        for hook in self.phase_hooks:
+            hook(name)
 
     def _d_penalties(self, real: ScoredBatch, fake: ScoredBatch, context: StepContext) -> list[Cost]:
         """Returns the terms that remedies add to D's losses."""

@@ -15,9 +15,9 @@ from test_compare import ADAM, SGD, made_up
 
 from gan_lab.commands.published import BENCHMARKS
 from gan_lab.commands.results import write_results
-from gan_lab.compare import origin
-from gan_lab.compare.collect import find_runs, read_record
-from gan_lab.compare.snapshots import MAX_PICTURE_BYTES
+from gan_lab.comparison import origin
+from gan_lab.comparison.collect import find_runs, read_record
+from gan_lab.comparison.snapshots import MAX_PICTURE_BYTES
 
 RING = "dataset=ring"
 ENVIRONMENT = dict(python="3.11.7", torch="2.14.1", device="cpu", threads=1, git="0123abc")

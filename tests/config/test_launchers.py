@@ -1,10 +1,11 @@
-"""The engines of sweeps for real: a Slurm on this machine, a Ray of its own, an Optuna search.
+"""The engines of sweeps for real: a Slurm on this machine, a Ray of its own and one of two nodes, an Optuna search.
 
 Each runs in an environment of its own below .cache/, which has the extra's plugin and sees everything else here.
 """
 
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -15,15 +16,21 @@ import sysconfig
 import time
 import venv
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import ROOT, command
 from filelock import FileLock
+from omegaconf import OmegaConf
 from test_sweep import TINY, _wait_for
 
-from gan_lab.core.run_folder import Run
+from gan_lab.config import launchers
+from gan_lab.config.hydra_app import _Job
+from gan_lab.config.refusals import explain
+from gan_lab.core.errors import LabError
+from gan_lab.core.run_folder import RemovedError, Run
 
 EXTRAS = {"slurm": "hydra/launcher=slurm", "ray": "hydra/launcher=ray", "optuna": "hydra/sweeper=optuna"}
 SLURM = {"slurmctld": "slurmctld", "slurmd": "slurmd", "sbatch": "slurm-client", "munged": "munge"}
@@ -118,6 +125,301 @@ def test_an_installed_slurm_does_not_affect_other_runs(tmp_path):
 @pytest.mark.slow
 def test_a_sweep_on_ray(tmp_path):
     _checks_a_sweep(_environment("ray"), tmp_path, "hydra/launcher=ray")
+
+
+@pytest.fixture
+def without_ray_settings(tmp_path, monkeypatch) -> Path:
+    """An empty home, which it returns, and no environment variable of Ray."""
+    for name in [*os.environ, "RAY_AUTH_MODE", "RAY_USAGE_STATS_ENABLED"]:
+        if name.startswith("RAY_"):
+            # Set first, so that what the test itself sets is removed afterwards.
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    return tmp_path
+
+
+def _prepare_ray(**init) -> None:
+    launchers._prepare_ray(OmegaConf.create({"address": None, "num_cpus": None, "object_store_memory": None, **init}))
+
+
+@pytest.mark.parametrize("place", ["RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token"])
+def test_ray_sends_its_token_wherever_that_lies(without_ray_settings, monkeypatch, place):
+    if place.startswith("~"):
+        (without_ray_settings / ".ray").mkdir()
+        (without_ray_settings / ".ray" / "auth_token").write_text("secret")
+    else:
+        monkeypatch.setenv(place, "secret")
+    _prepare_ray()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+
+
+def test_ray_sends_no_token_without_one_or_against_the_users_setting(without_ray_settings, monkeypatch):
+    _prepare_ray()
+    assert "RAY_AUTH_MODE" not in os.environ
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    _prepare_ray()
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+@pytest.mark.parametrize("by", ["setting", "environment"])
+def test_a_sweep_on_ray_starts_on_a_node_only(without_ray_settings, monkeypatch, by):
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        init = {"address": address} if by == "setting" else {}
+        if by == "environment":
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        # Addresses that are reserved for documents (RFC 5737), so no machine has them.
+        elsewhere = ["203.0.113.1", "203.0.113.2"]
+        monkeypatch.setattr(launchers, "_addresses_of_nodes", lambda _: elsewhere)
+        with pytest.raises(LabError, match=f"no node of the Ray cluster at {address}") as refused:
+            _prepare_ray(**init)
+        assert f"ray start --address={address}" in str(refused.value)
+        monkeypatch.setattr(launchers, "_addresses_of_nodes", lambda _: [*elsewhere, "127.0.0.1"])
+        _prepare_ray(**init)
+
+
+def test_a_ray_cluster_that_cannot_be_joined_is_refused_at_once(without_ray_settings):
+    with pytest.raises(LabError, match="No Ray cluster answers at 127.0.0.1:"):
+        _prepare_ray(address=f"127.0.0.1:{_port()}")
+    for address in ("head", "head:", ":6379", "head:port"):
+        with pytest.raises(LabError, match=f"{address} is no address of a Ray cluster"):
+            _prepare_ray(address=address)
+    with pytest.raises(LabError, match="num_cpus is a setting of a new Ray cluster") as refused:
+        _prepare_ray(address="head:6379", num_cpus=2)
+    assert refused.value.key == "hydra.launcher.ray.init.num_cpus"
+
+
+def test_a_worker_without_the_commands_folder_refuses_the_job(tmp_path):
+    state = vars(_Job(print, "train", (), False)) | {"working_directory": str(tmp_path / "gone")}
+    with pytest.raises(LabError, match=f"{tmp_path / 'gone'} can't be entered on .*: No such file or directory"):
+        _Job.__new__(_Job).__setstate__(state)
+
+
+def test_a_removed_folder_is_reported_from_a_worker_process(tmp_path):
+    error = RemovedError(tmp_path / "sweep")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.key, copy.code) == (str(error), "sweep", "missing")
+
+
+def test_what_ray_wraps_is_explained():
+    wrapper = type("RaySystemError", (Exception,), {"__module__": "ray.exceptions"})
+    outer = wrapper("outer")
+    inner = wrapper("inner")
+    outer.cause = inner
+    inner.client_exc = LabError("The folder isn't there.")
+    assert explain(outer, "train", []) is inner.client_exc
+    killed = type("WorkerCrashedError", (Exception,), {"__module__": "ray.exceptions"})
+    assert "process was killed" in str(explain(killed(), "train", []))
+    assert explain(wrapper("a bug"), "train", []) is None
+
+
+class Machine:
+    """A machine of a network of its own: it has an address, processes and a /tmp/ray that no other machine sees.
+
+    It shares all other files with this machine. Whatever runs on it ends with it, and it ends with this process.
+
+    Args:
+        number: last part of its address, 10.77.0.<number>.
+        switch: the machine to which it is wired; None for the first one.
+    """
+
+    def __init__(self, number: int, switch: "Machine | None" = None):
+        self.address = f"10.77.0.{number}"
+        script = "ip link set lo up && mkdir -p /tmp/ray && mount -t tmpfs none /tmp/ray && echo up"
+        script += "; while :; do sleep 1; done"
+        apart = ["unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child", "sh", "-c", script]
+        self.process = subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *apart], stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        if self.process.stdout.readline() != "up\n":
+            self.end()
+            pytest.skip("machines with processes and networks of their own can't be made here")
+        self.first = _children(self.process.pid)[0]
+        port = f"port{number}"
+        if switch is None:
+            self._ip("link", "add", port, "type", "bridge")
+        else:
+            switch._ip("link", "add", f"to{number}", "type", "veth", "peer", "name", port, "netns", str(self.first))
+            switch._ip("link", "set", f"to{number}", "master", "port1", "up")
+        self._ip("address", "add", f"{self.address}/24", "dev", port)
+        self._ip("link", "set", port, "up")
+
+    def _ip(self, *arguments: str) -> None:
+        # With the files of this machine, but in that network.
+        subprocess.run(["nsenter", f"--target={self.first}", "--net", "ip", *arguments], check=True)
+
+    def words(self, *command: str | Path, cwd: Path) -> list[str]:
+        enter = ["nsenter", f"--target={self.first}", "--pid", "--net", "--mount", f"--wdns={cwd}"]
+        return [*enter, *map(str, command)]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class RayCluster:
+    """A Ray of two nodes with one CPU each, and a machine that is no node of it.
+
+    Args:
+        folder: the home of its user; `ray start` runs there.
+    """
+
+    ADDRESS = "10.77.0.1:6379"
+
+    def __init__(self, folder: Path):
+        self.python = _environment("ray")
+        self.folder = folder
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.environment = {**inherited, **ONE_THREAD, "HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}
+        self.machines: list[Machine] = []
+
+    def start(self, has_token: bool) -> None:
+        """Starts the machines and Ray; with a token, its nodes require it."""
+        self.head = self._machine()
+        self.node = self._machine()
+        self.stranger = self._machine()
+        mode = {}
+        if has_token:
+            self._ray(self.head, "get-auth-token", "--generate")
+            mode = {"RAY_AUTH_MODE": "token"}
+        start = ("start", "--num-cpus=1", "--object-store-memory=100000000")
+        self._ray(self.head, *start, "--head", "--port=6379", "--include-dashboard=false", **mode)
+        self._ray(self.node, *start, f"--address={self.ADDRESS}", **mode)
+
+    def _machine(self) -> Machine:
+        machine = Machine(len(self.machines) + 1, self.machines[0] if self.machines else None)
+        self.machines.append(machine)
+        return machine
+
+    def _ray(self, machine: Machine, command: str, *arguments: str, **environment: str) -> None:
+        if command == "start":
+            arguments = (f"--node-ip-address={machine.address}", *arguments)
+        words = machine.words(self.python.parent / "ray", command, *arguments, cwd=self.folder)
+        done = _run(*words, env={**self.environment, **environment})
+        assert done.returncode == 0, done.stderr
+
+    def start_sweep(self, machine: Machine, cwd: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        join = ("hydra/launcher=ray", f"hydra.launcher.ray.init.address={self.ADDRESS}", "hydra.sweep.dir=sweep")
+        words = machine.words(self.python, ROOT / "train.py", "-m", *join, *arguments, *TINY, cwd=cwd)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, env={**self.environment, **environment}, **pipes)
+
+    def end(self) -> None:
+        for machine in reversed(self.machines):
+            machine.end()
+
+
+@contextmanager
+def _ray_cluster(folder: Path, has_token: bool) -> Iterator[RayCluster]:
+    for program in ("ip", "nsenter", "setpriv", "unshare"):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is needed to simulate several machines")
+    if os.geteuid() != 0:
+        pytest.skip("several machines can be simulated by root only")
+    cluster = RayCluster(folder)
+    try:
+        cluster.start(has_token)
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def _ray_workers(cwd: Path) -> dict[int, str]:
+    """The processes of Ray's jobs that work in a folder, and the network each is in."""
+    workers = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_run_job") and (folder / "cwd").readlink() == cwd:
+                workers[int(folder.name)] = str((folder / "ns" / "net").readlink())
+        except OSError:
+            # It has ended.
+            continue
+    return workers
+
+
+def _has_checkpoints(cwd: Path, process: subprocess.Popen[str]) -> bool:
+    return len(list(cwd.glob("sweep/*/checkpoints/last.ckpt"))) >= 2 or process.poll() is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_token", [True, False], ids=["token", "no-token"])
+def test_a_sweep_joins_a_running_ray_from_another_folder(tmp_path, has_token):
+    cwd = tmp_path / "elsewhere"
+    nobody = tmp_path / "nobody"
+    home = tmp_path / "home"
+    for folder in (cwd, nobody, home):
+        folder.mkdir()
+    with _ray_cluster(home, has_token) as cluster:
+        refused = cluster.start_sweep(cluster.stranger, cwd, "seed=0,1")
+        _, message = refused.communicate(timeout=60)
+        assert refused.returncode == 2, message
+        assert message.startswith(f"This machine is no node of the Ray cluster at {cluster.ADDRESS}")
+        if has_token:
+            refused = cluster.start_sweep(cluster.head, cwd, "seed=0,1", HOME=str(nobody))
+            _, message = refused.communicate(timeout=60)
+            assert refused.returncode == 2, message
+            assert f"\nThe Ray cluster at {cluster.ADDRESS} refuses this machine's token" in f"\n{message}"
+        assert not list(cwd.iterdir()), "nothing is left of what was refused"
+
+        jobs = ("seed=0,1,2", "steps=6000", "callbacks.checkpoint.every=100")
+        process = cluster.start_sweep(cluster.head, cwd, *jobs)
+        _wait_for(lambda: _has_checkpoints(cwd, process))
+        workers = _ray_workers(cwd)
+        assert len(set(workers.values())) == 2, "each node runs a job, in the folder of the command"
+        network = str(Path(f"/proc/{cluster.node.first}/ns/net").readlink())
+        killed = next(pid for pid, own in workers.items() if own == network)
+        os.kill(killed, signal.SIGKILL)
+        shown, message = process.communicate(timeout=240)
+        assert process.returncode == 0, message
+        assert "Task _run_job failed" in shown, "Ray noticed it"
+        assert _fates(cwd) == dict.fromkeys(("seed-0", "seed-1", "seed-2"), "finished")
+        table = pd.read_csv(cwd / "sweep" / "comparison.csv")
+        assert table["steps"].tolist() == [6000, 6000, 6000]
+        assert {path.name for path in home.iterdir()} <= {".ray", ".cache", ".config"}, (
+            "no job worked where Ray started"
+        )
+
+
+@pytest.mark.slow
+def test_jobs_that_end_with_their_sweep_on_ray_are_interrupted(tmp_path):
+    jobs = ("seed=0,1,2", "steps=100000000", "callbacks.checkpoint.every=1000")
+    with _ray_cluster(tmp_path, has_token=False) as cluster:
+        (tmp_path / "stopped").mkdir()
+        process = cluster.start_sweep(cluster.head, tmp_path / "stopped", *jobs)
+        _wait_for(lambda: _has_checkpoints(tmp_path / "stopped", process))
+        os.kill(_children(process.pid)[0], signal.SIGINT)
+        _, message = process.communicate(timeout=30)
+        assert process.returncode == 130, message
+        assert "Continue with the same command and hydra.sweep.dir=sweep" in message
+        assert "Traceback" not in message
+        assert _fates(tmp_path / "stopped") == {"seed-0": "interrupted", "seed-1": "interrupted"}
+        _wait_for(lambda: not _ray_workers(tmp_path / "stopped"))
+
+        cwd = tmp_path / "killed"
+        cwd.mkdir()
+        process = cluster.start_sweep(cluster.head, cwd, *jobs, "+hydra.launcher.ray.remote.max_retries=0")
+        _wait_for(lambda: _has_checkpoints(cwd, process))
+        os.kill(next(iter(_ray_workers(cwd))), signal.SIGKILL)
+        _, message = process.communicate(timeout=60)
+        assert process.returncode == 2, message
+        assert "Ray gave up a job: its process was killed" in message
+        assert "Traceback" not in message
+        assert _fates(cwd) == {"seed-0": "interrupted", "seed-1": "interrupted"}
+
+        cwd = tmp_path / "hidden"
+        cwd.mkdir()
+        subprocess.run(cluster.node.words("mount", "-t", "tmpfs", "none", tmp_path, cwd=Path("/")), check=True)
+        process = cluster.start_sweep(cluster.head, cwd, "seed=0,1", "steps=40")
+        _, message = process.communicate(timeout=120)
+        assert process.returncode == 2, message
+        assert f"{cwd} can't be entered on" in message
+        assert "Traceback" not in message
 
 
 SEARCH = ("hydra/sweeper=optuna", "objective=coverage", "optim.lr=tag(log,interval(1e-4,1e-2))", "steps=40")

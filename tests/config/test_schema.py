@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import compose, refusal, training
 
-from gan_lab.compare.factors import factors
+from gan_lab.comparison.factors import factors
 from gan_lab.config import help as help_module
 from gan_lab.config import schema
 from gan_lab.config.help import help_text

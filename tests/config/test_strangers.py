@@ -23,8 +23,8 @@ from gan_lab import __version__
 from gan_lab.assembly.build import Training, build, build_data_and_gan
 from gan_lab.assembly.instantiate import check_targets
 from gan_lab.commands.train import fit
-from gan_lab.compare.collect import read_record
-from gan_lab.compare.snapshots import last_samples
+from gan_lab.comparison.collect import read_record
+from gan_lab.comparison.snapshots import last_samples
 from gan_lab.config import sweep
 from gan_lab.config.references import refuse_nonplain_references
 from gan_lab.config.resume import load_config

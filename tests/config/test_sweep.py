@@ -16,9 +16,11 @@ import yaml
 from conftest import REMEDIES, ROOT, STRENGTHS, classifier_cache, command, command_here, compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Transformer
+from omegaconf import OmegaConf
 
 from gan_lab.config.declarations import declared
 from gan_lab.config.folders import job_folder
+from gan_lab.config.sweep import Current
 from gan_lab.config.targets import CONF
 
 pytestmark = pytest.mark.xdist_group("sweep")  # its sweeps are made once
@@ -234,6 +236,23 @@ def test_a_sweep_that_was_killed_goes_on_to_the_same_comparison(tmp_path, whole)
         assert table.read_bytes() == (tmp_path / table.relative_to(whole)).read_bytes()
 
 
+@pytest.mark.parametrize(("launcher", "left"), [("RayLauncher", "interrupted"), ("SlurmLauncher", "running")])
+def test_jobs_that_end_with_their_sweep_are_interrupted(tmp_path, launcher, left):
+    statuses = {"a": "running", "b": "finished", "c": "failed"}
+    for name, status in statuses.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "job.json").write_text(
+            json.dumps({"status": status, "error": None, "overrides": ["seed=0"]})
+        )
+    abandoned = Current.__new__(Current)
+    abandoned.folder = tmp_path
+    abandoned.config = OmegaConf.create({"hydra": {"launcher": {"_target_": launcher}}})
+    abandoned._mark_interrupted()
+    jobs = _jobs(tmp_path)
+    assert {name: job["status"] for name, job in jobs.items()} == statuses | {"a": left}
+    assert {job["overrides"][0] for job in jobs.values()} == {"seed=0"}, "what else it says is kept"
+
+
 @pytest.mark.slow
 def test_ctrl_c_stops_a_sweep_in_good_order(tmp_path):
     status, told = _cut(tmp_path, signal.SIGINT)
@@ -261,6 +280,7 @@ def test_jobs_run_in_parallel_and_after_a_killed_worker_the_sweep_continues(tmp_
     assert "A worker process was killed" in told
     assert "hydra.sweep.dir=sweep" in told
     assert "Traceback" not in told
+    assert "running" not in {job["status"] for job in _jobs(tmp_path / "sweep").values()}
     again = command("train.py", "-m", *sweep, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert [job["status"] for job in _jobs(tmp_path / "sweep").values()] == ["finished"] * 2

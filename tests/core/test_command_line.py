@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from gan_lab.commands import train
-from gan_lab.compare import comparison, origin
-from gan_lab.compare.collect import Record
+from gan_lab.comparison import comparison, origin
+from gan_lab.comparison.collect import Record
 from gan_lab.config import sweep
 from gan_lab.core.command_line import command, hydra_text, quote, setting
 from gan_lab.core.errors import LabError

@@ -11,7 +11,9 @@ def _run(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_plan_of_a_sweep_needs_no_tables_or_charts():
-    code = "import sys, gan_lab.compare.plan; print({'pandas', 'matplotlib', 'torch', 'scipy.stats'} & {*sys.modules})"
+    code = (
+        "import sys, gan_lab.comparison.plan; print({'pandas', 'matplotlib', 'torch', 'scipy.stats'} & {*sys.modules})"
+    )
     assert _run(code).stdout == "set()\n"
 
 

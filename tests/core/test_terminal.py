@@ -27,7 +27,7 @@ from gan_lab.commands.results import write_results
 from gan_lab.commands.summary import announce
 from gan_lab.commands.summary import describe as describe_run
 from gan_lab.commands.train import fit
-from gan_lab.compare.comparison import conclude
+from gan_lab.comparison.comparison import conclude
 from gan_lab.config import sweep
 from gan_lab.core import terminal
 from gan_lab.core.csv_table import csv_cell, csv_text, step_table_text

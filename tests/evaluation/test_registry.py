@@ -13,8 +13,8 @@ from conftest import ROOT, classifier_cache, refused, training
 
 from gan_lab.commands.results import write_results
 from gan_lab.commands.train import fit
-from gan_lab.compare.comparison import compare
-from gan_lab.compare.tables import write_tables
+from gan_lab.comparison.comparison import compare
+from gan_lab.comparison.tables import write_tables
 from gan_lab.config.compatibility import check_metrics
 from gan_lab.data import synthetic
 from gan_lab.evaluation.metrics import registry

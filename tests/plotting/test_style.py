@@ -13,7 +13,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 
-from gan_lab.compare import charts
+from gan_lab.comparison import charts
 from gan_lab.config.hydra_app import prepare_process
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.explore import animation

@@ -14,8 +14,8 @@ from gan_lab.assembly.build import load
 from gan_lab.assembly.instantiate import build_module
 from gan_lab.commands.evaluate import describe, evaluate
 from gan_lab.commands.train import fit
-from gan_lab.compare import panels, snapshots
-from gan_lab.compare.comparison import compare
+from gan_lab.comparison import panels, snapshots
+from gan_lab.comparison.comparison import compare
 from gan_lab.core.rng import make_generator
 from gan_lab.core.run_folder import Run
 from gan_lab.data.dataset import Dataset, Part

@@ -16,15 +16,11 @@ from gan_lab.training import resume_state
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.members import member_tensors
+from gan_lab.training.phases import PHASE_D_FAKE, PHASE_D_JOINT, PHASE_D_REAL, PHASE_G
 from gan_lab.training.step_context import Cost
 from gan_lab.training.step_log import RECORDED, NotFiniteError
 
 SNAPSHOT_EVERY = 200  # steps between two copies of the GAN in memory, and so the most that are played again
-
-PHASE_D_REAL = "phase (1), D on real data"
-PHASE_D_FAKE = "phase (2), D on fakes"
-PHASE_D_JOINT = "phases (1) and (2), D on real data and on fakes"
-PHASE_G = "phase (3), G"
 
 HELP = """What usually helps: a smaller learning rate (optim.lr), loss=bce instead of mse or the other way round,
 norm=layer or norm=spectral, optim=adam. Data that contain NaN cannot be trained on."""
