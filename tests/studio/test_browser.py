@@ -211,7 +211,7 @@ def test_play_interpolate_add_and_single_numbers(tab, site):
 def test_reports_and_hostile_names(tab, site):
     """Names are shown as text; a report runs no script and loads nothing."""
     tab.open(f"{site.address}/compare")
-    tab.wait("sweep: <img src=x")
+    wait_for(lambda: f"sweep: {HOSTILE}" in (tab.js("document.querySelector('input')?.value") or ""))
     wait_for(lambda: tab.js("document.querySelector('iframe')?.src.includes('report')"))
     report = urllib.request.urlopen(tab.js("document.querySelector('iframe').src"))
     assert "Which remedy helped?" in report.read().decode()
