@@ -70,8 +70,9 @@ def serve(folder: str | Path, port: int, show: bool, cache_dir: str | Path) -> N
             show_welcome_message=False,
             title="gan_lab studio",
             favicon="🌀",
-            # The page is sent again when it was closed.
+            # A page that was away for longer is built anew. Kept messages hold pictures.
             reconnect_timeout=5.0,
+            message_history_length=50,
         )
     finally:
         trainings.close()

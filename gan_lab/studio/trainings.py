@@ -21,7 +21,7 @@ from gan_lab.studio.worker import work
 MAX_POINTS = 400  # of a curve; a longer one keeps every second point
 MAX_LINES = 200  # of what a training said
 MAX_PHASES = 12
-END_SECONDS = 20.0  # for a training to write its checkpoint and its summary when the server ends
+END_SECONDS = 60.0  # for a training to reach its verdict and write its summary when it is stopped
 
 
 class Curve(NamedTuple):

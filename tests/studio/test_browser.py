@@ -1,12 +1,15 @@
-"""Clicks through the live page in a real headless Chromium, over its DevTools protocol."""
+"""Clicks through the live page in a real headless Chromium (Debian: chromium and chromium-driver)."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 from conftest import classifier_cache, command
@@ -14,12 +17,14 @@ from test_server import SECONDS, free_port, start_server, wait_for
 
 from gan_lab.core.run_folder import Run
 
-connect = pytest.importorskip("websockets.sync.client", reason="needs the extra studio").connect
 pytest.importorskip("nicegui", reason="needs the extra studio")
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+DRIVER = shutil.which("chromedriver")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver"),
     pytest.mark.xdist_group("browser"),
 ]
 
@@ -28,41 +33,28 @@ SMALL = "model.generator.hidden=[6] model.discriminator.hidden=[5] logger=table 
 
 
 class Tab:
-    """A page in Chromium.
+    """A page in Chromium."""
 
-    Attributes:
-        addresses: of all requests so far.
-    """
+    def __init__(self, driver: Any):
+        self.driver = driver
 
-    def __init__(self, socket: Any):
-        self.addresses: list[str] = []
-        self._socket = socket
-        self._number = 0
-        for domain in ("Page", "Network", "Runtime"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Calls a method of the protocol, and returns its result."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self._socket.recv(timeout=SECONDS))
-            if message.get("method") == "Network.requestWillBeSent":
-                self.addresses.append(message["params"]["request"]["url"])
-            if message.get("method") == "Network.webSocketCreated":
-                self.addresses.append(message["params"]["url"])
-            if message.get("id") == self._number:
-                assert "error" not in message, message
-                return message["result"]
+    def addresses(self) -> list[str]:
+        """Returns the addresses of all requests and WebSockets since the last call."""
+        found = []
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                found.append(message["params"]["request"]["url"])
+            if message["method"] == "Network.webSocketCreated":
+                found.append(message["params"]["url"])
+        return found
 
     def js(self, expression: str) -> Any:
         """Returns the value of an expression in the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
+        return self.driver.execute_script(f"return {expression}")
 
     def open(self, address: str) -> None:
-        self.call("Page.navigate", url=address)
+        self.driver.get(address)
 
     def has(self, text: str) -> bool:
         """Returns whether the page shows a text."""
@@ -80,9 +72,7 @@ class Tab:
         )
         wait_for(lambda: self.js(f"!!{find}"))
         self.js(f"{find}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        x, y = self.js(f"(r => [r.x + r.width / 2, r.y + r.height / 2])({find}.getBoundingClientRect())")
-        for event in ("mouseMoved", "mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=event, x=x, y=y, button="left", clickCount=1)
+        self.js(find).click()
 
     def choose(self, label: str, option: str) -> None:
         """Chooses an option of a list."""
@@ -91,38 +81,36 @@ class Tab:
 
     def type_into(self, label: str, text: str) -> None:
         """Replaces what is in a field."""
-        field = f"document.querySelector('input[aria-label={json.dumps(label)}]')"
-        wait_for(lambda: self.js(f"!!{field}"))
-        self.js(f"{field}.focus(); {field}.select()")
-        self.call("Input.insertText", text=text)
+        find = f"document.querySelector('input[aria-label={json.dumps(label)}]')"
+        wait_for(lambda: self.js(f"!!{find}"))
+        field = self.js(find)
+        field.send_keys(Keys.CONTROL, "a")
+        field.send_keys(text)
 
 
 @pytest.fixture
-def tab(tmp_path) -> Iterator[Tab]:
-    assert CHROMIUM is not None
-    profile = tmp_path / "profile"
-    arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,800", "--no-first-run"]
-    browser = subprocess.Popen(
-        [CHROMIUM, *arguments, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        written = profile / "DevToolsActivePort"
-        wait_for(lambda: written.is_file() and len(written.read_text().splitlines()) > 1)
-        port = written.read_text().splitlines()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json", timeout=SECONDS) as answer:
-            (page,) = [target for target in json.load(answer) if target["type"] == "page"]
-        with connect(page["webSocketDebuggerUrl"], max_size=None) as socket:
-            yield Tab(socket)
-    finally:
-        browser.terminate()
-        browser.wait()
+def tab() -> Iterator[Tab]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,800"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield Tab(driver)
+    driver.quit()
+
+
+class Site(NamedTuple):
+    """A server, its address, and the folder in which it was started."""
+
+    address: str
+    folder: Path
+    server: "subprocess.Popen[str]"
 
 
 @pytest.fixture
-def site(tmp_path) -> Iterator[str]:
-    """The address of a server whose folder has a run of digits, and a hostile copy of it with a hostile report."""
+def site(tmp_path) -> Iterator[Site]:
+    """A server whose folder has a run of digits, and a hostile copy of it with a hostile report."""
     cwd = tmp_path / "work"
     cwd.mkdir()
     settings = (
@@ -141,21 +129,22 @@ def site(tmp_path) -> Iterator[str]:
     port = free_port()
     server = start_server(cwd, port)
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield Site(f"http://127.0.0.1:{port}", cwd, server)
     finally:
         server.terminate()
         server.wait(timeout=SECONDS)
 
 
-def _only_here(tab: Tab, site: str) -> None:
+def _only_here(tab: Tab, site: Site) -> None:
     """Checks that no request went to any other host."""
-    own = (site + "/", site.replace("http:", "ws:") + "/", "data:", "blob:", "about:")
-    assert tab.addresses
-    assert [address for address in tab.addresses if not address.startswith(own)] == []
+    own = (f"{site.address}/", f"{site.address.replace('http:', 'ws:')}/", "data:", "blob:", "about:")
+    addresses = tab.addresses()
+    assert addresses
+    assert [address for address in addresses if not address.startswith(own)] == []
 
 
 def test_train_pause_one_phase_resume_and_a_closed_tab(tab, site):
-    tab.open(site)
+    tab.open(site.address)
     tab.choose("Data", "ring")
     tab.type_into("More settings", f"{SMALL} steps=100000000")
     tab.wait("python train.py dataset=ring 'model.generator.hidden=[6]'")
@@ -173,7 +162,7 @@ def test_train_pause_one_phase_resume_and_a_closed_tab(tab, site):
     tab.wait("Training: step")
     # The tab is closed and opened again.
     tab.open("about:blank")
-    tab.open(site)
+    tab.open(site.address)
     tab.wait("Training: step")
     tab.wait("modes made")
     tab.click("button", "Reset")
@@ -182,23 +171,33 @@ def test_train_pause_one_phase_resume_and_a_closed_tab(tab, site):
     tab.type_into("More settings", "optim.lr=-1")
     tab.click("button", "Start")
     tab.wait("optim.lr=-1")
-    wait_for(lambda: "optim.lr" in tab.js("document.querySelector('.problem')?.innerText || ''"))
+    wait_for(lambda: "optim.lr=-1 is not allowed" in tab.js("document.querySelector('.problem')?.innerText || ''"))
     _only_here(tab, site)
+    # Ctrl-C, as a terminal sends it to all processes, ends the server, and the training with a summary.
+    tab.type_into("More settings", f"{SMALL} steps=100000000 name=last")
+    tab.wait("name=last")
+    tab.click("button", "Start")
+    tab.wait("outputs/last/")
+    tab.wait("Training: step")
+    os.killpg(site.server.pid, signal.SIGINT)
+    output, _ = site.server.communicate(timeout=SECONDS)
+    assert site.server.returncode == 128 + signal.SIGINT
+    assert "Traceback" not in output
+    (summary,) = (site.folder / "outputs" / "last").glob("*/summary.json")
+    assert json.loads(summary.read_text())["status"] == "interrupted"
+    assert (summary.parent / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_play_interpolate_add_and_single_numbers(tab, site):
-    tab.open(f"{site}/play?run=run")
+    tab.open(f"{site.address}/play?run=run")
     tab.wait("a + b, normalised")
     tab.wait("nearest to a")
     picture = "document.querySelectorAll('img[alt=samples]')[1].src"
     before = tab.js(picture)
-    # The slider between a and b, moved by the keyboard.
-    tab.js("document.querySelector('.q-slider__track-container')?.closest('.q-slider').focus()")
-    for _ in range(12):
-        for event in ("keyDown", "keyUp"):
-            tab.call(
-                "Input.dispatchKeyEvent", type=event, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39
-            )
+    # A quarter of the way from a to b; a click in the middle of the slider's length is its middle.
+    slider = tab.js("document.querySelector('.q-slider')")
+    actions = webdriver.ActionChains(tab.driver)
+    actions.move_to_element_with_offset(slider, -slider.size["width"] // 4, 0).click().perform()
     wait_for(lambda: tab.js(picture) != before)
     tab.type_into("a", "7")
     tab.click("button", "Show")
@@ -211,8 +210,8 @@ def test_play_interpolate_add_and_single_numbers(tab, site):
 
 def test_reports_and_hostile_names(tab, site):
     """Names are shown as text; a report runs no script and loads nothing."""
-    tab.open(f"{site}/compare")
-    tab.wait("sweep: <img src=x")
+    tab.open(f"{site.address}/compare")
+    wait_for(lambda: f"sweep: {HOSTILE}" in (tab.js("document.querySelector('input')?.value") or ""))
     wait_for(lambda: tab.js("document.querySelector('iframe')?.src.includes('report')"))
     report = urllib.request.urlopen(tab.js("document.querySelector('iframe').src"))
     assert "Which remedy helped?" in report.read().decode()
@@ -220,7 +219,7 @@ def test_reports_and_hostile_names(tab, site):
     assert "sandbox" in report.headers["content-security-policy"]
     time.sleep(1)
     assert tab.js("window.hacked") is None
-    tab.open(f"{site}/play")
+    tab.open(f"{site.address}/play")
     tab.wait("2 runs with a checkpoint")
     tab.click(".q-select", "Run")
     tab.wait(HOSTILE)

@@ -174,8 +174,8 @@ def test_a_killed_process_is_told(trainings):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_server_and_training_with_a_summary(tmp_path):
-    """As a terminal sends it: to all processes of the group."""
+def test_the_server_refuses_other_hosts_and_ends_on_ctrl_c(tmp_path):
+    """As a terminal sends it: to all processes of the group, one of which still imports its libraries."""
     pytest.importorskip("nicegui", reason="needs the extra studio")
     port = free_port()
     server = start_server(tmp_path, port)
