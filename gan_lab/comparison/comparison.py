@@ -65,7 +65,7 @@ def conclude(folders: Sequence[str | Path], target: str | Path | None = None) ->
         run = _single_run(folders)
         if run is not None:
             page = write_run_page(run, Path(target) / run.page.name if target else None)
-            return f"One run, which has nothing to be compared with. Its page: {page}"
+            return f"One run, which has nothing to be compared with. Its page: {printable(str(page))}"
         findings = compare(folders, target)
         paths = [*write_tables(findings), write_report(findings)]
     except OSError as error:

@@ -180,7 +180,18 @@ def test_every_value_of_conf_is_declared_and_every_key_has_a_value():
     keys = set()
     settings_of_remedies = set()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        for name in ("evaluate", "compare", "explore", "backquery", "pack", "benchmark", "results", "sample", "export"):
+        for name in (
+            "evaluate",
+            "compare",
+            "explore",
+            "backquery",
+            "pack",
+            "benchmark",
+            "results",
+            "sample",
+            "export",
+            "studio",
+        ):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
         for choices in _every_option_once():
             content = OmegaConf.to_container(hydra.compose("train", choices))

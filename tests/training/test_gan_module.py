@@ -13,6 +13,7 @@ from gan_lab.data import images
 
 pytestmark = pytest.mark.usefixtures("undrawn", "quick_verdict")
 
+WITHOUT_PICTURES = "~callbacks.pictures"  # they ask a copy of D, which has its hooks
 TINY = (
     "dataset=digits",
     "model.depth=1",
@@ -47,7 +48,9 @@ def test_each_phase_moves_its_own_network_and_no_other(tmp_path, optimiser_steps
 
 
 def test_joint_d_update_steps_d_once_on_the_sum(tmp_path, optimiser_steps):
-    job, _ = training(tmp_path / "run", *TINY, "steps=1", "joint_d_update=true", "optim=sgd", "optim.lr=0.1")
+    job, _ = training(
+        tmp_path / "run", *TINY, WITHOUT_PICTURES, "steps=1", "joint_d_update=true", "optim=sgd", "optim.lr=0.1"
+    )
     module, inputs = job.module, []
     reference = build_module(compose(*TINY), job.datamodule.dataset).discriminator
     module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach().clone()))
@@ -61,7 +64,7 @@ def test_joint_d_update_steps_d_once_on_the_sum(tmp_path, optimiser_steps):
 
 
 def test_phase_1_sees_data_and_phases_2_and_3_fresh_fakes(tmp_path):
-    job, _ = training(tmp_path / "run", *TINY, "steps=1")
+    job, _ = training(tmp_path / "run", *TINY, WITHOUT_PICTURES, "steps=1")
     inputs = []
     job.module.discriminator.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     _fit(job)
@@ -101,7 +104,7 @@ def test_gradients_are_absent_outside_their_phase(tmp_path):
 
 def test_losses_of_the_first_step_by_hand(tmp_path):
     """The row of step 1, recomputed from the networks, the batch and the latent vectors, phase by phase."""
-    job, _ = training(tmp_path / "run", *TINY, "steps=1", "loss=mse", "optim=sgd", "optim.lr=0.5")
+    job, _ = training(tmp_path / "run", *TINY, WITHOUT_PICTURES, "steps=1", "loss=mse", "optim=sgd", "optim.lr=0.5")
     module, inputs = job.module, []
     reference = build_module(compose(*TINY, "loss=mse"), job.datamodule.dataset)
     assert all(torch.equal(a, b) for a, b in zip(reference.parameters(), module.parameters(), strict=True))
