@@ -32,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 
 from gan_lab.assembly.build import Training, build, prepare_libraries
+from gan_lab.commands import train
 from gan_lab.config.arguments import refuse_arguments
 from gan_lab.config.check import check
 from gan_lab.config.config_files import register_config_files
@@ -47,7 +48,7 @@ from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.layout import FORMAT, VERSION
 from gan_lab.evaluation import readers, verdict
 from gan_lab.plotting.style import Figure
-from gan_lab.training.callbacks import loss_curves
+from gan_lab.training.callbacks import loss_curves, sample_grids
 from gan_lab.training.compiled.engine import compile_step
 from gan_lab.training.gan_module import GANModule
 
@@ -186,7 +187,7 @@ def refused(code: str, key: str = "") -> Iterator[pytest.ExceptionInfo[LabError]
 
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
-    """Writes an image of one pixel in place of every figure, for tests that don't look at them.
+    """Writes an image of one pixel in place of every figure, and no film and no page: for tests that look at none.
 
     Drawing takes most of the time of a tiny training.
     """
@@ -201,6 +202,10 @@ def undrawn() -> Iterator[None]:
         patch.setattr(Figure, "savefig", write)
         patch.setattr(loss_curves, "loss_curves", lambda *_: Figure())
         patch.setattr(loss_curves, "score_curves", lambda *_: Figure())
+        patch.setattr(loss_curves, "mode_curves", lambda *_: Figure())
+        patch.setattr(sample_grids, "draw_answers", lambda *_: Figure())
+        patch.setattr(train, "write_film", lambda *_: None)
+        patch.setattr(train, "write_run_page", lambda *_: None)
         yield
 
 

@@ -260,11 +260,20 @@ class RaiseAt(Callback):
 @pytest.mark.parametrize(
     ("number", "overrides"),
     [
-        (signal.SIGINT, small("optim", "adam")),
-        (signal.SIGTERM, [*small("loss", "mse"), "optim=sgd", "norm=batch", "joint_d_update=true"]),
-        (signal.SIGTERM, [*small("dataset", "ring"), "latent=uniform", "norm=spectral", "dataset.samples=30"]),
+        pytest.param(signal.SIGINT, small("optim", "adam"), id="SIGINT"),
+        pytest.param(
+            signal.SIGTERM,
+            [*small("loss", "mse"), "optim=sgd", "norm=batch", "joint_d_update=true"],
+            id="SIGTERM",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            signal.SIGTERM,
+            [*small("dataset", "ring"), "latent=uniform", "norm=spectral", "dataset.samples=30"],
+            id="SIGTERM in the plane",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["SIGINT", "SIGTERM", "SIGTERM in the plane"],
 )
 def test_a_signal_stops_a_run_in_good_order_and_it_goes_on_as_if_nothing_had_happened(tmp_path, number, overrides):
     job, whole = training(tmp_path / "whole", *SHORT, *overrides)
@@ -291,7 +300,14 @@ def _flip(checkpoint: Path) -> None:
     checkpoint.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink], ids=["cut short", "a bit flipped", "missing"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(_cut, id="cut short"),
+        pytest.param(_flip, id="a bit flipped", marks=pytest.mark.slow),
+        pytest.param(Path.unlink, id="missing", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path, capsys, damage):
     """Missing: killed between the two renames that make a new last.ckpt."""
     run, whole = _killed(tmp_path, 12, *PATTERN)
