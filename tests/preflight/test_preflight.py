@@ -427,6 +427,7 @@ RUN = (
 )
 
 
+@pytest.mark.slow
 def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_here("train.py", *RUN, "optim_g.lr=0", "preflight=true") == 2

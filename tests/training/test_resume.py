@@ -29,7 +29,7 @@ from conftest import (
     small,
     training,
 )
-from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pytorch_lightning import Callback
@@ -38,6 +38,7 @@ from torture import differences
 from gan_lab.commands.train import fit
 from gan_lab.config.targets import CONF
 from gan_lab.core.run_folder import Run
+from gan_lab.plotting.style import Figure
 from gan_lab.training.callbacks import evaluation
 from gan_lab.training.callbacks.checkpoints import Checkpoint
 
@@ -138,9 +139,10 @@ def _describe(figure: Figure, path: Path) -> None:
     content = [figure.get_suptitle()]
     for axes in figure.axes:
         content += [axes.get_title(), *(text.get_text() for text in axes.texts)]
-        content += [line.get_xydata() for line in axes.lines] + [bar.get_bbox() for bar in axes.patches]
+        content += [line.get_xydata() for line in axes.lines] + [patch.get_extents() for patch in axes.patches]
         content += [image.get_array() for image in axes.images]
         content += [points.get_offsets() for points in axes.collections]
+        content += [part for arrows in axes.collections if isinstance(arrows, Quiver) for part in (arrows.U, arrows.V)]
     description = PngInfo()
     description.add_text(
         "content", hashlib.sha256(b"".join(np.ma.getdata(part).tobytes() for part in content)).hexdigest()
