@@ -12,6 +12,7 @@ from gan_lab.core.errors import Code, LabError, RunError, out_of_memory, refused
 from gan_lab.core.run_folder import RemovedError, Run, resume_command
 from gan_lab.core.terminal import say
 from gan_lab.data.datamodule import WITHOUT_WORKERS
+from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.verdict import modes_noun
 from gan_lab.training import resume_state
 from gan_lab.training.callbacks.trackers import end_trackers
@@ -60,7 +61,7 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
         summary = summarise(training, status, error)
         try:
             run.write_summary(summary)
-            write_film(run, summary, modes_noun(training.datamodule.dataset))
+            write_film(run, summary, _counted(training.datamodule.dataset))
             write_run_page(run)
         except RemovedError:
             if status != "failed":
@@ -73,6 +74,12 @@ def fit(training: Training, run: Run) -> tuple[dict[str, Any], int]:
             run.release()
             training.stop.end()
     return summary, exit_status
+
+
+def _counted(dataset: Dataset) -> str:
+    """Returns what a film counts, in words: points beside a mode look as if they were on it."""
+    noun = modes_noun(dataset)
+    return noun if dataset.centres is None else f"{noun}, counted within 3σ"
 
 
 def _explain(problem: Exception, training: Training, run: Run) -> LabError | None:

@@ -303,7 +303,7 @@ def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
     cards = []
     for path, name, caption in (
         (run.plots / "losses.png", "Losses", at_the_end),
-        (run.plots / "modes.png", "Modes and coverage", "at each evaluation"),
+        (run.plots / "modes.png", "Modes and coverage", "a mode is made if enough samples lie among its real ones"),
         (run.plots / "scores.png", "D's answers", answers),
     ):
         # Curves are drawn when a training ends; one that ended before its first evaluation has no modes.
