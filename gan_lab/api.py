@@ -99,10 +99,10 @@ def compare(*folders: str | Path) -> "Comparison":
     Raises:
         LabError: if there are no runs to compare.
     """
-    from gan_lab.comparison.comparison import compare as find_differences
+    from gan_lab.comparison.comparison import common_folder
 
     _call("compare", [], {"runs": [str(folder) for folder in folders]})
-    return Comparison(find_differences([Path(folder) for folder in folders]).folder)
+    return Comparison(Path(common_folder(folders)))
 
 
 def evaluate(

@@ -107,7 +107,7 @@ def compare(folders: Sequence[str | Path], target: str | Path | None = None) -> 
     compared = select_comparable(records)
     if not compared:
         raise _nothing_to_compare(records, folders)
-    home = Path(target or _common_folder(folders))
+    home = Path(target or common_folder(folders))
     varying = _assign_variants(records, compared)
     factor_names = [factor.name for factor in varying]
     order = _order_of_folders(records)
@@ -222,7 +222,8 @@ def _nothing_to_compare(records: list[Record], folders: Sequence[str | Path]) ->
     )
 
 
-def _common_folder(folders: Sequence[str | Path]) -> str | Path:
+def common_folder(folders: Sequence[str | Path]) -> str | Path:
+    """Returns where the files of a comparison go without a target: the deepest folder that has all of the folders."""
     if len(folders) == 1:
         return folders[0]
     return os.path.commonpath([os.path.abspath(folder) for folder in folders])
