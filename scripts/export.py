@@ -16,14 +16,12 @@ def main(cfg: "DictConfig") -> None:
 
     cfg = check(cfg)
     with quick_imports():
-        from gan_lab.assembly.build import load, prepare_libraries
+        from gan_lab.assembly.build import load_run, prepare_libraries
         from gan_lab.commands.export import ExportSettings, export
-        from gan_lab.core.run_folder import Run
 
     prepare_libraries()
     settings = ExportSettings(**{key: cfg[key] for key in ExportSettings.__annotations__})
-    run = Run.existing(cfg.run)
-    module, dataset = load(run, cfg.data_dir or None, cfg.trust, cfg.data.path, cfg.threads)
+    run, module, dataset = load_run(cfg)
     say(export(module, dataset, run, settings))
 
 

@@ -18,14 +18,12 @@ def main(cfg: "DictConfig") -> None:
         cfg.classes = [str(name) for name in cfg.classes]  # names or numbers
     cfg = check(cfg)
     with quick_imports():
-        from gan_lab.assembly.build import load, prepare_libraries
+        from gan_lab.assembly.build import load_run, prepare_libraries
         from gan_lab.commands.sample import SampleSettings, write_samples
-        from gan_lab.core.run_folder import Run
 
     prepare_libraries()
     settings = SampleSettings(**{key: cfg[key] for key in SampleSettings.__annotations__})
-    run = Run.existing(cfg.run)
-    module, dataset = load(run, cfg.data_dir or None, cfg.trust, cfg.data.path, cfg.threads)
+    run, module, dataset = load_run(cfg)
     say(write_samples(module, dataset, run, settings))
 
 

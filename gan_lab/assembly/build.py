@@ -394,6 +394,12 @@ def load(
     return module, dataset
 
 
+def load_run(cfg: DictConfig) -> tuple[Run, GANModule, Dataset]:
+    """Loads the run that a command names by `run`, from the places that it names; see `load`."""
+    run = Run.existing(cfg.run)
+    return run, *load(run, cfg.data_dir or None, cfg.trust, cfg.data.path, cfg.threads)
+
+
 def load_data(cfg: DictConfig) -> tuple[Dataset, GANModule | None]:
     """Loads the data that a command names and, if it names a `run`, the run's (first) GAN.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.next_step import after_training, for_other_generators
+from gan_lab.commands.run_generator import leave_out_average
 from gan_lab.comparison.run_page import write_run_page
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
@@ -233,18 +234,6 @@ def _evaluate_once(evaluator: VerdictEvaluator, module: GANModule, number: int, 
     samples = fresh_samples(module, number, "evaluate", seed)
     target_labels = fresh_labels(module, number, "evaluate", seed)
     return evaluator.evaluate(samples, target_labels)
-
-
-def leave_out_average(module: GANModule, run: Run) -> None:
-    """Makes the module sample from G's weights instead of their average."""
-    if module.averaged is None:
-        raise LabError(
-            f"{run.folder} has no average of G's weights, so ema=false changes nothing.",
-            "Leave ema=false out.",
-            code="conflict",
-            key="ema",
-        )
-    module.averaged = None
 
 
 def _defined(results: Sequence[EvaluationResult]) -> list[MetricValues]:

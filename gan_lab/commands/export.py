@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
 from gan_lab.assembly.build import dataset_name
-from gan_lab.commands.evaluate import leave_out_average
+from gan_lab.commands.run_generator import choose_gan, describe_gan, refuse_existing, refuse_not_finite
 from gan_lab.comparison.origin import training_command, without_places
 from gan_lab.config.declarations import declared
 from gan_lab.config.resume import load_config
@@ -89,23 +89,15 @@ def export(module: GANModule, dataset: Dataset, run: Run, settings: ExportSettin
     card = target.with_name(f"{target.name}.md")
     suffix = target.suffix.lower()
     _refuse_target(target, card, suffix)
-    if not settings.ema:
-        leave_out_average(module, run)
-    member = settings.member or 0
-    single = module.member(member)
+    single = choose_gan(module, run, settings.member, settings.ema)
     generator = _exported(single, tuple(dataset.shape))
     z = next(fresh_latents(single, CHECKED_SAMPLES, "export"))
     with torch.no_grad():
         expected = generator.network(z)
-    if not expected.isfinite().all():
-        raise LabError(
-            "G makes samples that are not finite numbers.",
-            "Its training has failed; export another member or run.",
-            code="not_finite",
-            key="run",
-        )
+    refuse_not_finite(expected)
     config = load_config(run, settings.trust)
-    text = _model_card(generator, dataset, run, config, target, member if module.replica_dims else None)
+    member = (settings.member or 0) if module.replica_dims else None
+    text = _model_card(generator, dataset, run, config, target, member)
     with atomic(card) as card_path, atomic(target) as path:
         if suffix == ".safetensors":
             samples = _write_safetensors(generator, z, path, config)
@@ -122,10 +114,8 @@ def export(module: GANModule, dataset: Dataset, run: Run, settings: ExportSettin
                 key="to",
             )
         card_path.write_text(text, encoding="utf-8")
-    of_member = f", member {member}" if module.replica_dims else ""
-    weights = "" if single.averaged is None else ", with the moving average of its weights"
     lines = [
-        f"The generator of {run.folder}, step {module.step:,}{of_member}{weights}.",
+        f"The generator of {describe_gan(module, run, settings.member)}.",
         f"{target}: {_form(generator, suffix)}; read again, its samples differ from G's by {difference:.1g} at most",
         f"{card}: what it is, and how to load it",
     ]
@@ -145,8 +135,7 @@ def _refuse_target(target: Path, card: Path, suffix: str) -> None:
             key="to",
         )
     for path in (target, card):
-        if path.exists() or path.is_symlink():
-            raise LabError(f"{path} is there already.", "Remove it, or choose another name.", code="exists", key="to")
+        refuse_existing(path)
     missing = [package for package in PACKAGES[suffix] if find_spec(package) is None]
     if missing:
         raise LabError(

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gan_lab.commands.evaluate import leave_out_average
+from gan_lab.commands.run_generator import choose_gan, describe_gan, refuse_existing, refuse_not_finite
 from gan_lab.core.command_line import setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, atomic_folder
@@ -72,12 +72,8 @@ def write_samples(module: GANModule, dataset: Dataset, run: Run, settings: Sampl
         OSError: if the disk is full, read-only or broken; then there is no target.
     """
     target = Path(settings.to).expanduser()
-    if target.exists() or target.is_symlink():
-        raise LabError(f"to={target} is there already.", "Remove it, or choose another name.", code="exists", key="to")
-    if not settings.ema:
-        leave_out_average(module, run)
-    member = settings.member or 0
-    single = module.member(member)
+    refuse_existing(target)
+    single = choose_gan(module, run, settings.member, settings.ema)
     are_images = len(dataset.shape) == 3
     suffix = target.suffix.lower()
     if not are_images and suffix != ".npz":
@@ -94,10 +90,7 @@ def write_samples(module: GANModule, dataset: Dataset, run: Run, settings: Sampl
         form = _write_hdf5(target, batches, dataset, run, settings)
     else:
         form = _write_folder(target, batches, dataset)
-    weights = "" if single.averaged is None else ", from the moving average of G's weights"
-    of_member = f", member {member}" if module.replica_dims else ""
-    lines = [f"{settings.n:,} samples of {run.folder}, step {module.step:,}{of_member}{weights}.", f"{target}: {form}"]
-    return join_lines(lines)
+    return join_lines([f"{settings.n:,} samples of {describe_gan(module, run, settings.member)}.", f"{target}: {form}"])
 
 
 def latent_batches(module: GANModule, dataset: Dataset, settings: SampleSettings) -> Iterator[Tensor]:
@@ -152,13 +145,7 @@ def _sample_batches(module: GANModule, dataset: Dataset, settings: SampleSetting
     with progress_bar("sampling", settings.n, " samples") as bar:
         for z in latent_batches(module, dataset, settings):
             samples = module.sample(z).float().cpu()
-            if not samples.isfinite().all():
-                raise LabError(
-                    "G makes samples that are not finite numbers.",
-                    "Its training has failed; sample another member or run.",
-                    code="not_finite",
-                    key="run",
-                )
+            refuse_not_finite(samples)
             labels = module.target_labels(z)
             numbers = None if labels is None else labels.cpu().numpy()
             if samples.dim() == 4:

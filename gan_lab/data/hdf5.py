@@ -86,7 +86,9 @@ def images(path: str | None, flip: bool = False, memory: int = 1000) -> Dataset:
     return Dataset(train_samples, heldout_samples, classes=classes, source=train.header)
 
 
-@declares(licence="non-commercial research only (Liu et al. 2015)")
+@declares(
+    licence="non-commercial research only, copies may not be passed on: see mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+)
 def celeba(data_dir: str, path: str | None = None, flip: bool = False, memory: int = 1000) -> Dataset:
     """Makes a dataset of CelebA's 202,599 faces (Liu et al. 2015) as `scripts/pack.py` packed them.
 

@@ -29,7 +29,7 @@ GET_AGAIN = "Delete it, and download it again."
 
 @declares(
     sample_shape=(1, 8, 8),
-    licence="CC BY 4.0 (UCI's Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998)",
+    licence="CC BY 4.0, see archive.ics.uci.edu/dataset/80 (Optical Recognition of Handwritten Digits)",
 )
 def digits(heldout: float = 0.2) -> Dataset:
     """Makes the 1,797 8×8 digits, with 17 grey levels, that come with scikit-learn.
@@ -111,7 +111,8 @@ def _allot(counts: np.ndarray, total: int, rng: np.random.RandomState) -> np.nda
 
 
 @declares(
-    sample_shape=(1, 28, 28), licence="CC BY-SA 3.0, as Keras and TensorFlow state; LeCun and Cortes hold the copyright"
+    sample_shape=(1, 28, 28),
+    licence="CC BY-SA 3.0, as keras.io/api/datasets/mnist states; Yann LeCun and Corinna Cortes hold the copyright",
 )
 def mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 handwritten digits (LeCun et al. 1998) from `<data_dir>/MNIST/raw`, or downloads them.
@@ -124,7 +125,7 @@ def mnist(data_dir: str) -> Dataset:
     return mnist_like(MNIST, data_dir, [str(digit) for digit in range(10)])
 
 
-@declares(sample_shape=(1, 28, 28), licence="MIT (Zalando SE)")
+@declares(sample_shape=(1, 28, 28), licence="MIT (github.com/zalandoresearch/fashion-mnist, Zalando SE)")
 def fashion_mnist(data_dir: str) -> Dataset:
     """Reads the 70,000 28×28 pictures of clothes (Xiao et al. 2017) from `<data_dir>/FashionMNIST/raw`; see `mnist`.
 
@@ -138,7 +139,7 @@ def fashion_mnist(data_dir: str) -> Dataset:
 
 @declares(
     sample_shape=(3, 8, 8),
-    licence="CC BY 4.0 (UCI's Optical Recognition of Handwritten Digits, Alpaydin & Kaynak 1998)",
+    licence="CC BY 4.0, see archive.ics.uci.edu/dataset/80 (Optical Recognition of Handwritten Digits)",
 )
 def stacked_digits(samples: int | None = 128_000) -> Dataset:
     """Stacks three of scikit-learn's digits as red, green and blue: 8×8, 1,000 modes; see `stacked_mnist`.
@@ -150,7 +151,8 @@ def stacked_digits(samples: int | None = 128_000) -> Dataset:
 
 
 @declares(
-    sample_shape=(3, 28, 28), licence="CC BY-SA 3.0, as Keras and TensorFlow state; LeCun and Cortes hold the copyright"
+    sample_shape=(3, 28, 28),
+    licence="CC BY-SA 3.0, as keras.io/api/datasets/mnist states; Yann LeCun and Corinna Cortes hold the copyright",
 )
 def stacked_mnist(data_dir: str, samples: int | None = 128_000) -> Dataset:
     """Stacks three MNIST digits as red, green and blue: 1,000 modes with labels 100 r + 10 g + b (Metz et al. 2017).

@@ -1,22 +1,25 @@
 """scripts/sample.py as a user runs it."""
 
 import csv
+import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import command_here, refused, training
+from conftest import command, command_here, refused, training
 from PIL import Image
 
 from gan_lab.assembly.build import load
 from gan_lab.commands.sample import SampleSettings, write_samples
 from gan_lab.commands.train import fit
 from gan_lab.core.run_folder import Run
+from gan_lab.evaluation.verdict import evaluator_for
 from gan_lab.gan.latent import LabelledLatent, Normal, Truncated
 from gan_lab.pack.sample_request import SampleRequest
-from gan_lab.pack.samples import read_samples
+from gan_lab.pack.samples import read_real, read_samples
 from gan_lab.training.sampling import fresh_latents
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -144,3 +147,58 @@ def test_samples_that_are_not_finite_leave_nothing(conditional, tmp_path):
     with refused("not_finite", "run"):
         write_samples(module, dataset, conditional, DEFAULTS._replace(to=str(tmp_path / "images")))
     assert not list(tmp_path.iterdir())
+
+
+# torch-fidelity's command line, with the network of features=random as one of its feature extractors.
+FIDELITY = """
+from gan_lab.evaluation.feature_spaces import RandomNetwork
+from torch_fidelity import FeatureExtractorBase, register_feature_extractor
+from torch_fidelity.fidelity import main
+
+class Random(FeatureExtractorBase):
+    def __init__(self, name, features_list, **kwargs):
+        super().__init__(name, features_list)
+        self.network = RandomNetwork((1, 8, 8))
+
+    @staticmethod
+    def get_provided_features_list():
+        return ("random",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric):
+        return "random"
+
+    def forward(self, images):  # uint8 RGB
+        return (self.network(images[:, :1] / 255),)
+
+register_feature_extractor("random", Random)
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="needs the package torch-fidelity")
+def test_torch_fidelitys_command_gives_our_numbers_for_a_folder_of_samples(conditional, tmp_path):
+    _write(conditional, tmp_path / "samples", "n=2000", "seed=1", "truncation=0.2")
+    _write(conditional, tmp_path / "real.h5", "n=40000")  # 4,000 of them are held out, and half of these compared
+    evaluation = ("generated=samples", "real=real.h5", "labels=none", "features=random", "samples=2000")
+    done = command("scripts/evaluate.py", *evaluation, "hydra.run.dir=ours", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours = json.loads((tmp_path / "ours" / "evaluation.json").read_text(encoding="utf-8"))["mean"]
+    assert ours["compared"] == 2000
+    dataset, _ = read_real(SampleRequest(tmp_path / "real.h5", "real", labels="none"))
+    (tmp_path / "real").mkdir()
+    for i, image in enumerate(evaluator_for(dataset, tmp_path, "random").heldout_samples[:2000]):
+        Image.fromarray((image[0] * 255).round().byte().numpy()).save(tmp_path / "real" / f"{i}.png")
+    inputs = ("--input1", "samples", "--input2", "real", "--feature-extractor", "random")
+    (tmp_path / "fidelity_command.py").write_text(FIDELITY, encoding="utf-8")
+    done = command(
+        f"{tmp_path}/fidelity_command.py", *inputs, "--fid", "--prc", "--cpu", "--json", "--no-cache", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout[done.stdout.index("{") :])
+    assert ours["frechet_distance"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-5)
+    # Their distances are float32, so one sample in 2,000 may change sides.
+    assert ours["precision"] == pytest.approx(theirs["precision"], abs=0.001)
+    assert ours["recall"] == pytest.approx(theirs["recall"], abs=0.001)
+    assert ours["recall"] < 0.8 < ours["precision"], "truncated: the two can be told apart"

@@ -1,17 +1,24 @@
 """Inception's features: the network is torch-fidelity's, and its weights are those or none."""
 
 import hashlib
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import refused, web_server
+from PIL import Image
 
 from gan_lab.data.dataset import Dataset, Part
 from gan_lab.data.synthetic import ring
 from gan_lab.evaluation import inception
 from gan_lab.evaluation.feature_spaces import features_of
+from gan_lab.evaluation.metrics.fidelity import frechet_distance
+from gan_lab.pack.sample_request import SampleRequest
+from gan_lab.pack.samples import read_samples
 
 pytestmark = pytest.mark.xdist_group("inception")
 
@@ -50,6 +57,29 @@ def test_the_features_are_torch_fidelitys(published):
         images = torch.rand(shape, generator=torch.Generator().manual_seed(0))
         pixels = (images * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
         assert torch.equal(ours(images), theirs(pixels)[0])
+
+
+@pytest.mark.slow
+def test_torch_fidelitys_command_gives_our_frechet_distance(published, tmp_path):
+    pytest.importorskip("torch_fidelity")
+    features = inception.InceptionFeatures(published)
+    rng = torch.Generator().manual_seed(0)
+    spaces = []
+    for name, scale in (("generated", 255), ("real", 128)):
+        (tmp_path / name).mkdir()
+        for i in range(16):
+            pixels = (torch.rand(40, 30, 3, generator=rng) * scale).byte().numpy()
+            Image.fromarray(pixels).save(tmp_path / name / f"{i:02}.png")
+        images = read_samples(SampleRequest(tmp_path / name, name)).values
+        spaces.append(features(Part(images, None)[torch.arange(16)]))
+    fid = ("--fid", "--input1", "generated", "--input2", "real", "--cpu", "--json", "--no-cache")
+    weights = ("--feature-extractor-weights-path", published / inception.FILE)
+    words = (sys.executable, "-m", "torch_fidelity.fidelity", *fid, *weights)
+    done = subprocess.run([*map(str, words)], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    theirs = json.loads(done.stdout[done.stdout.index("{") :])["frechet_inception_distance"]
+    # 16 images span 15 of 2,048 dimensions: the eigenvalues of the others are rounding errors, and their roots add up.
+    assert frechet_distance(spaces[1], spaces[0]) == pytest.approx(theirs, rel=1e-5)
 
 
 def test_the_pooling_is_that_of_the_original(published):
