@@ -43,6 +43,8 @@ ARGUMENTS = [
     ("loss=bse", "Choose from: bce, hinge"),
     ("norm=null", "norm=null: a group takes one of its options"),
     ("norm", "Can't read 'norm': a setting is key=value"),
+    ("gpu", "for example steps=3000.\nSay trainer=gpu."),
+    ("WGAN", "Say loss=wasserstein."),
     ("loss=[mse,bce]", "-m loss=mse,bce trains with each."),
     ("remedy=[r1,weak,strong]", "the remedies are either weak or strong"),
     ("+loss=mse", "Say loss=…, without the +."),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gan_lab.config.arguments import config_folders, options_of, overrides_of, wrong_option
-from gan_lab.config.synonyms import advice
+from gan_lab.config.synonyms import advice, advice_on_word
 from gan_lab.config.targets import groups
 from gan_lab.core.errors import LabError, out_of_memory, refused_by_storage
 from gan_lab.core.installation import CONF
@@ -136,7 +136,8 @@ def _explain_syntax(error: OverrideParseException) -> LabError:
     text = str(error.override)
     key, equals, _ = text.partition("=")
     if not equals:
-        return LabError(f"Can't read '{text}': a setting is key=value, for example steps=3000.", key=key)
+        message = f"Can't read '{text}': a setting is key=value, for example steps=3000."
+        return LabError(message, advice_on_word(text), key=key)
     return LabError(f"Can't read '{text}': {error}.", "Quote values with special characters: 'key=\"a, b\"'.", key=key)
 
 

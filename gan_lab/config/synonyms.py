@@ -72,3 +72,11 @@ def advice(text: str) -> str:
     """
     name = text.lower()
     return KEYS.get(name) or OPTIONS.get(name) or ""
+
+
+def advice_on_word(word: str) -> str:
+    """Returns what to say instead of a word without `=`, which may stand for a key or for a group's option; or ""."""
+    for name, text in OPTIONS.items():
+        if name.partition("=")[2] == word.lower():
+            return text
+    return advice(word)

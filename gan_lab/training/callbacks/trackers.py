@@ -7,6 +7,7 @@ Where they keep them, and as whom, is for their own variables of the environment
 import json
 import logging
 import re
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -154,9 +155,9 @@ def end_trackers(loggers: Sequence[Logger], summary: Mapping[str, Any]) -> None:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """Returns the first line of an error, `printable`, at most 300 characters of it."""
+    """Returns the first line of an error, `printable`, at most 300 characters of it in whole words."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return printable(lines[0])[:300]
+    return textwrap.shorten(printable(lines[0]), 300, placeholder=" …")
 
 
 def _words(summary: Mapping[str, Any]) -> dict[str, str]:
