@@ -34,7 +34,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         OSError: with `filename` set to `path`, if the disk is full, read-only or broken.
     """
-    try:
+    with _naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.stem}.", suffix=path.suffix)
         os.close(handle)
@@ -49,11 +49,6 @@ def atomic(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
         sync(path.parent)
-    except OSError as error:
-        # An error while writing names no file, or the temporary one.
-        if error.errno:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
 
 
 @contextmanager
@@ -61,20 +56,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Gives a temporary folder beside `path`, which doesn't exist; at the end it becomes `path`, whole or not at all.
 
     Raises:
-        OSError: if the disk is full, read-only or broken.
+        OSError: with `filename` set to `path`, if the disk is full, read-only or broken.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.name}."))
+    with _naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f"{TMP_PREFIX}{path.name}."))
+        try:
+            with undoing(partial(shutil.rmtree, temporary, ignore_errors=True)):
+                yield temporary
+                sync(temporary)
+                # mkdtemp lets only this user read; a normal folder follows the umask.
+                temporary.chmod(0o777 & ~_umask())
+                os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync(path.parent)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Makes an OSError name `path`: an error while writing names no file, or the temporary one."""
     try:
-        with undoing(partial(shutil.rmtree, temporary, ignore_errors=True)):
-            yield temporary
-            sync(temporary)
-            # mkdtemp lets only this user read; a normal folder follows the umask.
-            temporary.chmod(0o777 & ~_umask())
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    sync(path.parent)
+        yield
+    except OSError as error:
+        if error.errno:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager

@@ -91,8 +91,8 @@ class ImageBuffer:
         needed = 2 * self.count * int(np.prod(self.shape or 0)) + HDF5_OVERHEAD
         if free < needed:
             raise LabError(
-                f"{folder} has {megabytes(free)} free, but packing takes {megabytes(needed)}.",
-                "Make room, choose another target, or take a smaller size or limit.",
+                f"{folder} has {megabytes(free)} free, but {self.count:,} images take {megabytes(needed)}.",
+                "Make room, choose another folder, or take fewer or smaller ones.",
                 code="storage",
                 key="target",
             )

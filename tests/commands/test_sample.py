@@ -149,6 +149,16 @@ def test_samples_that_are_not_finite_leave_nothing(conditional, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["images", "images.npz", "images.h5"])
+def test_a_full_disk_is_named_and_left_as_it_was(conditional, tmp_path, small_disk, name):
+    folder = small_disk(100)
+    to = folder / name
+    done = command_here("scripts/sample.py", f"run={conditional.folder}", f"to={to}", "n=3000", cwd=tmp_path)
+    assert done.returncode != 0
+    assert str(folder) in done.stderr
+    assert not list(folder.iterdir())
+
+
 # torch-fidelity's command line, with the network of features=random as one of its feature extractors.
 FIDELITY = """
 from gan_lab.evaluation.feature_spaces import RandomNetwork

@@ -356,7 +356,7 @@ def test_too_little_room_is_noticed_beforehand(tmp_path, small_disk):
     with refused("storage", "target") as error:
         packing(source, folder / "new" / "t.h5", size=128)
     # 2 · 30 · 128² · 3 bytes
-    assert "has 0.5 MB free, but packing takes 3.0 MB" in str(error.value)
+    assert "has 0.5 MB free, but 30 images take 3.0 MB" in str(error.value)
     assert list(folder.iterdir()) == []
 
 
