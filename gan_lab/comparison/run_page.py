@@ -307,9 +307,11 @@ def _measured(summary: Mapping[str, Any]) -> str:
     seed = short_text(value_text(summary.get("seed")))
     samples = format_number(metrics.get("samples"))
     features = short_text(str(summary.get("features")))
+    reference = short_text(str(summary.get("reference")))
     return (
-        f"{samples} samples of step {format_number(summary.get('steps'))}{of_each}. Latent vectors from seed {seed}, in a"
-        f" stream of their own. Compared by {features} with {short_text(str(summary.get('reference')))}. Fresh real data are the same measured of held-out samples."
+        f"{samples} samples of step {format_number(summary.get('steps'))}{of_each}. Latent vectors from seed {seed},"
+        f" in a stream of their own. Compared by {features} with {reference}."
+        " Fresh real data are the same measured of held-out samples."
     )
 
 
