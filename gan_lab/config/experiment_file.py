@@ -1,4 +1,4 @@
-"""Overrides of a training as the text of an experiment, a file of conf/experiment/, and overrides that replace others."""
+"""Overrides of a training: with others in their place, and as the text of an experiment of conf/experiment/."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ _STRENGTHS = ("weak", "strong")
 
 
 def key_of_override(override: str) -> str:
-    """Returns the key, or the group, of an override: `loss` of `loss=bce`, `remedy.r1.gamma` of `+remedy.r1.gamma=1`."""
+    """Returns the key, or the group, of an override: `loss` of `loss=bce`, `optim.lr` of `+optim.lr=1`."""
     return override.partition("=")[0].strip("+~ ")
 
 
@@ -91,7 +91,7 @@ def experiment_text(overrides: Sequence[str], title: str) -> str:
 
 
 def _is_choice(value: Any) -> bool:
-    """Returns whether a value chooses options of a group: a name, or names of a group of which several can be chosen."""
+    """Returns whether a value chooses options of a group: one by its name, or several."""
     return isinstance(value, str | list)
 
 

@@ -1,9 +1,5 @@
-<<<<<<< HEAD
 """From a GAN that collapses to a recipe that holds on fresh seeds: examination, race, proof, prescription.
 
 `command` goes through them. The numbers of the race choose the winner, and so overstate it; what is reported is the
 proof, on seeds that had no part in the choice.
 """
-=======
-"""The cure: from a run that failed to a recipe that holds on fresh seeds. `page` shows what was found."""
->>>>>>> origin/curepage

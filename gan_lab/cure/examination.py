@@ -138,7 +138,7 @@ def examine(record: Record) -> Examination:
 def _symptoms(
     verdict: Mapping[str, Any], metrics: Mapping[str, Any], evaluations: Sequence[Evaluation], steps: int
 ) -> list[Symptom]:
-    """Returns what is wrong with a judged GAN, in any order; what goes with a failure, such as D's win, only with one."""
+    """Returns what is wrong with a judged GAN, in any order; possible causes, such as D's win, only with a failure."""
     failures = _failures(verdict, metrics, evaluations)
     if not failures:
         return []

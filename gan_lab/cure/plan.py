@@ -91,13 +91,11 @@ class Plan:
         stages: of the race, the shortest first.
         proof_seeds: of both arms of the proof.
         proof_seconds: what the proof is expected to take.
-        full_steps: of each training of the proof: the patient's.
     """
 
     stages: list[Stage]
     proof_seeds: list[int]
     proof_seconds: float
-    full_steps: int
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,7 +103,7 @@ class Plan:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Plan":
         stages = [Stage(**stage) for stage in content["stages"]]
-        return cls(stages, content["proof_seeds"], content["proof_seconds"], content["full_steps"])
+        return cls(stages, content["proof_seeds"], content["proof_seconds"])
 
 
 def make_plan(cost: Cost, seconds: float, costs: Sequence[float], seeds: int | None, taken: int) -> Plan:
@@ -135,7 +133,7 @@ def make_plan(cost: Cost, seconds: float, costs: Sequence[float], seeds: int | N
             f"Say budget={math.ceil(1.1 * needed / 60)}m, or let the patient have fewer steps.",
             key="budget",
         )
-    return Plan(stages, _seeds(FIRST_PROOF_SEED, number, taken), proof_seconds, cost.steps)
+    return Plan(stages, _seeds(FIRST_PROOF_SEED, number, taken), proof_seconds)
 
 
 def _proof_seconds(cost: Cost, seeds: int) -> float:
@@ -150,7 +148,7 @@ def _seeds_of_proof(cost: Cost, seconds: float) -> int:
 
 
 def _stages(cost: Cost, seconds: float, costs: Sequence[float], taken: int) -> list[Stage]:
-    """Returns the stages with the longest trainings that have place for enough candidates; else with most candidates."""
+    """Returns the stages with the longest trainings that have room for enough candidates; else for most candidates."""
     best: list[Stage] = []
     for fractions in FRACTIONS:
         for seeds in range(MAX_RACE_SEEDS, 0, -1):

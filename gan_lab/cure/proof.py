@@ -1,12 +1,12 @@
-"""The proof: one test, planned beforehand, of the winner against the patient on seeds that had no part in the choice."""
+"""The proof: one test, planned beforehand, of winner against patient on seeds that had no part in the choice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gan_lab.comparison.numbers import format_estimate, format_p
 from gan_lab.comparison.resampling import ALPHA, mean_difference, permutation_p, welch_interval
-from gan_lab.comparison.sentences import format_estimate, format_p
 
 METRIC = "coverage"
 
@@ -49,8 +49,9 @@ class Proof:
         """
         before = sum(self.patient) / len(self.patient)
         after = sum(self.cured) / len(self.cured)
-        ends = (self.low, self.high) if self.low == self.low else (None, None)
-        size = format_estimate(self.difference, *ends, digits=2, signed=True)
+        size = format_estimate(self.difference, digits=2, signed=True)
+        if self.low == self.low:
+            size = format_estimate(self.difference, self.low, self.high, digits=2, signed=True)
         seeds = f"{len(self.patient)} fresh seeds each"
         if len(self.patient) != len(self.cured):
             seeds = f"{len(self.patient)} and {len(self.cured)} fresh seeds"

@@ -55,13 +55,15 @@ class Trainings:
     Args:
         folder: of the cure.
         arguments: for every training besides its experiment: launcher, trust, `--config-dir`.
-        progress: is called while trainings run, with how many of how many jobs have ended.
+
+    Attributes:
+        progress: is called while a sweep runs, with how many of how many jobs have ended.
     """
 
-    def __init__(self, folder: Path, arguments: Sequence[str], progress: Callable[[int, int], None]):
+    def __init__(self, folder: Path, arguments: Sequence[str]):
         self.folder = folder
         self.arguments = list(arguments)
-        self.progress = progress
+        self.progress: Callable[[int, int], object] = lambda done, jobs: None
         self._options = folder / "conf"
 
     def patient(self, overrides: Sequence[str]) -> Run:
@@ -136,9 +138,10 @@ class Trainings:
                 while process.poll() is None and time.monotonic() < until:
                     self.progress(len(_ended(folder)), len(recipes) * len(seeds))
                     time.sleep(LOOK_EVERY)
+                has_ended = process.poll() is not None
             finally:
                 _stop(process)
-        if process.returncode and not any(folder.glob("*/job.json")):
+        if has_ended and process.returncode and not any(folder.glob("*/job.json")):
             raise LabError(
                 f"The trainings of {printable(str(folder))} could not be started.",
                 f"What they printed: {printable(log.name)}",
@@ -176,22 +179,19 @@ def _job(path: Path) -> Job:
         key, _, value = str(override).partition("=")
         chosen[key] = value
     recipe = chosen.get("experiment", "").removeprefix("cure/")
-    error = str(record.get("error") or "")
-    value: float | None = None
+    seed = int(chosen.get("seed", 0))
     summary = _summary(path.parent)
-    verdict: Mapping[str, Any] = {}
-    if record["status"] == "finished":
-        measured = as_number((summary.get("metrics") or {}).get(METRIC))
-        # Without a finite sample there is no coverage, and nothing of the data is made.
-        value = measured if measured == measured else 0.0
-        verdict = summary.get("verdict") or {}
-    elif "NaN or infinity" in error:
-        value = 0.0
-        verdict = {"collapse": "collapsed"}
-        error = ""
     seconds = as_number(summary.get("seconds"))
-    seconds = seconds if seconds == seconds else 0.0
-    return Job(recipe, int(chosen.get("seed", 0)), value, error, path.parent, verdict, seconds)
+    seconds = seconds if seconds > 0 else 0.0
+    error = str(record.get("error") or "")
+    if record["status"] == "finished":
+        # Without a finite sample there is no coverage, and nothing of the data is made.
+        measured = as_number((summary.get("metrics") or {}).get(METRIC))
+        coverage = measured if measured > 0 else 0.0
+        return Job(recipe, seed, coverage, "", path.parent, summary.get("verdict") or {}, seconds)
+    if "NaN or infinity" in error:
+        return Job(recipe, seed, 0.0, "", path.parent, {"collapse": "collapsed"}, seconds)
+    return Job(recipe, seed, None, error, path.parent, {}, seconds)
 
 
 def _summary(folder: Path) -> dict[str, Any]:

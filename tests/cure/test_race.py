@@ -13,7 +13,7 @@ RACES = 400
 
 def plan(*places):
     stages = [Stage(100 * 3**i, [i], number, 1.0) for i, number in enumerate(places)]
-    return Plan(stages, list(range(SEEDS)), 1.0, 900)
+    return Plan(stages, list(range(SEEDS)), 1.0)
 
 
 def candidates(number):
