@@ -155,18 +155,20 @@ def _failures(
     ratio = as_number(metrics.get("pairwise_ratio"))
     # To make the only mode there is, is the aim: it can't collapse within it.
     within = verdict.get("within_modes") if total != 1 else ""
-    if verdict.get("collapse") == "collapsed" and junk > NO_MODE_JUNK and not made > 0:
+    is_collapsed = verdict.get("collapse") == "collapsed"
+    if is_collapsed and junk > NO_MODE_JUNK and not made > 0:
         since = _since(evaluations, lambda evaluation: evaluation.junk > NO_MODE_JUNK)
-        symptoms = [
-            Symptom("junk", f"{junk:.0%} of the samples lie outside the data{_from(since, evaluations)}.", since)
-        ]
+        from_when = _from(since, evaluations)
+        symptoms = [Symptom("junk", f"{junk:.0%} of the samples lie outside the data{from_when}.", since)]
         if ratio < ONE_IMAGE:
-            distance = f"the mean distance between two samples is {ratio:.1%} of that between real ones"
-            symptoms.append(Symptom("one mode", f"All samples are nearly the same: {distance}.", since))
+            symptoms.append(Symptom("one mode", _sameness(ratio), since))
         return symptoms
-    if verdict.get("collapse") == "collapsed" and made == 1 and total > 1:
+    if is_collapsed and total > 1 and made <= 1 and (made == 1 or ratio < ONE_IMAGE):
         since = _since(evaluations, lambda evaluation: evaluation.modes <= 1)
-        return [Symptom("one mode", f"It makes one of {total:,.0f} modes{_from(since, evaluations)}.", since)]
+        sentence = f"It makes {made:,.0f} of {total:,.0f} modes{_from(since, evaluations)}."
+        if ratio < ONE_IMAGE:
+            sentence += f" {_sameness(ratio)}"
+        return [Symptom("one mode", sentence, since)]
     if verdict.get("collapse") in ("collapsed", "partial"):
         return [_missing_modes(verdict, metrics, evaluations)]
     if within in ("collapsed", "narrow"):
@@ -176,6 +178,11 @@ def _failures(
         told = f": a classifier tells them apart (AUC {auc:.2f}; 0.5 if they were alike)" if auc == auc else ""
         return [Symptom("slow", f"All modes are made, but the samples are not like the data{told}.")]
     return []
+
+
+def _sameness(ratio: float) -> str:
+    """Returns how alike the samples are, by the mean distance between two of them relative to that of real ones."""
+    return f"All samples are nearly the same: two of them are {ratio:.1%} as far apart as two real ones."
 
 
 def _missing_modes(
