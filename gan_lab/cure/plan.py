@@ -22,7 +22,7 @@ SWEEP_SECONDS = 8.0
 # The winner's step may cost more than the patient's.
 WINNER_COST = 1.5
 # Parts of the patient's steps that the stages train, and seeds in each: the first that has place for enough candidates.
-FRACTIONS = ((1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3), (1 / 27, 1 / 9), (1 / 81, 1 / 27))
+FRACTIONS = ((1 / 3, 1.0), (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3), (1 / 27, 1 / 9), (1 / 81, 1 / 27))
 ENOUGH = 24
 LEAST = 3
 MIN_STEPS = 100

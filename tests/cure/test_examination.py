@@ -41,7 +41,14 @@ def test_one_mode_and_since_when(tmp_path):
     assert examination.failures == ["one mode"]
     # From step 4,000 on it made one mode and never more again.
     assert examination.symptoms[0].since == 4000
-    assert "one of 10 modes" in examination.symptoms[0].sentence
+    assert "1 of 10 modes" in examination.symptoms[0].sentence
+
+
+def test_one_image_that_is_of_no_mode(tmp_path):
+    metrics = {"modes_valid": 0, "junk": 0.0, "pairwise_ratio": 0.009}
+    examination = examine(record(tmp_path, {"collapse": "collapsed"}, metrics, [0] * 5))
+    assert examination.failures == ["one mode"]
+    assert "0.9% as far apart" in examination.symptoms[0].sentence
 
 
 def test_missing_modes_are_named(tmp_path):
