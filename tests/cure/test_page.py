@@ -12,6 +12,7 @@ from test_run_page import HOSTILE, picture
 from gan_lab.comparison.pages import data_uri
 from gan_lab.cure.page import write_page
 
+CURE = "python scripts/cure.py"
 COMMAND = "python train.py loss=mse optim=adam"
 STAGE = {
     "steps": 500,
@@ -103,10 +104,22 @@ def sections(page: Page) -> list[str]:
     ("record", "style", "words", "command", "shown"),
     [
         (HELPED, "good", "Adam helped.", COMMAND, ["films", "wrong", "race", "proof", "prescription", "how"]),
-        (NOT_HELPED, "fair", "Nothing helped.", "budget=20m", ["films", "wrong", "race", "proof", "how"]),
+        (
+            NOT_HELPED,
+            "fair",
+            "Nothing helped.",
+            f"{CURE} loss=mse budget=20m",
+            ["films", "wrong", "race", "proof", "how"],
+        ),
         (HEALTHY, "good", "Nothing is wrong: all made.", None, ["films", "wrong", "how"]),
-        (RACED, "none", "Under way: 1 stage of the race is done", "budget=10m", ["films", "wrong", "race", "how"]),
-        ({"command": ["a=1"]}, "none", "Under way: the run is being examined", "a=1", ["wrong", "how"]),
+        (
+            RACED,
+            "none",
+            "Under way: 1 stage of the race is done",
+            f"{CURE} loss=mse budget=10m",
+            ["films", "wrong", "race", "how"],
+        ),
+        ({"command": ["a=1"]}, "none", "Under way: the run is being examined", f"{CURE} a=1", ["wrong", "how"]),
     ],
     ids=["helped", "nothing helped", "healthy", "under way", "just begun"],
 )
@@ -115,7 +128,7 @@ def test_each_state_has_its_answer_and_what_to_do_next(folder, record, style, wo
     assert page.all("h1")[0]["text"] == words
     assert page.all("h1")[0]["parents"][-1]["class"] == f"verdict {style}"
     in_header = [pre["text"] for pre in page.all("pre") if pre["parents"][-1]["tag"] == "header"]
-    assert [line.split()[-1] for line in in_header] == ([command.split()[-1]] if command else [])
+    assert in_header == ([command] if command else [])
     assert sections(page) == shown
 
 
@@ -211,6 +224,7 @@ DAMAGES = {
     },
     "huge numbers": HELPED | {"proof": PROOF | {"difference": 10**400, "patient": [1e300], "seeds": [1e99]}},
     "a race without values": RACED | {"race": [{"results": [{}, {"values": "x"}, {"name": 1}]}, {}, 3]},
+    "a number for a folder": HELPED | {"patient": {"folder": 5}},
     "names that are no paths": HELPED
     | {"patient": {"folder": 9999 * "x"}, "prescription": RECIPE | {"experiment": "\0"}},
 }
@@ -225,6 +239,7 @@ def test_a_damaged_record_gives_a_page(folder, damage):
 
 
 def test_what_a_damaged_run_lacks_is_said(folder):
+    assert "failing since step 40" in page_of(HELPED, folder).text
     (folder / "patient/metrics.csv").write_text("step\nx")
     assert "metrics.csv is missing or damaged" in page_of(HELPED, folder).text
     shutil.rmtree(folder / "patient")
