@@ -74,7 +74,7 @@ class Lane(NamedTuple):
         name: what was trained.
         strip: its values; None if it has none.
         number: their mean, in words.
-        style: patient, kept or dropped.
+        style: patient, kept or dropped; in the proof, shown or dropped.
     """
 
     name: str
@@ -440,7 +440,7 @@ def _proof(record: Mapping[str, Any], metric: str) -> Proof | None:
     patient = _numbers(proof.get("patient"))
     winner = _numbers(proof.get("winner"))
     scale = _scale([*patient, *winner])
-    style = "kept" if proof.get("helped") is True else "dropped"
+    style = "shown" if proof.get("helped") is True else "dropped"
     lanes = [
         _lane(f"{PATIENT} (the patient)", patient, "patient", scale),
         _lane(_winner(record), winner, style, scale),
