@@ -132,7 +132,7 @@ def _headline(record: Record) -> Headline:
         return Headline("none", _capital(record.reason))
     if not isinstance(sentence, str) or not sentence.strip():
         return Headline("none", "Not evaluated: it has no verdict")
-    statement, numbers = _statement_and_numbers(sentence)
+    statement, numbers = statement_and_numbers(sentence)
     if record.status == "interrupted":
         return Headline("none", _capital(record.reason), f"So far: {long_text(statement)}", long_text(numbers))
     title, stop, rest = long_text(statement).partition(". ")
@@ -333,7 +333,7 @@ def _replica_table(summary: Mapping[str, Any]) -> Table | None:
     for metrics, verdict in list(zip(members, verdicts, strict=False))[:MAX_ROWS]:
         if not isinstance(metrics, dict) or not isinstance(verdict, dict):
             continue
-        sentence, _ = _statement_and_numbers(str(metrics.get("error") or verdict.get("sentence") or NO_NUMBER))
+        sentence, _ = statement_and_numbers(str(metrics.get("error") or verdict.get("sentence") or NO_NUMBER))
         coverage = format_number(metrics.get("coverage"))
         rows.append(
             [short_text(value_text(metrics.get("seed"))), format_number(metrics.get("modes_valid")), coverage, sentence]
@@ -358,7 +358,7 @@ def _evaluation_sentences(evaluation: Mapping[str, Any], summary: Mapping[str, A
     for verdict in verdicts[:MAX_ROWS]:
         if isinstance(verdict, dict):
             # What follows the first sentence differs from seed to seed, as the numbers do.
-            statement, _ = _statement_and_numbers(str(verdict.get("sentence", "")))
+            statement, _ = statement_and_numbers(str(verdict.get("sentence", "")))
             statement = f"{long_text(statement).partition('. ')[0].removesuffix('.')}."
             counts[statement] = counts.get(statement, 0) + 1
     step = evaluation.get("step")
@@ -493,7 +493,7 @@ def _files(run: Run) -> list[tuple[str, str]]:
 # Texts and numbers of strangers
 
 
-def _statement_and_numbers(sentence: str) -> tuple[str, str]:
+def statement_and_numbers(sentence: str) -> tuple[str, str]:
     """Returns a verdict's plain words and the line of numbers behind them; its newline is escaped, as in all texts."""
     statement, _, numbers = sentence.partition("\\n")
     return statement, numbers

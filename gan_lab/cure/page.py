@@ -34,7 +34,7 @@ from gan_lab.comparison.pages import (
     render,
     short_text,
 )
-from gan_lab.comparison.run_page import Headline, sample_card
+from gan_lab.comparison.run_page import Headline, sample_card, statement_and_numbers
 from gan_lab.core.command_line import command, quote
 from gan_lab.core.csv_table import read_step_table
 from gan_lab.core.errors import LabError
@@ -52,11 +52,19 @@ MAX_STAGES = 6
 MAX_FAILURES = 3
 # Seeds of which each has a dot.
 MAX_SEEDS = 100
+# Sentences of the examination.
+MAX_SENTENCES = 20
+# No metric has larger values.
+MAX_VALUE = 1e12
 # What a race measures as long as no proof says more.
 METRIC = "coverage"
 PATIENT = "unchanged"
 # The four states of a cure, and how the headline shows them.
-STYLES = {"helped": "good", "nothing helped": "fair", "healthy": "good", "under way": "none"}
+HELPED = "helped"
+NOT_SHOWN = "nothing shown to help"
+HEALTHY = "healthy"
+UNDER_WAY = "under way"
+STYLES = {HELPED: "good", NOT_SHOWN: "fair", HEALTHY: "good", UNDER_WAY: "none"}
 
 
 class Lane(NamedTuple):
@@ -66,7 +74,7 @@ class Lane(NamedTuple):
         name: what was trained.
         strip: its values; None if it has none.
         number: their mean, in words.
-        style: patient, kept or dropped.
+        style: patient, kept or dropped; in the proof, shown or dropped.
     """
 
     name: str
@@ -172,12 +180,9 @@ def write_page(record: Mapping[str, Any], folder: Path) -> Path:
 
 def _render(record: Mapping[str, Any], folder: Path) -> str:
     state = _state(record)
-    patient_folder = str(dict_at(record, "patient").get("folder") or "")
-    patient = Run(folder / patient_folder)
-    # Without a name there is no patient: the cure's own folder is none.
-    patient_record = read_record(patient) if patient_folder else None
+    patient = _patient_run(record, folder)
+    patient_record = read_record(patient) if patient else None
     metric = _metric(record)
-    stages = _stages(record, metric)
     return render(
         "cure.html.jinja",
         Path(__file__).parent,
@@ -186,49 +191,79 @@ def _render(record: Mapping[str, Any], folder: Path) -> str:
         dataset=_string(dict_at(record, "patient").get("dataset")) or "unknown data",
         patient=_patient_settings(record),
         headline=_headline(record, state),
-        command=_string(dict_at(record, "prescription").get("command")),
-        resume=_cure_command(record) if state == "under way" else "",
-        films=_films(record, folder, patient if patient_record else None, state),
+        next_step=_next_step(record, state),
+        films=_films(record, folder, patient, state),
         examination=_examination(record),
-        curve=_curve_card(patient, _since(record)) if patient_record else None,
-        samples=sample_card(patient) if patient_record else None,
-        stages=stages,
+        curve=_curve_card(patient, _since(record)) if patient else None,
+        samples=sample_card(patient) if patient else None,
+        stages=_stages(record, metric),
         candidates=_candidates(record),
         max_failures=MAX_FAILURES,
         proof=_proof(record, metric),
         prescription=_prescription(record, folder, patient_record),
         facts=_facts(record),
-        links=_links(record, folder, patient_folder),
-        commands=_commands(record, state),
+        links=_links(record, folder, patient),
+        made_by="" if state == UNDER_WAY else _cure_command(record),
     )
 
 
+def _patient_run(record: Mapping[str, Any], folder: Path) -> Run | None:
+    """Returns the run that is to be cured; None if its folder is missing."""
+    name = dict_at(record, "patient").get("folder")
+    if not isinstance(name, str) or not name:
+        return None
+    run = Run(folder / name)
+    return run if os.path.isdir(run.folder) else None
+
+
 def _state(record: Mapping[str, Any]) -> str:
-    """Returns helped, nothing helped, healthy or under way."""
+    """Returns one of the four states."""
     if dict_at(record, "examination").get("healthy") is True:
-        return "healthy"
+        return HEALTHY
     proof = dict_at(record, "proof")
     if proof:
-        return "helped" if proof.get("helped") is True else "nothing helped"
+        return HELPED if proof.get("helped") is True else NOT_SHOWN
     # A race that no candidate won has no proof; it ends with an answer.
-    return "nothing helped" if _string(record.get("answer")) else "under way"
+    return NOT_SHOWN if _string(record.get("answer")) else UNDER_WAY
 
 
 def _headline(record: Mapping[str, Any], state: str) -> Headline:
     """Returns the answer; as long as there is none, how far the cure is."""
-    proof_sentence = _string(dict_at(record, "proof").get("sentence"))
     defaults = {
-        "helped": proof_sentence or "A recipe helped",
-        "nothing helped": "Nothing within the budget helped",
-        "healthy": "Nothing is wrong with this run",
-        "under way": _progress(record),
+        HELPED: "A recipe helped",
+        NOT_SHOWN: "Nothing within the budget was shown to help",
+        HEALTHY: "Nothing is wrong with this run",
+        UNDER_WAY: _progress(record),
     }
-    title = _string(record.get("answer")) or defaults[state]
-    # With a proof the answer says more than the run's own verdict.
-    sentences = "" if proof_sentence else _string(dict_at(record, "patient").get("sentence"))
-    if sentences in title:
-        sentences = ""
-    return Headline(STYLES[state], title, sentences)
+    # The answer for a healthy run ends with the verdict's line of numbers.
+    title, numbers = statement_and_numbers(_raw_string(record.get("answer")))
+    verdict = ""
+    if state in (HEALTHY, UNDER_WAY):
+        verdict = _statement(record)
+    title = _string(title) or defaults[state]
+    return Headline(STYLES[state], title, "" if verdict in title else verdict, _string(numbers))
+
+
+def _statement(record: Mapping[str, Any]) -> str:
+    """Returns the words of the patient's verdict, without its line of numbers."""
+    statement, _ = statement_and_numbers(_raw_string(dict_at(record, "patient").get("sentence")))
+    return _string(statement)
+
+
+def _next_step(record: Mapping[str, Any], state: str) -> tuple[str, str] | None:
+    """Returns what to do now, in words and as a command; None if there is nothing to do."""
+    line = _string(dict_at(record, "prescription").get("command"))
+    if state == HELPED:
+        return ("Train this way", line) if line else None
+    line = _cure_command(record)
+    if state == UNDER_WAY:
+        return ("If it was stopped, the same command goes on", line) if line else None
+    budget = as_number(record.get("budget_seconds"))
+    if state == HEALTHY or not line or not 0 < budget < MAX_VALUE:
+        return None
+    arguments = [argument for argument in _strings(record.get("command")) if not argument.startswith("budget=")]
+    longer = command("cure.py", *map(quote, [*arguments, f"budget={math.ceil(2 * budget / 60)}m"]))
+    return "Search twice as long", long_text(longer)
 
 
 def _progress(record: Mapping[str, Any]) -> str:
@@ -238,7 +273,7 @@ def _progress(record: Mapping[str, Any]) -> str:
         return "Under way: the run is being examined"
     if not stages:
         return "Under way: the run is examined, the race of remedies comes next"
-    return f"Under way: {stages} {_plural('stage', stages)} of the race done"
+    return f"Under way: {stages} {_plural('stage', stages)} of the race {'is' if stages == 1 else 'are'} done"
 
 
 # The patient
@@ -255,17 +290,16 @@ def _films(record: Mapping[str, Any], folder: Path, patient: Run | None, state: 
     if not proof:
         if patient is None:
             return []
-        card = Card("This run" if state == "healthy" else "Before", "the run as it is")
-        return [_film(card, patient.film)]
+        return [_film(Card("This run" if state == HEALTHY else "Before"), patient.film)]
     films = dict_at(proof, "films")
     verdicts = dict_at(proof, "verdicts")
-    after = "After" if state == "helped" else "The best try"
+    after = "After" if state == HELPED else "The best try"
     cards = []
     for arm, name in (("patient", f"Before: {PATIENT}"), ("winner", f"{after}: {_winner(record)}")):
         card = Card(name, _string(verdicts.get(arm)))
         path = _inside(folder, films.get(arm))
         if path is None:
-            card.gaps.append("There is no film.")
+            card.gaps.append("The film is missing.")
             cards.append(card)
         else:
             cards.append(_film(card, path))
@@ -282,13 +316,13 @@ def _film(card: Card, path: Path) -> Card:
 
 def _examination(record: Mapping[str, Any]) -> list[str]:
     """Returns the findings, the chief one first."""
-    return _strings(dict_at(record, "examination").get("sentences"))
+    return _strings(dict_at(record, "examination").get("sentences"))[:MAX_SENTENCES]
 
 
 def _since(record: Mapping[str, Any]) -> int | None:
     """Returns the step since which the run fails; None if it doesn't, or none is known."""
     since = as_number(dict_at(record, "examination").get("since"))
-    return int(since) if since >= 0 else None
+    return int(since) if 0 <= since < MAX_VALUE else None
 
 
 def _curve_card(run: Run, since: int | None) -> Card:
@@ -312,7 +346,7 @@ def _curve_card(run: Run, since: int | None) -> Card:
 
 def _metric(record: Mapping[str, Any]) -> str:
     """Returns the name of the metric that decides."""
-    return _string(dict_at(record, "proof").get("metric")) or METRIC
+    return short_text(_string(dict_at(record, "proof").get("metric"))) or METRIC
 
 
 def _stages(record: Mapping[str, Any], metric: str) -> list[Stage]:
@@ -334,9 +368,10 @@ def _results(stage: Mapping[str, Any], metric: str) -> list[Result]:
     """Returns the candidates of a stage, the best first; those without values come last."""
     results = []
     for entry in _dicts(stage.get("results")):
-        result = Result(_string(entry.get("name")) or "?", _strings(entry.get("changes")))
-        result.failure = _string(entry.get("failure"))
-        result.values = [] if result.failure else _numbers(entry.get("values"))
+        result = Result(short_text(_string(entry.get("name"))) or "?", _strings(entry.get("changes")))
+        # Of some seeds it may have failed, of the others not.
+        result.failure = short_text(_string(entry.get("failure")))
+        result.values = _numbers(entry.get("values"))
         if result.values:
             result.mean = fmean(result.values)
         elif not result.failure:
@@ -347,7 +382,7 @@ def _results(stage: Mapping[str, Any], metric: str) -> list[Result]:
             result.style = "kept"
         results.append(result)
     sign = 1 if metric_of(metric).higher_is_better is False else -1
-    return sorted(results, key=lambda result: (bool(result.failure), sign * result.mean if result.values else 0))
+    return sorted(results, key=lambda result: (not result.values, sign * result.mean if result.values else 0))
 
 
 def _stage(number: int, entry: Mapping[str, Any], results: Sequence[Result], metric: str, scale: list[float]) -> Stage:
@@ -375,7 +410,9 @@ def _stage(number: int, entry: Mapping[str, Any], results: Sequence[Result], met
     rows = []
     for result in results:
         values = ", ".join(format_estimate(value, digits=3) for value in result.values)
-        outcome = "failed" if result.failure else {"patient": "the patient"}.get(result.style, result.style)
+        outcome = {"patient": "the patient"}.get(result.style, result.style)
+        if not result.values:
+            outcome = "failed"
         changes = short_text(" ".join(result.changes)) or NO_NUMBER
         rows.append([result.name, changes, values or NO_NUMBER, format_estimate(result.mean), outcome])
     heads = ["candidate", "changes", f"{metric_of(metric).label} by seed", "mean", ""]
@@ -383,11 +420,13 @@ def _stage(number: int, entry: Mapping[str, Any], results: Sequence[Result], met
 
 
 def _candidates(record: Mapping[str, Any]) -> int:
-    """Returns how many candidates the first stage had."""
-    stages = _dicts(record.get("race"))
-    if not stages:
-        return 0
-    return sum(entry.get("is_patient") is not True for entry in _dicts(stages[0].get("results")))
+    """Returns how many candidates there were; pairs of the best ones may have joined in a later stage."""
+    names = set()
+    for stage in _dicts(record.get("race")):
+        for entry in _dicts(stage.get("results")):
+            if entry.get("is_patient") is not True:
+                names.add(_string(entry.get("name")))
+    return len(names)
 
 
 # The proof
@@ -401,7 +440,7 @@ def _proof(record: Mapping[str, Any], metric: str) -> Proof | None:
     patient = _numbers(proof.get("patient"))
     winner = _numbers(proof.get("winner"))
     scale = _scale([*patient, *winner])
-    style = "kept" if proof.get("helped") is True else "dropped"
+    style = "shown" if proof.get("helped") is True else "dropped"
     lanes = [
         _lane(f"{PATIENT} (the patient)", patient, "patient", scale),
         _lane(_winner(record), winner, style, scale),
@@ -414,28 +453,32 @@ def _proof(record: Mapping[str, Any], metric: str) -> Proof | None:
     high = as_number(proof.get("high"))
     p = as_number(proof.get("p"))
     has_interval = math.isfinite(low) and math.isfinite(high)
-    bounds = (low, high) if has_interval else (None, None)
+    bounds = (low, high) if has_interval else None
     difference_chart = None
     if math.isfinite(difference):
-        ends = _scale([difference, *[bound for bound in bounds if bound is not None]])
-        name = f"difference {format_estimate(difference, *bounds, digits=2, signed=True)}"
+        ends = _scale([difference, *(bounds or ())])
+        ends_of_interval = bounds or (None, None)
+        number = format_estimate(difference, ends_of_interval[0], ends_of_interval[1], digits=2, signed=True)
+        name = f"difference {number}"
         if 0 <= p <= 1:
             name += f", {format_p(p)}"
-        lane = Lane(name, place_strip([difference], (ends[0], ends[-1]), difference, bounds), "", style)
+        lane = Lane(name, place_strip([difference], (ends[0], ends[-1]), difference, ends_of_interval), "", style)
         difference_chart = _chart(metric, [lane], ends)
-        difference_chart.axis = f"difference in {metric_of(metric).label}, with its 95 % interval"
+        difference_chart.axis = "difference, 95 % interval"
         difference_chart.line = place_strip([], (ends[0], ends[-1]), 0).mean
     how = (
         f"Both recipes were trained anew for {format_number(proof.get('steps'))} steps, on {_seeds(proof.get('seeds'))}"
         " that had no part in the race. One test, planned beforehand: the difference of the means with Welch's 95 %"
         " interval, and p from a permutation test of the runs."
     )
+    if {len(patient), len(winner)} != {len(set(_numbers(proof.get("seeds"))))}:
+        how += f" {len(patient)} runs of the patient and {len(winner)} of the other have a value."
     return Proof(_string(proof.get("sentence")), how, arms, difference_chart)
 
 
 def _winner(record: Mapping[str, Any]) -> str:
     """Returns the name of what the race chose."""
-    name = _string(dict_at(record, "prescription").get("name"))
+    name = short_text(_string(dict_at(record, "prescription").get("name")))
     if name:
         return name
     stages = _dicts(record.get("race"))
@@ -475,7 +518,8 @@ def _prescription(record: Mapping[str, Any], folder: Path, patient: Record | Non
     overrides = _settings_of(_strings(dict_at(record, "patient").get("overrides")))
     rows = []
     for key, value in _settings_of(_strings(entry.get("changes"))).items():
-        rows.append([key, overrides.get(key) or _setting_of_run(patient, key), value])
+        before = overrides.get(key) or _setting_of_run(patient, key)
+        rows.append([short_text(key), short_text(before), short_text(value)])
     path = _inside(folder, entry.get("experiment"))
     experiment = None
     if path is not None:
@@ -494,7 +538,7 @@ def _settings_of(overrides: Sequence[str]) -> dict[str, str]:
     settings = {}
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        settings[key] = value
+        settings[key.lstrip("~")] = value
     return settings
 
 
@@ -543,7 +587,7 @@ def _facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return facts
 
 
-def _links(record: Mapping[str, Any], folder: Path, patient: str) -> list[tuple[str, str]]:
+def _links(record: Mapping[str, Any], folder: Path, patient: Run | None) -> list[tuple[str, str]]:
     """Returns links to files and folders, with what they hold; only to those that are there."""
     entries = [
         (dict_at(record, "proof").get("report"), "the proof's report, run by run"),
@@ -553,11 +597,10 @@ def _links(record: Mapping[str, Any], folder: Path, patient: str) -> list[tuple[
     links = []
     for name, content in entries:
         path = _inside(folder, name)
-        if path is not None and path.is_file():
+        if path is not None and os.path.isfile(path):
             links.append((_url(path, folder), content))
-    run = Run(folder / patient)
-    if patient and run.folder.is_dir():
-        target = run.page if run.page.is_file() else run.folder
+    if patient is not None:
+        target = patient.page if patient.page.is_file() else patient.folder
         links.append((_url(target, folder), "the patient's run"))
     return links
 
@@ -567,23 +610,6 @@ def _url(path: Path, folder: Path) -> str:
     relative = os.path.relpath(path.absolute(), folder.absolute())
     # "./", as a name with a colon would be taken for an address.
     return "./" + quote_url(os.fsencode(relative.replace(os.sep, "/")))
-
-
-def _commands(record: Mapping[str, Any], state: str) -> list[tuple[str, str]]:
-    """Returns what to do next, as commands to paste."""
-    commands = []
-    line = _cure_command(record)
-    if line and state == "under way":
-        commands.append(("Go on where it stopped", line))
-    elif line and state == "nothing helped":
-        budget = as_number(record.get("budget_seconds"))
-        arguments = [argument for argument in _strings(record.get("command")) if not argument.startswith("budget=")]
-        if budget > 0:
-            longer = command("cure.py", *map(quote, [*arguments, f"budget={math.ceil(2 * budget / 60)}m"]))
-            commands.append(("Search twice as long", longer))
-    elif line:
-        commands.append(("This page was made by", line))
-    return commands
 
 
 def _cure_command(record: Mapping[str, Any]) -> str:
@@ -601,7 +627,7 @@ def _scale(values: Sequence[float]) -> list[float]:
     high = max([0.0, *values])
     if low == high:
         high = 1.0
-    return [float(tick) for tick in MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
+    return [float(tick) for tick in MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)]
 
 
 def _chart(metric: str, lanes: list[Lane], scale: list[float]) -> Chart:
@@ -618,7 +644,7 @@ def _lane(name: str, values: Sequence[float], style: str, scale: list[float]) ->
         return Lane(name, None, NO_NUMBER, style)
     mean = fmean(values)
     # As many places as tell values of this scale apart.
-    places = max(0, 2 - math.ceil(math.log10(scale[-1] - scale[0])))
+    places = min(6, max(0, 2 - math.ceil(math.log10(scale[-1] - scale[0]))))
     return Lane(name, place_strip(values, (scale[0], scale[-1]), mean), f"{mean:,.{places}f}", style)
 
 
@@ -627,7 +653,11 @@ def _lane(name: str, values: Sequence[float], style: str, scale: list[float]) ->
 
 def _string(value: Any) -> str:
     """Returns a text of the record; '' for what is none."""
-    return long_text(value.strip()) if isinstance(value, str) else ""
+    return long_text(_raw_string(value).strip().replace("\\n", " "))
+
+
+def _raw_string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _strings(value: Any) -> list[str]:
@@ -640,8 +670,7 @@ def _numbers(value: Any) -> list[float]:
     """Returns the finite numbers in a list of the record."""
     entries = value if isinstance(value, list | tuple) else []
     numbers = [as_number(entry) for entry in entries[:MAX_SEEDS]]
-    # Larger ones are no metric, and no axis can show their differences.
-    return [number for number in numbers if abs(number) < 1e100]
+    return [number for number in numbers if abs(number) < MAX_VALUE]
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
@@ -680,8 +709,9 @@ def _plural(noun: str, count: int) -> str:
 
 
 def _inside(folder: Path, name: Any) -> Path | None:
-    """Returns the path of a file below the folder of the cure; None for a name that leads elsewhere, or is none."""
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
+    """Returns the path of a file below the folder of the cure; None if it is missing, or leads elsewhere."""
+    if not isinstance(name, str) or not name.strip():
         return None
     path = Path(name)
-    return None if path.is_absolute() or ".." in path.parts else folder / path
+    is_inside = not path.is_absolute() and ".." not in path.parts
+    return folder / path if is_inside and os.path.exists(folder / path) else None
