@@ -19,9 +19,10 @@ from gan_lab.comparison.collect import Record, as_number, find_runs, read_record
 from gan_lab.comparison.comparison import compare
 from gan_lab.comparison.effects import Summary
 from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.numbers import NO_NUMBER, format_estimate
 from gan_lab.comparison.questions import Variant
 from gan_lab.comparison.report import DESIGNS, MAX_SENTENCES
-from gan_lab.comparison.sentences import NO_NUMBER, format_estimate, topic
+from gan_lab.comparison.sentences import topic
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run

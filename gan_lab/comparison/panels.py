@@ -15,9 +15,10 @@ from gan_lab.comparison.charts import ForestLine
 from gan_lab.comparison.effects import Effect
 from gan_lab.comparison.films import sheet_film
 from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.numbers import format_estimate
 from gan_lab.comparison.pages import data_uri
 from gan_lab.comparison.questions import Variant
-from gan_lab.comparison.sentences import describe_change, describe_changes, format_estimate, is_improvement, reason
+from gan_lab.comparison.sentences import describe_change, describe_changes, is_improvement, reason
 from gan_lab.comparison.snapshots import small_png, snapshots
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import MAX_TABLE, read_bytes

@@ -11,10 +11,11 @@ from urllib.parse import quote
 from gan_lab.comparison import panels
 from gan_lab.comparison.effects import Effect, Summary
 from gan_lab.comparison.findings import Findings
-from gan_lab.comparison.pages import render, write_page
+from gan_lab.comparison.numbers import format_estimate
+from gan_lab.comparison.pages import Strip, place_strip, render, write_page
 from gan_lab.comparison.panels import Link
 from gan_lab.comparison.questions import Variant
-from gan_lab.comparison.sentences import COLLAPSED, format_estimate, format_mean, format_share, is_improvement
+from gan_lab.comparison.sentences import COLLAPSED, format_mean, format_share, is_improvement
 from gan_lab.comparison.snapshots import MAX_PANELS
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
@@ -25,11 +26,6 @@ MAX_SENTENCES = 12
 # Columns of further metrics in the table, which then fits on a screen, and in each of those below it.
 MAX_FURTHER = 5
 MAX_IN_MORE = 10
-# Higher stacks of equal dots are drawn over each other.
-MAX_STACK = 6
-# Width of a dot in a strip of 100, and distance of the dots in a stack.
-DOT_WIDTH = 4
-DOT_DISTANCE = 2.6
 DESIGNS = {
     "ladder": "A ladder: each variant is compared with the one before it, from which it differs in one setting.",
     "factorial": "The factors are crossed: the effect of a change is averaged over all settings of the other factors.",
@@ -95,21 +91,6 @@ class RunValue(NamedTuple):
     label: str
     value: str
     link: str | None
-
-
-@dataclass
-class Strip:
-    """Every value of a variant as a dot on a scale from 0 to 100.
-
-    Attributes:
-        dots: x and y of each; near values are stacked, above and below the middle in turns.
-        mean: x of the mean.
-        bounds: x of the ends of its interval; None if it has none.
-    """
-
-    dots: list[tuple[float, float]]
-    mean: float
-    bounds: tuple[float, float] | None
 
 
 @dataclass
@@ -363,23 +344,4 @@ def _strip(summary: Summary | None, span: tuple[float, float]) -> Strip | None:
     """Returns a variant's values as dots on the scale of `span`; None if it has no value."""
     if summary is None or summary.mean is None:
         return None
-
-    def place(value: float) -> float:
-        # Equal values are in the middle.
-        if span[0] == span[1]:
-            return 50.0
-        return round(100 * (value - span[0]) / (span[1] - span[0]), 1)
-
-    heights: dict[int, int] = {}
-    dots = []
-    for value in summary.values:
-        stack = round(place(value) / DOT_WIDTH)
-        height = heights.get(stack, 0)
-        heights[stack] = height + 1
-        # 0, then one below, one above, two below, …
-        steps = (min(height, MAX_STACK) + 1) // 2
-        dots.append((place(value), steps * DOT_DISTANCE * (-1) ** height))
-    bounds = None
-    if summary.low is not None and summary.high is not None:
-        bounds = (place(summary.low), place(summary.high))
-    return Strip(dots, place(summary.mean), bounds)
+    return place_strip(summary.values, span, summary.mean, (summary.low, summary.high))

@@ -5,14 +5,26 @@ run: it says what is missing or damaged. Neither torch nor pandas is imported.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gan_lab.comparison.collect import JOB, Record, as_number, read_record
 from gan_lab.comparison.factors import class_name, resolve, value_text
 from gan_lab.comparison.films import picture_path, picture_steps
-from gan_lab.comparison.pages import data_uri, read_picture, render, write_page
+from gan_lab.comparison.numbers import NO_NUMBER, format_number
+from gan_lab.comparison.pages import (
+    MAX_ROWS,
+    Card,
+    Table,
+    dict_at,
+    embed_picture,
+    long_text,
+    picture_card,
+    render,
+    short_text,
+    write_page,
+)
 from gan_lab.comparison.settings import default_settings
 from gan_lab.config.schema import scope_of
 from gan_lab.core.command_line import command, quote, setting
@@ -22,15 +34,8 @@ from gan_lab.core.run_folder import Run, in_folder, resume_command
 from gan_lab.core.terminal import escape_texts, printable
 from gan_lab.evaluation.metrics.registry import metric_of
 
-# Bounds for what strangers may have written: characters of a text, and rows of a table.
-MAX_TEXT = 4_000
-MAX_CELL = 300
-MAX_ROWS = 400
-# A larger picture is not embedded.
-MAX_PICTURE_BYTES = 8_000_000
 # A class of the style sheet for what the verdict says.
 STYLES = {"covered": "good", "collapsed": "bad", "partial": "fair", "unknown": "fair"}
-NO_NUMBER = "–"
 # In which order the parts of a run are named.
 PARTS = ("loss", "activation", "norm", "optim")
 LOSSES = {"d_real": "D on real", "d_fake": "D on fakes", "g": "G"}
@@ -51,45 +56,6 @@ class Headline:
     title: str
     sentences: str = ""
     numbers: str = ""
-
-
-@dataclass
-class Card:
-    """A picture with its caption; see `cards.html.jinja`.
-
-    Attributes:
-        name: what it shows.
-        caption: more than its name.
-        picture: a data: URI; None if there is none.
-        gaps: what is missing, and why.
-        link: a link of the picture; None.
-    """
-
-    name: str
-    caption: str = ""
-    picture: str | None = None
-    gaps: list[str] = field(default_factory=list)
-    link: None = None
-
-    @property
-    def alt(self) -> str:
-        """What the picture shows, in words."""
-        return f"{self.name}. {self.caption}".strip()
-
-
-@dataclass
-class Table:
-    """A table.
-
-    Attributes:
-        heads: of its columns.
-        rows: the first cell of each is its name.
-        more: rows that are folded away.
-    """
-
-    heads: list[str]
-    rows: list[list[str]]
-    more: list[list[str]] = field(default_factory=list)
 
 
 def write_run_page(run: Run, path: Path | None = None) -> Path:
@@ -119,13 +85,13 @@ def _render(record: Record) -> str:
     summary = record.summary
     evaluation, evaluation_gap = _read_evaluation(run)
     film = Card("Film", "G's samples for the same latent vectors, from the first step to the last")
-    film.picture = _picture(run.film, ("GIF",))[0]
-    samples = _sample_card(run)
+    film.picture = embed_picture(run.film, ("GIF",))[0]
+    samples = sample_card(run)
     changed, others = _settings(record)
     return render(
         "run_page.html.jinja",
         script="",
-        name=_cell(printable(run.folder.name)),
+        name=short_text(printable(run.folder.name)),
         dataset=_dataset(record),
         parts=_parts(record),
         headline=_headline(record),
@@ -158,7 +124,7 @@ def _render(record: Record) -> str:
 
 def _headline(record: Record) -> Headline:
     """Returns the verdict, or why there is none."""
-    verdict = _dict(record.summary, "verdict")
+    verdict = dict_at(record.summary, "verdict")
     sentence = verdict.get("sentence")
     if record.status == "failed":
         return Headline("bad", _capital(record.reason) or "Failed")
@@ -166,16 +132,16 @@ def _headline(record: Record) -> Headline:
         return Headline("none", _capital(record.reason))
     if not isinstance(sentence, str) or not sentence.strip():
         return Headline("none", "Not evaluated: it has no verdict")
-    statement, numbers = _statement_and_numbers(sentence)
+    statement, numbers = statement_and_numbers(sentence)
     if record.status == "interrupted":
-        return Headline("none", _capital(record.reason), f"So far: {_text(statement)}", _text(numbers))
-    title, stop, rest = _text(statement).partition(". ")
+        return Headline("none", _capital(record.reason), f"So far: {long_text(statement)}", long_text(numbers))
+    title, stop, rest = long_text(statement).partition(". ")
     style = STYLES.get(str(verdict.get("collapse")), "none")
     is_narrow = verdict.get("within_modes") in ("collapsed", "narrow")
     # Of a single mode, the book's pattern, variety is no aim.
-    if style == "good" and is_narrow and _dict(record.summary, "metrics").get("modes_total") != 1:
+    if style == "good" and is_narrow and dict_at(record.summary, "metrics").get("modes_total") != 1:
         style = "fair"
-    return Headline(style, f"{title}." if stop else title, rest, _text(numbers))
+    return Headline(style, f"{title}." if stop else title, rest, long_text(numbers))
 
 
 def _status(record: Record) -> str:
@@ -183,19 +149,19 @@ def _status(record: Record) -> str:
     summary = record.summary
     if not summary:
         return ""
-    status = _cell(str(summary.get("status", "unknown"))).capitalize()
-    steps = _number(summary.get("steps"))
+    status = short_text(str(summary.get("status", "unknown"))).capitalize()
+    steps = format_number(summary.get("steps"))
     planned = as_number(record.settings.get("steps"))
     if summary.get("status") != "finished" and planned == planned:
         steps += f" of {planned:,.0f}"
-    sentence = f"{status}: {steps} steps in {_number(summary.get('seconds'), 0)} s"
+    sentence = f"{status}: {steps} steps in {format_number(summary.get('seconds'), 0)} s"
     rate = as_number(summary.get("steps_per_second"))
     if rate == rate:
         sentence += f" ({rate:,.0f} steps/s)"
-    sentence += f", seed {_cell(record.seed)}"
+    sentence += f", seed {short_text(record.seed)}"
     replicas = as_number(summary.get("replicas"))
     if replicas > 1:
-        sentence += f", {replicas:.0f} replicas (seeds {_cell(record.seeds[0])} to {_cell(record.seeds[-1])})"
+        sentence += f", {replicas:.0f} replicas (seeds {short_text(record.seeds[0])} to {short_text(record.seeds[-1])})"
     return sentence
 
 
@@ -205,7 +171,7 @@ def _error(run: Run) -> str:
         error = run.read_summary().get("error")
     except (LabError, OSError):
         return ""
-    return _text(printable(str(error), lines=True)) if error else ""
+    return long_text(printable(str(error), lines=True)) if error else ""
 
 
 def _next_step(record: Record) -> tuple[str, str] | None:
@@ -213,16 +179,16 @@ def _next_step(record: Record) -> tuple[str, str] | None:
     folder = relative_path(record.run.folder)
     if record.status in ("interrupted", "unfinished") and record.run.checkpoint.is_file():
         return "It can go on from its last checkpoint", resume_command(folder)
-    next_step = _dict(record.summary, "verdict").get("next_step")
+    next_step = dict_at(record.summary, "verdict").get("next_step")
     if not isinstance(next_step, str):
         return None
-    symptom, separator, line = in_folder(_text(next_step), folder).partition(": python ")
+    symptom, separator, line = in_folder(long_text(next_step), folder).partition(": python ")
     return symptom, f"python {line}" if separator else ""
 
 
 def _dataset(record: Record) -> str:
     name = record.component("dataset") or str(record.summary.get("dataset", "unknown data"))
-    return _cell(name.partition(" (")[0])
+    return short_text(name.partition(" (")[0])
 
 
 def _parts(record: Record) -> str:
@@ -235,41 +201,24 @@ def _parts(record: Record) -> str:
     if not names:
         return ""
     remedy = value_text(record.settings.get("remedy", "none"))
-    return _text(", ".join([*names, "no remedy" if remedy == "none" else remedy]))
+    return long_text(", ".join([*names, "no remedy" if remedy == "none" else remedy]))
 
 
 # Pictures
 
 
-def _picture(path: Path, formats: Sequence[str] = ("PNG",)) -> tuple[str | None, str]:
-    """Returns a picture as a data: URI, or None and why there is none."""
-    picture = read_picture(path, formats, MAX_PICTURE_BYTES)
-    if picture.gap:
-        return None, picture.gap
-    return data_uri(picture.content, picture.kind), ""
-
-
-def _card(path: Path, name: str, caption: str) -> Card:
-    """Returns a card of a picture file; it says what is wrong with a file that can't be shown."""
-    card = Card(name, caption)
-    card.picture, gap = _picture(path)
-    if gap:
-        card.gaps.append(gap)
-    return card
-
-
-def _sample_card(run: Run) -> Card | None:
+def sample_card(run: Run) -> Card | None:
     """Returns the last picture of samples; None if none was drawn."""
     steps = picture_steps(run)
     if not steps:
         return None
-    return _card(picture_path(run, steps[-1]), "Samples", "the last picture: generated ones, with real ones")
+    return picture_card(picture_path(run, steps[-1]), "Samples", "the last picture: generated ones, with real ones")
 
 
 def _sample_cards(run: Run, summary: Mapping[str, Any], samples: Card | None) -> list[Card]:
     """Returns the pictures of samples at the end, as far as they are there; not all kinds of data have all."""
     cards = [samples] if samples else []
-    has_one_mode = _dict(summary, "metrics").get("modes_total") == 1
+    has_one_mode = dict_at(summary, "metrics").get("modes_total") == 1
     for path, name, caption in (
         (run.plots / "neighbours.png", "Nearest training images", "a copy would look like its original"),
         (run.plots / "labels.png", "How often each mode is made", "beside its share of the data"),
@@ -278,28 +227,31 @@ def _sample_cards(run: Run, summary: Mapping[str, Any], samples: Card | None) ->
     ):
         # That a single mode is always made says nothing.
         if path.is_file() and not (has_one_mode and path.name == "labels.png"):
-            cards.append(_card(path, name, caption))
+            cards.append(picture_card(path, name, caption))
     return cards
 
 
 def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
     """Returns the curves over the steps, and the gaps of a finished run."""
-    losses = _dict(summary, "losses")
+    losses = dict_at(summary, "losses")
     at_the_end = ""
     if losses:
-        values = ", ".join(f"{label} {_number(losses.get(name))}" for name, label in LOSSES.items())
-        ideal = _number(losses.get("equilibrium"))
-        ideal_g = _number(losses.get("equilibrium_g"))
+        values = ", ".join(f"{label} {format_number(losses.get(name))}" for name, label in LOSSES.items())
+        ideal = format_number(losses.get("equilibrium"))
+        ideal_g = format_number(losses.get("equilibrium_g"))
         ideals = ideal if ideal == ideal_g else f"{ideal}, of G {ideal_g}"
         at_the_end = f"at the end {values}; ideal {ideals}"
-    balance = _dict(summary, "verdict").get("balance")
-    metrics = _dict(summary, "metrics")
-    scores = _dict(summary, "scores")
+    balance = dict_at(summary, "verdict").get("balance")
+    metrics = dict_at(summary, "metrics")
+    scores = dict_at(summary, "scores")
     answers = "at the ideal both are equal"
     if isinstance(balance, str):
         real = metrics.get("d_answer_real", scores.get("real"))
         fake = metrics.get("d_answer_fake", scores.get("fake"))
-        answers = f"{_cell(balance)}: at the end {_number(real, 2)} on real samples, {_number(fake, 2)} on fakes"
+        answers = (
+            f"{short_text(balance)}: at the end {format_number(real, 2)} on real samples,"
+            f" {format_number(fake, 2)} on fakes"
+        )
     cards = []
     for path, name, caption in (
         (run.plots / "losses.png", "Losses", at_the_end),
@@ -309,7 +261,7 @@ def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
         # Curves are drawn when a training ends; one that ended before its first evaluation has no modes.
         is_due = summary.get("status") == "finished" and (metrics or path.name != "modes.png")
         if path.exists() or is_due:
-            cards.append(_card(path, name, caption))
+            cards.append(picture_card(path, name, caption))
     return cards
 
 
@@ -318,11 +270,11 @@ def _training_cards(run: Run, summary: Mapping[str, Any]) -> list[Card]:
 
 def _verdict_table(summary: Mapping[str, Any]) -> Table | None:
     """Returns the metrics of the verdict beside those of fresh real data, the chief ones first; None without any."""
-    metrics = _dict(summary, "metrics")
+    metrics = dict_at(summary, "metrics")
     if not metrics:
         return None
-    real = _dict(summary, "real_data")
-    spread = _dict(summary, "replica_spread")
+    real = dict_at(summary, "real_data")
+    spread = dict_at(summary, "replica_spread")
     heads = ["metric", "generated", "fresh real data"]
     columns = [metrics, real]
     if spread:
@@ -336,7 +288,7 @@ def _metric_table(heads: list[str], columns: Sequence[Mapping[str, Any]]) -> Tab
     chief = []
     others = []
     for name in list(columns[0])[:MAX_ROWS]:
-        row = [_label(name, columns[0]), *[_number(values.get(name)) for values in columns]]
+        row = [_label(name, columns[0]), *[format_number(values.get(name)) for values in columns]]
         if "report" in metric_of(name).shown:
             chief.append(row)
         else:
@@ -346,25 +298,28 @@ def _metric_table(heads: list[str], columns: Sequence[Mapping[str, Any]]) -> Tab
 
 def _measured(summary: Mapping[str, Any]) -> str:
     """Returns how the numbers of the verdict were computed."""
-    metrics = _dict(summary, "metrics")
+    metrics = dict_at(summary, "metrics")
     if not metrics:
         return ""
     of_each = ""
-    if _dict(summary, "replica_spread"):
+    if dict_at(summary, "replica_spread"):
         of_each = " of each replica; mean and standard deviation over the replicas"
-    seed = _cell(value_text(summary.get("seed")))
+    seed = short_text(value_text(summary.get("seed")))
+    samples = format_number(metrics.get("samples"))
+    features = short_text(str(summary.get("features")))
+    reference = short_text(str(summary.get("reference")))
     return (
-        f"{_number(metrics.get('samples'))} samples of step {_number(summary.get('steps'))}{of_each}. Latent vectors"
-        f" from seed {seed}, in a stream of their own. Compared by {_cell(str(summary.get('features')))} with"
-        f" {_cell(str(summary.get('reference')))}. Fresh real data are the same measured of held-out samples."
+        f"{samples} samples of step {format_number(summary.get('steps'))}{of_each}. Latent vectors from seed {seed},"
+        f" in a stream of their own. Compared by {features} with {reference}."
+        " Fresh real data are the same measured of held-out samples."
     )
 
 
 def _undefined(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Returns the metrics that can't be computed, with the reasons."""
     reasons = []
-    for name, reason in list(_dict(summary, "undefined").items())[:MAX_ROWS]:
-        reasons.append((_cell(metric_of(name).label), _cell(str(reason))))
+    for name, reason in list(dict_at(summary, "undefined").items())[:MAX_ROWS]:
+        reasons.append((short_text(metric_of(name).label), short_text(str(reason))))
     return reasons
 
 
@@ -378,10 +333,12 @@ def _replica_table(summary: Mapping[str, Any]) -> Table | None:
     for metrics, verdict in list(zip(members, verdicts, strict=False))[:MAX_ROWS]:
         if not isinstance(metrics, dict) or not isinstance(verdict, dict):
             continue
-        sentence, _ = _statement_and_numbers(str(metrics.get("error") or verdict.get("sentence") or NO_NUMBER))
-        coverage = _number(metrics.get("coverage"))
-        rows.append([_cell(value_text(metrics.get("seed"))), _number(metrics.get("modes_valid")), coverage, sentence])
-    return Table(["seed", "modes made", "coverage", "verdict"], [[_cell(cell) for cell in row] for row in rows])
+        sentence, _ = statement_and_numbers(str(metrics.get("error") or verdict.get("sentence") or NO_NUMBER))
+        coverage = format_number(metrics.get("coverage"))
+        rows.append(
+            [short_text(value_text(metrics.get("seed"))), format_number(metrics.get("modes_valid")), coverage, sentence]
+        )
+    return Table(["seed", "modes made", "coverage", "verdict"], [[short_text(cell) for cell in row] for row in rows])
 
 
 def _read_evaluation(run: Run) -> tuple[dict[str, Any], str]:
@@ -401,11 +358,11 @@ def _evaluation_sentences(evaluation: Mapping[str, Any], summary: Mapping[str, A
     for verdict in verdicts[:MAX_ROWS]:
         if isinstance(verdict, dict):
             # What follows the first sentence differs from seed to seed, as the numbers do.
-            statement, _ = _statement_and_numbers(str(verdict.get("sentence", "")))
-            statement = f"{_text(statement).partition('. ')[0].removesuffix('.')}."
+            statement, _ = statement_and_numbers(str(verdict.get("sentence", "")))
+            statement = f"{long_text(statement).partition('. ')[0].removesuffix('.')}."
             counts[statement] = counts.get(statement, 0) + 1
     step = evaluation.get("step")
-    at = "" if step == summary.get("steps") else f" of step {_number(step)}"
+    at = "" if step == summary.get("steps") else f" of step {format_number(step)}"
     total = sum(counts.values())
     sentences = []
     for statement, count in counts.items():
@@ -415,21 +372,23 @@ def _evaluation_sentences(evaluation: Mapping[str, Any], summary: Mapping[str, A
 
 def _evaluation_table(evaluation: Mapping[str, Any]) -> Table | None:
     """Returns the metrics of evaluate.py: mean and spread beside fresh real data."""
-    means = _dict(evaluation, "mean")
+    means = dict_at(evaluation, "mean")
     if not means:
         return None
-    spread = _dict(evaluation, "spread")
-    real = _dict(evaluation, "real_data")
+    spread = dict_at(evaluation, "spread")
+    real = dict_at(evaluation, "real_data")
     return _metric_table(["metric", "mean", "± spread", "fresh real data"], [means, spread, real])
 
 
 def _evaluated_how(evaluation: Mapping[str, Any]) -> str:
     if not evaluation:
         return ""
+    samples = format_number(evaluation.get("samples"))
+    seeds = format_number(evaluation.get("seeds"))
     return (
-        f"evaluate.py, step {_number(evaluation.get('step'))}: {_number(evaluation.get('samples'))} samples, with"
-        f" {_number(evaluation.get('seeds'))} seeds of latent vectors; mean and standard deviation. Compared by"
-        f" {_cell(str(evaluation.get('features')))} with {_cell(str(evaluation.get('reference')))}."
+        f"evaluate.py, step {format_number(evaluation.get('step'))}: {samples} samples, with {seeds} seeds of latent"
+        f" vectors; mean and standard deviation. Compared by {short_text(str(evaluation.get('features')))} with"
+        f" {short_text(str(evaluation.get('reference')))}."
     )
 
 
@@ -444,7 +403,7 @@ def _settings(record: Record) -> tuple[list[list[str]], list[list[str]]]:
     for key, value in list(record.settings.items())[:MAX_ROWS]:
         if key.endswith("._partial_") or scope_of(key) == "place":
             continue
-        row = [_cell(_setting_name(key)), _setting_value(record.settings, key)]
+        row = [short_text(_setting_name(key)), _setting_value(record.settings, key)]
         # A reference that is the default's says nothing of its own.
         if value == defaults.get(key, "") or key.startswith("logger."):
             others.append(row)
@@ -460,8 +419,8 @@ def _setting_name(key: str) -> str:
 def _setting_value(settings: Mapping[str, Any], key: str) -> str:
     value = resolve(settings, key)
     if key.endswith("._target_"):
-        return _cell(class_name(str(value)))
-    return _cell(value_text(value))
+        return short_text(class_name(str(value)))
+    return short_text(value_text(value))
 
 
 def _started(record: Record) -> str:
@@ -469,13 +428,13 @@ def _started(record: Record) -> str:
     arguments = record.summary.get("overrides")
     if not isinstance(arguments, list):
         arguments = escape_texts(record.run.overrides())
-    return _text(command("train.py", *[quote(str(argument)) for argument in arguments[:MAX_ROWS]]))
+    return long_text(command("train.py", *[quote(str(argument)) for argument in arguments[:MAX_ROWS]]))
 
 
 def _environment(summary: Mapping[str, Any]) -> str:
     entries = []
-    for name, value in list(_dict(summary, "environment").items())[:MAX_ROWS]:
-        entries.append(f"{_cell(str(name))} {_cell(str(value))}")
+    for name, value in list(dict_at(summary, "environment").items())[:MAX_ROWS]:
+        entries.append(f"{short_text(str(name))} {short_text(str(value))}")
     return ", ".join(entries)
 
 
@@ -534,50 +493,20 @@ def _files(run: Run) -> list[tuple[str, str]]:
 # Texts and numbers of strangers
 
 
-def _statement_and_numbers(sentence: str) -> tuple[str, str]:
+def statement_and_numbers(sentence: str) -> tuple[str, str]:
     """Returns a verdict's plain words and the line of numbers behind them; its newline is escaped, as in all texts."""
     statement, _, numbers = sentence.partition("\\n")
     return statement, numbers
-
-
-def _dict(content: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Returns a dict in a summary; {} if it is missing or something else."""
-    value = content.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _label(name: str, metrics: Mapping[str, Any]) -> str:
     """Returns what a metric is called; of a count, with the number of modes: 'modes made, out of 10'."""
     metric = metric_of(str(name))
     if metric.unit.startswith("out of"):
-        return f"{metric.label}, {metric.unit.format(modes_total=_number(metrics.get('modes_total')))}"
-    return _cell(metric.label)
-
-
-def _number(value: Any, places: int | None = None) -> str:
-    """Returns a number of a summary: whole ones with commas, others with four digits; '–' for what is none."""
-    number = as_number(value)
-    if number != number:
-        return NO_NUMBER
-    if places is not None:
-        return f"{number:,.{places}f}"
-    if number == round(number):
-        return f"{number:,.0f}"
-    return f"{number:,.4g}"
+        return f"{metric.label}, {metric.unit.format(modes_total=format_number(metrics.get('modes_total')))}"
+    return short_text(metric.label)
 
 
 def _capital(text: str) -> str:
     """Returns a text of a stranger with a capital first letter."""
-    return _cell(text[:1].upper() + text[1:])
-
-
-def _cell(text: str) -> str:
-    return _shorten(text, MAX_CELL)
-
-
-def _text(text: str) -> str:
-    return _shorten(text, MAX_TEXT)
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return short_text(text[:1].upper() + text[1:])

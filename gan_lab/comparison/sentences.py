@@ -1,17 +1,15 @@
 """Effects in words that never say more than their test allows."""
 
-import math
 from collections.abc import Sequence
 
 from gan_lab.comparison.effects import Effect, Summary
 from gan_lab.comparison.factors import label_value
+from gan_lab.comparison.numbers import NO_NUMBER, format_estimate, format_p
 from gan_lab.comparison.questions import Change
 from gan_lab.evaluation.metrics.registry import Metric
 
 COLLAPSED = Metric("collapsed", label="share of collapsed runs", higher_is_better=False)
 
-# What stands for a number that does not exist.
-NO_NUMBER = "–"
 # A larger estimate of the seeds needed is too rough to be written as a number.
 MAX_SEEDS_NEEDED = 1_000
 
@@ -120,48 +118,6 @@ def describe_changes(changes: Sequence[Change]) -> str:
     for factor, before, after in changes:
         descriptions.append(f"{label_value(factor, after)} instead of {before}")
     return " and ".join(descriptions)
-
-
-def format_estimate(
-    number: float | None,
-    low: float | None = None,
-    high: float | None = None,
-    digits: int = 3,
-    signed: bool = False,
-    words: str = "",
-) -> str:
-    """Returns a number with its interval, '9.6 [8.4, 10.0]'.
-
-    The largest of the numbers has so many significant digits and the others as many decimal places. If all are whole
-    numbers, none has any.
-
-    Args:
-        number: '–' is returned for None and for what is not finite.
-        low: lower end of the interval; without one there are no brackets.
-        high: upper end.
-        digits: significant digits of the largest number.
-        signed: whether a positive number has a sign.
-        words: written between the number and its interval.
-    """
-    if number is None or not math.isfinite(number):
-        return NO_NUMBER
-    numbers = [number]
-    if low is not None and high is not None:
-        numbers += [low, high]
-    places = 0
-    if any(value != round(value) for value in numbers):
-        largest = max(map(abs, numbers))
-        places = min(12, max(0, digits - 1 - math.floor(math.log10(largest))))
-    # Adding 0.0 turns the −0.0 of a rounded negative number into 0.0.
-    rounded, *ends = [round(value, places) + 0.0 for value in numbers]
-    sign = "+" if signed else ""
-    text = f"{rounded:{sign},.{places}f}"
-    if words:
-        text += f" {words}"
-    if ends:
-        end_texts = [f"{end:,.{places}f}" for end in ends]
-        text += f" [{', '.join(end_texts)}]"
-    return text
 
 
 def format_mean(summary: Summary | None) -> str:
@@ -284,8 +240,3 @@ def _seeds(effect: Effect) -> str:
     if effect.settings > 1:
         seeds += " each"
     return seeds
-
-
-def format_p(p: float) -> str:
-    """Returns 'p = 0.032', or 'p < 0.001'."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -10,7 +10,8 @@ import pandas as pd
 from gan_lab.comparison.collect import INCOMPARABLE
 from gan_lab.comparison.effects import Effect
 from gan_lab.comparison.findings import Findings
-from gan_lab.comparison.sentences import format_estimate, format_mean, format_share, sentence
+from gan_lab.comparison.numbers import format_estimate
+from gan_lab.comparison.sentences import format_mean, format_share, sentence
 from gan_lab.core.csv_table import write_csv
 from gan_lab.core.io import atomic
 from gan_lab.core.terminal import join_lines, printable

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
@@ -92,6 +93,24 @@ def overrides_of(arguments: Sequence[str]) -> list[str]:
             overrides.append(argument)
         is_value = argument in _FLAGS_WITH_VALUE
     return overrides
+
+
+def collect(arguments: Sequence[str], config: str, key: str) -> list[str]:
+    """Returns the arguments of a command with those that name no key of it in a list of their own.
+
+    Args:
+        arguments: the command line without the command.
+        config: the name of the command's file in conf/.
+        key: of that list.
+    """
+    content = yaml.safe_load((CONF / f"{config}.yaml").read_text(encoding="utf-8"))
+    own = content.keys() - {"hydra", "defaults"}
+    overrides = overrides_of(arguments)
+    others = [override for override in overrides if override.partition("=")[0].lstrip("+~") not in own]
+    kept = [argument for argument in arguments if argument not in others]
+    if others:
+        kept.append(f"{key}={hydra_text(others)}")
+    return kept
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:

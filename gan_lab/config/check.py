@@ -72,6 +72,8 @@ def check_evaluation(cfg: DictConfig) -> None:
     Raises:
         LabError: naming the keys.
     """
+    if cfg.seeds == "auto":
+        raise LabError("seeds=auto: evaluations are counted.", "Say seeds=5.", key="seeds")
     has_dataset = cfg.get("dataset") is not None
     if cfg.generated is None:
         if cfg.run is None:

@@ -25,6 +25,7 @@ def command(
     config: str,
     after_sweep: Callable[[Path], None] | None = None,
     before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None = None,
+    collects: str = "",
 ) -> Callable[[Main], "Command"]:
     """Turns `main(cfg)` into a command that reads its configuration from `conf/<config>.yaml` and the command line.
 
@@ -33,10 +34,11 @@ def command(
         after_sweep: gets the folder of a sweep (`-m`) when all of its jobs have ended. None: there are no sweeps.
         before_sweep: gets the values of each swept key, the seeds and the number of replicas, and returns what to print
             before the first job starts.
+        collects: a key of the command that is a list, into which all arguments go that name no key of it.
     """
 
     def decorate(main: Main) -> Command:
-        return Command(main, config, after_sweep, before_sweep)
+        return Command(main, config, after_sweep, before_sweep, collects)
 
     return decorate
 
@@ -46,7 +48,7 @@ class Command:
 
     Args:
         main: gets the composed configuration.
-        config, after_sweep, before_sweep: see `command`.
+        config, after_sweep, before_sweep, collects: see `command`.
     """
 
     def __init__(
@@ -55,11 +57,13 @@ class Command:
         config: str,
         after_sweep: Callable[[Path], None] | None,
         before_sweep: Callable[[dict[str, list[str]], list[int], int], str] | None,
+        collects: str = "",
     ):
         self.main = main
         self.config = config
         self.after_sweep = after_sweep
         self.before_sweep = before_sweep
+        self.collects = collects
 
     def __call__(self) -> None:
         """Runs the command with the arguments of the process, and prints a user's mistake.
@@ -84,7 +88,14 @@ class Command:
         """Runs the command with these arguments; see `gan_lab.config.hydra_app.call`."""
         from gan_lab.config.hydra_app import call
 
-        return call(self.main, self.config, list(arguments), self.after_sweep, self.before_sweep)
+        return call(self.main, self.config, self._collected(arguments), self.after_sweep, self.before_sweep)
+
+    def _collected(self, arguments: Sequence[str]) -> list[str]:
+        if not self.collects:
+            return list(arguments)
+        from gan_lab.config.arguments import collect
+
+        return collect(arguments, self.config, self.collects)
 
     def _run_guarded(self) -> None:
         interrupts.watch()
@@ -92,7 +103,7 @@ class Command:
         try:
             from gan_lab.config.hydra_app import run
 
-            run(self.main, self.config, sys.argv[1:], self.after_sweep, self.before_sweep)
+            run(self.main, self.config, self._collected(sys.argv[1:]), self.after_sweep, self.before_sweep)
         except BaseException as problem:
             if not interrupts.is_ending() and not isinstance(problem, KeyboardInterrupt):
                 raise

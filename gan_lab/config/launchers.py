@@ -212,14 +212,20 @@ def _is_of_this_machine(address: str) -> bool:
     return True
 
 
-def cores() -> int:
-    """Returns how many cores this process may use (affinity and the container's quota count), at least 1.
-
-    A job of a sweep has what its launcher gives it: what it requested, or one of `n_jobs` equal shares.
-    """
+def available_cores() -> int:
+    """Returns how many cores this process may use (affinity and the container's quota count), at least 1."""
     from joblib import cpu_count
 
     available: int = cpu_count(only_physical_cores=True)
+    return available
+
+
+def cores() -> int:
+    """Returns how many cores this job may use, at least 1: those of the process, see `available_cores`, or its share.
+
+    A job of a sweep has what its launcher gives it: what it requested, or one of `n_jobs` equal shares.
+    """
+    available = available_cores()
     if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
         return available
     launcher = HydraConfig.get().launcher

@@ -259,7 +259,15 @@ _TRAINING = (
 )
 
 _COMMANDS = (
-    Key("run", PATH_OR_NULL, "the run folder", help_for={"backquery": "a run folder whose samples are shown as well"}),
+    Key(
+        "run",
+        PATH_OR_NULL,
+        "the run folder",
+        help_for={
+            "backquery": "a run folder whose samples are shown as well",
+            "cure": "the folder of the run that is to be cured; null: it is trained first, with the other arguments",
+        },
+    ),
     Key(
         "generated",
         PATH_OR_NULL,
@@ -274,7 +282,11 @@ _COMMANDS = (
         "target",
         PATH_OR_NULL,
         "folder for the report; null: the folder that all runs have in common",
-        help_for={"results": "the document; its pictures go to pictures/ next to it", "pack": "the HDF5 file to write"},
+        help_for={
+            "results": "the document; its pictures go to pictures/ next to it",
+            "pack": "the HDF5 file to write",
+            "cure": "folder for everything; null: cure_<name> beside the run, or below outputs/",
+        },
     ),
     Key(
         "member",
@@ -304,7 +316,20 @@ _COMMANDS = (
         "largest size of a latent vector's component; larger ones are drawn again; null: no limit",
     ),
     Key("samples", SAMPLES_OR_NULL, "samples per evaluation; null: as many as papers take"),
-    Key("seeds", COUNT, "evaluations with other latent vectors, or, as far as they last, other samples of generated"),
+    Key(
+        "seeds",
+        ValueSpec(int, low=1, high=10**9, among=("auto",)),
+        "evaluations with other latent vectors, or, as far as they last, other samples of generated",
+        help_for={
+            "cure": "trainings with and without the winner, 4 or more of each; auto: as the budget allows, 4 to 10"
+        },
+    ),
+    Key(
+        "overrides",
+        ValueSpec(list, entries=str),
+        "settings of the GAN that is to be cured: all arguments that are no key of this command go there",
+    ),
+    Key("budget", TEXT, "time for all: the patient's training, the race and the proof; 90s, 30m or 1.5h"),
     Key(
         "op",
         ValueSpec(str, among=("grid", "interpolate", "add", "subtract", "multiply", "walk", "surface")),

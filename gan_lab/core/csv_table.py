@@ -1,4 +1,4 @@
-"""Writes tables as CSV files in which a spreadsheet finds texts and numbers, never a formula."""
+"""Writes tables as CSV files in which a spreadsheet finds texts and numbers, never a formula; reads those by step."""
 
 import csv
 import io
@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import MAX_TABLE, read_bytes
 from gan_lab.core.terminal import printable
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 FORMULA_SIGNS = "=+-@"  # a text that begins with one of these, full-width and small forms too, is taken for a formula
@@ -80,6 +83,28 @@ def step_table_text(rows: Mapping[int, Mapping[str, float]]) -> str:
             cells.append("" if math.isnan(value) else f"{value:.7g}")
         writer.writerow(cells)
     return text.getvalue()
+
+
+def read_step_table(path: Path) -> "dict[str, np.ndarray]":
+    """Reads a file that `step_table_text` made, whoever wrote it.
+
+    Returns:
+        By column its values, each `(rows,)`; NaN where a row has none.
+
+    Raises:
+        OSError: if the system can't read it.
+        LabError: if it is damaged, too large, or no such table.
+    """
+    # Imported here: commands that only look for runs start faster.
+    import numpy as np
+
+    content = read_bytes(path, MAX_TABLE)
+    try:
+        names, *rows = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
+        table = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float).reshape(len(rows), len(names))
+    except (ValueError, csv.Error) as error:
+        raise LabError(f"{path.name} is damaged", code="damaged", key=path.name) from error
+    return dict(zip(names, table.T, strict=True))
 
 
 def write_csv(table: "pd.DataFrame", path: Path) -> None:

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import binomtest, fisher_exact
 from torch import Tensor
 
+from gan_lab.comparison.numbers import format_p
 from gan_lab.comparison.resampling import ALPHA
-from gan_lab.comparison.sentences import format_p
 from gan_lab.core.errors import LabError
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.classifier import LabelClassifier, label_classifier

@@ -2,15 +2,18 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gan_lab.gan.losses import Loss
-from gan_lab.plotting.style import FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR, Figure
+from gan_lab.plotting.style import FAILURE_COLOUR, FAKE_COLOUR, IDEAL_COLOUR, REAL_COLOUR, Figure
+
+# A page draws modes without torch, which takes seconds to import.
+if TYPE_CHECKING:
+    from gan_lab.gan.losses import Loss
 
 Table = Mapping[str, np.ndarray]  # the columns of metrics.csv, each `(rows,)`; NaN where a row has no value
 
@@ -39,7 +42,7 @@ BOOK_TICKS = [0, 0.25, 0.5]
 MAX_HALVES = 2.5
 
 
-def loss_curves(metrics: Table, loss: Loss) -> Figure:
+def loss_curves(metrics: Table, loss: "Loss") -> Figure:
     """Draws D's losses and, below, G's, with the value at the optimum as a line (course notes, S10).
 
     Dots, grid and ticks are those of the book. With replicas the curves are means, in a band from the lowest to the
@@ -60,7 +63,7 @@ def loss_curves(metrics: Table, loss: Loss) -> Figure:
     return figure
 
 
-def score_curves(metrics: Table, loss: Loss) -> Figure:
+def score_curves(metrics: Table, loss: "Loss") -> Figure:
     """Draws D's mean output on real samples and on fakes; at the optimum both have the same value, if there is one.
 
     Args:
@@ -81,7 +84,7 @@ def score_curves(metrics: Table, loss: Loss) -> Figure:
     return figure
 
 
-def mode_curves(metrics: Table) -> Figure | None:
+def mode_curves(metrics: Table, failing_since: int | None = None) -> Figure | None:
     """Draws how many modes G made at each evaluation, and below it how many of its samples lie among the real ones.
 
     With replicas there is a thin line for each and a thick one for the mean. How many samples the numbers are of stands
@@ -89,6 +92,7 @@ def mode_curves(metrics: Table) -> Figure | None:
 
     Args:
         metrics: the columns of metrics.csv; rows without an evaluation have NaN there.
+        failing_since: the steps from this one on are shaded; None: none are.
 
     Returns:
         None without an evaluation. Data without modes have only the lower panel.
@@ -99,6 +103,9 @@ def mode_curves(metrics: Table) -> Figure | None:
         return None
     has_modes = columns[0] == MODES
     figure, axes = _panels([2, 2] if has_modes else [2])
+    if failing_since is not None:
+        for panel in axes:
+            panel.axvspan(failing_since, metrics["step"][-1], color=FAILURE_COLOUR, alpha=0.2, linewidth=0)
     if has_modes:
         _draw_modes(axes[0], metrics)
     lowest = axes[-1]

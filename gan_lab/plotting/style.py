@@ -19,6 +19,7 @@ D_COLOUR = "C0"
 REAL_COLOUR = "C0"
 FAKE_COLOUR = "C1"
 IDEAL_COLOUR = "0.25"
+FAILURE_COLOUR = "C3"
 
 
 # Characters of a name in a picture; the end of a longer one is cut off.

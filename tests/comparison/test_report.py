@@ -23,9 +23,10 @@ from PIL import Image
 from gan_lab.comparison import pages, panels, snapshots
 from gan_lab.comparison.effects import compare, summarise
 from gan_lab.comparison.findings import Findings
+from gan_lab.comparison.numbers import format_estimate
 from gan_lab.comparison.questions import design
 from gan_lab.comparison.report import write_report
-from gan_lab.comparison.sentences import COLLAPSED, format_estimate, sentence
+from gan_lab.comparison.sentences import COLLAPSED, sentence
 from gan_lab.core.run_folder import Run
 from gan_lab.evaluation.metrics.registry import metric_of
 

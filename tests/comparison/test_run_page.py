@@ -284,8 +284,8 @@ def test_the_report_links_to_the_page_of_each_run(tmp_path):
     assert "a%20run/index.html" in links
 
 
-def test_the_page_is_made_without_what_takes_long_to_import():
-    code = "import sys, gan_lab.comparison.run_page; from gan_lab.comparison import pages;"
+def test_pages_are_made_without_what_takes_long_to_import():
+    code = "import sys, gan_lab.comparison.run_page, gan_lab.cure.page; from gan_lab.comparison import pages;"
     code += "pages.render('base.html.jinja', script='');"
     code += "print([name for name in ('torch', 'pandas', 'scipy', 'hydra') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

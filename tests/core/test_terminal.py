@@ -30,7 +30,7 @@ from gan_lab.commands.train import fit
 from gan_lab.comparison.comparison import conclude
 from gan_lab.config import sweep
 from gan_lab.core import terminal
-from gan_lab.core.csv_table import csv_cell, csv_text, step_table_text
+from gan_lab.core.csv_table import csv_cell, csv_text, read_step_table, step_table_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import FORMAT, Run
 from gan_lab.core.terminal import escape_texts, printable, say
@@ -203,6 +203,18 @@ def test_a_table_of_steps_is_what_pandas_writes():
     table = pd.DataFrame.from_dict(rows, orient="index")
     expected = table.to_csv(index_label="step", float_format="%.7g", lineterminator="\n")
     assert step_table_text(rows) == expected
+
+
+def test_a_table_of_steps_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(step_table_text({20: {"loss/g": 0.25}, 40: {"metric/x": 3.0}}))
+    table = read_step_table(path)
+    assert list(table) == ["step", "loss/g", "metric/x"]
+    assert np.array_equal(list(table.values()), [[20, 40], [0.25, np.nan], [np.nan, 3]], equal_nan=True)
+    for damage in ("", "step,x\n1", "step\nx", "step\n\xff"):
+        path.write_bytes(damage.encode("latin-1"))
+        with pytest.raises(LabError, match="metrics.csv is damaged"):
+            read_step_table(path)
 
 
 def test_metrics_csv_goes_on_under_the_names_it_has(tmp_path):

@@ -265,7 +265,8 @@ def test_the_modes_chart_shows_their_total_and_each_member():
     table = table.assign(**{"metric/junk": [np.nan, 0.25, 0.5], "metric/coverage": [np.nan, np.nan, 0.7]})
     for i in (0, 1):
         table[f"metric/modes_valid/{i}"] = [np.nan, 2 + 2 * i, 4]
-    modes, shares = mode_curves({name: table[name].to_numpy() for name in table}).axes
+    columns = {name: table[name].to_numpy() for name in table}
+    modes, shares = mode_curves(columns).axes
     lines = _lines(modes)
     assert lines["modes made (mean of 2)"] == [3, 4]
     assert lines["10 in the data"] == [10, 10]
@@ -273,6 +274,10 @@ def test_the_modes_chart_shows_their_total_and_each_member():
     assert _lines(shares) == {"share among the real samples": [0.75, 0.5], "coverage, at the end": [0.7]}
     assert shares.get_xlabel() == "step (a value is of 100 samples, the last of 500)"
     assert not any(line.get_clip_on() for line in shares.get_lines()), "dots on an edge are whole"
+    assert not modes.patches, "nothing is shaded"
+    for axes in mode_curves(columns, failing_since=4).axes:
+        (shade,) = axes.patches
+        assert [shade.get_x(), shade.get_x() + shade.get_width()] == [4, 6]
 
 
 def test_the_loss_chart_shows_gs_own_ideal_and_what_lies_below_0():

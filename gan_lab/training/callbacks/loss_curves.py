@@ -1,10 +1,8 @@
 """Curves of losses, scores and modes, with their ideal values."""
 
-import csv
-
-import numpy as np
 import pytorch_lightning as pl
 
+from gan_lab.core.csv_table import read_step_table
 from gan_lab.core.run_folder import Run
 from gan_lab.plotting.curves import loss_curves, mode_curves, score_curves
 from gan_lab.training.callbacks.base import GANCallback, save_figure, tensorboards
@@ -52,10 +50,7 @@ class LossCurves(GANCallback):
             logger.save()
         if not self.run.metrics.is_file():
             return
-        with self.run.metrics.open(encoding="utf-8", newline="") as file:
-            names, *rows = csv.reader(file)
-        table = np.array([[cell or "nan" for cell in row] for row in rows], dtype=float)
-        metrics = dict(zip(names, table.T, strict=True))
+        metrics = read_step_table(self.run.metrics)
         figures = {
             "losses.png": loss_curves(metrics, module.loss),
             "scores.png": score_curves(metrics, module.loss),

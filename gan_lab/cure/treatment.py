@@ -1,0 +1,298 @@
+"""Race and proof of a patient by trainings, within the time of the budget."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gan_lab.config.experiment_file import experiment_text
+from gan_lab.core.command_line import command, quote, setting
+from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run
+from gan_lab.core.terminal import printable, progress_bar, say
+from gan_lab.cure.candidates import PATIENT, Candidate, in_order
+from gan_lab.cure.patient import START_SECONDS, Patient
+from gan_lab.cure.plan import LEAST, MIN_SEEDS, SWEEP_SECONDS, Plan, Stage, describe_seconds, make_plan
+from gan_lab.cure.proof import METRIC, Proof, prove
+from gan_lab.cure.race import Result, race, winner
+from gan_lab.cure.request import Request
+from gan_lab.cure.state import State
+from gan_lab.cure.trainings import QUICK, Job, Trainings
+
+# A stage of the race may take this much more than its share of the time that is left.
+SLACK = 1.15
+# The proof may exceed the budget by this much.
+OVERTIME = 1.08
+PRESCRIPTION = "prescription.yaml"
+# Candidates of a stage that the terminal shows.
+MAX_SHOWN = 5
+
+
+class Treatment:
+    """Finds what helps a patient, and proves it.
+
+    Args:
+        request: budget and number of seeds.
+        patient: who is ill.
+        failures: of the patient, the main one first.
+        trainings: trains in the folder of the cure.
+        state: keeps what is done.
+
+    Raises:
+        LabError: if the budget is too short.
+    """
+
+    def __init__(self, request: Request, patient: Patient, failures: Sequence[str], trainings: Trainings, state: State):
+        self.request = request
+        self.patient = patient
+        self.trainings = trainings
+        self.state = state
+        self.candidates = in_order(failures, patient.record.settings, patient.remedies)
+        if "plan" not in state.content:
+            cost = patient.cost(request.workers)
+            costs = [candidate.cost for candidate in self.candidates]
+            seconds = request.seconds - state.spent()
+            state.keep(plan=make_plan(cost, seconds, costs, request.seeds, patient.seed).as_json(), race=[], room=[])
+        self.plan = Plan.from_json(state.content["plan"])
+
+    def run(self) -> None:
+        """Races and proves; the answer goes into the state."""
+        say(_announcement(self.plan, self.request.seconds))
+        with progress_bar("cure", round(self.request.seconds), "s") as self.bar:
+            self.bar.bar_format = "{desc} {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s{postfix}"
+            done = []
+            for stage in self.state.content["race"]:
+                done.append([Result.from_json(result) for result in stage["results"]])
+            stages = race(self.candidates, self.plan, self._trial, done, self._keep)
+            best = winner(stages[-1])
+            if best is None:
+                self.state.keep(prescription=None, answer=_nothing_better(stages[-1]))
+                return
+            jobs = self._prove(best, stages[-1])
+        self._conclude(best, jobs)
+
+    def _trial(self, entrants: Sequence[Candidate], stage: Stage, number: int) -> list[Result]:
+        """Trains the entrants of a stage; those that there is no time for have no value."""
+        chosen = entrants[: self._room(len(entrants), number)]
+        recipes = {candidate.slug: self._overrides(candidate) for candidate in chosen}
+        left = max(self._left_for_race(), stage.seconds / 2)
+        share = stage.seconds / sum(other.seconds for other in self.plan.stages[number:])
+        until = self.state.spent() + min(left, SLACK * share * left)
+        self.trainings.progress = self._progress(f"race {number + 1} of {len(self.plan.stages)}")
+        jobs = self.trainings.sweep(
+            f"race/{number + 1}",
+            recipes,
+            stage.steps,
+            stage.seeds,
+            self.state.time_at(until),
+            (*QUICK, f"callbacks.verdict.every={stage.steps}"),
+        )
+        return [_result(candidate, jobs) for candidate in chosen]
+
+    def _room(self, entrants: int, number: int) -> int:
+        """Returns how many entrants of a stage there is time for; once decided it stays so.
+
+        Args:
+            entrants: that there are, the patient among them.
+            number: of the stage, from 0.
+        """
+        decided = self.state.content["room"]
+        if len(decided) <= number:
+            stages = self.plan.stages
+            planned = sum(stage.seconds for stage in stages[:number])
+            began = self.state.content.setdefault("race_began", self.state.spent())
+            # How much longer the earlier stages took than planned.
+            pace = max(1.0, (self.state.spent() - began) / planned) if planned else 1.0
+            to_come = pace * sum(stage.seconds for stage in stages[number:])
+            fitting = int(entrants * min(1.0, self._left_for_race() / to_come))
+            self.state.keep(room=[*decided, max(LEAST, fitting)])
+        return int(self.state.content["room"][number])
+
+    def _left_for_race(self) -> float:
+        return self.request.seconds - self.plan.proof_seconds - self.state.spent()
+
+    def _keep(self, results: list[Result]) -> None:
+        stages = self.state.content["race"]
+        stage = self.plan.stages[len(stages)]
+        shown = {"steps": stage.steps, "seeds": stage.seeds, "results": [result.as_json() for result in results]}
+        self.state.keep(race=[*stages, shown])
+        self.bar.clear()
+        say(_ranking(results, stage))
+
+    def _prove(self, best: Candidate, results: Sequence[Result]) -> list[Job]:
+        """Trains the winner and the patient on fresh seeds.
+
+        Args:
+            best: the winner.
+            results: of the last stage, which say what their trainings take.
+        """
+        if "proof_seeds" not in self.state.content:
+            self.state.keep(proof_seeds=self._proof_seeds(best, results))
+        self.trainings.progress = self._progress("proof")
+        return self.trainings.sweep(
+            "proof",
+            {PATIENT.slug: self.patient.overrides, best.slug: self._overrides(best)},
+            self.patient.steps,
+            self.state.content["proof_seeds"],
+            self.state.time_at(OVERTIME * self.request.seconds),
+        )
+
+    def _proof_seeds(self, best: Candidate, results: Sequence[Result]) -> list[int]:
+        """Returns the planned seeds as far as there is time for them; at least `MIN_SEEDS`."""
+        scale = self.patient.steps / self.plan.stages[-1].steps
+        pair = 0.0
+        for result in results:
+            if result.candidate in (PATIENT, best):
+                pair += START_SECONDS + scale * result.seconds
+        left = OVERTIME * self.request.seconds - self.state.spent() - SWEEP_SECONDS
+        fitting = int(left * self.request.workers / pair)
+        return self.plan.proof_seeds[: max(MIN_SEEDS, fitting)]
+
+    def _conclude(self, best: Candidate, jobs: Sequence[Job]) -> None:
+        """Tests the winner, and writes the prescription if it helped."""
+        values = {recipe: _values(recipe, jobs) for recipe in (PATIENT.slug, best.slug)}
+        fewest = min(map(len, values.values()))
+        if fewest < MIN_SEEDS:
+            answer = (
+                f"The budget was over before the proof of {best.name}: {fewest} of its trainings ended, and {MIN_SEEDS}"
+                " are needed. Say a longer one."
+            )
+            self.state.keep(prescription=None, answer=answer)
+            return
+        proof = prove(values[PATIENT.slug], values[best.slug])
+        answer = proof.sentence(best.name)
+        self.state.keep(
+            proof=self._proof_json(proof, best, jobs, answer),
+            prescription=self._prescription(best) if proof.helped else None,
+            answer=answer,
+        )
+
+    def _prescription(self, best: Candidate) -> dict[str, Any]:
+        """Writes the experiment, and returns what cure.json says of the prescription."""
+        overrides = self._overrides(best)
+        steps = setting("steps", self.patient.steps)
+        with atomic(self.state.folder / PRESCRIPTION) as path:
+            text = experiment_text([*overrides, steps], f"The prescription of a cure: {best.name}")
+            path.write_text(text, encoding="utf-8")
+        return {
+            "name": best.name,
+            "changes": list(best.changes),
+            "command": command("train.py", *map(quote, overrides), steps),
+            "experiment": PRESCRIPTION,
+            "why": best.source,
+        }
+
+    def _proof_json(self, proof: Proof, best: Candidate, jobs: Sequence[Job], sentence: str) -> dict[str, Any]:
+        films = {}
+        verdicts = {}
+        for arm, recipe in (("patient", PATIENT.slug), ("winner", best.slug)):
+            of_arm = [job for job in jobs if job.recipe == recipe and job.value is not None]
+            verdicts[arm] = _count_verdicts(of_arm)
+            films[arm] = path_from(self.state.folder, Run(of_arm[0].folder).film)
+        has_interval = proof.low == proof.low
+        return {
+            "seeds": self.state.content["proof_seeds"],
+            "steps": self.patient.steps,
+            "metric": METRIC,
+            "patient": proof.patient,
+            "winner": proof.cured,
+            "difference": proof.difference,
+            "low": proof.low if has_interval else None,
+            "high": proof.high if has_interval else None,
+            "p": proof.p,
+            "helped": proof.helped,
+            "sentence": sentence,
+            "verdicts": verdicts,
+            "films": films,
+            "report": "proof/report.html",
+        }
+
+    def _overrides(self, candidate: Candidate) -> list[str]:
+        return candidate.overrides(self.patient.overrides, self.patient.remedies)
+
+    def _progress(self, what: str) -> Any:
+        def show(done: int, jobs: int) -> None:
+            self.bar.set_postfix_str(f"{what}, {done} of {jobs} trainings", refresh=False)
+            self.bar.n = min(round(self.state.spent()), self.bar.total)
+            self.bar.refresh()
+
+        return show
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """Returns a path as seen from a folder if it lies below it, else an absolute one."""
+    absolute = path.absolute()
+    if absolute.is_relative_to(folder.absolute()):
+        return absolute.relative_to(folder.absolute()).as_posix()
+    return str(absolute)
+
+
+def _values(recipe: str, jobs: Sequence[Job]) -> list[float]:
+    """Returns the values of a recipe's trainings, by seed."""
+    of_recipe = sorted((job for job in jobs if job.recipe == recipe), key=lambda job: job.seed)
+    return [job.value for job in of_recipe if job.value is not None]
+
+
+def _result(candidate: Candidate, jobs: Sequence[Job]) -> Result:
+    """Returns what a stage measured of a candidate."""
+    of_candidate = [job for job in jobs if job.recipe == candidate.slug]
+    failures = [job.failure for job in of_candidate if job.failure]
+    values = _values(candidate.slug, jobs)
+    failure = ""
+    if failures:
+        failure = printable(failures[0].partition("\n")[0])
+    elif not values:
+        failure = "no time was left"
+    seconds = sum(job.seconds for job in of_candidate) / max(1, len(of_candidate))
+    return Result(candidate, values, failure, seconds=seconds)
+
+
+def _count_verdicts(jobs: Sequence[Job]) -> str:
+    """Returns 'collapsed in 5 of 5 runs', or 'covered in 4 of 5 runs, partial in 1'."""
+    numbers: dict[str, int] = {}
+    for job in jobs:
+        word = str(job.verdict.get("collapse") or "not judged")
+        within = job.verdict.get("within_modes")
+        if word == "covered" and within in ("collapsed", "narrow"):
+            word = f"covered but {within} within modes"
+        numbers[word] = numbers.get(word, 0) + 1
+    ranked = sorted(numbers.items(), key=lambda item: -item[1])
+    parts = [f"{word} in {number}" for word, number in ranked]
+    parts[0] += f" of {len(jobs)} runs"
+    return ", ".join(parts)
+
+
+def _announcement(plan: Plan, seconds: float) -> str:
+    first = plan.stages[0]
+    last = plan.stages[-1]
+    race_seconds = sum(stage.seconds for stage in plan.stages)
+    return (
+        f"Plan for {describe_seconds(seconds)}: a race of {first.places} candidates over {first.steps:,} steps to"
+        f" {last.places} over {last.steps:,} (about {describe_seconds(race_seconds)}), then a proof on"
+        f" {len(plan.proof_seeds)} fresh seeds with and without the winner (about"
+        f" {describe_seconds(plan.proof_seconds)})."
+    )
+
+
+def _ranking(results: Sequence[Result], stage: Stage) -> str:
+    """Returns the best of a stage and the patient, for a terminal."""
+    seeds = "1 seed" if len(stage.seeds) == 1 else f"mean of {len(stage.seeds)} seeds"
+    lines = [f"{METRIC.capitalize()} after {stage.steps:,} steps, {seeds}:"]
+    measured = [result for result in results if result.values]
+    for place, result in enumerate(measured):
+        if place < MAX_SHOWN or result.candidate.is_patient:
+            lines.append(f"  {result.mean:.3f}  {result.candidate.name}")
+    failed = len(results) - len(measured)
+    if failed:
+        lines.append(f"  ({failed} of {len(results)} could not be trained in time)")
+    return "\n".join(lines)
+
+
+def _nothing_better(results: Sequence[Result]) -> str:
+    measured = [result for result in results if result.values]
+    others = [result for result in measured if not result.candidate.is_patient]
+    if not others:
+        return "Nothing within the budget helped: none of the candidates could be trained in time."
+    best = others[0]
+    numbers = [f"{METRIC} {best.mean:.2f} in the race"]
+    numbers += [f"{result.mean:.2f} without it" for result in measured if result.candidate.is_patient]
+    return f"Nothing within the budget helped; the best try was {best.candidate.name} ({', '.join(numbers)})."

@@ -1,0 +1,87 @@
+"""Candidates: what they change, in which order they are tried, and which can be combined."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gan_lab.config.arguments import collect
+from gan_lab.config.experiment_file import experiment_text, with_changes
+from gan_lab.core.errors import LabError
+from gan_lab.core.installation import CONF
+from gan_lab.cure.candidates import Candidate, candidates, in_order, pairs
+from gan_lab.cure.examination import FAILURES
+
+
+def test_every_candidate_names_options_and_failures_that_there_are():
+    for candidate in candidates():
+        assert set(candidate.against) <= set(FAILURES), candidate.name
+        for change in candidate.changes:
+            key, _, value = change.partition("=")
+            if (CONF / key).is_dir():
+                for option in value.strip("[]").split(","):
+                    assert (CONF / key / f"{option}.yaml").is_file(), change
+
+
+def test_names_of_files_are_different():
+    slugs = [candidate.slug for candidate in candidates()]
+    assert len(set(slugs)) == len(slugs)
+    assert Candidate("R1 (weak) + Adam", ()).slug == "r1-weak-adam"
+
+
+def test_suggested_candidates_come_first_and_the_rest_after():
+    tried = in_order(["D wins"], {}, [])
+    suggested = ["D wins" in candidate.against for candidate in tried]
+    assert suggested == sorted(suggested, reverse=True)
+    assert not all(suggested)
+
+
+def test_what_the_patient_has_already_is_not_tried():
+    names = {candidate.name for candidate in in_order([], {"loss._target_": "gan_lab.gan.losses.BCE"}, ["r1"])}
+    assert not {"BCE", "R1"} & names
+    assert {"hinge loss", "R1 and R2", "R1 (strong)"} <= names
+
+
+def test_changes_replace_what_was_said_of_a_group():
+    patient = ["loss=mse", "optim=sgd", "optim.lr=1", "optim_g=adam", "optim_g.lr=3", "remedy=[ema]", "data.path=x.h5"]
+    changed = with_changes(patient, ["optim=adam", "remedy=[r1,weak]"], ["ema"])
+    assert changed == ["loss=mse", "data.path=x.h5", "optim=adam", "remedy=[ema,r1,weak]"]
+
+
+def test_experiment_says_the_same_as_the_overrides():
+    overrides = ["experiment=best/ring", "loss=mse", "remedy=[r1,ema]", "remedy.r1.gamma=2", "data.path='a b.h5'"]
+    text = experiment_text(overrides, "title")
+    assert text.startswith("# @package _global_\n")
+    assert yaml.safe_load(text) == {
+        "defaults": ["/experiment/best/ring", {"override /loss": "mse"}, {"override /remedy": ["r1", "ema"]}, "_self_"],
+        "remedy": {"r1": {"gamma": 2}},
+        "data": {"path": "a b.h5"},
+    }
+
+
+def test_deletion_can_be_no_part_of_an_experiment():
+    with pytest.raises(LabError, match="Leave it out"):
+        experiment_text(["~callbacks.pictures"], "title")
+
+
+def test_pairs_change_different_things():
+    adam = Candidate("Adam", ("optim=adam",), cost=2)
+    slow = Candidate("slow", ("optim.lr=0.1",))
+    r1 = Candidate("R1", ("remedy=[r1]",), cost=3)
+    ema = Candidate("EMA", ("remedy=[ema]",))
+    combined = {pair.name: pair for pair in pairs([adam, slow, r1, ema])}
+    assert "Adam + slow" not in combined
+    assert combined["Adam + R1"].changes == ("optim=adam", "remedy=[r1]")
+    assert combined["R1 + EMA"].changes == ("remedy=[r1,ema]",)
+    assert combined["Adam + R1"].cost == 6
+
+
+def test_arguments_of_a_training_are_collected():
+    arguments = ["run=a", "loss=mse", "budget=3m", "remedy=[r1,ema]", "data.path=사진 (1).h5", "--help"]
+    assert collect(arguments, "cure", "overrides") == [
+        "run=a",
+        "budget=3m",
+        "--help",
+        'overrides=["loss=mse","remedy=[r1,ema]","data.path=사진 (1).h5"]',
+    ]
+    assert Path(CONF / "cure.yaml").is_file()
