@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gan_lab.config.experiment_file import key_of_override
 from gan_lab.config.launchers import available_cores
+from gan_lab.core.command_line import setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import OUTPUTS
 
@@ -67,7 +68,7 @@ class Request:
     @property
     def arguments(self) -> list[str]:
         """The command line that describes the cure, as cure.json keeps it."""
-        run = [] if self.run is None else [f"run={self.run}"]
+        run = [] if self.run is None else [setting("run", self.run)]
         return [*run, *self.overrides, f"budget={self.budget}", f"seeds={self.seeds or 'auto'}"]
 
     @property
