@@ -36,7 +36,7 @@ def _help_text() -> str:
     width = max(map(len, [*commands(), COMPLETION]))
     for name in commands():
         lines.append(f"  {name:<{width}}  {description(name)}")
-    lines += ["", f"  {COMPLETION:<{width}}  completes commands and settings in bash: eval \"$(gan-lab {COMPLETION})\""]
+    lines += ["", f'  {COMPLETION:<{width}}  completes commands and settings in bash: eval "$(gan-lab {COMPLETION})"']
     return "\n".join(lines)
 
 

@@ -30,7 +30,7 @@ from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import printable, say
+from gan_lab.core.terminal import in_notebook, printable, say
 from gan_lab.data.dataset import Dataset
 from gan_lab.training.callbacks.loggers import read_table
 from gan_lab.training.gan_module import GANModule
@@ -355,7 +355,7 @@ def _text(text: str) -> str:
 
 def _show(shown: "TrainedRun | Comparison", page: Path) -> None:
     """Shows a run or a comparison in a notebook; elsewhere prints a line about it and where its page is."""
-    if "ipykernel" not in sys.modules:
+    if not in_notebook():
         say(f"{shown!r}\n{page}")
         return
     from IPython.display import HTML, display

@@ -142,6 +142,11 @@ def say(text: object, stderr: bool = False, flush: bool = False) -> None:
         print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
 
 
+def in_notebook() -> bool:
+    """Returns whether what is printed goes to a notebook; not while it goes to a job's log.txt."""
+    return type(sys.stderr).__module__ == "ipykernel.iostream"
+
+
 def progress_bar(description: str, total: int, unit: str, start: int = 0) -> "tqdm[Any]":
     """Returns a progress bar for a terminal or a notebook; elsewhere it shows nothing.
 
@@ -152,8 +157,7 @@ def progress_bar(description: str, total: int, unit: str, start: int = 0) -> "tq
         start: how many are done already.
     """
     settings: dict[str, Any] = {"desc": description, "total": total, "initial": start, "unit": unit, "mininterval": 0.5}
-    # Not where stderr goes to a job's log.txt.
-    if type(sys.stderr).__module__ == "ipykernel.iostream":
+    if in_notebook():
         from gan_lab.core.notebook import NotebookBar
 
         return NotebookBar(**settings)
