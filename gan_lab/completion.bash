@@ -15,7 +15,10 @@ _gan_lab() {
         local overrides=()
         local argument
         for argument in "${words[@]:2}"; do
-            [[ $argument == -* ]] || overrides+=("$argument")
+            [[ $argument == -* ]] && continue
+            # Of the values of a sweep the first: Hydra composes one configuration.
+            [[ $argument == *\[* ]] || argument=${argument%%,*}
+            overrides+=("${argument//\'/}")
         done
         line="gan-lab ${overrides[*]} $word"
         line=$(COMP_LINE=$line COMP_POINT=${#line} "${words[0]}" "${words[1]}" -sc query=bash 2> /dev/null)

@@ -1,9 +1,9 @@
 """The wheel by itself: its command, its module and a notebook, from an empty folder and without the repository."""
 
 import os
+import shlex
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import nbformat
@@ -25,7 +25,8 @@ def environment(tmp_path_factory):
     _checked(sys.executable, "-m", "venv", "--without-pip", environment, cwd=folder)
     # A path of a .pth file is searched, but its own .pth files, and with them a gan_lab under development, are not.
     packages = next(environment.glob("lib/python*/site-packages"))
-    (packages / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    libraries = [path for path in sys.path if path.endswith("site-packages")]
+    (packages / "libraries.pth").write_text("\n".join(libraries))
     python = environment / "bin" / "python"
     (wheel,) = folder.glob("gan_lab-*.whl")
     _checked(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, cwd=folder)
@@ -74,11 +75,12 @@ def test_a_notebook_runs(environment, tmp_path):
 def test_bash_completes_the_command(environment, tmp_path):
     def completed(line: str) -> list[str]:
         code = f'compopt() {{ :; }}; eval "$(gan-lab completion)"; _gan_lab; echo "${{COMPREPLY[@]}}"'
-        variables = f"PATH={environment}:$PATH COMP_LINE='{line}' COMP_POINT={len(line)}"
+        variables = f"PATH={environment}:$PATH COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}"
         return _checked("bash", "-c", f"export {variables}; {code}", cwd=tmp_path).split()
 
     assert completed("gan-lab tra") == ["train"]
     assert completed("gan-lab train loss=l") == ["lsgan"], "bash keeps what stands before ="
     assert completed("gan-lab train -m loss=bce,mse optim.l") == ["optim.lr="]
+    assert completed("gan-lab train 'remedy=[r1,ema]' optim.l") == ["optim.lr="]
     assert completed("gan-lab compare ru") == ["runs="]
     assert completed("gan-lab trian lo") == []
