@@ -109,7 +109,7 @@ def compare(*folders: str | Path) -> "Comparison":
     return Comparison(Path(common_folder(folders)), folders)
 
 
-def pack(source: str | Path, target: str | Path, *overrides: str, **settings: Any) -> Path:
+def pack_images(source: str | Path, target: str | Path, *overrides: str, **settings: Any) -> Path:
     """Packs images into one HDF5 file for `dataset=images`, like `pack.py`.
 
     Args:

@@ -74,7 +74,7 @@ def test_a_notebook_runs(environment, tmp_path):
 
 def test_bash_completes_the_command(environment, tmp_path):
     def completed(line: str) -> list[str]:
-        code = f'compopt() {{ :; }}; eval "$(gan-lab completion)"; _gan_lab; echo "${{COMPREPLY[@]}}"'
+        code = 'compopt() { :; }; eval "$(gan-lab completion)"; _gan_lab; echo "${COMPREPLY[@]}"'
         variables = f"PATH={environment}:$PATH COMP_LINE={shlex.quote(line)} COMP_POINT={len(line)}"
         return _checked("bash", "-c", f"export {variables}; {code}", cwd=tmp_path).split()
 
