@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from gan_lab.core.version import __version__
 
 if TYPE_CHECKING:
-    from gan_lab.api import compare, evaluate, load, sweep, train
+    from gan_lab.api import compare, evaluate, load, pack_images, sweep, train
 
-__all__ = ["__version__", "compare", "evaluate", "load", "sweep", "train"]
+__all__ = ["__version__", "compare", "evaluate", "load", "pack_images", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import printable, say
+from gan_lab.core.terminal import in_notebook, printable, say
 from gan_lab.data.dataset import Dataset
 from gan_lab.training.callbacks.loggers import read_table
 from gan_lab.training.gan_module import GANModule
@@ -39,6 +39,10 @@ from gan_lab.training.sampling import sampling_network, score_batch
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gan_lab.comparison.findings import Findings
+
+# Of pictures in a notebook. They are drawn on white, and a notebook may be dark.
+PICTURE_STYLE = "max-width: 100%; background: white"
 # Variables of the environment that a command sets for its own process.
 _OF_COMMANDS = ("MPLBACKEND", "HYDRA_FULL_ERROR")
 
@@ -102,7 +106,25 @@ def compare(*folders: str | Path) -> "Comparison":
     from gan_lab.comparison.comparison import common_folder
 
     _call("compare", [], {"runs": [str(folder) for folder in folders]})
-    return Comparison(Path(common_folder(folders)))
+    return Comparison(Path(common_folder(folders)), folders)
+
+
+def pack_images(source: str | Path, target: str | Path, *overrides: str, **settings: Any) -> Path:
+    """Packs images into one HDF5 file for `dataset=images`, like `pack.py`.
+
+    Args:
+        source: a folder, an archive, or the book's HDF5 file.
+        target: the file to write.
+        overrides, settings: `size=32`, `labels="folders"`, …
+
+    Returns:
+        The file, for `data.path=`.
+
+    Raises:
+        LabError: if images can't be read, or the file can't be written.
+    """
+    _call("pack", overrides, {"source": str(source), "target": str(target), **settings})
+    return Path(target).expanduser()
 
 
 def evaluate(
@@ -249,21 +271,16 @@ class TrainedRun:
 
     def show(self) -> None:
         """Shows verdict, film, losses and modes in a notebook; elsewhere says where the page is."""
-        if "ipykernel" not in sys.modules:
-            say(f"{self!r}\n{self._run.page}")
-            return
-        from IPython.display import HTML, display
-
-        display(HTML(self._repr_html_()))
+        _show(self, self._run.page)
 
     def _repr_html_(self) -> str:
         """Returns what a notebook shows for a run: the verdict and its pictures."""
         sentence = self.verdict.get("sentence", "not judged yet")
-        parts = [f"<p><b>{html.escape(line)}</b></p>" for line in printable(sentence, lines=True).splitlines()]
+        parts = [f"<p><b>{_text(line)}</b></p>" for line in sentence.splitlines()]
         for path in (self._run.film, self._run.plots / "losses.png", self._run.plots / "modes.png"):
             picture = read_picture(path, ("PNG", "GIF"))
             if not picture.gap:
-                parts.append(f'<img src="{data_uri(picture.content, picture.kind)}" style="max-width: 100%">')
+                parts.append(f'<img src="{data_uri(picture.content, picture.kind)}" style="{PICTURE_STYLE}">')
         return "\n".join(parts)
 
     def __repr__(self) -> str:
@@ -276,15 +293,17 @@ class Comparison:
 
     Args:
         folder: where comparison.csv, effects.csv and report.html are.
+        compared: the folders whose runs are compared; None: `folder`.
 
     Attributes:
         folder: where they are.
         report: the page.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, compared: Sequence[str | Path] | None = None):
         self.folder = folder
         self.report = folder / "report.html"
+        self._compared = compared or [folder]
 
     @property
     def runs(self) -> "pd.DataFrame":
@@ -301,8 +320,47 @@ class Comparison:
 
         return pd.read_csv(self.folder / name)
 
+    def show(self) -> None:
+        """Shows answers, effects and film in a notebook; elsewhere says where the report is."""
+        _show(self, self.report)
+
+    @functools.cached_property
+    def _findings(self) -> "Findings":
+        from gan_lab.comparison import comparison
+
+        return comparison.compare(self._compared)
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows for a comparison: its answers, charts of the effects, and a film."""
+        from gan_lab.comparison.panels import film_cards, forest_cards
+
+        findings = self._findings
+        parts = [f"<p><b>{_text(findings.title)}</b></p>"]
+        for metric in findings.headline:
+            heading = f"{findings.measures[metric].label} ({findings.role(metric)} metric)"
+            sentences = [f"<li>{_text(sentence)}.</li>" for _, sentence in findings.answers_in(metric)]
+            parts.append(f"<p>{_text(heading)}</p><ul>{''.join(sentences)}</ul>")
+        for card in [*forest_cards(findings), *film_cards(findings)]:
+            parts.append(f'<img src="{card.picture}" alt="{_text(card.alt)}" style="{PICTURE_STYLE}">')
+        return "\n".join(parts)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
+
+
+def _text(text: str) -> str:
+    """Returns a text, which may be a stranger's, for a page."""
+    return html.escape(printable(text))
+
+
+def _show(shown: "TrainedRun | Comparison", page: Path) -> None:
+    """Shows a run or a comparison in a notebook; elsewhere prints a line about it and where its page is."""
+    if not in_notebook():
+        say(f"{shown!r}\n{page}")
+        return
+    from IPython.display import HTML, display
+
+    display(HTML(shown._repr_html_()))
 
 
 def _call(command: str, overrides: Sequence[str], settings: dict[str, Any]) -> Path:

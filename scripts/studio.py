@@ -14,12 +14,13 @@ def main(cfg: "DictConfig") -> None:
 
     from gan_lab.config.check import check
     from gan_lab.core.errors import LabError
+    from gan_lab.core.installation import install_extra
 
     cfg = check(cfg)
     if find_spec("nicegui") is None:
         raise LabError(
             "The live page needs NiceGUI, which isn't installed.",
-            "It comes with: pip install -e '.[studio]'",
+            f"It comes with: {install_extra('studio')}",
             code="unsupported",
             key="studio",
         )

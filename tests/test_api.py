@@ -1,15 +1,19 @@
 """gan_lab from Python: the same runs, words and files as by the command line."""
 
+import html
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import ROOT, classifier_cache, command_here
+from PIL import Image
+from test_compare import made_up
 
 import gan_lab
 from gan_lab.core.errors import LabError
@@ -104,6 +108,37 @@ def test_a_sweep_and_its_comparison(tmp_path, monkeypatch):
     assert result.report.is_file()
     again = gan_lab.compare(result.folder)
     assert again.effects.equals(result.effects)
+    shown = again._repr_html_()
+    primary = again.effects["sentence"].iloc[0]
+    assert html.escape(f"{primary}.") in shown
+    assert shown.count("data:image/svg+xml;base64,") == 2, "an effect in coverage, and one in modes"
+    assert shown.count("data:image/gif;base64,") == 1, "a film of both variants"
+
+
+@pytest.mark.slow
+def test_a_comparison_shows_its_answers_and_only_the_runs_that_were_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(3):
+        made_up(tmp_path / f"sgd_{seed}", "optim=sgd", seed, modes=2 + seed)
+        made_up(tmp_path / f"adam_{seed}", "optim=adam", seed, modes=8)
+    found = gan_lab.compare("sgd_0", "sgd_1", "adam_0", "adam_1")
+    shown = found._repr_html_()
+    assert sorted(found.runs["run"]) == ["adam_0", "adam_1", "sgd_0", "sgd_1"]
+    assert "+5.5" in shown, "8 instead of the mean of 2 and 3"
+    assert "data:image/svg+xml;base64," in shown
+
+
+def test_images_are_packed(tmp_path):
+    folder = tmp_path / "some images"
+    folder.mkdir()
+    for n in range(12):
+        Image.new("RGB", (9, 9), (20 * n, 0, 0)).save(folder / f"{n}.png")
+    packed = gan_lab.pack_images(folder, tmp_path / "packed.h5", "size=8", holdout=0.25)
+    with h5py.File(packed) as file:
+        assert file["train/images"].shape == (9, 8, 8, 3)
+        assert file["holdout/images"].shape == (3, 8, 8, 3)
+    with pytest.raises(LabError):
+        gan_lab.pack_images(tmp_path / "nowhere", tmp_path / "other.h5")
 
 
 def test_importing_gan_lab_does_not_import_torch():

@@ -15,7 +15,7 @@ from gan_lab.config.schema import spec_of, takes_one
 from gan_lab.config.targets import groups
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
-from gan_lab.core.installation import CONF
+from gan_lab.core.installation import CONF, install_extra
 
 # Hydra's flags that are followed by a value.
 _FLAGS_WITH_VALUE = {"--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p"}
@@ -234,7 +234,7 @@ def _refuse_without_plugin(argument: str) -> None:
     if find_spec("hydra_plugins") is None or find_spec(f"hydra_plugins.{plugin.module}") is None:
         raise LabError(
             "The plugin that this needs isn't installed.",
-            f"It comes with: pip install -e '.[{plugin.extra}]'",
+            f"It comes with: {install_extra(plugin.extra)}",
             code="unsupported",
             key=argument.partition("=")[0],
         )

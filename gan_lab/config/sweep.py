@@ -31,7 +31,7 @@ from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, refuse_other_encoding, remove_empty
-from gan_lab.core.terminal import format_traceback, open_log, printable, say
+from gan_lab.core.terminal import format_traceback, in_notebook, open_log, printable, progress_bar, say
 
 # Seconds between two looks at the jobs.
 LOOK_EVERY = 0.5
@@ -266,14 +266,11 @@ class Watch:
     """
 
     def __init__(self, folder: Path, jobs: int):
-        # Imported here: only the process that runs a sweep needs it.
-        from tqdm import tqdm
-
         self.folder = folder
-        # Kept, because stderr goes to a job's log.txt while that job runs in this process.
-        self.screen = sys.stderr
+        # Kept, because both go to the log.txt of a job that runs in this process. A notebook colours stderr as errors.
+        self.screen = sys.stdout if in_notebook() else sys.stderr
         self.reported: set[Path] = set()
-        self.bar = tqdm(total=jobs, desc="sweep", unit=" jobs", disable=None, file=self.screen)
+        self.bar = progress_bar("sweep", jobs, " jobs")
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()

@@ -31,3 +31,8 @@ def program(command: str) -> str:
     if command == "train":
         return "python train.py"
     return f"python scripts/{command}.py"
+
+
+def install_extra(extra: str) -> str:
+    """Returns the command that installs an extra of pyproject.toml; double quotes, which Windows takes, too."""
+    return f'pip install -e ".[{extra}]"' if IS_CLONE else f'pip install "gan_lab[{extra}]"'

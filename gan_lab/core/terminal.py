@@ -142,6 +142,11 @@ def say(text: object, stderr: bool = False, flush: bool = False) -> None:
         print(printable(str(text), lines=True), file=sys.stderr if stderr else None, flush=flush)
 
 
+def in_notebook() -> bool:
+    """Returns whether what is printed goes to a notebook; not while it goes to a job's log.txt."""
+    return type(sys.stderr).__module__ == "ipykernel.iostream"
+
+
 def progress_bar(description: str, total: int, unit: str, start: int = 0) -> "tqdm[Any]":
     """Returns a progress bar for a terminal or a notebook; elsewhere it shows nothing.
 
@@ -151,16 +156,14 @@ def progress_bar(description: str, total: int, unit: str, start: int = 0) -> "tq
         unit: what is counted.
         start: how many are done already.
     """
-    is_notebook = "ipykernel" in sys.modules
-    with warnings.catch_warnings():
-        # Without ipywidgets a notebook gets a bar of text, and a warning.
-        warnings.simplefilter("ignore")
-        if is_notebook:
-            from tqdm.auto import tqdm
-        else:
-            from tqdm import tqdm
-    disable = False if is_notebook else None
-    return tqdm(desc=description, total=total, initial=start, unit=unit, mininterval=0.5, disable=disable)
+    settings: dict[str, Any] = {"desc": description, "total": total, "initial": start, "unit": unit, "mininterval": 0.5}
+    if in_notebook():
+        from gan_lab.core.notebook import NotebookBar
+
+        return NotebookBar(**settings)
+    from tqdm import tqdm
+
+    return tqdm(**settings, disable=None)
 
 
 def escape_tracebacks() -> None:

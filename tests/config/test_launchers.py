@@ -106,7 +106,7 @@ def test_without_its_plugin_a_preset_says_which_extra_has_it(tmp_path, extra, pr
         pytest.skip(f"{plugin} is installed here")
     done = _sweep(Path(sys.executable), tmp_path, preset, "seed=0,1")
     assert done.returncode == 2
-    assert done.stderr == f"The plugin that this needs isn't installed.\nIt comes with: pip install -e '.[{extra}]'\n"
+    assert done.stderr == f'The plugin that this needs isn\'t installed.\nIt comes with: pip install -e ".[{extra}]"\n'
     assert not list(tmp_path.iterdir())
 
 

@@ -68,7 +68,7 @@ def test_without_the_extra_it_says_how_to_install_it(tmp_path, monkeypatch):
     result = command_here("scripts/studio.py", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr == (
-        "The live page needs NiceGUI, which isn't installed.\nIt comes with: pip install -e '.[studio]'\n"
+        'The live page needs NiceGUI, which isn\'t installed.\nIt comes with: pip install -e ".[studio]"\n'
     )
     assert not list(tmp_path.iterdir())
 

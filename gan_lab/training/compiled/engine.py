@@ -26,7 +26,7 @@ from torch.nn.functional import one_hot
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from gan_lab.core.terminal import say
+from gan_lab.core.terminal import in_notebook, say
 from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.losses import LabelSmoothing
 from gan_lab.gan.remedies.input_transforms import InstanceNoise
@@ -442,7 +442,8 @@ class CompilationProgress(event.Listener):
     def on_start(self, event: event.Event) -> None:
         if self._bar is None:
             where = "once on this machine" if step.OPTIONS["cache"] else "at each start, as numba finds no cache folder"
-            say(f"Compiling the step, {where}: about half a minute.", stderr=True, flush=True)
+            # A notebook colours stderr as errors.
+            say(f"Compiling the step, {where}: about half a minute.", stderr=not in_notebook(), flush=True)
             self._bar = tqdm(desc="compiling", disable=None, bar_format="{desc}: {n_fmt} functions in {elapsed}")
 
     def on_end(self, event: event.Event) -> None:
