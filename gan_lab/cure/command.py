@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_lab.core import interrupts
 from gan_lab.core.io import relative_path
 from gan_lab.core.terminal import say
 from gan_lab.cure.examination import Examination, examine
@@ -35,6 +36,7 @@ def cure(request: Request) -> str:
     with claimed(request.folder):
         state = read_state(request.folder, request.arguments, request.seconds)
         if "answer" not in state.content:
+            interrupts.at_end(_say_how_to_go_on)
             _cure(request, patient, state)
         return describe(state.content, request.folder)
 
@@ -66,7 +68,13 @@ def _cure(request: Request, patient: Patient | None, state: State) -> None:
     Treatment(request, patient, examination.failures, trainings, state).run()
 
 
+def _say_how_to_go_on() -> None:
+    say("The same command goes on from here.", stderr=True)
+
+
 def _healthy(examination: Examination) -> str:
+    if examination.copies:
+        return f"It does not collapse, and nothing else is looked for here: {examination.verdict}"
     return f"Nothing is wrong: {examination.verdict}"
 
 

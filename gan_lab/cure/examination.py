@@ -73,10 +73,12 @@ class Examination:
     Attributes:
         symptoms: the main one first; empty for a healthy run.
         verdict: the verdict's sentences.
+        copies: whether the samples are copies of training data, which is no collapse.
     """
 
     symptoms: list[Symptom] = field(default_factory=list)
     verdict: str = ""
+    copies: bool = False
 
     @property
     def is_healthy(self) -> bool:
@@ -132,7 +134,7 @@ def examine(record: Record) -> Examination:
     evaluations = read_evaluations(record.run)
     symptoms = _symptoms(verdict, record.metrics, evaluations, _steps(record))
     symptoms.sort(key=lambda symptom: FAILURES.index(symptom.failure))
-    return Examination(symptoms, sentence)
+    return Examination(symptoms, sentence, verdict.get("copies") is True)
 
 
 def _symptoms(

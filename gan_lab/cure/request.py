@@ -11,6 +11,7 @@ from gan_lab.config.launchers import available_cores
 from gan_lab.core.command_line import setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.run_folder import OUTPUTS
+from gan_lab.cure.plan import MIN_SEEDS
 
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -38,7 +39,7 @@ class Request:
         config_folder: that the command line adds to conf/; None without one.
 
     Raises:
-        LabError: for a budget that is no time, and for an override that the cure decides itself.
+        LabError: for a budget that is no time, too few seeds for a proof, and an override that the cure decides itself.
     """
 
     run: str | None
@@ -52,6 +53,12 @@ class Request:
         match = BUDGET.fullmatch(self.budget)
         if match is None or not float(match[1]):
             raise LabError(f"budget={self.budget} is no time.", "Say budget=10m, 90s or 1.5h.", key="budget")
+        if self.seeds is not None and self.seeds < MIN_SEEDS:
+            raise LabError(
+                f"seeds={self.seeds} can't prove anything: the smallest p that a test of so few can have is above 0.05.",
+                f"Say seeds={MIN_SEEDS} or more.",
+                key="seeds",
+            )
         for override in self.overrides:
             if key_of_override(override) in REFUSED:
                 raise LabError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from gan_lab.comparison.collect import as_number
 from gan_lab.config.experiment_file import experiment_text
@@ -18,7 +18,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import Run
-from gan_lab.core.terminal import printable
+from gan_lab.core.terminal import printable, say
 from gan_lab.cure.proof import METRIC
 
 LOOK_EVERY = 0.5  # seconds
@@ -159,7 +159,11 @@ class Trainings:
         if not (folder / ".lock").exists():
             return
         lock = FileLock(folder / ".lock")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("Trainings of an earlier process, which was killed, are still running: waiting for them.")
+            lock.acquire()
         lock.release()
 
 

@@ -32,6 +32,12 @@ def test_units_of_the_budget(budget, seconds):
     assert request(budget=budget).seconds == seconds
 
 
+def test_seeds_that_can_prove_nothing_are_refused():
+    # Three and three can be split in 20 ways: p is at least 2/20.
+    with pytest.raises(LabError, match="seeds=4"):
+        request(seeds=3)
+
+
 @pytest.mark.parametrize("override", ["replicas=3", "name=x", "hydra.run.dir=x", "resume=x"])
 def test_what_the_cure_decides_is_refused(override):
     with pytest.raises(LabError, match="decides"):

@@ -35,6 +35,12 @@ def test_healthy_run_has_nothing_wrong_even_if_d_wins(tmp_path):
     assert examination.is_healthy
 
 
+def test_copies_are_no_collapse(tmp_path):
+    examination = examine(record(tmp_path, {"copies": True}))
+    assert examination.is_healthy
+    assert examination.copies
+
+
 def test_one_mode_and_since_when(tmp_path):
     verdict = {"collapse": "collapsed", "sentence": "Collapsed: it makes only the 8."}
     examination = examine(record(tmp_path, verdict, {"modes_valid": 1}, [2, 1, 3, 1, 1]))
