@@ -55,7 +55,7 @@ class Request:
             raise LabError(f"budget={self.budget} is no time.", "Say budget=10m, 90s or 1.5h.", key="budget")
         if self.seeds is not None and self.seeds < MIN_SEEDS:
             raise LabError(
-                f"seeds={self.seeds} can't prove anything: the smallest p that a test of so few can have is above 0.05.",
+                f"seeds={self.seeds} can't prove anything: the smallest possible p of so few is above 0.05.",
                 f"Say seeds={MIN_SEEDS} or more.",
                 key="seeds",
             )
