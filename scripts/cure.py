@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 @command("cure", collects="overrides")
 def main(cfg: "DictConfig") -> None:
-    from gan_lab.config.arguments import config_folders
+    from gan_lab.config.arguments import config_folders, quote_texts
     from gan_lab.config.check import check
     from gan_lab.cure.command import Request, cure
 
     cfg = check(cfg)
     folders = config_folders(sys.argv[1:])
     seeds = None if cfg.seeds == "auto" else cfg.seeds
-    request = Request(cfg.run, list(cfg.overrides), cfg.budget, seeds, cfg.target, folders[0] if folders else None)
-    say(cure(request))
+    overrides = quote_texts(cfg.overrides)
+    say(cure(Request(cfg.run, overrides, cfg.budget, seeds, cfg.target, folders[0] if folders else None)))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
-from gan_lab.config.experiment_file import with_changes
+from gan_lab.config.experiment_file import STRENGTHS, entries_of, values_of_option, with_changes
 from gan_lab.core.installation import CONF
 
 FILE = Path(__file__).with_name("candidates.yaml")
 UNCHANGED = "unchanged"
+# Between the names of a pair.
+AND = " + "
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def in_order(failures: Sequence[str], settings: Mapping[str, Any], remedies: Seq
         settings: of the patient, by dotted key.
         remedies: of the patient, by the names of their options.
     """
-    tried = [candidate for candidate in candidates() if not _changes_nothing(candidate, settings, remedies)]
+    tried = []
+    for candidate in candidates():
+        if _has_its_keys(candidate, settings) and not _changes_nothing(candidate, settings, remedies):
+            tried.append(candidate)
 
     def rank(candidate: Candidate) -> int:
         places = [failures.index(failure) for failure in candidate.against if failure in failures]
@@ -89,32 +94,63 @@ def in_order(failures: Sequence[str], settings: Mapping[str, Any], remedies: Seq
 
 
 def pairs(best: Sequence[Candidate]) -> list[Candidate]:
-    """Returns the pairs of candidates that can be combined: no two that say something of the same group."""
+    """Returns the pairs of candidates that can be combined: of other groups, and remedies of the same strength."""
     combined = []
     for first, second in combinations(best, 2):
-        keys = [
-            {change.partition("=")[0].partition(".")[0] for change in candidate.changes}
-            for candidate in (first, second)
-        ]
-        common = (keys[0] & keys[1]) - {"remedy"}
-        is_same_remedy = set(_remedies(first)) & set(_remedies(second))
-        if common or is_same_remedy:
-            continue
-        changes = [*first.changes, *second.changes]
+        common = (_heads(first) & _heads(second)) - {"remedy"}
         remedies = [*_remedies(first), *_remedies(second)]
-        changes = [change for change in changes if not change.startswith("remedy=")]
+        is_twice = len(set(remedies)) < len(remedies)
+        is_other_strength = bool(_remedies(first) and _remedies(second)) and _strength(first) != _strength(second)
+        if common or is_twice or is_other_strength:
+            continue
+        changes = [change for change in (*first.changes, *second.changes) if not change.startswith("remedy=")]
         if remedies:
-            changes.append(f"remedy=[{','.join(remedies)}]")
+            strength = _strength(first) or _strength(second)
+            names = [name for name in remedies if name not in STRENGTHS]
+            changes.append(f"remedy=[{','.join([*names, *strength])}]")
         against = tuple(dict.fromkeys([*first.against, *second.against]))
-        cost = first.cost * second.cost
-        combined.append(Candidate(f"{first.name} + {second.name}", tuple(changes), against, cost))
+        name = f"{first.name}{AND}{second.name}"
+        combined.append(Candidate(name, tuple(changes), against, first.cost * second.cost))
     return combined
+
+
+def candidate_named(name: str, known: Sequence[Candidate]) -> Candidate:
+    """Returns the patient, a candidate or a pair of candidates by its name.
+
+    Raises:
+        KeyError: if there is none of this name.
+    """
+    by_name = {candidate.name: candidate for candidate in (PATIENT, *known)}
+    if name in by_name:
+        return by_name[name]
+    first, _, second = name.partition(AND)
+    (pair,) = pairs([by_name[first], by_name[second]])
+    return pair
+
+
+def _heads(candidate: Candidate) -> set[str]:
+    """Returns the groups, and the keys without one, that a candidate says something of."""
+    return {change.partition("=")[0].partition(".")[0] for change in candidate.changes}
+
+
+def _strength(candidate: Candidate) -> list[str]:
+    return [name for name in _remedies(candidate) if name in STRENGTHS]
+
+
+def _has_its_keys(candidate: Candidate, settings: Mapping[str, Any]) -> bool:
+    """Returns whether each value that a candidate sets is read: convolutional networks have no `model.width`."""
+    chosen = {change.partition("=")[0] for change in candidate.changes}
+    for key in chosen:
+        is_of_choice = key.partition(".")[0] in chosen
+        if not (CONF / key).is_dir() and not is_of_choice and settings and key not in settings:
+            return False
+    return True
 
 
 def _remedies(candidate: Candidate) -> list[str]:
     for change in candidate.changes:
         if change.startswith("remedy="):
-            return change.removeprefix("remedy=").strip("[]").split(",")
+            return entries_of(change.removeprefix("remedy="))
     return []
 
 
@@ -125,11 +161,12 @@ def _changes_nothing(candidate: Candidate, settings: Mapping[str, Any], remedies
 def _is_so_already(change: str, settings: Mapping[str, Any], remedies: Sequence[str]) -> bool:
     key, _, value = change.partition("=")
     if key == "remedy":
-        return set(value.strip("[]").split(",")) <= set(remedies)
+        return set(entries_of(value)) <= set(remedies)
     option = CONF / key / f"{value}.yaml"
     if not option.is_file():
         return str(settings.get(key)) == str(yaml.safe_load(value))
-    content = yaml.safe_load(option.read_text(encoding="utf-8")) or {}
-    values = {name: entry for name, entry in content.items() if name not in ("_partial_", "defaults")}
+    target = yaml.safe_load(option.read_text(encoding="utf-8")).get("_target_")
+    values = values_of_option(key, value)
     # A preset that builds on another option has no target of its own.
-    return "_target_" in values and all(settings.get(f"{key}.{name}") == entry for name, entry in values.items())
+    is_chosen = target is not None and settings.get(f"{key}._target_") == target
+    return is_chosen and all(settings.get(f"{key}.{name}") == entry for name, entry in values.items())

@@ -9,9 +9,9 @@ from gan_lab.core.io import relative_path
 from gan_lab.core.terminal import say
 from gan_lab.cure.examination import Examination, examine
 from gan_lab.cure.patient import Patient, open_patient, patient_of
-from gan_lab.cure.plan import describe_seconds
+from gan_lab.cure.plan import MAX_PROOF_SHARE, describe_seconds
 from gan_lab.cure.request import Request
-from gan_lab.cure.state import State, claimed, read_state
+from gan_lab.cure.state import State, claimed, damaged, read_state
 from gan_lab.cure.trainings import Trainings
 from gan_lab.cure.treatment import Treatment, path_from
 
@@ -23,7 +23,8 @@ def cure(request: Request) -> str:
         The answer, for a terminal.
 
     Raises:
-        LabError: for a run without a verdict, a budget that is too short, another process at work, a full disk.
+        LabError: for a run without a verdict, a budget that is too short, another process at work, a full disk,
+            a folder that holds anything else.
         SystemExit: if the patient's training is refused, which has said why.
     """
     patient = None
@@ -38,7 +39,10 @@ def cure(request: Request) -> str:
         if "answer" not in state.content:
             interrupts.at_end(_say_how_to_go_on)
             _cure(request, patient, state)
-        return describe(state.content, request.folder)
+        try:
+            return describe(state.content, request.folder)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(request.folder) from error
 
 
 def _cure(request: Request, patient: Patient | None, state: State) -> None:
@@ -51,7 +55,8 @@ def _cure(request: Request, patient: Patient | None, state: State) -> None:
     """
     trainings = Trainings(request.folder, request.common_arguments)
     if patient is None:
-        patient = patient_of(trainings.patient(request.patient_overrides), request.patient_overrides)
+        run = trainings.patient(request.patient_overrides, MAX_PROOF_SHARE * request.seconds)
+        patient = patient_of(run, request.patient_overrides)
     examination = examine(patient.record)
     about = {
         "folder": path_from(request.folder, patient.record.run.folder),

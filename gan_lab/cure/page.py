@@ -41,6 +41,8 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
+from gan_lab.cure.candidates import UNCHANGED
+from gan_lab.cure.proof import METRIC
 from gan_lab.evaluation.metrics.registry import metric_of
 from gan_lab.plotting.curves import mode_curves
 
@@ -56,9 +58,6 @@ MAX_SEEDS = 100
 MAX_SENTENCES = 20
 # No metric has larger values.
 MAX_VALUE = 1e12
-# What a race measures as long as no proof says more.
-METRIC = "coverage"
-PATIENT = "unchanged"
 # The four states of a cure, and how the headline shows them.
 HELPED = "helped"
 NOT_SHOWN = "nothing shown to help"
@@ -295,7 +294,7 @@ def _films(record: Mapping[str, Any], folder: Path, patient: Run | None, state: 
     verdicts = dict_at(proof, "verdicts")
     after = "After" if state == HELPED else "The best try"
     cards = []
-    for arm, name in (("patient", f"Before: {PATIENT}"), ("winner", f"{after}: {_winner(record)}")):
+    for arm, name in (("patient", f"Before: {UNCHANGED}"), ("winner", f"{after}: {_winner(record)}")):
         card = Card(name, _string(verdicts.get(arm)))
         path = _inside(folder, films.get(arm))
         if path is None:
@@ -442,7 +441,7 @@ def _proof(record: Mapping[str, Any], metric: str) -> Proof | None:
     scale = _scale([*patient, *winner])
     style = "shown" if proof.get("helped") is True else "dropped"
     lanes = [
-        _lane(f"{PATIENT} (the patient)", patient, "patient", scale),
+        _lane(f"{UNCHANGED} (the patient)", patient, "patient", scale),
         _lane(_winner(record), winner, style, scale),
     ]
     arms = _chart(metric, lanes, scale)

@@ -5,7 +5,7 @@ made once, before the race, so that an interrupted cure goes on with the same on
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ MIN_STEPS = 100
 # Of the candidates in a stage this part goes on to the next.
 KEEP = 1 / 3
 MAX_RACE_SEEDS = 3
-# Race seeds and proof seeds are far from those that people choose, and from each other.
+# Seeds of the race are far from those that people choose; those of the proof are further, and other ones in each cure.
 FIRST_RACE_SEED = 10_000
-FIRST_PROOF_SEED = 90_000
+FIRST_PROOF_SEED = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -106,34 +106,47 @@ class Plan:
         return cls(stages, content["proof_seeds"], content["proof_seconds"])
 
 
-def make_plan(cost: Cost, seconds: float, costs: Sequence[float], seeds: int | None, taken: int) -> Plan:
+def make_plan(
+    cost: Cost,
+    seconds: float,
+    costs: Sequence[float],
+    seeds: int | None,
+    taken: Collection[int],
+    spent: float = 0.0,
+    salt: int = 0,
+) -> Plan:
     """Plans the race and the proof.
 
     Args:
         cost: of trainings.
-        seconds: the budget.
+        seconds: that are left of the budget.
         costs: of a step of each candidate, in the order in which they are tried, relative to the patient's.
         seeds: per arm of the proof; None: as many as the budget allows, `MIN_SEEDS` to `MAX_SEEDS`.
-        taken: a seed that is not used: the patient's.
+        taken: seeds that are not used: the patient's.
+        spent: seconds that the budget has lost already.
+        salt: a number below 1,000,000 that gives each cure proof seeds of its own.
 
     Raises:
         LabError: if the budget is too short for a proof and a race.
     """
     number = seeds or _seeds_of_proof(cost, seconds)
     proof_seconds = _proof_seconds(cost, number)
-    left = seconds - proof_seconds
-    stages = _stages(cost, left, costs, taken) if proof_seconds <= MAX_PROOF_SHARE * seconds else []
+    stages = []
+    if proof_seconds <= MAX_PROOF_SHARE * seconds:
+        stages = _stages(cost, seconds - proof_seconds, costs, taken)
     if not stages:
-        needed = _proof_seconds(cost, seeds or MIN_SEEDS) / MAX_PROOF_SHARE
-        race = cost.of([1.0, *costs[:LEAST]], FRACTIONS[-1][0], 1) + cost.of([1.0, *costs[:LEAST]], FRACTIONS[-1][1], 1)
-        needed = max(needed, _proof_seconds(cost, seeds or MIN_SEEDS) + race)
+        least = _proof_seconds(cost, seeds or MIN_SEEDS)
+        shortest = [1.0, *costs[:LEAST]]
+        race = sum(cost.of(shortest, fraction, 1) for fraction in FRACTIONS[-1])
+        needed = spent + max(least / MAX_PROOF_SHARE, least + race)
         raise LabError(
             f"The budget is too short: the proof alone trains {2 * number} GANs of {cost.steps:,} steps, which takes"
             f" about {describe_seconds(proof_seconds)}.",
             f"Say budget={math.ceil(1.1 * needed / 60)}m, or let the patient have fewer steps.",
             key="budget",
         )
-    return Plan(stages, _seeds(FIRST_PROOF_SEED, number, taken), proof_seconds)
+    first = FIRST_PROOF_SEED + 1_000 * salt
+    return Plan(stages, _seeds(first, number, taken), proof_seconds)
 
 
 def _proof_seconds(cost: Cost, seeds: int) -> float:
@@ -147,7 +160,7 @@ def _seeds_of_proof(cost: Cost, seconds: float) -> int:
     return number
 
 
-def _stages(cost: Cost, seconds: float, costs: Sequence[float], taken: int) -> list[Stage]:
+def _stages(cost: Cost, seconds: float, costs: Sequence[float], taken: Collection[int]) -> list[Stage]:
     """Returns the stages with the longest trainings that have room for enough candidates; else for most candidates."""
     best: list[Stage] = []
     for fractions in FRACTIONS:
@@ -161,7 +174,7 @@ def _stages(cost: Cost, seconds: float, costs: Sequence[float], taken: int) -> l
 
 
 def _stages_of(
-    cost: Cost, seconds: float, costs: Sequence[float], fractions: Sequence[float], seeds: int, taken: int
+    cost: Cost, seconds: float, costs: Sequence[float], fractions: Sequence[float], seeds: int, taken: Collection[int]
 ) -> list[Stage]:
     """Returns the stages with these fractions and seeds for as many candidates as fit; [] if too few do."""
     for places in range(len(costs), LEAST - 1, -1):
@@ -182,9 +195,15 @@ def _stages_of(
     return []
 
 
-def _seeds(first: int, number: int, taken: int) -> list[int]:
-    candidates = [seed for seed in range(first, first + number + 1) if seed != taken]
-    return candidates[:number]
+def _seeds(first: int, number: int, taken: Collection[int]) -> list[int]:
+    """Returns so many seeds from the first one on that aren't taken."""
+    seeds: list[int] = []
+    seed = first
+    while len(seeds) < number:
+        if seed not in taken:
+            seeds.append(seed)
+        seed += 1
+    return seeds
 
 
 def describe_seconds(seconds: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gan_lab.cure.candidates import PATIENT, Candidate, pairs
+from gan_lab.cure.candidates import PATIENT, Candidate, candidate_named, pairs
 from gan_lab.cure.plan import Plan, Stage
 
 # Pairs of the best candidates of the first stage that join the second one.
@@ -42,11 +42,7 @@ class Result:
         """Returns what cure.json keeps."""
         return {
             "name": self.candidate.name,
-            "slug": self.candidate.slug,
             "changes": list(self.candidate.changes),
-            "against": list(self.candidate.against),
-            "cost": self.candidate.cost,
-            "source": self.candidate.source,
             "values": self.values,
             "mean": self.mean if self.values else None,
             "failure": self.failure or None,
@@ -56,11 +52,21 @@ class Result:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Result":
-        candidate = Candidate(
-            content["name"], tuple(content["changes"]), tuple(content["against"]), content["cost"], content["source"]
-        )
-        return cls(candidate, list(content["values"]), content["failure"] or "", content["kept"], content["seconds"])
+    def from_json(cls, content: Mapping[str, Any], known: Sequence[Candidate]) -> "Result":
+        """Reads what cure.json keeps; what a candidate changes is not read from there.
+
+        Args:
+            content: as `as_json` writes it, perhaps by a stranger.
+            known: the candidates.
+
+        Raises:
+            KeyError, TypeError, ValueError: if it isn't.
+        """
+        candidate = candidate_named(content["name"], known)
+        values = [float(value) for value in content["values"]]
+        if not all(0 <= value <= 1 for value in values):
+            raise ValueError("a coverage lies in [0, 1]")
+        return cls(candidate, values, str(content["failure"] or ""), content["kept"] is True, float(content["seconds"]))
 
 
 # Trains each candidate with the steps and the seeds of a stage, whose number comes last.

@@ -1,25 +1,33 @@
 """What the user of scripts/cure.py asks for."""
 
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_lab.config.experiment_file import key_of_override
+from gan_lab.config.experiment_file import experiment_text, key_of_override
 from gan_lab.config.launchers import available_cores
-from gan_lab.core.command_line import setting
+from gan_lab.config.schema import scope_of
+from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
+from gan_lab.core.io import relative_path
 from gan_lab.core.run_folder import OUTPUTS
 from gan_lab.cure.plan import MIN_SEEDS
 
 BUDGET = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 # The cure decides these for each training.
-REFUSED = ("replicas", "name", "resume", "hydra.run.dir", "hydra.sweep.dir", "hydra.mode")
+REFUSED = (
+    *("replicas", "name", "resume"),
+    *("hydra.run.dir", "hydra.sweep.dir", "hydra.mode", "hydra.searchpath", "hydra/sweeper", "hydra.sweeper"),
+)
 # Arguments that belong to every training, and don't describe one.
 OF_ALL = ("hydra", "trust")
 LAUNCHER = "hydra/launcher="
+# What may be said beside run=: where things lie and what computes them. What is trained, the run says.
+BESIDE_RUN = ("place", "machine")
 # Launchers of this machine; that of a cluster runs as many jobs as it has room for.
 LOCAL = ("local", "joblib")
 ONE_BY_ONE = ("basic",)
@@ -39,7 +47,8 @@ class Request:
         config_folder: that the command line adds to conf/; None without one.
 
     Raises:
-        LabError: for a budget that is no time, too few seeds for a proof, and an override that the cure decides itself.
+        LabError: for a budget that is no time, too few seeds for a proof, an override that the cure decides itself, one
+            that can't be part of an experiment, and another setting of a run that is trained already.
     """
 
     run: str | None
@@ -60,10 +69,18 @@ class Request:
                 key="seeds",
             )
         for override in self.overrides:
-            if key_of_override(override) in REFUSED:
+            key = key_of_override(override)
+            if key in REFUSED:
+                raise LabError(f"{override}: the cure decides this.", "Leave it out.", code="conflict", key=key)
+            if self.run is not None and not key.startswith(OF_ALL) and scope_of(key) not in BESIDE_RUN:
                 raise LabError(
-                    f"{override}: the cure decides this for each training.", "Leave it out.", code="conflict"
+                    f"{override}: a run has its own settings.",
+                    "Leave it out, or leave run=… out and name all settings.",
+                    code="conflict",
+                    key=key,
                 )
+        # Refuses now what can't be part of an experiment.
+        experiment_text(self.patient_overrides, "patient")
 
     @property
     def seconds(self) -> float:
@@ -74,22 +91,35 @@ class Request:
 
     @property
     def arguments(self) -> list[str]:
-        """The command line that describes the cure, as cure.json keeps it."""
-        run = [] if self.run is None else [setting("run", self.run)]
-        return [*run, *self.overrides, f"budget={self.budget}", f"seeds={self.seeds or 'auto'}"]
+        """The command line of the cure, as cure.json keeps it."""
+        arguments = []
+        if self.config_folder is not None:
+            arguments.append(f"--config-dir={self.config_folder}")
+        if self.run is not None:
+            arguments.append(f"run={hydra_text(self.run)}")
+        arguments += [*self.overrides, f"budget={self.budget}", f"seeds={self.seeds or 'auto'}"]
+        if self.target is not None:
+            arguments.append(f"target={hydra_text(self.target)}")
+        return arguments
+
+    @property
+    def digest(self) -> int:
+        """A number that tells this cure from others."""
+        told = [os.path.abspath(self.run or ""), *self.overrides, self.budget, str(self.seeds)]
+        content = "\n".join(told).encode(errors="surrogateescape")
+        return int(hashlib.sha256(content).hexdigest()[:6], 16)
 
     @property
     def folder(self) -> Path:
         """Where everything goes; the same command finds it again."""
         if self.target:
             return Path(self.target)
-        digest = hashlib.sha256("\n".join(self.arguments).encode(errors="surrogateescape")).hexdigest()[:6]
         if self.run:
-            run = Path(self.run)
-            return run.parent / f"cure_{run.name}_{digest}"
+            run = Path(os.path.abspath(self.run))
+            return relative_path(run.parent / f"cure_{run.name}_{self.digest:06x}")
         chosen = dict(override.partition("=")[::2] for override in self.overrides)
         name = chosen.get("experiment") or chosen.get("dataset") or "digits"
-        return Path(OUTPUTS) / re.sub(r"[^\w.-]+", "-", name).strip("-") / f"cure_{digest}"
+        return Path(OUTPUTS) / re.sub(r"[^\w.-]+", "-", name).strip("-") / f"cure_{self.digest:06x}"
 
     @property
     def patient_overrides(self) -> list[str]:
@@ -97,12 +127,16 @@ class Request:
         return [override for override in self.overrides if not override.startswith(OF_ALL)]
 
     @property
+    def options_of_train(self) -> list[str]:
+        """What a training needs besides its settings to find and trust the user's own parts."""
+        folder = [] if self.config_folder is None else [f"--config-dir={self.config_folder}"]
+        return [*folder, *(override for override in self.overrides if override.startswith("trust"))]
+
+    @property
     def common_arguments(self) -> list[str]:
         """Arguments of all trainings: `--config-dir`, launcher, trust."""
-        arguments = []
-        if self.config_folder is not None:
-            arguments += ["--config-dir", str(self.config_folder)]
-        arguments += [override for override in self.overrides if override.startswith(OF_ALL)]
+        arguments = self.options_of_train
+        arguments += [override for override in self.overrides if override.startswith("hydra")]
         if not _launcher(self.overrides):
             arguments.append(f"{LAUNCHER}{LOCAL[0]}")
         return arguments
@@ -112,7 +146,7 @@ class Request:
         """How many trainings run at the same time; of a cluster a guess."""
         launcher = _launcher(self.overrides) or LOCAL[0]
         if launcher in LOCAL:
-            return available_cores()
+            return min(available_cores(), _number_of_jobs(self.overrides))
         return 1 if launcher in ONE_BY_ONE else CLUSTER_WORKERS
 
 
@@ -120,3 +154,12 @@ def _launcher(overrides: Sequence[str]) -> str:
     """Returns the name of the launcher that overrides choose; "" if they choose none."""
     names = [override.removeprefix(LAUNCHER) for override in overrides if override.startswith(LAUNCHER)]
     return names[-1] if names else ""
+
+
+def _number_of_jobs(overrides: Sequence[str]) -> int:
+    """Returns how many jobs the local launcher may run at once; without a number as many as a cluster."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "hydra.launcher.n_jobs" and value.isdecimal() and int(value):
+            return int(value)
+    return CLUSTER_WORKERS

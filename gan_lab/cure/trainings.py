@@ -1,6 +1,5 @@
 """Trains what the cure compares: each sweep is one `train.py -m`, in a process that can be stopped when time is up."""
 
-import json
 import subprocess
 import sys
 import time
@@ -13,18 +12,21 @@ from filelock import FileLock, Timeout
 from gan_lab.comparison.collect import as_number
 from gan_lab.config.experiment_file import experiment_text
 from gan_lab.config.sweep import read_record
-from gan_lab.core.command_line import hydra_text
+from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
-from gan_lab.core.io import atomic, read_text
-from gan_lab.core.run_folder import Run
+from gan_lab.core.io import atomic
+from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import printable, say
 from gan_lab.cure.proof import METRIC
 
 LOOK_EVERY = 0.5  # seconds
-GRACE_SECONDS = 20.0  # for a sweep that is told to stop
+GRACE_SECONDS = 10.0  # for a sweep that is told to stop
+# Whatever callbacks an experiment leaves out, a run has to be judged.
+JUDGED = ("callbacks=default",)
 # A run of the race is measured, and that is all.
-QUICK = ("~callbacks.pictures", "~callbacks.curves", "logger=table", "callbacks.verdict.samples=2500")
+QUICK = (*JUDGED, "~callbacks.pictures", "~callbacks.curves", "logger=table", "callbacks.verdict.samples=2500")
+NOT_FINITE = "NaN or infinity"
 
 
 class Job(NamedTuple):
@@ -66,27 +68,39 @@ class Trainings:
         self.progress: Callable[[int, int], object] = lambda done, jobs: None
         self._options = folder / "conf"
 
-    def patient(self, overrides: Sequence[str]) -> Run:
+    def patient(self, overrides: Sequence[str], seconds: float) -> Run:
         """Trains the patient, or goes on with it, and returns its run; what it prints goes to the terminal.
 
+        Args:
+            overrides: that describe it.
+            seconds: that it may take.
+
         Raises:
-            SystemExit: with the status of the training if that refuses its arguments.
+            LabError: if it takes longer.
+            SystemExit: with the status of the training if that refuses its arguments, or was stopped.
         """
         run = Run(self.folder / "patient")
-        if run.read_summary().get("status") in ("finished", "failed"):
+        _wait_for_other(run.folder)
+        if _is_ended_patient(run):
             return run
         arguments = [*overrides, f"hydra.run.dir={hydra_text(run.folder)}"]
         if run.config.is_file():
             arguments = [f"resume={hydra_text(run.folder)}"]
-        launcher = [argument for argument in self.arguments if not argument.startswith("hydra")]
-        process = subprocess.Popen([sys.executable, str(script("train")), *launcher, *arguments])
+        common = [argument for argument in self.arguments if not argument.startswith("hydra")]
+        process = subprocess.Popen([sys.executable, str(script("train")), *common, *arguments])
         try:
-            status = process.wait()
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise LabError(
+                f"The patient alone takes longer than {seconds:.0f} s, and the proof will train it several times.",
+                f"Say a longer budget, or train it first: {resume_command(run.folder)}; then cure it by"
+                f" {setting('run', run.folder)}",
+                key="budget",
+            ) from None
         finally:
             _stop(process)
-        # A training that NaN has ended is what is to be cured.
-        if status and not run.read_summary():
-            sys.exit(status)
+        if not _is_ended_patient(run):
+            sys.exit(status if status > 0 else 1)
         return run
 
     def sweep(
@@ -112,98 +126,112 @@ class Trainings:
             The jobs that have ended in time.
 
         Raises:
-            LabError: if the sweep was refused, so that no job began.
+            LabError: if the sweep ended by itself before all jobs had.
         """
         folder = self.folder / name
         for recipe, overrides in recipes.items():
             self._write_experiment(recipe, overrides)
-        names = ",".join(f"cure/{recipe}" for recipe in recipes)
-        texts = ",".join(map(str, seeds))
+        _wait_for_other(folder)
+        wanted = {(recipe, seed) for recipe in recipes for seed in seeds}
+        # A sweep trains jobs again that NaN has ended, and if time is up meanwhile they would be lost.
+        before = ended_jobs(folder)
+        if wanted <= before.keys():
+            return [before[key] for key in sorted(wanted)]
         arguments = [
             "-m",
             *self.arguments,
-            f"hydra.searchpath=[{hydra_text(self._options.absolute().as_uri())}]",
+            f"hydra.searchpath=[{hydra_text(f'file://{self._options.absolute()}')}]",
             f"hydra.sweep.dir={hydra_text(folder)}",
-            # A seed of all recipes, then the next one: whatever is missing at the end, arms have equally many.
-            f"seed={texts}",
-            f"experiment={names}",
+            # A seed of all recipes, then the next one: what is missing when time is up are the last seeds.
+            f"seed={','.join(map(str, seeds))}",
+            f"experiment={','.join(f'cure/{recipe}' for recipe in recipes)}",
             f"steps={steps}",
             *extra,
         ]
-        self._wait_for_other(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / f"{name.replace('/', '-')}.log", "ab") as log:
             process = subprocess.Popen([sys.executable, str(script("train")), *arguments], stdout=log, stderr=log)
             try:
                 while process.poll() is None and time.monotonic() < until:
-                    self.progress(len(_ended(folder)), len(recipes) * len(seeds))
+                    self.progress(len(ended_jobs(folder)), len(wanted))
                     time.sleep(LOOK_EVERY)
                 has_ended = process.poll() is not None
             finally:
                 _stop(process)
-        if has_ended and process.returncode and not any(folder.glob("*/job.json")):
+        jobs = before | ended_jobs(folder)
+        if has_ended and not wanted <= jobs.keys():
             raise LabError(
-                f"The trainings of {printable(str(folder))} could not be started.",
+                f"The trainings in {printable(str(folder))} ended before all of them were trained.",
                 f"What they printed: {printable(log.name)}",
                 code="failed",
             )
-        return [_job(path) for path in _ended(folder)]
+        return [jobs[key] for key in sorted(wanted & jobs.keys())]
 
     def _write_experiment(self, recipe: str, overrides: Sequence[str]) -> None:
         path = self._options / "experiment" / "cure" / f"{recipe}.yaml"
         with atomic(path) as temporary:
             temporary.write_text(experiment_text(overrides, recipe), encoding="utf-8")
 
-    def _wait_for_other(self, folder: Path) -> None:
-        """Waits for the sweep of an earlier process that was killed, which goes on by itself."""
-        if not (folder / ".lock").exists():
-            return
-        lock = FileLock(folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Trainings of an earlier process, which was killed, are still running: waiting for them.")
-            lock.acquire()
-        lock.release()
 
-
-def _ended(folder: Path) -> list[Path]:
-    """Returns the job.json files of the jobs that have finished or failed."""
-    paths = []
-    for path in sorted(folder.glob("*/job.json")):
-        if read_record(path).get("status") in ("finished", "failed"):
-            paths.append(path)
-    return paths
-
-
-def _job(path: Path) -> Job:
-    record = read_record(path)
-    chosen = {}
-    for override in record.get("overrides", []):
-        key, _, value = str(override).partition("=")
-        chosen[key] = value
-    recipe = chosen.get("experiment", "").removeprefix("cure/")
-    seed = int(chosen.get("seed", 0))
-    summary = _summary(path.parent)
-    seconds = as_number(summary.get("seconds"))
-    seconds = seconds if seconds > 0 else 0.0
-    error = str(record.get("error") or "")
-    if record["status"] == "finished":
-        # Without a finite sample there is no coverage, and nothing of the data is made.
-        measured = as_number((summary.get("metrics") or {}).get(METRIC))
-        coverage = measured if measured > 0 else 0.0
-        return Job(recipe, seed, coverage, "", path.parent, summary.get("verdict") or {}, seconds)
-    if "NaN or infinity" in error:
-        return Job(recipe, seed, 0.0, "", path.parent, {"collapse": "collapsed"}, seconds)
-    return Job(recipe, seed, None, error, path.parent, {}, seconds)
-
-
-def _summary(folder: Path) -> dict[str, Any]:
+def _wait_for_other(folder: Path) -> None:
+    """Waits for trainings of an earlier process that was killed, which go on by themselves."""
+    if not (folder / ".lock").exists():
+        return
+    lock = FileLock(folder / ".lock")
     try:
-        summary = json.loads(read_text(Run(folder).summary))
-    except (OSError, LabError, ValueError, RecursionError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
+        lock.acquire(timeout=0)
+    except Timeout:
+        say("Trainings of an earlier process, which was killed, are still running: waiting for them.")
+        lock.acquire()
+    lock.release()
+
+
+def _is_ended_patient(run: Run) -> bool:
+    """Returns whether the patient was trained to its end, or NaN ended it, which is what is to be cured."""
+    summary = read_record(run.summary)
+    return summary.get("status") == "finished" or NOT_FINITE in str(summary.get("error"))
+
+
+def ended_jobs(folder: Path) -> dict[tuple[str, int], Job]:
+    """Returns the jobs of a sweep that have finished or failed, by recipe and seed."""
+    jobs = {}
+    for path in sorted(folder.glob("*/job.json")):
+        record = read_record(path)
+        overrides = record.get("overrides")
+        if record.get("status") not in ("finished", "failed") or not isinstance(overrides, list):
+            continue
+        chosen = dict(str(override).partition("=")[::2] for override in overrides)
+        seed = chosen.get("seed", "")
+        if seed.isdecimal():
+            recipe = chosen.get("experiment", "").removeprefix("cure/")
+            jobs[recipe, int(seed)] = _job(path.parent, recipe, int(seed), str(record.get("error") or ""))
+    return jobs
+
+
+def _job(folder: Path, recipe: str, seed: int, error: str) -> Job:
+    """Returns how a job ended.
+
+    Args:
+        folder: of its run.
+        recipe: that it trained.
+        seed: of the training.
+        error: why it failed; "" if it didn't.
+    """
+    summary = read_record(folder / "summary.json")
+    metrics = summary.get("metrics") or {}
+    value: float | None = as_number(metrics.get(METRIC))
+    verdict: Mapping[str, Any] = summary.get("verdict") or {}
+    if NOT_FINITE in error or metrics.get("finite") == 0:
+        # Nothing of the data is made.
+        value = 0.0
+        verdict = {"collapse": "collapsed"}
+        error = ""
+    elif error:
+        value = None
+    elif value != value:
+        value = None
+        error = f"it has no {METRIC}"
+    return Job(recipe, seed, value, error, folder, verdict, max(0.0, as_number(summary.get("seconds", 0))))
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -6,23 +6,26 @@ from typing import Any
 
 from gan_lab.config.experiment_file import experiment_text
 from gan_lab.core.command_line import command, quote, setting
+from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable, progress_bar, say
 from gan_lab.cure.candidates import PATIENT, Candidate, in_order
-from gan_lab.cure.patient import START_SECONDS, Patient
+from gan_lab.cure.patient import Patient
 from gan_lab.cure.plan import LEAST, MIN_SEEDS, SWEEP_SECONDS, Plan, Stage, describe_seconds, make_plan
 from gan_lab.cure.proof import METRIC, Proof, prove
 from gan_lab.cure.race import Result, race, winner
 from gan_lab.cure.request import Request
-from gan_lab.cure.state import State
-from gan_lab.cure.trainings import QUICK, Job, Trainings
+from gan_lab.cure.state import State, damaged
+from gan_lab.cure.trainings import JUDGED, QUICK, Job, Trainings
 
 # A stage of the race may take this much more than its share of the time that is left.
 SLACK = 1.15
 # The proof may exceed the budget by this much.
-OVERTIME = 1.08
+OVERTIME = 1.05
 PRESCRIPTION = "prescription.yaml"
+NO_TIME = "no time was left"
+COLLAPSED = ("collapsed", "partial")
 # Candidates of a stage that the terminal shows.
 MAX_SHOWN = 5
 
@@ -38,7 +41,7 @@ class Treatment:
         state: keeps what is done.
 
     Raises:
-        LabError: if the budget is too short.
+        LabError: if the budget is too short, or cure.json is damaged.
     """
 
     def __init__(self, request: Request, patient: Patient, failures: Sequence[str], trainings: Trainings, state: State):
@@ -47,31 +50,53 @@ class Treatment:
         self.trainings = trainings
         self.state = state
         self.candidates = in_order(failures, patient.record.settings, patient.remedies)
+        self.cost = patient.cost(request.workers)
         if "plan" not in state.content:
-            cost = patient.cost(request.workers)
-            costs = [candidate.cost for candidate in self.candidates]
-            seconds = request.seconds - state.spent()
-            state.keep(plan=make_plan(cost, seconds, costs, request.seeds, patient.seed).as_json(), race=[], room=[])
-        self.plan = Plan.from_json(state.content["plan"])
+            plan = make_plan(
+                self.cost,
+                request.seconds - state.spent(),
+                [candidate.cost for candidate in self.candidates],
+                request.seeds,
+                patient.seeds,
+                spent=state.spent(),
+                salt=request.digest % 1_000_000,
+            )
+            state.keep(plan=plan.as_json(), race=[], room=[])
+        try:
+            self.plan = Plan.from_json(state.content["plan"])
+            self.done = self._done()
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise damaged(state.folder) from error
 
     def run(self) -> None:
         """Races and proves; the answer goes into the state."""
         say(_announcement(self.plan, self.request.seconds))
         with progress_bar("cure", round(self.request.seconds), "s") as self.bar:
             self.bar.bar_format = "{desc} {percentage:3.0f}%|{bar}| {n:.0f} of {total:.0f} s{postfix}"
-            done = []
-            for stage in self.state.content["race"]:
-                done.append([Result.from_json(result) for result in stage["results"]])
-            stages = race(self.candidates, self.plan, self._trial, done, self._keep)
+            stages = race(self.candidates, self.plan, self._trial, self.done, self._keep)
             best = winner(stages[-1])
             if best is None:
                 self.state.keep(prescription=None, answer=_nothing_better(stages[-1]))
                 return
-            jobs = self._prove(best, stages[-1])
+            jobs = self._prove(best, stages)
         self._conclude(best, jobs)
 
+    def _done(self) -> list[list[Result]]:
+        """Returns the results of the stages that an earlier process has finished.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: if cure.json holds anything else.
+        """
+        stages = []
+        for stage in self.state.content["race"]:
+            stages.append([Result.from_json(result, self.candidates) for result in stage["results"]])
+        for number in (*self.state.content["room"], *self.state.content.get("proof_seeds", [])):
+            if not isinstance(number, int) or number < 0:
+                raise ValueError("neither a number of candidates nor a seed")
+        return stages
+
     def _trial(self, entrants: Sequence[Candidate], stage: Stage, number: int) -> list[Result]:
-        """Trains the entrants of a stage; those that there is no time for have no value."""
+        """Trains the entrants of a stage that there is room for; what time has cut off has no value."""
         chosen = entrants[: self._room(len(entrants), number)]
         recipes = {candidate.slug: self._overrides(candidate) for candidate in chosen}
         left = max(self._left_for_race(), stage.seconds / 2)
@@ -86,7 +111,12 @@ class Treatment:
             self.state.time_at(until),
             (*QUICK, f"callbacks.verdict.every={stage.steps}"),
         )
-        return [_result(candidate, jobs) for candidate in chosen]
+        results = [_result(candidate, jobs) for candidate in chosen]
+        patient = results[0]
+        if not patient.values and patient.failure != NO_TIME:
+            # What can't be trained at all says nothing of what helps.
+            raise LabError(f"The patient can't be trained again: {patient.failure}", code="failed")
+        return results
 
     def _room(self, entrants: int, number: int) -> int:
         """Returns how many entrants of a stage there is time for; once decided it stays so.
@@ -118,15 +148,15 @@ class Treatment:
         self.bar.clear()
         say(_ranking(results, stage))
 
-    def _prove(self, best: Candidate, results: Sequence[Result]) -> list[Job]:
+    def _prove(self, best: Candidate, stages: Sequence[Sequence[Result]]) -> list[Job]:
         """Trains the winner and the patient on fresh seeds.
 
         Args:
             best: the winner.
-            results: of the last stage, which say what their trainings take.
+            stages: of the race, of which the last says what such trainings take.
         """
         if "proof_seeds" not in self.state.content:
-            self.state.keep(proof_seeds=self._proof_seeds(best, results))
+            self.state.keep(proof_seeds=self._proof_seeds(best, stages))
         self.trainings.progress = self._progress("proof")
         return self.trainings.sweep(
             "proof",
@@ -134,34 +164,41 @@ class Treatment:
             self.patient.steps,
             self.state.content["proof_seeds"],
             self.state.time_at(OVERTIME * self.request.seconds),
+            JUDGED,
         )
 
-    def _proof_seeds(self, best: Candidate, results: Sequence[Result]) -> list[int]:
+    def _proof_seeds(self, best: Candidate, stages: Sequence[Sequence[Result]]) -> list[int]:
         """Returns the planned seeds as far as there is time for them; at least `MIN_SEEDS`."""
-        scale = self.patient.steps / self.plan.stages[-1].steps
+        scale = self.patient.steps / self.plan.stages[len(stages) - 1].steps
         pair = 0.0
-        for result in results:
+        for result in stages[-1]:
             if result.candidate in (PATIENT, best):
-                pair += START_SECONDS + scale * result.seconds
+                pair += self.cost.job_seconds + scale * result.seconds
         left = OVERTIME * self.request.seconds - self.state.spent() - SWEEP_SECONDS
         fitting = int(left * self.request.workers / pair)
         return self.plan.proof_seeds[: max(MIN_SEEDS, fitting)]
 
     def _conclude(self, best: Candidate, jobs: Sequence[Job]) -> None:
         """Tests the winner, and writes the prescription if it helped."""
-        values = {recipe: _values(recipe, jobs) for recipe in (PATIENT.slug, best.slug)}
-        fewest = min(map(len, values.values()))
-        if fewest < MIN_SEEDS:
+        compared = _in_both_arms(best, jobs, self.state.content["proof_seeds"])
+        number = len(compared) // 2
+        if number < MIN_SEEDS:
+            failures = [job.failure for job in jobs if job.failure]
+            if failures:
+                raise LabError(f"The proof of {best.name} can't be trained: {failures[0]}", code="failed")
             answer = (
-                f"The budget was over before the proof of {best.name}: {fewest} of its trainings ended, and {MIN_SEEDS}"
-                " are needed. Say a longer one."
+                f"The budget was over before the proof of {best.name}: {number} of its seeds ended, and {MIN_SEEDS} are"
+                " needed. Say a longer one."
             )
             self.state.keep(prescription=None, answer=answer)
             return
-        proof = prove(values[PATIENT.slug], values[best.slug])
+        proof = prove(_values(PATIENT.slug, compared), _values(best.slug, compared))
         answer = proof.sentence(best.name)
+        still = sum(1 for job in compared if job.recipe == best.slug and job.verdict.get("collapse") in COLLAPSED)
+        if proof.helped and still:
+            answer += f" It is no full cure: {still} of {number} are still collapsed or partial."
         self.state.keep(
-            proof=self._proof_json(proof, best, jobs, answer),
+            proof=self._proof_json(proof, best, compared, answer),
             prescription=self._prescription(best) if proof.helped else None,
             answer=answer,
         )
@@ -176,7 +213,7 @@ class Treatment:
         return {
             "name": best.name,
             "changes": list(best.changes),
-            "command": command("train.py", *map(quote, overrides), steps),
+            "command": command("train.py", *map(quote, [*self.request.options_of_train, *overrides]), steps),
             "experiment": PRESCRIPTION,
             "why": best.source,
         }
@@ -185,12 +222,12 @@ class Treatment:
         films = {}
         verdicts = {}
         for arm, recipe in (("patient", PATIENT.slug), ("winner", best.slug)):
-            of_arm = [job for job in jobs if job.recipe == recipe and job.value is not None]
+            of_arm = [job for job in jobs if job.recipe == recipe]
             verdicts[arm] = _count_verdicts(of_arm)
             films[arm] = path_from(self.state.folder, Run(of_arm[0].folder).film)
         has_interval = proof.low == proof.low
         return {
-            "seeds": self.state.content["proof_seeds"],
+            "seeds": sorted({job.seed for job in jobs}),
             "steps": self.patient.steps,
             "metric": METRIC,
             "patient": proof.patient,
@@ -226,6 +263,18 @@ def path_from(folder: Path, path: Path) -> str:
     return str(absolute)
 
 
+def _in_both_arms(best: Candidate, jobs: Sequence[Job], seeds: Sequence[int]) -> list[Job]:
+    """Returns the jobs of the first seeds that ended in both arms: as many in each, whichever is slower or fails."""
+    by_key = {(job.recipe, job.seed): job for job in jobs if job.value is not None}
+    compared = []
+    for seed in seeds:
+        pair = [by_key[key] for key in ((PATIENT.slug, seed), (best.slug, seed)) if key in by_key]
+        if len(pair) < 2:
+            break
+        compared += pair
+    return compared
+
+
 def _values(recipe: str, jobs: Sequence[Job]) -> list[float]:
     """Returns the values of a recipe's trainings, by seed."""
     of_recipe = sorted((job for job in jobs if job.recipe == recipe), key=lambda job: job.seed)
@@ -241,7 +290,7 @@ def _result(candidate: Candidate, jobs: Sequence[Job]) -> Result:
     if failures:
         failure = printable(failures[0].partition("\n")[0])
     elif not values:
-        failure = "no time was left"
+        failure = NO_TIME
     seconds = sum(job.seconds for job in of_candidate) / max(1, len(of_candidate))
     return Result(candidate, values, failure, seconds=seconds)
 
@@ -281,9 +330,12 @@ def _ranking(results: Sequence[Result], stage: Stage) -> str:
     for place, result in enumerate(measured):
         if place < MAX_SHOWN or result.candidate.is_patient:
             lines.append(f"  {result.mean:.3f}  {result.candidate.name}")
-    failed = len(results) - len(measured)
-    if failed:
-        lines.append(f"  ({failed} of {len(results)} could not be trained in time)")
+    late = sum(1 for result in results if result.failure == NO_TIME)
+    refused = len(results) - len(measured) - late
+    if late:
+        lines.append(f"  ({late} of {len(results)} were not trained in time)")
+    if refused:
+        lines.append(f"  ({refused} of {len(results)} can't be trained; cure.html says why)")
     return "\n".join(lines)
 
 
@@ -291,7 +343,7 @@ def _nothing_better(results: Sequence[Result]) -> str:
     measured = [result for result in results if result.values]
     others = [result for result in measured if not result.candidate.is_patient]
     if not others:
-        return "Nothing within the budget helped: none of the candidates could be trained in time."
+        return "Nothing within the budget helped: no candidate was trained in time."
     best = others[0]
     numbers = [f"{METRIC} {best.mean:.2f} in the race"]
     numbers += [f"{result.mean:.2f} without it" for result in measured if result.candidate.is_patient]

@@ -1,11 +1,9 @@
 """Candidates: what they change, in which order they are tried, and which can be combined."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
-from gan_lab.config.arguments import collect
+from gan_lab.config.arguments import collect, quote_texts
 from gan_lab.config.experiment_file import experiment_text, with_changes
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import CONF
@@ -48,6 +46,38 @@ def test_changes_replace_what_was_said_of_a_group():
     assert changed == ["loss=mse", "data.path=x.h5", "optim=adam", "remedy=[ema,r1,weak]"]
 
 
+def test_values_of_an_experiment_do_not_outlive_a_change_of_group():
+    changed = with_changes(["experiment=book/mnist_first_fast"], ["optim=adam"], [])
+    assert changed[:4] == ["experiment=book/mnist_first_fast", "optim=adam", "optim_d=shared", "optim_g=shared"]
+    # The experiment's is 0.1.
+    assert "optim.lr=0.0005" in changed
+
+
+def test_strength_of_the_patient_stays_and_one_of_a_candidate_replaces_it():
+    assert with_changes(["remedy=[r1,strong]"], ["remedy=[ema]"], ["r1", "strong"]) == ["remedy=[r1,strong,ema]"]
+    assert with_changes(["remedy=[r1]", "strength=strong"], ["remedy=[ema,weak]"], ["r1", "strong"]) == [
+        "remedy=[r1,ema,weak]"
+    ]
+
+
+def test_last_choice_of_a_group_counts():
+    assert "override /loss: bce" in experiment_text(["loss=mse", "loss=bce"], "title")
+    assert "mse" not in experiment_text(["loss=mse", "loss=bce"], "title")
+
+
+def test_texts_that_a_shell_gives_survive_the_round_trip():
+    for text in ("a (1).h5", "사진.zip", "it's.h5", "x@y.h5"):
+        (override,) = quote_texts([f"data.path={text}"])
+        assert yaml.safe_load(experiment_text([override], "title"))["data"]["path"] == text
+
+
+def test_values_that_the_networks_do_not_have_are_not_tried():
+    names = {candidate.name for candidate in in_order([], {"batch_size": 64, "model.channels": 32}, [])}
+    assert "wider networks" not in names
+    assert "larger batches" in names
+    assert "wider networks" in {candidate.name for candidate in in_order([], {"model.width": 64}, [])}
+
+
 def test_experiment_says_the_same_as_the_overrides():
     overrides = ["experiment=best/ring", "loss=mse", "remedy=[r1,ema]", "remedy.r1.gamma=2", "data.path='a b.h5'"]
     text = experiment_text(overrides, "title")
@@ -74,6 +104,10 @@ def test_pairs_change_different_things():
     assert combined["Adam + R1"].changes == ("optim=adam", "remedy=[r1]")
     assert combined["R1 + EMA"].changes == ("remedy=[r1,ema]",)
     assert combined["Adam + R1"].cost == 6
+    weak = Candidate("R1 (weak)", ("remedy=[r1,weak]",))
+    assert [pair.changes for pair in pairs([weak, adam])] == [("optim=adam", "remedy=[r1,weak]")]
+    # A training has one strength.
+    assert not pairs([weak, ema])
 
 
 def test_arguments_of_a_training_are_collected():
@@ -84,4 +118,3 @@ def test_arguments_of_a_training_are_collected():
         "--help",
         'overrides=["loss=mse","remedy=[r1,ema]","data.path=사진 (1).h5"]',
     ]
-    assert Path(CONF / "cure.yaml").is_file()

@@ -12,9 +12,12 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.cure.command import cure
 from gan_lab.cure.request import Request
-from gan_lab.cure.state import read_state
+from gan_lab.cure.state import claimed, read_state
 
 SMALL = ["model.width=16", "optim=sgd", "norm=none", "steps=200", "callbacks.verdict.samples=2500"]
+
+
+BROKEN = ({"command": 5}, {"spent_seconds": "x"}, {"spent_seconds": 1e300}, {"spent_seconds": None}, {"format": 2})
 
 
 def request(*overrides, run=None, budget="90s", seeds=None, target=None):
@@ -38,10 +41,21 @@ def test_seeds_that_can_prove_nothing_are_refused():
         request(seeds=3)
 
 
-@pytest.mark.parametrize("override", ["replicas=3", "name=x", "hydra.run.dir=x", "resume=x"])
+@pytest.mark.parametrize("override", ["replicas=3", "name=x", "hydra.run.dir=x", "resume=x", "hydra/sweeper=optuna"])
 def test_what_the_cure_decides_is_refused(override):
     with pytest.raises(LabError, match="decides"):
         request(override)
+
+
+def test_run_has_its_own_settings():
+    with pytest.raises(LabError, match="own settings"):
+        request("loss=bce", run="x")
+    request("data.path=x.h5", "hydra/launcher=slurm", "trainer=gpu", run="x")
+
+
+def test_deletion_is_refused_before_anything_is_trained():
+    with pytest.raises(LabError, match="Leave it out"):
+        request("~remedy.ema")
 
 
 def test_same_command_finds_the_same_folder_and_another_one_another(tmp_path):
@@ -53,12 +67,15 @@ def test_same_command_finds_the_same_folder_and_another_one_another(tmp_path):
 
 
 def test_folder_of_another_cure_or_of_anything_else_is_refused(tmp_path):
-    (tmp_path / "cure.json").write_text(json.dumps({"format": 1, "command": ["loss=bce"]}))
+    content = {"format": 1, "command": ["loss=bce"], "spent_seconds": 1.5}
+    (tmp_path / "cure.json").write_text(json.dumps(content))
+    (tmp_path / ".half.cure.x").touch()
     with pytest.raises(LabError, match="another cure: loss=bce"):
         read_state(tmp_path, ["loss=mse"], 90)
-    (tmp_path / "cure.json").write_text("[")
-    with pytest.raises(LabError, match="damaged"):
-        read_state(tmp_path, ["loss=mse"], 90)
+    for broken in ("[", "[]", "{}", *(json.dumps(content | part) for part in BROKEN)):
+        (tmp_path / "cure.json").write_text(broken)
+        with pytest.raises(LabError, match="damaged"):
+            read_state(tmp_path, ["loss=bce"], 90)
     (tmp_path / "cure.json").rename(tmp_path / "thesis.txt")
     with pytest.raises(LabError, match="other files"):
         read_state(tmp_path, ["loss=mse"], 90)
@@ -67,7 +84,7 @@ def test_folder_of_another_cure_or_of_anything_else_is_refused(tmp_path):
 def test_healthy_run_gets_no_treatment_and_no_file(tmp_path):
     run = tmp_path / "run"
     (run / ".hydra").mkdir(parents=True)
-    (run / ".hydra" / "overrides.yaml").write_text("[]")
+    (run / ".hydra" / "overrides.yaml").write_text("[]\n")
     parts = "loss: {_target_: x}\noptim: {_target_: x}\ndataset: {_target_: x}\n"
     (run / "config.yaml").write_text(f"{parts}format: 3\nsteps: 100\nseed: 0\n")
     verdict = {"collapse": "covered", "within_modes": "varied", "likeness": "good", "sentence": "Covered: all."}
@@ -75,6 +92,23 @@ def test_healthy_run_gets_no_treatment_and_no_file(tmp_path):
     (run / "summary.json").write_text(json.dumps(summary))
     assert cure(request(run=str(run))) == "Nothing is wrong: Covered: all."
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    # Of which nothing else may be cured than what was trained.
+    (run / ".hydra" / "overrides.yaml").write_text("- loss=mse\n- data.path=faces (1).h5\n")
+    with pytest.raises(LabError, match="how it was started"):
+        cure(request(run=str(run)))
+
+
+def test_links_are_refused(tmp_path):
+    (tmp_path / "cure").mkdir()
+    (tmp_path / "cure" / "race").symlink_to(tmp_path)
+    with pytest.raises(LabError, match="is a link"), claimed(tmp_path / "cure"):
+        pass
+
+
+def test_folder_in_which_nothing_was_written_is_removed(tmp_path):
+    with pytest.raises(LabError, match="budget"), claimed(tmp_path / "cure"):
+        raise LabError("budget")
+    assert not list(tmp_path.iterdir())
 
 
 def start(folder, *arguments):

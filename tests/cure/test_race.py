@@ -1,6 +1,7 @@
 """The race chooses, and the proof, on other seeds, decides: where nothing helps it says so."""
 
 import numpy as np
+import pytest
 
 from gan_lab.cure.candidates import Candidate
 from gan_lab.cure.plan import Plan, Stage
@@ -58,7 +59,7 @@ def test_pairs_join_the_second_stage():
 def test_interrupted_race_goes_on_with_the_same_survivors():
     values = {"unchanged": 0.1, **{f"c{i}": i / 10 for i in range(9)}}
     whole = race(candidates(9), plan(9, 3, 3), trial_of(values))
-    kept = [[Result.from_json(result.as_json()) for result in whole[0]]]
+    kept = [[Result.from_json(result.as_json(), candidates(9)) for result in whole[0]]]
     asked = []
 
     def trial(entrants, stage, number):
@@ -68,6 +69,18 @@ def test_interrupted_race_goes_on_with_the_same_survivors():
     again = race(candidates(9), plan(9, 3, 3), trial, kept)
     assert asked == [1, 2]
     assert winner(again[-1]) == winner(whole[-1])
+
+
+@pytest.mark.parametrize("change", [{"name": "evil"}, {"values": [2]}, {"values": "x"}, {"seconds": None}])
+def test_result_of_a_stranger_is_refused(change):
+    written = Result(candidates(1)[0], [0.5]).as_json() | change
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Result.from_json(written, candidates(1))
+
+
+def test_changes_are_not_read_from_a_file():
+    written = Result(candidates(1)[0], [0.5]).as_json() | {"changes": ["hydra.job_logging=evil"]}
+    assert Result.from_json(written, candidates(1)).candidate.changes == ("remedy=[c0]",)
 
 
 def test_stage_without_time_does_not_count():
