@@ -137,12 +137,17 @@ def test_the_books_numbers(name, expected):
 EXPERIMENTS = [option for group, option in OPTIONS if group == "experiment" and not option.startswith("sweep/")]
 
 
+def _every_third_fast(number: int) -> list:
+    """Returns the numbers below this one; two of three are slow."""
+    return [pytest.param(i, marks=pytest.mark.slow if i % 3 else ()) for i in range(number)]
+
+
 # Groups that any experiment can swap, and so all at once; and those that may not fit to the rest of it.
 FREE_GROUPS = ("activation", "callbacks", "latent", "logger", "optim", "optim_d", "optim_g")
 OTHER_GROUPS = ("loss", "remedy", "dataset", "model")
 
 
-@pytest.mark.parametrize("number", range(len(EXPERIMENTS)))
+@pytest.mark.parametrize("number", _every_third_fast(len(EXPERIMENTS)))
 def test_an_experiment_takes_any_other_part(number):
     """What an experiment sets must not stick to a group that the user has swapped: that is what an ablation does."""
     assert {*FREE_GROUPS, *OTHER_GROUPS} == {group for group, _ in OPTIONS} - {"experiment", "debug", "trainer", "norm"}

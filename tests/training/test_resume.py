@@ -179,7 +179,8 @@ def _go_on(run: Run, *overrides: str) -> None:
 
 # Compiling takes most of its time; other networks have the same layers; other data pass through the same stream.
 SLOW = {"compile=true", "dataset=stacked_mnist", "dataset=patches", "model=dcgan", "model=conv_book", "model=mlp_faces"}
-SLOW |= {"dataset=stacked_digits", "dataset=grid"}
+SLOW |= {"dataset=stacked_digits", "dataset=grid", "dataset=celeba", "dataset=fashion_mnist"}
+SLOW |= {"dataset=pattern1010", "model=pacgan", "model=resnet"}
 
 
 @pytest.mark.parametrize(
@@ -326,6 +327,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_previous_one_used(tmp_path, ca
     assert differences(run, whole) == []
 
 
+@pytest.mark.slow
 def test_killed_soon_after_a_damaged_checkpoint_was_left_behind_it_still_goes_on(tmp_path, monkeypatch):
     """Between the two renames of the next checkpoint: the damaged one must not have taken the whole one's place."""
     run, whole = _killed(tmp_path, 12, *PATTERN)
