@@ -80,10 +80,15 @@ def in_order(failures: Sequence[str], settings: Mapping[str, Any], remedies: Seq
         settings: of the patient, by dotted key.
         remedies: of the patient, by the names of their options.
     """
-    tried = []
+    by_effect: dict[frozenset[str], Candidate] = {}
     for candidate in candidates():
-        if _has_its_keys(candidate, settings) and not _changes_nothing(candidate, settings, remedies):
-            tried.append(candidate)
+        effect = frozenset(change for change in candidate.changes if not _is_so_already(change, settings, remedies))
+        if not effect or not _has_its_keys(candidate, settings):
+            continue
+        # Of a patient that has a part of a recipe, two candidates may change the same: the shorter one says what.
+        same = by_effect.get(effect, candidate)
+        by_effect[effect] = min(same, candidate, key=lambda either: len(either.changes))
+    tried = list(by_effect.values())
 
     def rank(candidate: Candidate) -> int:
         places = [failures.index(failure) for failure in candidate.against if failure in failures]
@@ -152,10 +157,6 @@ def _remedies(candidate: Candidate) -> list[str]:
         if change.startswith("remedy="):
             return entries_of(change.removeprefix("remedy="))
     return []
-
-
-def _changes_nothing(candidate: Candidate, settings: Mapping[str, Any], remedies: Sequence[str]) -> bool:
-    return all(_is_so_already(change, settings, remedies) for change in candidate.changes)
 
 
 def _is_so_already(change: str, settings: Mapping[str, Any], remedies: Sequence[str]) -> bool:

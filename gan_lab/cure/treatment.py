@@ -10,7 +10,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable, progress_bar, say
-from gan_lab.cure.candidates import PATIENT, Candidate, in_order
+from gan_lab.cure.candidates import AND, PATIENT, Candidate, candidate_named, in_order
 from gan_lab.cure.patient import Patient
 from gan_lab.cure.plan import LEAST, MIN_SEEDS, SWEEP_SECONDS, Plan, Stage, describe_seconds, make_plan
 from gan_lab.cure.proof import METRIC, Proof, prove
@@ -61,7 +61,7 @@ class Treatment:
                 spent=state.spent(),
                 salt=request.digest % 1_000_000,
             )
-            state.keep(plan=plan.as_json(), race=[], room=[])
+            state.keep(plan=plan.as_json(), race=[], chosen=[])
         try:
             self.plan = Plan.from_json(state.content["plan"])
             self.done = self._done()
@@ -90,18 +90,21 @@ class Treatment:
         stages = []
         for stage in self.state.content["race"]:
             stages.append([Result.from_json(result, self.candidates) for result in stage["results"]])
-        for number in (*self.state.content["room"], *self.state.content.get("proof_seeds", [])):
-            if not isinstance(number, int) or number < 0:
-                raise ValueError("neither a number of candidates nor a seed")
+        for names in self.state.content["chosen"]:
+            for name in names:
+                candidate_named(name, self.candidates)
+        for seed in self.state.content.get("proof_seeds", []):
+            if not isinstance(seed, int) or seed < 0:
+                raise ValueError("no seed")
         return stages
 
     def _trial(self, entrants: Sequence[Candidate], stage: Stage, number: int) -> list[Result]:
         """Trains the entrants of a stage that there is room for; what time has cut off has no value."""
-        chosen = entrants[: self._room(len(entrants), number)]
-        recipes = {candidate.slug: self._overrides(candidate) for candidate in chosen}
-        left = max(self._left_for_race(), stage.seconds / 2)
         share = stage.seconds / sum(other.seconds for other in self.plan.stages[number:])
-        until = self.state.spent() + min(left, SLACK * share * left)
+        seconds = share * max(self._left_for_race(), stage.seconds / 2)
+        chosen = self._chosen(entrants, number, seconds)
+        recipes = {candidate.slug: self._overrides(candidate) for candidate in chosen}
+        until = self.state.spent() + SLACK * seconds
         self.trainings.progress = self._progress(f"race {number + 1} of {len(self.plan.stages)}")
         jobs = self.trainings.sweep(
             f"race/{number + 1}",
@@ -118,24 +121,42 @@ class Treatment:
             raise LabError(f"The patient can't be trained again: {patient.failure}", code="failed")
         return results
 
-    def _room(self, entrants: int, number: int) -> int:
-        """Returns how many entrants of a stage there is time for; once decided it stays so.
+    def _chosen(self, entrants: Sequence[Candidate], number: int, seconds: float) -> list[Candidate]:
+        """Returns the entrants of a stage that there is time for; once decided it stays so.
 
         Args:
-            entrants: that there are, the patient among them.
+            entrants: in the order in which they are chosen, the patient first.
             number: of the stage, from 0.
+            seconds: that the stage may take.
         """
-        decided = self.state.content["room"]
+        decided = self.state.content["chosen"]
         if len(decided) <= number:
-            stages = self.plan.stages
-            planned = sum(stage.seconds for stage in stages[:number])
-            began = self.state.content.setdefault("race_began", self.state.spent())
-            # How much longer the earlier stages took than planned.
-            pace = max(1.0, (self.state.spent() - began) / planned) if planned else 1.0
-            to_come = pace * sum(stage.seconds for stage in stages[number:])
-            fitting = int(entrants * min(1.0, self._left_for_race() / to_come))
-            self.state.keep(room=[*decided, max(LEAST, fitting)])
-        return int(self.state.content["room"][number])
+            jobs = len(self.plan.stages[number].seeds)
+            left = (seconds - SWEEP_SECONDS) * self.request.workers
+            names = []
+            for place, candidate in enumerate(entrants):
+                expected = self._expected(candidate, number)
+                # A single training that takes all the time would keep the others from being compared.
+                fits = jobs * expected <= left and expected <= seconds - SWEEP_SECONDS
+                if fits or place < LEAST:
+                    names.append(candidate.name)
+                    left -= jobs * expected
+            self.state.keep(chosen=[*decided, names])
+        return [candidate for candidate in entrants if candidate.name in self.state.content["chosen"][number]]
+
+    def _expected(self, candidate: Candidate, number: int) -> float:
+        """Returns the seconds of a training in a stage: by the stage before, in the first one by the candidate's cost."""
+        stages = self.plan.stages
+        if not number:
+            return self.cost.job_seconds + stages[0].steps * self.cost.step_seconds * candidate.cost
+        took = {result["name"]: result["seconds"] for result in self.state.content["race"][-1]["results"]}
+        parts = candidate.name.split(AND)
+        if candidate.name in took:
+            parts = [candidate.name]
+        of_patient = took[PATIENT.name]
+        more = sum(max(0.0, took[part] - of_patient) for part in parts)
+        scale = stages[number].steps / stages[number - 1].steps
+        return self.cost.job_seconds + scale * (of_patient + more)
 
     def _left_for_race(self) -> float:
         return self.request.seconds - self.plan.proof_seconds - self.state.spent()

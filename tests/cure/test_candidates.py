@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from gan_lab.config.arguments import collect, quote_texts
-from gan_lab.config.experiment_file import experiment_text, with_changes
+from gan_lab.config.experiment_file import experiment_text, values_of_option, with_changes
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import CONF
 from gan_lab.cure.candidates import Candidate, candidates, in_order, pairs
@@ -69,6 +69,21 @@ def test_texts_that_a_shell_gives_survive_the_round_trip():
     for text in ("a (1).h5", "사진.zip", "it's.h5", "x@y.h5"):
         (override,) = quote_texts([f"data.path={text}"])
         assert yaml.safe_load(experiment_text([override], "title"))["data"]["path"] == text
+
+
+def test_of_candidates_that_change_the_same_the_shorter_one_is_tried():
+    settings = {
+        "loss._target_": "gan_lab.gan.losses.BCE",
+        "activation._target_": "torch.nn.LeakyReLU",
+        "activation.negative_slope": 0.2,
+        "optim._target_": "torch.optim.Adam",
+        **{f"optim.{name}": value for name, value in values_of_option("optim", "adam").items()},
+        **{f"activation.{name}": value for name, value in values_of_option("activation", "leaky_relu").items()},
+    }
+    names = [candidate.name for candidate in in_order(["junk"], settings, [])]
+    assert "LayerNorm" in names
+    assert "the book's improvements" not in names
+    assert "the book's improvements" in [candidate.name for candidate in in_order(["junk"], {}, [])]
 
 
 def test_values_that_the_networks_do_not_have_are_not_tried():
