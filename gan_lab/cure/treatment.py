@@ -145,7 +145,7 @@ class Treatment:
         return [candidate for candidate in entrants if candidate.name in self.state.content["chosen"][number]]
 
     def _expected(self, candidate: Candidate, number: int) -> float:
-        """Returns the seconds of a training in a stage: by the stage before, in the first one by the candidate's cost."""
+        """Returns the seconds of a training in a stage: by those of the stage before, in the first one by its cost."""
         stages = self.plan.stages
         if not number:
             return self.cost.job_seconds + stages[0].steps * self.cost.step_seconds * candidate.cost
