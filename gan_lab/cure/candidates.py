@@ -119,13 +119,13 @@ def pairs(best: Sequence[Candidate]) -> list[Candidate]:
     return combined
 
 
-def candidate_named(name: str, known: Sequence[Candidate]) -> Candidate:
+def candidate_named(name: str, tried: Sequence[Candidate]) -> Candidate:
     """Returns the patient, a candidate or a pair of candidates by its name.
 
     Raises:
         KeyError: if there is none of this name.
     """
-    by_name = {candidate.name: candidate for candidate in (PATIENT, *known)}
+    by_name = {candidate.name: candidate for candidate in (PATIENT, *tried)}
     if name in by_name:
         return by_name[name]
     first, _, second = name.partition(AND)

@@ -177,8 +177,10 @@ def _failures(
         return [Symptom("collapsed within modes", _narrowness(metrics))]
     if verdict.get("likeness") == "poor":
         auc = as_number(metrics.get("two_sample_auc"))
-        told = f": a classifier tells them apart (AUC {auc:.2f}; 0.5 if they were alike)" if auc == auc else ""
-        return [Symptom("slow", f"All modes are made, but the samples are not like the data{told}.")]
+        evidence = ""
+        if math.isfinite(auc):
+            evidence = f": a classifier tells them apart (AUC {auc:.2f}; 0.5 if they were alike)"
+        return [Symptom("slow", f"All modes are made, but the samples are not like the data{evidence}.")]
     return []
 
 
@@ -212,7 +214,7 @@ def _narrowness(metrics: Mapping[str, Any]) -> str:
     coverage = as_number(metrics.get("coverage_within"))
     numbers = []
     for name, value in (("width", width), ("variety", variety), ("coverage", coverage)):
-        if value == value:
+        if math.isfinite(value):
             numbers.append(f"{name} {value:.2f}")
     return f"All modes are made, but within them there is less than in the data ({', '.join(numbers)}; 1 if equal)."
 
@@ -224,9 +226,12 @@ def _causes(
     symptoms = []
     auc = as_number(metrics.get("d_auc"))
     if verdict.get("balance") == "D is winning" or auc > FLAT_AUC:
-        told = f"D ranks a real sample above a fake in {auc:.0%} of pairs" if auc == auc else "D tells fakes apart"
-        flat = ", so its answers change little where G could improve" if auc > FLAT_AUC else ""
-        symptoms.append(Symptom("D wins", f"D wins: {told}{flat}."))
+        sentence = "D wins: it tells fakes from real samples"
+        if math.isfinite(auc):
+            sentence = f"D wins: it ranks a real sample above a fake in {auc:.0%} of pairs"
+        if auc > FLAT_AUC:
+            sentence += ", so its answers change little where G could improve"
+        symptoms.append(Symptom("D wins", f"{sentence}."))
     swings = _swings(evaluations)
     if swings >= MIN_SWINGS:
         lowest = min(evaluation.modes for evaluation in evaluations[1:])

@@ -83,17 +83,17 @@ def open_patient(folder: str, further: Sequence[str]) -> Patient:
     run = Run.existing(folder)
     started_by = run.overrides()
     described = [override for override in started_by if not override.startswith(OF_ALL)]
-    kept = harmless_overrides(started_by)
+    harmless = harmless_overrides(started_by)
     # A file that is damaged or missing is read as no overrides, too.
     is_default = (run.folder / ".hydra" / "overrides.yaml").is_file() and _is_empty(run)
-    if len(kept) < len(described) or not (kept or is_default):
+    if len(harmless) < len(described) or not (harmless or is_default):
         raise LabError(
             f"{run.folder} doesn't say how it was started, or in a way that can't be repeated here.",
             "Name the settings instead of the run: dataset=… loss=… and what else differs from the default.",
             code="missing",
             key="run",
         )
-    patient = patient_of(run, [*kept, *further])
+    patient = patient_of(run, [*harmless, *further])
     experiment_text(patient.overrides, "patient")
     return patient
 

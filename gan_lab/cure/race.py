@@ -52,17 +52,17 @@ class Result:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], known: Sequence[Candidate]) -> "Result":
+    def from_json(cls, content: Mapping[str, Any], candidates: Sequence[Candidate]) -> "Result":
         """Reads what cure.json keeps; what a candidate changes is not read from there.
 
         Args:
             content: as `as_json` writes it, perhaps by a stranger.
-            known: the candidates.
+            candidates: that can be meant.
 
         Raises:
             KeyError, TypeError, ValueError: if it isn't.
         """
-        candidate = candidate_named(content["name"], known)
+        candidate = candidate_named(content["name"], candidates)
         values = [float(value) for value in content["values"]]
         if not all(0 <= value <= 1 for value in values):
             raise ValueError("a coverage lies in [0, 1]")

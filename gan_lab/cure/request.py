@@ -105,8 +105,8 @@ class Request:
     @property
     def digest(self) -> int:
         """A number that tells this cure from others."""
-        told = [os.path.abspath(self.run or ""), *self.overrides, self.budget, str(self.seeds)]
-        content = "\n".join(told).encode(errors="surrogateescape")
+        parts = [os.path.abspath(self.run or ""), *self.overrides, self.budget, str(self.seeds)]
+        content = "\n".join(parts).encode(errors="surrogateescape")
         return int(hashlib.sha256(content).hexdigest()[:6], 16)
 
     @property

@@ -154,9 +154,9 @@ class Treatment:
         if candidate.name in took:
             parts = [candidate.name]
         of_patient = took[PATIENT.name]
-        more = sum(max(0.0, took[part] - of_patient) for part in parts)
+        surplus = sum(max(0.0, took[part] - of_patient) for part in parts)
         scale = stages[number].steps / stages[number - 1].steps
-        return self.cost.job_seconds + scale * (of_patient + more)
+        return self.cost.job_seconds + scale * (of_patient + surplus)
 
     def _left_for_race(self) -> float:
         return self.request.seconds - self.plan.proof_seconds - self.state.spent()
