@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gan_lab.comparison.collect import as_number
 from gan_lab.config.experiment_file import experiment_text
 from gan_lab.core.command_line import command, quote, setting
 from gan_lab.core.errors import LabError
@@ -26,6 +27,8 @@ OVERTIME = 1.05
 PRESCRIPTION = "prescription.yaml"
 NO_TIME = "no time was left"
 COLLAPSED = ("collapsed", "partial")
+# Of fewer held-out samples coverage is soon 1, however few different ones G makes.
+FEW_HELDOUT = 50
 # Candidates of a stage that the terminal shows.
 MAX_SHOWN = 5
 
@@ -216,6 +219,9 @@ class Treatment:
         proof = prove(_values(PATIENT.slug, compared), _values(best.slug, compared))
         answer = proof.sentence(best.name)
         still = sum(1 for job in compared if job.recipe == best.slug and job.verdict.get("collapse") in COLLAPSED)
+        compared_with = as_number(self.patient.record.metrics.get("compared"))
+        if not proof.helped and compared_with < FEW_HELDOUT:
+            answer += f" Coverage is of {compared_with:.0f} held-out samples only, and so tells little: pack more."
         if proof.helped and still:
             answer += f" It is no full cure: {still} of {number} are still collapsed or partial."
         self.state.keep(

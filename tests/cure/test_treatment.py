@@ -45,7 +45,7 @@ class MadeUp:
 
 def treat(folder, draw):
     settings = {"steps": 1000, "seed": 0, "model.width": 64, "batch_size": 64}
-    summary = {"remedy": [], "seconds": 2.0, "measuring_seconds": 1.0, "steps": 1000}
+    summary = {"remedy": [], "seconds": 2.0, "measuring_seconds": 1.0, "steps": 1000, "metrics": {"compared": 18}}
     patient = Patient(Record(Run(folder / "run"), settings, summary, "finished"), ["loss=mse"], 1000)
     trainings = MadeUp(folder, draw)
     state = State(folder, {"format": 1, "command": []})
@@ -79,6 +79,13 @@ def test_proof_compares_only_seeds_that_ended_in_both_arms(tmp_path):
     # The seventh seed is missing in one arm; what comes after it could have been chosen by how fast it was.
     assert content["proof"]["seeds"] == seeds[:6]
     assert len(content["proof"]["patient"]) == len(content["proof"]["winner"]) == 6
+
+
+def test_nothing_shown_of_few_heldout_samples_says_so(tmp_path):
+    content, _ = treat(tmp_path, lambda recipe, seed: 0.9 + seed % 7 / 100 + (recipe == "r1") / 1000)
+    assert "18 held-out samples only" in content["answer"]
+    assert content["prescription"] is None
+    assert not (tmp_path / "prescription.yaml").exists()
 
 
 def test_patient_that_cannot_be_trained_is_no_result(tmp_path):
