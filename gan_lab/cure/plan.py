@@ -23,7 +23,7 @@ SWEEP_SECONDS = 8.0
 WINNER_COST = 1.5
 # Parts of the patient's steps that the stages train, and seeds in each: the first that has place for enough candidates.
 FRACTIONS = ((1 / 3, 1.0), (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3), (1 / 27, 1 / 9), (1 / 81, 1 / 27))
-ENOUGH = 24
+ENOUGH = 12
 LEAST = 3
 MIN_STEPS = 100
 # Of the candidates in a stage this part goes on to the next.
