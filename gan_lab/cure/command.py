@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_lab.comparison.run_page import statement_and_numbers
 from gan_lab.core import interrupts
 from gan_lab.core.io import relative_path
 from gan_lab.core.terminal import say
@@ -78,9 +79,11 @@ def _say_how_to_go_on() -> None:
 
 
 def _healthy(examination: Examination) -> str:
+    statement, numbers = statement_and_numbers(examination.verdict)
+    answer = f"Nothing is wrong: {statement}"
     if examination.copies:
-        return f"It does not collapse, and nothing else is looked for here: {examination.verdict}"
-    return f"Nothing is wrong: {examination.verdict}"
+        answer = f"It does not collapse, and nothing else is looked for here: {statement}"
+    return f"{answer}\n{numbers}".rstrip()
 
 
 def describe(content: Mapping[str, Any], folder: Path) -> str:

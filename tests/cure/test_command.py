@@ -87,10 +87,15 @@ def test_healthy_run_gets_no_treatment_and_no_file(tmp_path):
     (run / ".hydra" / "overrides.yaml").write_text("[]\n")
     parts = "loss: {_target_: x}\noptim: {_target_: x}\ndataset: {_target_: x}\n"
     (run / "config.yaml").write_text(f"{parts}format: 3\nsteps: 100\nseed: 0\n")
-    verdict = {"collapse": "covered", "within_modes": "varied", "likeness": "good", "sentence": "Covered: all."}
+    verdict = {
+        "collapse": "covered",
+        "within_modes": "varied",
+        "likeness": "good",
+        "sentence": "Covered: all.\nNumbers.",
+    }
     summary = {"status": "finished", "steps": 100, "verdict": verdict, "metrics": {"modes_total": 10}}
     (run / "summary.json").write_text(json.dumps(summary))
-    assert cure(request(run=str(run))) == "Nothing is wrong: Covered: all."
+    assert cure(request(run=str(run))) == "Nothing is wrong: Covered: all.\nNumbers."
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     # Of which nothing else may be cured than what was trained.
     (run / ".hydra" / "overrides.yaml").write_text("- loss=mse\n- data.path=faces (1).h5\n")
