@@ -72,7 +72,7 @@ def check_evaluation(cfg: DictConfig) -> None:
     Raises:
         LabError: naming the keys.
     """
-    if cfg.seeds == "auto":
+    if cfg.get("seeds") == "auto":
         raise LabError("seeds=auto: evaluations are counted.", "Say seeds=5.", key="seeds")
     has_dataset = cfg.get("dataset") is not None
     if cfg.generated is None:
