@@ -10,9 +10,9 @@ import yaml
 
 from gan_lab.config.experiment_file import STRENGTHS, entries_of, values_of_option, with_changes
 from gan_lab.core.installation import CONF
+from gan_lab.cure.plan import UNCHANGED
 
 FILE = Path(__file__).with_name("candidates.yaml")
-UNCHANGED = "unchanged"
 # Between the names of a pair.
 AND = " + "
 

@@ -41,8 +41,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import escape_texts, printable
-from gan_lab.cure.candidates import UNCHANGED
-from gan_lab.cure.proof import METRIC
+from gan_lab.cure.plan import METRIC, UNCHANGED
 from gan_lab.evaluation.metrics.registry import metric_of
 from gan_lab.plotting.curves import mode_curves
 

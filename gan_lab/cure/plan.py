@@ -11,6 +11,10 @@ from typing import Any
 
 from gan_lab.core.errors import LabError
 
+# What race and proof measure, chosen before either.
+METRIC = "coverage"
+# The name of the patient in the race.
+UNCHANGED = "unchanged"
 # Seeds per arm of the proof: with three the smallest possible p, 2 of 20 splits, is above 0.05.
 MIN_SEEDS = 4
 MAX_SEEDS = 10

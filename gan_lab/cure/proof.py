@@ -7,8 +7,7 @@ import numpy as np
 
 from gan_lab.comparison.numbers import format_estimate, format_p
 from gan_lab.comparison.resampling import ALPHA, mean_difference, permutation_p, welch_interval
-
-METRIC = "coverage"
+from gan_lab.cure.plan import METRIC
 
 
 @dataclass(frozen=True)

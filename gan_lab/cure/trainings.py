@@ -18,7 +18,7 @@ from gan_lab.core.installation import script
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import printable, say
-from gan_lab.cure.proof import METRIC
+from gan_lab.cure.plan import METRIC
 
 LOOK_EVERY = 0.5  # seconds
 GRACE_SECONDS = 10.0  # for a sweep that is told to stop

@@ -13,8 +13,8 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable, progress_bar, say
 from gan_lab.cure.candidates import AND, PATIENT, Candidate, candidate_named, in_order
 from gan_lab.cure.patient import Patient
-from gan_lab.cure.plan import LEAST, MIN_SEEDS, SWEEP_SECONDS, Plan, Stage, describe_seconds, make_plan
-from gan_lab.cure.proof import METRIC, Proof, prove
+from gan_lab.cure.plan import LEAST, METRIC, MIN_SEEDS, SWEEP_SECONDS, Plan, Stage, describe_seconds, make_plan
+from gan_lab.cure.proof import Proof, prove
 from gan_lab.cure.race import Result, race, winner
 from gan_lab.cure.request import Request
 from gan_lab.cure.state import State, damaged

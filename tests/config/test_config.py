@@ -196,6 +196,7 @@ def test_every_value_of_conf_is_declared_and_every_key_has_a_value():
             "sample",
             "export",
             "studio",
+            "cure",
         ):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
         for choices in _every_option_once():
