@@ -206,6 +206,7 @@ def test_a_users_dataset(here):
     assert summary["verdict"]["sentence"].startswith("Junk: 100% of the samples lie outside the data. ")
 
 
+@pytest.mark.slow
 def test_a_users_metric_in_a_training_and_of_another_run(here):
     own = shown("+metrics.radius")
     folder, summary = run(here, *own, *TINY, *RING, "replicas=2", "dataset.radius=3")

@@ -75,6 +75,7 @@ def _change_summary(run: Run) -> None:
         (lambda run: (run.folder / ".half.config.yaml").touch(), ".half.config.yaml: left behind"),
     ],
 )
+@pytest.mark.slow
 def test_a_difference_is_seen(trained, tmp_path, change, name):
     other = Run(shutil.copytree(trained.folder, tmp_path / "other"))
     assert differences(other, trained) == []

@@ -121,6 +121,7 @@ def failing(tmp_path_factory):
 ARGUMENTS = ("steps=40", "~callbacks.curves", "hydra.sweep.dir=sweep", *TINY)
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_named_and_the_others_go_on(failing):
     cwd, done = failing
     assert done.returncode == 1, done.stderr

@@ -203,6 +203,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a program's own peak")
+@pytest.mark.slow
 def test_ten_thousand_by_ten_thousand_takes_little_memory():
     """The matrix alone would take 800 MB in float64."""
     process = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True, timeout=120)

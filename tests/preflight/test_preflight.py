@@ -389,6 +389,7 @@ def test_check_writes_pictures_and_numbers(tmp_path, monkeypatch, capsys):
     assert all(len(line) <= 120 for line in out.splitlines())
 
 
+@pytest.mark.slow
 def test_check_ends_with_1_for_a_failure_and_2_for_a_mistake(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_here("scripts/check.py", *TINY, "optim.lr=0", "name=still") == 1
@@ -427,6 +428,7 @@ RUN = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_preflight_stops_a_training_and_leaves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -347,6 +347,7 @@ def test_killed_soon_after_a_damaged_checkpoint_was_left_behind_it_still_goes_on
     assert differences(again, whole) == []
 
 
+@pytest.mark.slow
 def test_two_damaged_checkpoints_are_refused_with_a_way_out(tmp_path):
     run, whole = _killed(tmp_path, 12, *PATTERN)
     _cut(run.checkpoint)
@@ -411,6 +412,7 @@ def test_other_settings_are_refused_with_what_differs(copied, capsys):
     assert _bytes(copied) == before
 
 
+@pytest.mark.slow
 def test_another_remedy_is_refused_with_what_differs_or_forced_where_the_checkpoint_allows_it(copied, capsys):
     before = _bytes(copied)
     assert run_here("train.py", f"resume={copied.folder}", "remedy=[r1,ema]") == 2
@@ -439,6 +441,7 @@ def _rates(run: Run) -> list[float]:
     return [group["lr"] for state in run.load_checkpoint()["optimizer_states"] for group in state["param_groups"]]
 
 
+@pytest.mark.slow
 def test_force_makes_a_new_learning_rate_count(copied):
     """Loading an optimiser's state brings its old learning rate back, unless something is done about it."""
     before, settings = copied.load_checkpoint(), copied.config.read_text()
@@ -457,6 +460,7 @@ def test_force_makes_a_new_learning_rate_count(copied):
     assert yaml.safe_load(copied.config.read_text())["optim"]["lr"] == 1e-30
 
 
+@pytest.mark.slow
 def test_force_with_another_optimiser_starts_with_an_empty_memory(copied):
     assert run_here("train.py", f"resume={copied.folder}", "optim=rmsprop", "optim.lr=0.02", "force=true") == 0
     state = copied.load_checkpoint()
@@ -466,6 +470,7 @@ def test_force_with_another_optimiser_starts_with_an_empty_memory(copied):
     assert _rates(copied) == [0.02, 0.02]
 
 
+@pytest.mark.slow
 def test_a_forced_change_that_is_stopped_again_stays_in_force(copied):
     with _stopping_after(10):
         assert run_here("train.py", f"resume={copied.folder}", "optim.lr=0.3", "force=true") == 128 + signal.SIGTERM
