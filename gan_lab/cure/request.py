@@ -105,7 +105,8 @@ class Request:
     @property
     def digest(self) -> int:
         """A number that tells this cure from others."""
-        parts = [os.path.abspath(self.run or ""), *self.overrides, self.budget, str(self.seeds)]
+        run = os.path.abspath(self.run) if self.run else ""
+        parts = [run, *self.overrides, self.budget, str(self.seeds)]
         content = "\n".join(parts).encode(errors="surrogateescape")
         return int(hashlib.sha256(content).hexdigest()[:6], 16)
 
