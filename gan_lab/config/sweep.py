@@ -28,7 +28,7 @@ from gan_lab.config import launchers, search
 from gan_lab.config.folders import Guard, is_part_of_run, refuse_changed_layout
 from gan_lab.core import interrupts
 from gan_lab.core.command_line import hydra_text, setting
-from gan_lab.core.errors import LabError
+from gan_lab.core.errors import LabError, code_of
 from gan_lab.core.io import atomic, read_text
 from gan_lab.core.run_folder import RemovedError, Run, identity, refuse_links, refuse_other_encoding, remove_empty
 from gan_lab.core.terminal import format_traceback, in_notebook, open_log, printable, progress_bar, say
@@ -343,6 +343,7 @@ def run_job(
                 raise KeyboardInterrupt from error
             record["status"] = "failed"
             record["error"] = explain(error) or f"{type(error).__name__}: {error}"
+            record["code"] = code_of(error)
             with open_log(folder / "log.txt") as log:
                 log.write(format_traceback(error))
     direction = HydraConfig.get().sweeper.get("direction")
@@ -419,7 +420,7 @@ def read_record(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         return {}
     types = {
-        **dict.fromkeys(("status", "error"), str | None),
+        **dict.fromkeys(("status", "error", "code"), str | None),
         **dict.fromkeys(("verdict", "metrics", "objective"), dict | None),
         "seconds": int | float,
     }

@@ -75,6 +75,17 @@ def refused_by_storage(problem: BaseException) -> str | None:
     return f"Writing failed: {problem.strerror}."
 
 
+def code_of(problem: BaseException) -> Code | None:
+    """Returns what kind of problem an error is; None for a bug."""
+    if isinstance(problem, LabError):
+        return problem.code
+    if refused_by_storage(problem):
+        return "storage"
+    if out_of_memory(problem):
+        return "memory"
+    return None
+
+
 def out_of_memory(problem: BaseException) -> bool:
     """Returns whether an error says that the memory of the CPU or the GPU did not suffice."""
     if isinstance(problem, MemoryError):

@@ -126,7 +126,7 @@ class Trainings:
             The jobs that have ended in time.
 
         Raises:
-            LabError: if the sweep ended by itself before all jobs had.
+            LabError: if the sweep ended by itself before all jobs had, or the disk is full, read-only or broken.
         """
         folder = self.folder / name
         for recipe, overrides in recipes.items():
@@ -159,6 +159,9 @@ class Trainings:
             finally:
                 _stop(process)
         jobs = before | ended_jobs(folder)
+        refusal = _refused_by_storage(folder)
+        if refusal:
+            raise LabError(refusal, "Once that is solved, the same command goes on.", code="storage")
         if has_ended and not wanted <= jobs.keys():
             raise LabError(
                 f"The trainings in {printable(str(folder))} ended before all of them were trained.",
@@ -200,28 +203,41 @@ def ended_jobs(folder: Path) -> dict[tuple[str, int], Job]:
         overrides = record.get("overrides")
         if record.get("status") not in ("finished", "failed") or not isinstance(overrides, list):
             continue
+        if record.get("code") == "storage":
+            # That the disk was full says nothing of the recipe: it is trained again.
+            continue
         chosen = dict(str(override).partition("=")[::2] for override in overrides)
         seed = chosen.get("seed", "")
         if seed.isdecimal():
             recipe = chosen.get("experiment", "").removeprefix("cure/")
-            jobs[recipe, int(seed)] = _job(path.parent, recipe, int(seed), str(record.get("error") or ""))
+            jobs[recipe, int(seed)] = _job(path.parent, recipe, int(seed), record)
     return jobs
 
 
-def _job(folder: Path, recipe: str, seed: int, error: str) -> Job:
+def _refused_by_storage(folder: Path) -> str:
+    """Returns what the disk reported to a job of a sweep; "" if it took everything."""
+    for path in sorted(folder.glob("*/job.json")):
+        record = read_record(path)
+        if record.get("status") == "failed" and record.get("code") == "storage":
+            return printable(str(record.get("error")).partition("\n")[0])
+    return ""
+
+
+def _job(folder: Path, recipe: str, seed: int, record: Mapping[str, Any]) -> Job:
     """Returns how a job ended.
 
     Args:
         folder: of its run.
         recipe: that it trained.
         seed: of the training.
-        error: why it failed; "" if it didn't.
+        record: its job.json.
     """
+    error = str(record.get("error") or "")
     summary = read_record(folder / "summary.json")
     metrics = summary.get("metrics") or {}
     value: float | None = as_number(metrics.get(METRIC))
     verdict: Mapping[str, Any] = summary.get("verdict") or {}
-    if NOT_FINITE in error or metrics.get("finite") == 0:
+    if record.get("code") == "not_finite" or metrics.get("finite") == 0:
         # Nothing of the data is made.
         value = 0.0
         verdict = {"collapse": "collapsed"}

@@ -1,6 +1,7 @@
 """Race and proof with sweeps that are made up: the proof has seeds, and as many runs in both arms, of its own."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from gan_lab.core.run_folder import Run
 from gan_lab.cure.patient import Patient
 from gan_lab.cure.request import Request
 from gan_lab.cure.state import State
-from gan_lab.cure.trainings import Job, ended_jobs
+from gan_lab.cure.trainings import Job, Trainings, ended_jobs
 from gan_lab.cure.treatment import Treatment
 
 CURES = 200
@@ -43,12 +44,13 @@ class MadeUp:
         return jobs
 
 
-def treat(folder, draw):
+def treat(folder, draw, content=None):
+    """Runs race and proof, from the beginning or from what cure.json holds."""
     settings = {"steps": 1000, "seed": 0, "model.width": 64, "batch_size": 64}
     summary = {"remedy": [], "seconds": 2.0, "measuring_seconds": 1.0, "steps": 1000, "metrics": {"compared": 18}}
     patient = Patient(Record(Run(folder / "run"), settings, summary, "finished"), ["loss=mse"], 1000)
     trainings = MadeUp(folder, draw)
-    state = State(folder, {"format": 1, "command": []})
+    state = State(folder, content or {"format": 1, "command": []})
     request = Request(None, ["loss=mse"], "10m", None, str(folder))
     Treatment(request, patient, ["one mode"], trainings, state).run()
     return state.content, trainings.asked
@@ -81,6 +83,34 @@ def test_proof_compares_only_seeds_that_ended_in_both_arms(tmp_path):
     assert len(content["proof"]["patient"]) == len(content["proof"]["winner"]) == 6
 
 
+@pytest.mark.parametrize("number", [1, 20, 45, 60])
+def test_cure_that_was_stopped_ends_with_the_same_prescription(tmp_path, number):
+    """It stops at a training of the first stage, of a later one or of the proof, and goes on in a new process."""
+    rng = np.random.default_rng(0)
+    values = {}
+    trained = []
+
+    def draw(recipe, seed):
+        if number and len(trained) == number:
+            raise KeyboardInterrupt
+        trained.append(recipe)
+        if (recipe, seed) not in values:
+            values[recipe, seed] = 0.9 if recipe == "r1-strong" else float(rng.beta(2, 5))
+        return values[recipe, seed]
+
+    (tmp_path / "stopped").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        treat(tmp_path / "stopped", draw)
+    number = 0
+    resumed = json.loads((tmp_path / "stopped" / "cure.json").read_text())
+    resumed, _ = treat(tmp_path / "stopped", draw, resumed)
+    (tmp_path / "whole").mkdir()
+    whole, _ = treat(tmp_path / "whole", draw)
+    assert resumed["prescription"] == whole["prescription"] is not None
+    assert resumed["proof"]["seeds"] == whole["proof"]["seeds"]
+    assert resumed["proof"]["p"] == whole["proof"]["p"]
+
+
 def test_nothing_shown_of_few_heldout_samples_says_so(tmp_path):
     content, _ = treat(tmp_path, lambda recipe, seed: 0.9 + seed % 7 / 100 + (recipe == "r1") / 1000)
     assert "18 held-out samples only" in content["answer"]
@@ -107,9 +137,10 @@ def test_equals_are_seldom_said_to_help(tmp_path):
     assert helped <= 0.05 * CURES
 
 
-def write_job(folder: Path, status, overrides, error=None, summary=None):
+def write_job(folder: Path, status, overrides, error=None, summary=None, code=None):
     folder.mkdir()
-    (folder / "job.json").write_text(json.dumps({"status": status, "error": error, "overrides": overrides}))
+    record = {"status": status, "error": error, "code": code, "overrides": overrides}
+    (folder / "job.json").write_text(json.dumps(record))
     if summary is not None:
         (folder / "summary.json").write_text(json.dumps(summary))
 
@@ -117,12 +148,14 @@ def write_job(folder: Path, status, overrides, error=None, summary=None):
 def test_jobs_are_read_whatever_state_they_are_in(tmp_path):
     good = {"metrics": {"coverage": 0.5, "finite": 1.0}, "verdict": {"collapse": "covered"}, "seconds": 3}
     write_job(tmp_path / "a", "finished", ["experiment=cure/r1", "seed=1"], summary=good)
-    write_job(tmp_path / "b", "failed", ["experiment=cure/r1", "seed=2"], "NaN or infinity at step 3: x.")
+    write_job(tmp_path / "b", "failed", ["experiment=cure/r1", "seed=2"], "At step 3: x.", code="not_finite")
     write_job(tmp_path / "c", "failed", ["experiment=cure/r1", "seed=3"], "no such key")
     write_job(tmp_path / "d", "running", ["experiment=cure/r1", "seed=4"])
     write_job(tmp_path / "e", "finished", ["experiment=cure/r1", "seed=x"], summary=good)
     write_job(tmp_path / "f", "finished", None, summary=good)
     write_job(tmp_path / "g", "finished", ["experiment=cure/r1", "seed=5"], summary={"metrics": [1]})
+    # That the disk was full says nothing of the recipe.
+    write_job(tmp_path / "h", "failed", ["experiment=cure/r1", "seed=6"], "No space left", code="storage")
     jobs = ended_jobs(tmp_path)
     assert {key: job.value for key, job in jobs.items()} == {
         ("r1", 1): 0.5,
@@ -131,3 +164,15 @@ def test_jobs_are_read_whatever_state_they_are_in(tmp_path):
         ("r1", 3): None,
         ("r1", 5): None,
     }
+
+
+def test_full_disk_ends_a_stage_and_is_no_failure_of_a_candidate(tmp_path, monkeypatch):
+    does_nothing = tmp_path / "train.py"
+    does_nothing.write_text("raise SystemExit(1)")
+    monkeypatch.setattr("gan_lab.cure.trainings.script", lambda name: does_nothing)
+    (tmp_path / "race" / "1").mkdir(parents=True)
+    overrides = ["seed=1", "experiment=cure/r1"]
+    write_job(tmp_path / "race" / "1" / "r1", "failed", overrides, "a.ckpt: No space left on device.", code="storage")
+    with pytest.raises(LabError, match="a.ckpt: No space left on device.\nOnce that is solved") as refusal:
+        Trainings(tmp_path, []).sweep("race/1", {"r1": ["loss=bce"]}, 10, [1], time.monotonic() + 60)
+    assert refusal.value.code == "storage"
