@@ -25,8 +25,9 @@ MAX_PROOF_SHARE = 0.6
 SWEEP_SECONDS = 8.0
 # The winner's step may cost more than the patient's.
 WINNER_COST = 1.5
-# Parts of the patient's steps that the stages train, and seeds in each: the first that has place for enough candidates.
-FRACTIONS = ((1 / 3, 1.0), (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3), (1 / 27, 1 / 9), (1 / 81, 1 / 27))
+# Parts of the patient's steps that the stages train: the first that has room for enough candidates. The longer the
+# better: which recipe for points in the plane is best after all steps doesn't show after a third of them.
+FRACTIONS = ((1.0, 1.0), (1 / 3, 1.0), (1 / 9, 1 / 3, 1.0), (1 / 9, 1 / 3), (1 / 27, 1 / 9), (1 / 81, 1 / 27))
 ENOUGH = 12
 LEAST = 3
 MIN_STEPS = 100

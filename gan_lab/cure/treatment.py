@@ -92,7 +92,12 @@ class Treatment:
         """
         stages = []
         for stage in self.state.content["race"]:
-            stages.append([Result.from_json(result, self.candidates) for result in stage["results"]])
+            results = [Result.from_json(result, self.candidates) for result in stage["results"]]
+            if PATIENT not in [result.candidate for result in results]:
+                raise ValueError("the patient runs along in each stage")
+            stages.append(results)
+        if len(stages) > len(self.plan.stages):
+            raise ValueError("more stages than were planned")
         for names in self.state.content["chosen"]:
             for name in names:
                 candidate_named(name, self.candidates)
@@ -157,7 +162,7 @@ class Treatment:
         if candidate.name in took:
             parts = [candidate.name]
         of_patient = took[PATIENT.name]
-        surplus = sum(max(0.0, took[part] - of_patient) for part in parts)
+        surplus = sum(max(0.0, took.get(part, of_patient) - of_patient) for part in parts)
         scale = stages[number].steps / stages[number - 1].steps
         return self.cost.job_seconds + scale * (of_patient + surplus)
 
