@@ -28,8 +28,11 @@ OF_ALL = ("hydra", "trust")
 LAUNCHER = "hydra/launcher="
 # What may be said beside run=: where things lie and what computes them. What is trained, the run says.
 BESIDE_RUN = ("place", "machine")
-# Launchers of this machine; that of a cluster runs as many jobs as it has room for.
+# Launchers that use this machine's cores, as Ray does without the address of a cluster; others run as many jobs as a
+# cluster has room for.
 LOCAL = ("local", "joblib")
+RAY = "ray"
+RAY_ADDRESS = "hydra.launcher.ray.init.address="
 ONE_BY_ONE = ("basic",)
 CLUSTER_WORKERS = 32
 
@@ -146,7 +149,8 @@ class Request:
     def workers(self) -> int:
         """How many trainings run at the same time; of a cluster a guess."""
         launcher = _launcher(self.overrides) or LOCAL[0]
-        if launcher in LOCAL:
+        is_elsewhere = any(override.startswith(RAY_ADDRESS) for override in self.overrides)
+        if launcher in LOCAL or (launcher == RAY and not is_elsewhere):
             return min(available_cores(), _number_of_jobs(self.overrides))
         return 1 if launcher in ONE_BY_ONE else CLUSTER_WORKERS
 

@@ -223,12 +223,12 @@ class Treatment:
             return
         proof = prove(_values(PATIENT.slug, compared), _values(best.slug, compared))
         answer = proof.sentence(best.name)
-        still = sum(1 for job in compared if job.recipe == best.slug and job.verdict.get("collapse") in COLLAPSED)
         compared_with = as_number(self.patient.record.metrics.get("compared"))
         if not proof.helped and compared_with < FEW_HELDOUT:
             answer += f" Coverage is of {compared_with:.0f} held-out samples only, and so tells little: pack more."
-        if proof.helped and still:
-            answer += f" It is no full cure: {still} of {number} are still collapsed or partial."
+        shortcomings = _shortcomings([job for job in compared if job.recipe == best.slug])
+        if proof.helped and shortcomings:
+            answer += f" It is no full cure: {shortcomings}."
         self.state.keep(
             proof=self._proof_json(proof, best, compared, answer),
             prescription=self._prescription(best) if proof.helped else None,
@@ -325,6 +325,20 @@ def _result(candidate: Candidate, jobs: Sequence[Job]) -> Result:
         failure = NO_TIME
     seconds = sum(job.seconds for job in of_candidate) / max(1, len(of_candidate))
     return Result(candidate, values, failure, seconds=seconds)
+
+
+def _shortcomings(jobs: Sequence[Job]) -> str:
+    """Returns what is still wrong with the runs that a change helped; "" if nothing is.
+
+    Coverage alone doesn't see that the samples of a mode are much alike, or copies of training data.
+    """
+    counts = {
+        "still collapsed or partial": sum(1 for job in jobs if job.verdict.get("collapse") in COLLAPSED),
+        "collapsed within modes": sum(1 for job in jobs if job.verdict.get("within_modes") == "collapsed"),
+        "copying training data": sum(1 for job in jobs if job.verdict.get("copies") is True),
+    }
+    parts = [f"{number} {what}" for what, number in counts.items() if number]
+    return f"of {len(jobs)} runs, {', '.join(parts)}" if parts else ""
 
 
 def _count_verdicts(jobs: Sequence[Job]) -> str:

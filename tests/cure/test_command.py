@@ -35,6 +35,22 @@ def test_units_of_the_budget(budget, seconds):
     assert request(budget=budget).seconds == seconds
 
 
+@pytest.mark.parametrize(
+    ("overrides", "workers"),
+    [
+        ([], 4),
+        (["hydra.launcher.n_jobs=3"], 3),
+        (["hydra/launcher=basic"], 1),
+        (["hydra/launcher=ray"], 4),
+        (["hydra/launcher=ray", "hydra.launcher.ray.init.address=node:6379"], 32),
+        (["hydra/launcher=slurm"], 32),
+    ],
+)
+def test_number_of_trainings_at_the_same_time(monkeypatch, overrides, workers):
+    monkeypatch.setattr("gan_lab.cure.request.available_cores", lambda: 4)
+    assert request(*overrides).workers == workers
+
+
 def test_seeds_that_can_prove_nothing_are_refused():
     # Three and three can be split in 20 ways: p is at least 2/20.
     with pytest.raises(LabError, match="seeds=4"):

@@ -17,6 +17,7 @@ from gan_lab.cure.trainings import Job, Trainings, ended_jobs
 from gan_lab.cure.treatment import Treatment
 
 CURES = 200
+COVERED = {"collapse": "covered", "within_modes": "varied", "copies": False}
 
 
 @pytest.fixture(autouse=True)
@@ -28,9 +29,10 @@ def no_page(monkeypatch):
 class MadeUp:
     """Trainings whose coverage `draw(recipe, seed)` returns; None is a training without a value."""
 
-    def __init__(self, folder, draw):
+    def __init__(self, folder, draw, verdict):
         self.folder = folder
         self.draw = draw
+        self.verdict = verdict
         self.asked = {}
 
     def sweep(self, name, recipes, steps, seeds, until, extra=()):
@@ -40,16 +42,16 @@ class MadeUp:
             for recipe in recipes:
                 value = self.draw(recipe, seed)
                 failure = "" if value is not None else "it can't be trained"
-                jobs.append(Job(recipe, seed, value, failure, self.folder, {"collapse": "covered"}, 2.0))
+                jobs.append(Job(recipe, seed, value, failure, self.folder, self.verdict, 2.0))
         return jobs
 
 
-def treat(folder, draw, content=None):
+def treat(folder, draw, content=None, verdict=COVERED):
     """Runs race and proof, from the beginning or from what cure.json holds."""
     settings = {"steps": 1000, "seed": 0, "model.width": 64, "batch_size": 64}
     summary = {"remedy": [], "seconds": 2.0, "measuring_seconds": 1.0, "steps": 1000, "metrics": {"compared": 18}}
     patient = Patient(Record(Run(folder / "run"), settings, summary, "finished"), ["loss=mse"], 1000)
-    trainings = MadeUp(folder, draw)
+    trainings = MadeUp(folder, draw, verdict)
     state = State(folder, content or {"format": 1, "command": []})
     request = Request(None, ["loss=mse"], "10m", None, str(folder))
     Treatment(request, patient, ["one mode"], trainings, state).run()
@@ -68,6 +70,24 @@ def test_best_candidate_is_proved_on_seeds_of_its_own(tmp_path):
     assert content["prescription"]["command"].endswith("train.py loss=mse 'remedy=[r1]' steps=1000")
     assert "/loss: mse" in (tmp_path / "prescription.yaml").read_text()
     assert json.loads((tmp_path / "cure.json").read_text())["answer"].startswith("R1 helped")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "shortcoming"),
+    [
+        ({"collapse": "partial"}, "It is no full cure: of 10 runs, 10 still collapsed or partial."),
+        ({**COVERED, "within_modes": "collapsed"}, "of 10 runs, 10 collapsed within modes."),
+        ({**COVERED, "copies": True}, "of 10 runs, 10 copying training data."),
+        (COVERED, None),
+    ],
+)
+def test_answer_says_what_is_still_wrong(tmp_path, verdict, shortcoming):
+    content, _ = treat(tmp_path, lambda recipe, seed: 0.9 if recipe == "r1" else 0.1, verdict=verdict)
+    assert content["proof"]["helped"]
+    if shortcoming is None:
+        assert "no full cure" not in content["answer"]
+    else:
+        assert content["answer"].endswith(shortcoming)
 
 
 def test_proof_compares_only_seeds_that_ended_in_both_arms(tmp_path):
