@@ -149,6 +149,7 @@ class Trainings:
             *extra,
         ]
         folder.mkdir(parents=True, exist_ok=True)
+        started = time.time()
         with open(self.folder / f"{name.replace('/', '-')}.log", "ab") as log:
             process = subprocess.Popen([sys.executable, str(script("train")), *arguments], stdout=log, stderr=log)
             try:
@@ -159,7 +160,7 @@ class Trainings:
             finally:
                 _stop(process)
         jobs = before | ended_jobs(folder)
-        refusal = _refused_by_storage(folder)
+        refusal = _refused_by_storage(folder, started)
         if refusal:
             raise LabError(refusal, "Once that is solved, the same command goes on.", code="storage")
         if has_ended and not wanted <= jobs.keys():
@@ -214,9 +215,16 @@ def ended_jobs(folder: Path) -> dict[tuple[str, int], Job]:
     return jobs
 
 
-def _refused_by_storage(folder: Path) -> str:
-    """Returns what the disk reported to a job of a sweep; "" if it took everything."""
+def _refused_by_storage(folder: Path, since: float) -> str:
+    """Returns what the disk reported to a job of a sweep; "" if it took everything.
+
+    Args:
+        folder: of the sweep.
+        since: when the sweep began, as `time.time()` counts. What an earlier process met may be solved by now.
+    """
     for path in sorted(folder.glob("*/job.json")):
+        if path.stat().st_mtime < since:
+            continue
         record = read_record(path)
         if record.get("status") == "failed" and record.get("code") == "storage":
             return printable(str(record.get("error")).partition("\n")[0])

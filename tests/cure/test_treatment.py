@@ -1,6 +1,7 @@
 """Race and proof with sweeps that are made up: the proof has seeds, and as many runs in both arms, of its own."""
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -186,13 +187,25 @@ def test_jobs_are_read_whatever_state_they_are_in(tmp_path):
     }
 
 
-def test_full_disk_ends_a_stage_and_is_no_failure_of_a_candidate(tmp_path, monkeypatch):
-    does_nothing = tmp_path / "train.py"
-    does_nothing.write_text("raise SystemExit(1)")
-    monkeypatch.setattr("gan_lab.cure.trainings.script", lambda name: does_nothing)
-    (tmp_path / "race" / "1").mkdir(parents=True)
-    overrides = ["seed=1", "experiment=cure/r1"]
-    write_job(tmp_path / "race" / "1" / "r1", "failed", overrides, "a.ckpt: No space left on device.", code="storage")
-    with pytest.raises(LabError, match="a.ckpt: No space left on device.\nOnce that is solved") as refusal:
+FULL = {
+    "status": "failed",
+    "error": "a.ckpt: No space left on device.",
+    "code": "storage",
+    "overrides": ["seed=1", "experiment=cure/r1"],
+}
+
+
+@pytest.mark.parametrize("is_solved", [False, True])
+def test_full_disk_ends_a_stage_and_is_no_failure_of_a_candidate(tmp_path, monkeypatch, is_solved):
+    """A job that met a full disk in an earlier process, which is solved, isn't taken for one of now."""
+    path = tmp_path / "race" / "1" / "r1" / "job.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(FULL))
+    os.utime(path, (1, 1))
+    train = tmp_path / "train.py"
+    train.write_text("" if is_solved else f"from pathlib import Path\nPath({str(path)!r}).touch()")
+    monkeypatch.setattr("gan_lab.cure.trainings.script", lambda name: train)
+    message = "ended before all" if is_solved else "a.ckpt: No space left on device.\nOnce that is solved"
+    with pytest.raises(LabError, match=message) as refusal:
         Trainings(tmp_path, []).sweep("race/1", {"r1": ["loss=bce"]}, 10, [1], time.monotonic() + 60)
-    assert refusal.value.code == "storage"
+    assert refusal.value.code == ("failed" if is_solved else "storage")
