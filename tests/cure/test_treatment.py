@@ -197,7 +197,7 @@ FULL = {
 
 @pytest.mark.parametrize("is_solved", [False, True])
 def test_full_disk_ends_a_stage_and_is_no_failure_of_a_candidate(tmp_path, monkeypatch, is_solved):
-    """A job that met a full disk in an earlier process, which is solved, isn't taken for one of now."""
+    """Only a full disk that this process meets ends the stage, not one that an earlier process met."""
     path = tmp_path / "race" / "1" / "r1" / "job.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(FULL))
