@@ -35,6 +35,7 @@ from gan_lab.data.dataset import Dataset
 from gan_lab.data.digest import digest_of, refuse_other_data
 from gan_lab.evaluation.metrics.custom import UserMetric
 from gan_lab.evaluation.verdict import too_few_samples
+from gan_lab.gan.remedies.penalties import LeCam
 from gan_lab.training import cpu_threads, resume_state
 from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, load_weights
@@ -118,8 +119,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if checkpoint:
         load_weights(module, checkpoint, run)
     if cfg.get("compile", False):
-        module.generator.compile()
-        module.discriminator.compile()
+        _compile(module)
 
     callbacks = _build_callbacks(cfg, run, user_metrics)
     datamodule = GANDataModule(
@@ -189,6 +189,17 @@ def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> StoredCheckpoint | None:
             key="steps",
         )
     return checkpoint
+
+
+def _compile(module: GANModule) -> None:
+    """Compiles both networks with torch.compile, or only G where D's gradient is differentiated again."""
+    module.generator.compile()
+    remedies = module.remedies
+    penalties = [penalty for penalty in remedies.penalties if not isinstance(penalty, LeCam)]
+    if penalties or remedies.unrolled:
+        say("torch.compile can't differentiate a gradient, as gradient penalties and unrolling do: only G is compiled.")
+        return
+    module.discriminator.compile()
 
 
 def _build_callbacks(cfg: DictConfig, run: Run, user_metrics: Mapping[str, UserMetric]) -> list[pl.Callback]:

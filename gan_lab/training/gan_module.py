@@ -92,8 +92,8 @@ class GANModule(GANState):
                 context = step_context(self, turn, batch, labels)
                 real, scores, losses_d = self._update_d(optimizer_d, batch, context)
             loss_g = self._update_g(optimizer_g, real, context)
-            if self.averaged is not None:
-                self.averaged.update()
+            if self.averaged is not None and self.remedies.ema is not None:
+                self.averaged.update(self.remedies.ema.decay_at(self.step))
             self.step += 1
             self.step_log.record(*scores, *losses_d, loss_g)
 

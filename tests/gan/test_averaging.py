@@ -1,5 +1,7 @@
 """Averages of weights, against sums worked by hand."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -17,24 +19,42 @@ def test_an_ema_is_a_weighted_sum_of_the_past():
     """From 1, then 3 and 7 with decay ¾: ¾ + ¾ = 1.5, then 1.125 + 1.75."""
     network = nn.Linear(1, 1, bias=False)
     _set(network, 1)
-    averaged = EMA(0.75).make_average(network)
+    averaged = EMA().make_average(network)
     for value, average in ((3, 1.5), (7, 2.875)):
         _set(network, value)
-        averaged.update()
+        averaged.update(0.75)
         assert averaged.network.weight.item() == average
     assert network.weight.item() == 7
     assert not averaged.network.weight.requires_grad
     assert set(averaged.state_dict()) == {"network.weight"}
 
 
+def test_the_first_averages_forget_the_initial_weights():
+    """decay 0.9 keeps 2/11 after the first step, (1 + t)/(10 + t) after t steps, and 0.9 from step 80 on.
+
+    After 30 steps with the weight 1, what is left of an initial 0 is the product of these shares, 31! · 10! / 40!.
+    """
+    ema = EMA(0.9)
+    assert [ema.decay_at(step) for step in (0, 1, 79, 80, 10_000)] == [2 / 11, 3 / 12, 81 / 90, 0.9, 0.9]
+    network = nn.Linear(1, 1, bias=False)
+    _set(network, 0)
+    averaged = ema.make_average(network)
+    _set(network, 1)
+    for step in range(30):
+        averaged.update(ema.decay_at(step))
+    left = math.factorial(31) * math.factorial(10) / math.factorial(40)
+    assert averaged.network.weight.item() == pytest.approx(1 - left, rel=1e-6)
+    assert left < 1e-7 < 0.9**30
+
+
 def test_an_average_has_its_own_batch_statistics():
     """G's are of G's weights; counted anew they are those of all batches together, to the bit where each is alike."""
     network = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     _set(network, 1, 1, 0)
-    averaged = EMA(0.5).make_average(network)
+    averaged = EMA().make_average(network)
     _set(network, 5, 1, 0)
     network(torch.tensor([[100.0], [300.0]]))  # G's running statistics go far away
-    averaged.update()  # the weight is 3
+    averaged.update(0.5)  # the weight is 3
     assert averaged.network[1].running_mean.item() == network[1].running_mean.item() > 50
     batches = torch.tensor([[[i], [i + 2.0]] for i in range(16)])  # means 1 … 16, variances 2
     averaged.recalibrate_batch_norm(lambda i: batches[i])
@@ -43,7 +63,7 @@ def test_an_average_has_its_own_batch_statistics():
     assert averaged.network[1].momentum == 0.1
     assert not averaged.network.training
     averaged.recalibrate_batch_norm(lambda i: 1 / 0)  # once a step is enough
-    averaged.update()
+    averaged.update(0.5)
     with pytest.raises(ZeroDivisionError):
         averaged.recalibrate_batch_norm(lambda i: 1 / 0)
 
@@ -55,13 +75,13 @@ def test_an_average_has_its_own_spectral_norm():
     weight = network.parametrizations.weight.original
     with torch.no_grad():
         weight.copy_(torch.tensor([[0.0, 0], [0, 4]]))
-    averaged = EMA(0.8).make_average(network)
+    averaged = EMA().make_average(network)
     with torch.no_grad():
         weight.copy_(torch.tensor([[3.0, 1], [0, 0]]))
     for _ in range(30):
         network(torch.ones(1, 2))
     before = network.weight.detach().clone()
-    averaged.update()
+    averaged.update(0.8)
     assert torch.linalg.matrix_norm(averaged.network.eval().weight, 2) > 2
     averaged.recalibrate_batch_norm(lambda i: torch.ones(1, 2))
     assert torch.linalg.matrix_norm(averaged.network.weight, 2).item() == pytest.approx(1, abs=1e-3)

@@ -428,8 +428,9 @@ def test_the_average_makes_the_samples_and_training_never_sees_it(tmp_path, opti
         assert all(torch.equal(found[name], expected[name]) for name in expected), "batch statistics as well"
     assert job.trainer.loggers[0].rows == plain.trainer.loggers[0].rows
     average = [p.detach().clone() for p in before.generator.parameters()]
-    for _, _, weights in [each for each in seen if each[0] == "G"][1::2]:
-        average = [0.7 * mean + 0.3 * p for mean, p in zip(average, weights.values(), strict=True)]
+    for t, (_, _, weights) in enumerate([each for each in seen if each[0] == "G"][1::2], 1):
+        decay = min(0.7, (1 + t) / (10 + t))
+        average = [decay * mean + (1 - decay) * p for mean, p in zip(average, weights.values(), strict=True)]
     z = torch.randn(6, 3)
     fake, own = job.module.sample(z), plain.module.sample(z)
     for p, mean in zip(job.module.averaged.network.parameters(), average, strict=True):

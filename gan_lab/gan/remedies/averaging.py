@@ -26,16 +26,27 @@ class EMA:
     average ← decay · average + (1 − decay) · weights after each step (Yazıcı et al. 2019, arXiv:1806.04498; Karras et
     al. 2018, arXiv:1710.10196). Training does not use the average: D sees the samples of G itself.
 
+    The average is over about the last 1/(1 − decay) steps, but at most over the last tenth or so of the steps so far:
+    the initial weights, which make nothing, would otherwise be a part of it for several times that many steps.
+
     Args:
-        decay: in [0, 1): 0.999 in ProGAN, 0.9999 in BigGAN. The average is over about the last 1/(1 − decay) steps.
+        decay: in [0, 1): 0.999 in ProGAN, 0.9999 in BigGAN.
     """
 
     def __init__(self, decay: float = 0.999):
         self.decay = decay
 
+    def decay_at(self, step: int) -> float:
+        """Returns the share of the old average that is kept after a step, counted from 0.
+
+        It is min(decay, (1 + t) / (10 + t)) after t steps, the rule of TensorFlow's `ExponentialMovingAverage`.
+        """
+        steps = step + 1
+        return min(self.decay, (1 + steps) / (10 + steps))
+
     def make_average(self, generator: nn.Module) -> "AveragedNetwork":
         """Returns an average that starts at the generator's present weights."""
-        return AveragedNetwork(generator, self.decay)
+        return AveragedNetwork(generator)
 
 
 class AveragedNetwork(nn.Module):
@@ -47,15 +58,13 @@ class AveragedNetwork(nn.Module):
 
     Args:
         network: the network that is trained; the average starts as a copy of it.
-        decay: see `EMA`.
 
     Attributes:
         network: the network with the averaged weights.
     """
 
-    def __init__(self, network: nn.Module, decay: float):
+    def __init__(self, network: nn.Module):
         super().__init__()
-        self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False)
         # In a tuple, so that the trained network is not registered as a part of this module.
         self._trained_network = (network,)
@@ -65,9 +74,13 @@ class AveragedNetwork(nn.Module):
         self._calibrated = False
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Includes the present weights of the trained network in the average; called after each step."""
-        torch._foreach_lerp_(self._averages, self._weights, 1 - self.decay)
+    def update(self, decay: float) -> None:
+        """Includes the present weights of the trained network in the average; called after each step.
+
+        Args:
+            decay: share of the old average that is kept, see `EMA.decay_at`.
+        """
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         (trained_network,) = self._trained_network
         for buffer, trained_buffer in zip(self.network.buffers(), trained_network.buffers(), strict=True):
             buffer.copy_(trained_buffer)

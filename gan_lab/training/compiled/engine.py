@@ -164,6 +164,7 @@ class CompiledEngine:
             latents=block.latents[steps],
             noise=block.noise[steps],
             rates=block.rates[steps],
+            average_decays=block.average_decays[steps],
             top=block.top[steps],
             trained=block.trained,
         )
@@ -247,7 +248,7 @@ class CompiledEngine:
             lecam_decay=float(lecam.decay) if lecam else 0.0,
             lecam_warmup=int(lecam.warmup_steps) if lecam else 0,
             lecam_calls=int(lecam.calls) if lecam else 0,
-            average_decay=float(module.averaged.decay) if module.averaged else -1.0,
+            averaged=module.averaged is not None,
         )
 
     def _block(self, real: Tensor, labels: Tensor | None) -> step.Block:
@@ -266,6 +267,7 @@ class CompiledEngine:
         real = real.to(self.dtype).flatten(2 + len(lead))
         labels_onehot = None if labels is None else one_hot(labels, module.classes).to(self.dtype)
         rates = np.empty((steps, 2))
+        average_decays = np.zeros(steps)
         top = np.full(steps, batch_size)
         latents: list[Tensor] = []
         noise: list[Tensor] = []
@@ -274,6 +276,8 @@ class CompiledEngine:
             if module.remedies.lr_decay:
                 module.remedies.lr_decay.apply(number, self.optimizer_d, self.optimizer_g)
             rates[t] = self.optimizer_d.param_groups[0]["lr"], self.optimizer_g.param_groups[0]["lr"]
+            if module.remedies.ema:
+                average_decays[t] = module.remedies.ema.decay_at(number)
             if module.remedies.top_k:
                 top[t] = module.remedies.top_k.k(batch_size, number)
             for turn in range(turns):
@@ -295,6 +299,7 @@ class CompiledEngine:
             latents=torch.cat(latents).to(self.dtype).view(steps, turns, members, rows, -1).numpy(),
             noise=torch.cat(noise or no_noise).view(steps, turns, members, rows, noise_width).numpy(),
             rates=rates,
+            average_decays=average_decays,
             top=top,
             trained=trained,
         )
@@ -556,7 +561,7 @@ def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any,
         lecam_decay=0.0,
         lecam_warmup=0,
         lecam_calls=0,
-        average_decay=-1.0,
+        averaged=False,
     )
     scores = step.Scores(no_real, no_real, no_real, no_real)
     block = step.Block(
@@ -565,6 +570,7 @@ def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any,
         latents=np.zeros((0, 0, 0, 0, 0), real),
         noise=np.zeros((0, 0, 0, 0, 0), real),
         rates=np.zeros((0, 2)),
+        average_decays=np.zeros(0),
         top=no_int,
         trained=np.zeros(0, np.bool_),
     )

@@ -133,7 +133,7 @@ class Recipe(NamedTuple):
     lecam_decay: float
     lecam_warmup: int
     lecam_calls: int
-    average_decay: float  # of the average of G's weights; negative: none
+    averaged: bool  # whether there is an average of G's weights
 
 
 class GAN(NamedTuple):
@@ -154,6 +154,7 @@ class Block(NamedTuple):
     latents: Array  # (S, n_critic + n_generator, K, B · m, latent_dim)
     noise: Array  # added to fakes, (S, n_critic + n_generator, K, B · m, d); d = 0: none
     rates: Array  # (S, 2) float64 learning rates of D and G
+    average_decays: Array  # (S,) float64 share of the old average of G's weights that is kept after each step
     top: Array  # (S,) G learns from so many samples of a batch
     trained: Array  # (K,) whether a member is trained
 
@@ -1169,5 +1170,5 @@ def training_steps(gan: GAN, block: Block, record: Array) -> None:
             record[t, ANSWER_FAKE, member] = mean_answer(recipe, gan.scores.fake)
             for turn in range(recipe.n_generator):
                 record[t, LOSS_G, member] = update_g(gan, block, t, turn, member)
-            if recipe.average_decay >= 0:
-                average(gan.g, member, recipe.average_decay)
+            if recipe.averaged:
+                average(gan.g, member, block.average_decays[t])

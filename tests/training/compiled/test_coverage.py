@@ -125,7 +125,7 @@ class OwnAverage(AveragedNetwork):
 
 class OwnEMA(EMA):
     def make_average(self, generator: nn.Module) -> AveragedNetwork:
-        return OwnAverage(generator, self.decay)
+        return OwnAverage(generator)
 
 
 class OwnAnchor(WeightAnchor):
