@@ -63,7 +63,8 @@ CONFIGURATIONS = (
     ("steps=300", *MLP, "remedy=[dragan,minibatch_discrimination]", "norm=none"),
 )
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-CLOCKS = {"seconds", "steps_per_second", "measuring_seconds", "environment"}  # of summary.json: differ from run to run
+# In summary.json, these differ from run to run.
+CLOCKS = {"seconds", "processor_seconds", "steps_per_second", "measuring_seconds", "environment"}
 TIMEOUT = 300  # seconds for one process
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -39,6 +38,7 @@ from gan_lab.gan.remedies.penalties import LeCam
 from gan_lab.training import cpu_threads, resume_state
 from gan_lab.training.callbacks.base import GANCallback
 from gan_lab.training.callbacks.checkpoints import Checkpoint, CheckpointFile, StopOnSignal, check_form, load_weights
+from gan_lab.training.callbacks.clock import Clock
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.callbacks.loggers import silence_writer_thread
 from gan_lab.training.callbacks.nan_guard import NaNGuard
@@ -57,7 +57,7 @@ class Training:
     Attributes:
         callbacks: those of the configuration.
         nan_guard: explains where NaN or infinity arose.
-        timer: Lightning's; counts over all parts of an interrupted run.
+        clock: counts the time over all parts of an interrupted run.
         stop: knows which signal stopped the training, if one did.
         description: what the configuration says about the run, for its summary: seed, dataset and other parts,
             remedies, overrides.
@@ -71,7 +71,7 @@ class Training:
     trainer: pl.Trainer
     callbacks: list[pl.Callback]
     nan_guard: NaNGuard
-    timer: Timer
+    clock: Clock
     stop: StopOnSignal
     description: dict[str, Any]
     remedies: Parameters
@@ -140,15 +140,15 @@ def build(cfg: DictConfig, run: Run) -> Training:
     else:
         # One process shows and writes; all take part in a checkpoint.
         callbacks = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
-    timer = Timer()
+    clock = Clock()
     stop = StopOnSignal()
     nan_guard = NaNGuard()
-    trainer = _build_trainer(cfg, [timer, stop, nan_guard, *callbacks], loggers, run, checkpoint)
+    trainer = _build_trainer(cfg, [clock, stop, nan_guard, *callbacks], loggers, run, checkpoint)
     _warn_of_slow_replicas(module, trainer)
     _warn_of_few_samples(callbacks, dataset)
     if checkpoint:
         sample_shape = (*module.replica_dims, *dataset.shape)
-        _check_resumable(run, checkpoint, module, [timer, *callbacks], sample_shape, trainer.strategy.root_device)
+        _check_resumable(run, checkpoint, module, [clock, *callbacks], sample_shape, trainer.strategy.root_device)
         if process_group.is_leader and checkpoint[resume_state.KEY].get("engine", module.engine) != module.engine:
             say(f"The {module.engine} step continues what the other engine began: the same steps, rounded differently.")
 
@@ -161,7 +161,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
         trainer=trainer,
         callbacks=callbacks,
         nan_guard=nan_guard,
-        timer=timer,
+        clock=clock,
         stop=stop,
         description={"seed": cfg.seed, **_parts(cfg), "remedy": list(remedies), "overrides": run.overrides()},
         remedies=remedies,

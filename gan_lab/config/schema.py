@@ -457,6 +457,11 @@ _OPTIONS = (
         SAMPLES_OR_NULL,
         "in the last evaluation; null: as in papers: 2,500 in the plane, 26,000 for 1,000 modes, else 10,000",
     ),
+    Key(
+        "callbacks.verdict.quick_samples",
+        SAMPLES_OR_NULL,
+        "in an evaluation during training; null: 1,000 images, 2,500 points",
+    ),
     Key("callbacks.verdict.cache_dir", PATH, "folder for trained label classifiers"),
     Key("callbacks.verdict.features", FEATURES, "feature space of the metrics"),
     Key("callbacks.*.points", COUNT, "samples in a scatter plot"),

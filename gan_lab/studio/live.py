@@ -9,7 +9,6 @@ from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from gan_lab.studio.drawing import png_file
 from gan_lab.studio.messages import Array, Glance, Message, Opened, Order, Paused, PhaseReport
 from gan_lab.training.callbacks.base import GANCallback, datamodule_of, find_callback
 from gan_lab.training.callbacks.checkpoints import StopOnSignal
+from gan_lab.training.callbacks.clock import Clock
 from gan_lab.training.callbacks.evaluation import Evaluation
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.landscape import compute_landscape, refusal
@@ -58,15 +58,15 @@ class Live(GANCallback):
         run: the run.
         rows: collects the rows of the log.
         connection: to the server. If the server has gone, the training stops with a checkpoint.
-        timer: Lightning's, which pauses don't count for.
+        clock: of the training, which pauses don't count for.
         stop: knows whether a signal is to stop the training.
     """
 
-    def __init__(self, run: Run, rows: "Rows", connection: Connection, timer: Timer, stop: StopOnSignal):
+    def __init__(self, run: Run, rows: "Rows", connection: Connection, clock: Clock, stop: StopOnSignal):
         self.run = run
         self.rows = rows
         self.connection = connection
-        self.timer = timer
+        self.clock = clock
         self.stop = stop
         self._is_paused = False
         self._is_stopped = False
@@ -151,16 +151,16 @@ class Live(GANCallback):
 
     def _wait(self) -> None:
         """Waits until the training is to go on, to play a phase or to stop."""
-        elapsed = self.timer.time_elapsed("train")
+        elapsed = self.clock.time_elapsed("train")
         self._send(Paused(True))
         while self._is_paused and not self._phases_due and not self._is_stopped and self.stop.signal is None:
             self._receive(POLL_SECONDS)
         if not self._is_paused:
             self._send(Paused(False))
-        started = self.timer.start_time("train")
+        started = self.clock.start_time("train")
         if started is not None:
             # A pause is no time of training.
-            self.timer.load_state_dict({"time_elapsed": {"train": elapsed - (time.monotonic() - started)}})
+            self.clock.load_state_dict({"time_elapsed": {"train": elapsed - (time.monotonic() - started)}})
 
     def _slow_down(self, trainer: pl.Trainer, module: GANModule) -> None:
         """Waits after a block of steps as long as the speed asks for."""
@@ -223,7 +223,7 @@ class Live(GANCallback):
             fake=self._shown(samples),
             modes_made=modes_made,
             collapse=collapse,
-            seconds=self.timer.time_elapsed("train"),
+            seconds=self.clock.time_elapsed("train"),
         )
         if self.window and not refusal(member):
             glance = self._with_surface(glance, member, self.window)

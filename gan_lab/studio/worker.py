@@ -70,7 +70,7 @@ def _train(connection: Connection, arguments: Sequence[str]) -> None:
             # Before the checkpoint's callback, which has to know that the training stops.
             callbacks: list[Any] = training.trainer.callbacks  # type: ignore[attr-defined]
             rows = Rows()
-            callbacks.insert(0, Live(run, rows, connection, training.timer, training.stop))
+            callbacks.insert(0, Live(run, rows, connection, training.clock, training.stop))
             training.trainer.loggers.append(rows)
             training.stop.start()
 

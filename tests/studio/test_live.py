@@ -35,7 +35,7 @@ class _Page:
         self._phases = phases
         self._mine, theirs = multiprocessing.Pipe()
         rows = Rows()
-        training.trainer.callbacks.insert(0, Live(run, rows, theirs, training.timer, training.stop))
+        training.trainer.callbacks.insert(0, Live(run, rows, theirs, training.clock, training.stop))
         training.trainer.loggers.append(rows)
         if phases:
             self._mine.send(Order("pause"))
@@ -175,7 +175,7 @@ def test_a_training_stops_when_its_server_has_gone(tmp_path):
     job, run = training(tmp_path, *TINY, "steps=100000")
     mine, theirs = multiprocessing.Pipe()
     mine.close()
-    job.trainer.callbacks.insert(0, Live(run, Rows(), theirs, job.timer, job.stop))
+    job.trainer.callbacks.insert(0, Live(run, Rows(), theirs, job.clock, job.stop))
     job.trainer.fit(job.module, job.datamodule)
     run.release()
     assert job.module.step < 100000

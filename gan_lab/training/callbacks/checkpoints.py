@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from gan_lab.core.terminal import say
 from gan_lab.training import resume_state
 from gan_lab.training.callbacks.base import GANCallback, find_callback
 from gan_lab.training.callbacks.nan_guard import NaNGuard, not_finite
+from gan_lab.training.callbacks.clock import Clock
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.settings import MakeOptimizer
 from gan_lab.training.step_log import NotFiniteError
@@ -92,7 +92,7 @@ def check_form(
     for callback in callbacks:
         if callback.state_key in checkpoint["callbacks"]:
             callback.load_state_dict(checkpoint["callbacks"][callback.state_key])
-        if isinstance(callback, Timer) and not 0 <= callback.time_elapsed("train") < math.inf:
+        if isinstance(callback, Clock) and not callback.is_valid():
             raise LabError("its clock shows no valid time", code="damaged", key="last.ckpt")
     for tensor in _tensors(checkpoint["callbacks"]):
         if tensor.shape != tuple(shape):

@@ -26,7 +26,7 @@ from gan_lab.training.sampling import fresh_labels, fresh_samples, score_samples
 
 NEIGHBOURS_SHOWN = 12  # samples drawn above their nearest training samples
 MAX_SCORED = 2_500  # held-out samples, and fakes, that D scores
-QUICK_SAMPLES = 1_000  # samples of a quick evaluation during training, but in the plane as many as for the verdict
+QUICK_SAMPLES = 1_000  # images of a quick evaluation during training
 
 
 class Evaluation(GANCallback):
@@ -44,6 +44,8 @@ class Evaluation(GANCallback):
             `gan_lab.evaluation.verdict.protocol_samples`.
         cache_dir: where the label classifier is stored.
         features: the space in which samples are compared, see `gan_lab.evaluation.feature_spaces.features_of`.
+        quick_samples: number of samples of a quick evaluation; None: 1,000 images; in the plane as many as for the
+            verdict.
 
     Attributes:
         user_metrics: metrics that the configuration adds, by name; `build` sets them.
@@ -54,11 +56,20 @@ class Evaluation(GANCallback):
         seconds: spent on evaluating, without the setup.
     """
 
-    def __init__(self, run: Run, every: int, samples: int | None, cache_dir: str, features: str | None = None):
+    def __init__(
+        self,
+        run: Run,
+        every: int,
+        samples: int | None,
+        cache_dir: str,
+        features: str | None = None,
+        quick_samples: int | None = None,
+    ):
         self.run = run
         self.every: int = every
         self.early_steps = early_steps(every)
         self.samples = samples
+        self.quick_samples = quick_samples
         self.cache_dir = Path(cache_dir)
         self.features = features
         self.user_metrics: Mapping[str, UserMetric] = {}
@@ -80,7 +91,8 @@ class Evaluation(GANCallback):
             return
         started = time.monotonic()
         dataset = self.evaluator.dataset
-        number = QUICK_SAMPLES if len(dataset.shape) == 3 else protocol_samples(dataset)
+        usual = QUICK_SAMPLES if len(dataset.shape) == 3 else protocol_samples(dataset)
+        number = self.quick_samples or usual
         metrics: dict[int, Any] = {}
         modes = [0] * module.replicas
         for i, member in module.members():

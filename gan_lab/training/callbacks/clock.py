@@ -1,0 +1,53 @@
+"""The time that a training takes."""
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
+
+
+class Clock(Timer):
+    """Counts the seconds of a training, and those of the processor, over all parts of an interrupted run.
+
+    Processor time is that of all threads of this process. On a shared machine it says more than the time on the wall.
+    The evaluation after the last step isn't counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._processor_offset = 0.0
+        self._processor_start: float | None = None
+        self._processor_end: float | None = None
+
+    @property
+    def state_key(self) -> str:
+        # That of checkpoints of earlier versions, in which there was only Lightning's class.
+        return Timer.__qualname__
+
+    def processor_seconds(self) -> float:
+        """Returns the processor time of the training so far, in seconds."""
+        if self._processor_start is None:
+            return self._processor_offset
+        end = time.process_time() if self._processor_end is None else self._processor_end
+        return self._processor_offset + end - self._processor_start
+
+    def is_valid(self) -> bool:
+        """Tells whether both times are finite and not negative, which those of a damaged checkpoint may not be."""
+        return 0 <= self.time_elapsed("train") < math.inf and 0 <= self.processor_seconds() < math.inf
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._processor_start = time.process_time()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        self._processor_end = time.process_time()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "processor_seconds": self.processor_seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._processor_offset = float(state_dict.get("processor_seconds", self._processor_offset))
