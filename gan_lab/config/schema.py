@@ -194,8 +194,8 @@ _TRAINING = (
     Key(
         "compile",
         FLAG,
-        "true: torch.compile for both networks (G only, with gradient penalties): minutes at the start, then faster on a"
-        " GPU",
+        "true: torch.compile for both networks (G only, with gradient penalties): minutes at the start, then faster on"
+        " a GPU",
         "machine",
         resumable=True,
     ),

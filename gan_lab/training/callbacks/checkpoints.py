@@ -21,8 +21,8 @@ from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import say
 from gan_lab.training import resume_state
 from gan_lab.training.callbacks.base import GANCallback, find_callback
-from gan_lab.training.callbacks.nan_guard import NaNGuard, not_finite
 from gan_lab.training.callbacks.clock import Clock
+from gan_lab.training.callbacks.nan_guard import NaNGuard, not_finite
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.settings import MakeOptimizer
 from gan_lab.training.step_log import NotFiniteError
