@@ -270,7 +270,10 @@ class VerdictEvaluator:
         undefined |= user_reasons
         verdict = self._verdict(metrics, undefined, inputs)
         counts = inputs.get("counts", NO_COUNTS)
-        return EvaluationResult(metrics, undefined, self.real, counts, verdict, self.features.name, self.reference)
+        real = dict(self.real)
+        if self.dataset.has_modes and len(samples):
+            real |= modes.of_real_samples(self.shares, len(samples))
+        return EvaluationResult(metrics, undefined, real, counts, verdict, self.features.name, self.reference)
 
     def _mode_inputs(self, samples: "_Samples", target_labels: Tensor | None) -> tuple[MetricInputs, Reading | None]:
         """Returns what counting modes needs, and what the readers see in the finite samples; None without any."""

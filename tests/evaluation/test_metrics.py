@@ -31,6 +31,7 @@ from gan_lab.evaluation.metrics.modes import (
     mode_width,
     modes_made,
     ndb,
+    of_real_samples,
     samples_needed,
     share_within,
 )
@@ -268,6 +269,28 @@ def test_floor_of_kl(modes, samples, draws, floor, tolerance):
     labels = torch.randint(modes, (draws, samples), generator=generator(modes))
     values = [kl(mode_counts(row, modes), torch.full((modes,), 1 / modes)) for row in labels]
     assert sum(values) / draws == pytest.approx(floor, abs=tolerance)
+
+
+def test_real_samples_score_what_chance_leaves_them():
+    """1,000 modes with the shares of three digits, each of MNIST's ten: KL from uniform is 3 times one digit's, plus
+    (M − 1) / 2N by chance; from their own shares it is this alone."""
+    digits = torch.tensor([5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949], dtype=torch.float64)
+    digits /= digits.sum()
+    shares = (digits[:, None, None] * digits[:, None] * digits).flatten()
+    chance = 999 / (2 * 26_000)
+    imbalance = 3 * (digits * (digits * 10).log()).sum().item()
+    real = of_real_samples(shares, 26_000)
+    assert real["kl_data"] == pytest.approx(chance, rel=0.01)
+    assert real["kl_uniform"] == pytest.approx(imbalance + chance, rel=0.01) == pytest.approx(0.0236, rel=0.02)
+    assert real["modes"] == pytest.approx(1000, abs=0.01)
+    assert 996 < real["modes_robust"] < 1000
+
+
+def test_few_real_samples_miss_modes():
+    """8 samples of 4 equal modes: each is missed with (¾)⁸."""
+    real = of_real_samples(torch.full((4,), 0.25), 8)
+    assert real["modes"] == pytest.approx(4 * (1 - 0.75**8), abs=0.15)
+    assert real["modes"] == real["modes_robust"], "one of 2 expected is half of them"
 
 
 def test_modes_that_a_perfect_model_shows():

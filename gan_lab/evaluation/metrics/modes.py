@@ -16,6 +16,7 @@ MIN_SHARE_OF_ALL = 0.02  # of a mode's expected count, among all samples: fewer 
 NO_MODE_JUNK = 0.75  # above this share of junk, the rest is junk that slipped through: no mode is made
 # Of the modes. Real stacked digits (100 draws of 26,000) miss 0 to 16 of 1,000 modes by half.
 MISSED_BY_READERS = 0.02
+REAL_DRAWS = 100  # of the modes of real samples
 IN_MODE = 3  # standard deviations
 MIN_FOR_WIDTH = 20  # samples of a mode
 # The root of the smallest eigenvalue of the covariance of n samples in d dimensions is by about this · (d − 1)^⅔ / √n
@@ -323,6 +324,31 @@ def kl(counts: Tensor, shares: Tensor) -> float:
         raise Undefined("there are samples in a mode that the data do not have")
     p = counts.double() / counts.sum()
     return max(0.0, _kl(p, shares.double()))
+
+
+def of_real_samples(shares: Tensor, samples: int) -> dict[str, float]:
+    """Returns what so many real samples score on average in the metrics that depend on their number.
+
+    Their modes are drawn `REAL_DRAWS` times from the data's shares: no reader errs.
+
+    Args:
+        shares: the data's, `(M,)` ≥ 0 with sum 1.
+        samples: N ≥ 1.
+
+    Returns:
+        The means of `modes` (`captured`), `modes_robust` (`captured_robustly`), `kl_uniform` and `kl_data` (`kl`).
+    """
+    uniform = torch.full_like(shares, 1 / len(shares))
+    # Rounded sums may be above 1, which numpy refuses.
+    probabilities = shares.double().numpy() / shares.double().sum().item()
+    draws = torch.from_numpy(np.random.default_rng(0).multinomial(samples, probabilities, REAL_DRAWS))
+    sums = dict.fromkeys(("modes", "modes_robust", "kl_uniform", "kl_data"), 0.0)
+    for counts in draws:
+        sums["modes"] += captured(counts)
+        sums["modes_robust"] += captured_robustly(counts, shares)
+        sums["kl_uniform"] += kl(counts, uniform)
+        sums["kl_data"] += kl(counts, shares)
+    return {name: value / REAL_DRAWS for name, value in sums.items()}
 
 
 def ndb(fake: Tensor, train: Tensor, bins: int = 100, alpha: float = 0.05, seed: int = 0) -> tuple[float, float]:
