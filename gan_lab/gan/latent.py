@@ -63,6 +63,29 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """A mixture of 2^d normal distributions with equal weights, at the corners {−1, 1}^d of a cube.
+
+    G is continuous: from a latent space in one piece it makes samples between separate modes, too (Tanielian et al.
+    2020, arXiv:2006.04596). A latent space in pieces spares it these. As in Gurumurthy et al. 2017 (DeLiGAN,
+    arXiv:1706.02071), but there are fewer normal distributions there, and their means are learnt.
+
+    Args:
+        std: standard deviation of each; from 0.5 on, the pieces touch.
+    """
+
+    std: float = 0.2
+
+    @property
+    def mean_square(self) -> float:
+        return 1 + self.std**2
+
+    def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        corners = torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device) * 2 - 1
+        return corners + self.std * torch.randn(*shape, generator=generator, device=generator.device)
+
+
+@dataclass(frozen=True)
 class Constant:
     """The same value for every component: the book's input of the generator of the 1010 pattern."""
 

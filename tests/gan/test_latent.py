@@ -19,6 +19,18 @@ def test_normal():
     assert z.std().item() == pytest.approx(1, abs=0.03)
 
 
+def test_a_mixture_has_all_corners_and_nothing_between_them():
+    """Each of 2³ corners gets an eighth; around it the components have the standard deviation 0.1."""
+    z = latent.Mixture(0.1)((8000, 3), make_generator(0, "test"))
+    corners = z.sign()
+    numbers = ((corners + 1) / 2 @ torch.tensor([1.0, 2, 4])).long()
+    assert torch.bincount(numbers).tolist() == pytest.approx([1000] * 8, abs=120)
+    assert (z - corners).std().item() == pytest.approx(0.1, rel=0.02)
+    assert (z - corners).mean().item() == pytest.approx(0, abs=0.003)
+    assert z.abs().min() > 0.5
+    assert z.square().mean().item() == pytest.approx(latent.Mixture(0.1).mean_square, rel=0.01)
+
+
 def test_uniform_fills_its_interval():
     z = latent.Uniform(-2, 3)(SHAPE, make_generator(0, "test"))
     assert z.min().item() == pytest.approx(-2, abs=0.01)

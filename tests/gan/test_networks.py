@@ -28,6 +28,18 @@ def test_mlp_is_the_books_order_of_layers():
     assert [m.in_features for m in discriminator.layers if isinstance(m, nn.Linear)] == [784, 200]
 
 
+@pytest.mark.parametrize(("he_init", "variance"), [(True, 2 / 100), (False, 1 / 300)])
+def test_mlps_start_with_hes_variance_or_torchs(he_init, variance):
+    """2 / inputs (He et al. 2015), or a sixth of that: torch draws from ±1/√inputs. The last layer is torch's."""
+    torch.manual_seed(0)
+    sizes = dict(hidden=[100, 200], activation=nn.ReLU, norm=norms.NoNorm(), he_init=he_init)
+    for network in (mlp.Generator((50,), 100, False, **sizes), mlp.Discriminator((100,), **sizes)):
+        first, second, last = [layer for layer in network.layers if isinstance(layer, nn.Linear)]
+        for layer in (first, second):
+            assert layer.weight.var().item() == pytest.approx(variance, rel=0.03)
+        assert last.weight.abs().max() <= 1 / math.sqrt(200)
+
+
 def test_mlp_takes_replicas_before_the_batch():
     generator, discriminator = _mlp(norms.LayerNorm())
     z = torch.randn(2, 5, 3)  # K = 2, B = 5
