@@ -3,6 +3,7 @@
 Nothing is trained or evaluated, nothing is looked up in configurations: no torch, no Hydra.
 """
 
+import io
 import math
 import re
 from collections import Counter
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from gan_lab.commands.published import BENCHMARKS, Score
-from gan_lab.comparison import origin, panels, snapshots
+from gan_lab.comparison import charts, origin, panels, snapshots
+from gan_lab.comparison.charts import ProgressPanel
 from gan_lab.comparison.collect import Record, as_number, find_runs, read_record, read_summary
 from gan_lab.comparison.comparison import compare
 from gan_lab.comparison.effects import Summary
@@ -27,7 +30,7 @@ from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
 from gan_lab.core.run_folder import Run
 from gan_lab.core.terminal import printable
-from gan_lab.evaluation.metrics.registry import shown_in
+from gan_lab.evaluation.metrics.registry import METRICS, shown_in
 
 # The folder of the pictures, next to the document.
 PICTURES = "pictures"
@@ -62,6 +65,10 @@ EARLIER = (
     " whatever it looks like. Its words and numbers of modes are too kind, the more so the worse the samples;"
     " docs/verdict.md says how they are found now."
 )
+
+# The metrics whose progress is drawn where a run has recorded it, and from how many points on.
+PROGRESS = ("kl_uniform", "modes_robust")
+MIN_CURVE_POINTS = 4
 
 # A row of a table: cells by the heads of their columns.
 TableRow = dict[str, str]
@@ -243,11 +250,71 @@ def _benchmark(section: Section) -> list[str]:
     lines += [*_caution_of_earlier(section), *_markdown_table(table)]
     if benchmark:
         lines += [f"Caution: {benchmark.caution}", ""]
-    image, gap = snapshots.last_samples(Run(findings.folder / str(findings.runs["run"].iloc[0])))
-    if image is None:
-        return [*lines, f"No picture: {_escape(gap)}.", ""]
-    alt = f"Samples of {_escape(section.name)} at the end of training"
-    return [*lines, *section.add_picture("samples", snapshots.small_png(image), alt)]
+    return [*lines, *_progress(section), *_samples(section)]
+
+
+def _progress(section: Section) -> list[str]:
+    """Returns a picture of how KL divergence and modes came to their last values, over the time that was spent.
+
+    Only evaluations with as many samples as the last one count: both numbers depend on how many there are. Steps are
+    taken to cost equally much.
+    """
+    panels_by_metric: dict[str, dict[str, pd.Series[float]]] = {metric: {} for metric in PROGRESS}
+    unit = "processor time in minutes"
+    for path, summary in section.summaries.items():
+        file = Run(section.findings.folder / path).metrics
+        if not file.is_file():
+            continue
+        tables = panels.read_curves(file, [f"metric/{name}" for name in (*PROGRESS, "samples")])
+        seconds = as_number(summary.get("processor_seconds"))
+        minutes_per_step = seconds / 60 / as_number(summary.get("steps"))
+        if not minutes_per_step > 0:
+            return []
+        samples = as_number(summary.get("metrics", {}).get("samples"))
+        for i, table in enumerate(tables):
+            if "metric/samples" in table:
+                name = f"seed {int(as_number(summary.get('seed'))) + i}"
+                _add_curves(panels_by_metric, name, table.loc[table["metric/samples"] == samples], minutes_per_step)
+    real_data = section.any_summary.get("real_data", {})
+    drawn = []
+    for metric, curves in panels_by_metric.items():
+        if not curves:
+            continue
+        real = as_number(real_data.get(metric))
+        label = METRICS[metric].label
+        drawn.append(ProgressPanel(label, curves, real if math.isfinite(real) else None, metric.startswith("kl")))
+    if not drawn:
+        return []
+    labels = " and ".join(panel.label for panel in drawn)
+    alt = f"{labels[0].upper()}{labels[1:]} over the {unit}, {_escape(section.name)}"
+    return section.add_picture("progress", charts.png(charts.progress(drawn, unit)), alt)
+
+
+def _add_curves(
+    panels_by_metric: dict[str, dict[str, "pd.Series[float]"]], name: str, table: pd.DataFrame, minutes_per_step: float
+) -> None:
+    for metric, curves in panels_by_metric.items():
+        column = f"metric/{metric}"
+        if column not in table:
+            continue
+        curve = table[column].dropna()
+        if len(curve) >= MIN_CURVE_POINTS:
+            curve.index = curve.index * minutes_per_step
+            curves[name] = curve
+
+
+def _samples(section: Section) -> list[str]:
+    """Returns the last samples of the first run beside real ones."""
+    run = Run(section.findings.folder / str(section.findings.runs["run"].iloc[0]))
+    picture = snapshots.last_picture(run)
+    if picture.generated is None:
+        return [f"No picture: {_escape(picture.gap)}.", ""]
+    pictures = [("generated", picture.generated)]
+    if picture.real is not None:
+        pictures.append(("real", picture.real))
+    sheet = Image.open(io.BytesIO(charts.png(charts.sheet(pictures)))).convert("RGB")
+    alt = f"Samples of {_escape(section.name)} at the end of training, and real ones"
+    return section.add_picture("samples", snapshots.small_png(sheet), alt)
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -296,11 +363,15 @@ def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
     for head in ("samples", "steps"):
         cells[head] = _format_mean(head, [run.get(head) for run in runs])
     seconds = []
+    processor_seconds = []
     for run in runs:
         # The replicas of a run are trained together, so each one took a share of its time.
         replicas = as_number(section.summaries[run["run"]].get("replicas", 1))
         seconds.append(run["seconds"] / max(1, replicas))
+        processor = as_number(section.summaries[run["run"]].get("processor_seconds"))
+        processor_seconds.append(processor / max(1, replicas))
     cells["seconds per seed"] = _format_mean("seconds", seconds)
+    cells["of the processor"] = _format_mean("seconds", processor_seconds)
     return cells
 
 

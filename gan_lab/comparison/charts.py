@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image
 
 from gan_lab.core.terminal import printable
@@ -85,6 +85,22 @@ class ForestLine(NamedTuple):
     high: float | None
     significant: bool
     better: bool | None
+
+
+class ProgressPanel(NamedTuple):
+    """A metric in a chart of progress.
+
+    Attributes:
+        label: what it is.
+        curves: its values, by the names of the repetitions; the index is what has been spent.
+        real: the value of as many real samples; None if unknown.
+        logarithmic: whether the axis is.
+    """
+
+    label: str
+    curves: Mapping[str, "pd.Series[float]"]
+    real: float | None
+    logarithmic: bool
 
 
 @_style
@@ -193,6 +209,36 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
     for axes in panels.values():
         axes.grid()
     return svg(figure)
+
+
+@_style
+def progress(panels: Sequence[ProgressPanel], unit: str) -> Figure:
+    """Draws how metrics came to their last values, one below the other: a line for each repetition.
+
+    Args:
+        panels: the metrics.
+        unit: of the horizontal axis.
+    """
+    figure = Figure(figsize=(6.0, 0.5 + 1.9 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
+    colours = (BLUE, RED, SKY, GREY)
+    for axes, panel in zip(grid.flat, panels, strict=True):
+        for i, (name, curve) in enumerate(panel.curves.items()):
+            axes.plot(curve.index, curve, ".-", label=name, color=colours[i % len(colours)], linewidth=1.1)
+        if panel.real is not None:
+            axes.axhline(panel.real, color="black", linestyle=":", linewidth=1.1, label="as many real samples")
+        if panel.logarithmic:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.set_ylim(0, None)
+        axes.set_ylabel("\n".join(textwrap.wrap(printable(panel.label), LABEL_WIDTH)))
+        axes.grid(which="both")
+    # Above the panels, so that it never covers a curve.
+    grid.flat[0].legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    grid.flat[-1].set(xlabel=printable(unit), xlim=(0, None))
+    return figure
 
 
 def _draw_losses(axes: Axes, bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float) -> None:

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,8 +148,8 @@ def read_variant(findings: Findings, variant: Variant) -> VariantFiles:
     return files
 
 
-def read_curves(path: Path) -> list[pd.DataFrame]:
-    """Reads the losses and modes of a metrics.csv by step.
+def read_curves(path: Path, names: Collection[str] = (*charts.LOSSES, charts.MODES)) -> list[pd.DataFrame]:
+    """Reads columns of a metrics.csv by step, the losses and modes unless others are named.
 
     Longer tables are thinned to `MAX_CURVE_POINTS` rows, means over equal stretches of steps.
 
@@ -159,7 +159,7 @@ def read_curves(path: Path) -> list[pd.DataFrame]:
     Raises:
         OSError, ValueError, LookupError: if the file is missing or damaged.
     """
-    columns = {"step", *charts.LOSSES, charts.MODES}
+    columns = {"step", *names}
     content = io.BytesIO(read_bytes(path, MAX_TABLE))
     table = pd.read_csv(content, usecols=lambda name: MEMBER.sub("", name) in columns, dtype=float)
     table = table.replace([np.inf, -np.inf], np.nan).dropna(subset="step")
