@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -53,6 +54,7 @@ METHOD = """\
 - Variety, coverage and width within the modes are relative to real data's. The AUC of the two-sample test is 0.5 for
   samples that cannot be told from real ones, 1 for those that always can. docs/verdict.md has the thresholds of the
   words.
+- Short form: the same recipe with a tenth of the steps, which can be repeated in minutes; ± is the standard deviation.
 - Copies: more samples than real ones are much nearer to one training sample than to the next ones (p < 0.001).
 - Intervals, p-values and their correction: see the notes of each comparison.
 - Published numbers are others', taken from their papers; none was measured here.
@@ -84,6 +86,7 @@ class Section:
         findings: what they say.
         summaries: their summary.json, by the path that `findings.runs` has.
         pictures: PNGs by file name, for the document.
+        short: the same with a tenth of the steps, where there are such runs.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Section:
     findings: Findings
     summaries: dict[str, dict[str, Any]]
     pictures: dict[str, bytes] = field(default_factory=dict)
+    short: "Section | None" = None
 
     @property
     def any_summary(self) -> dict[str, Any]:
@@ -198,6 +202,22 @@ def _refuse_damaged(record: Record) -> None:
 
 
 def _section(name: str, records: list[Record]) -> Section:
+    """Returns the section of an experiment; repetitions with a tenth of the steps are its short form."""
+    records_by_steps: dict[float, list[Record]] = {}
+    for record in records:
+        records_by_steps.setdefault(as_number(record.settings.get("steps")), []).append(record)
+    if len(records_by_steps) == 2:
+        few, many = sorted(records_by_steps)
+        if many == 10 * few:
+            section = _compare(name, records_by_steps[many])
+            short = _compare(name, records_by_steps[few])
+            if section.findings.design == short.findings.design == "one":
+                section.short = short
+                return section
+    return _compare(name, records)
+
+
+def _compare(name: str, records: list[Record]) -> Section:
     """Compares the runs of an experiment, and reads their summaries once more for what a comparison leaves out."""
     findings = compare([record.run.folder for record in records])
     summaries = {}
@@ -240,6 +260,10 @@ def _benchmark(section: Section) -> list[str]:
         table.append({"": f"seed {_escape(run['seed'])}", **_scores(section, [run])})
     if len(runs) > 1:
         table.append({"": f"**mean of {len(runs)}**", **_scores(section, runs)})
+    if section.short:
+        short_runs = _rows(section.short.findings.runs)
+        row = {"": f"*short form, mean of {len(short_runs)}*", **_scores(section.short, short_runs, with_spread=True)}
+        table.append(row)
     table += [_real_data_row(section), _sampling_limit_row(section)]
     if benchmark:
         for score in benchmark.scores:
@@ -352,11 +376,14 @@ def _caution_of_earlier(section: Section) -> list[str]:
     return [EARLIER, ""]
 
 
-def _scores(section: Section, runs: Sequence[dict[str, Any]]) -> TableRow:
-    """Returns the cells of one repetition, or of the means of several."""
+def _scores(section: Section, runs: Sequence[dict[str, Any]], with_spread: bool = False) -> TableRow:
+    """Returns the cells of one repetition, or of the means of several, perhaps with their standard deviations."""
     cells = {}
     for head, metric in _metric_by_head().items():
-        cells[head] = _format_mean(metric, [run.get(metric) for run in runs])
+        values = [run.get(metric) for run in runs]
+        cells[head] = _format_mean(metric, values)
+        if with_spread and cells[head] != NO_NUMBER:
+            cells[head] += _format_spread(metric, values)
     copies = [run["copies"] for run in runs if isinstance(run["copies"], bool)]
     if copies:
         cells["copies"] = _format_copies(copies, several=len(runs) > 1)
@@ -384,10 +411,26 @@ def _format_copies(copies: Sequence[bool], several: bool) -> str:
     return "no"
 
 
+def _finite(values: Iterable[Any]) -> list[float]:
+    """Returns those that are finite numbers."""
+    numbers = [as_number(value) for value in values]
+    return [number for number in numbers if math.isfinite(number)]
+
+
+def _format_spread(metric: str, values: Iterable[Any]) -> str:
+    """Returns ' ± ' and the standard deviation (n − 1); '' for fewer than two numbers."""
+    finite = _finite(values)
+    if len(finite) < 2:
+        return ""
+    spread = stdev(finite)
+    if metric == "high_quality":
+        return f" ± {spread:.1%}"
+    return f" ± {format_estimate(spread, digits=2)}"
+
+
 def _format_mean(metric: str, values: Iterable[Any]) -> str:
     """Returns the mean of those that are numbers; high quality is a percentage, as in the papers."""
-    numbers = [as_number(value) for value in values]
-    finite = [number for number in numbers if math.isfinite(number)]
+    finite = _finite(values)
     if not finite:
         return NO_NUMBER
     mean = sum(finite) / len(finite)
@@ -549,7 +592,10 @@ def _conditions(section: Section) -> list[str]:
         lines.append("")
     environment = [origin.environment(section.summaries.values()), origin.days_of_end(section.records)]
     lines += [f"Environment: {_escape('; '.join(filter(None, environment)))}.", ""]
-    return [*lines, "```", *origin.commands(section.records), "```", ""]
+    commands = origin.commands(section.records)
+    if section.short:
+        commands += ["# The short form", *origin.commands(section.short.records)]
+    return [*lines, "```", *commands, "```", ""]
 
 
 def _escape(text: Any) -> str:

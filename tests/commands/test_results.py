@@ -15,7 +15,8 @@ from test_compare import ADAM, SGD, made_up
 
 from gan_lab.commands.published import BENCHMARKS
 from gan_lab.commands.results import write_results
-from gan_lab.comparison import origin
+from gan_lab.comparison import charts, origin
+from gan_lab.comparison.charts import progress
 from gan_lab.comparison.collect import find_runs, read_record
 from gan_lab.comparison.snapshots import MAX_PICTURE_BYTES
 
@@ -164,6 +165,43 @@ def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_o
     places = [np.nonzero((abs(pixels.astype(int) - colour) < 30).all(2))[1] for colour in (red, green, blue)]
     assert places[0].max() < places[1].min() <= places[1].max() < places[2].min()
     assert all(len(place) > 0.1 * pixels[..., 0].size / 3 for place in places)
+
+
+def test_progress_is_drawn_over_processor_time_from_evaluations_of_equal_size(tmp_path, monkeypatch):
+    """600 s for 15,000 steps are 4 minutes at step 6,000. Evaluations of 1,000 samples don't count."""
+    seen = []
+    monkeypatch.setattr(charts, "progress", lambda *drawn: seen.append(drawn) or progress(*drawn))
+    run = best(tmp_path / "ring", _processor_seconds=600.0, _seed=5, _real_data=dict(kl_uniform=0.0014))
+    rows = [f"{step},{number},{1 / step}" for step in (3_000, 6_000, 9_000, 15_000) for number in (1_000, 2_500)]
+    head = "step,metric/samples,metric/kl_uniform\n"
+    (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",2500," in row) + "\n12000,1000,0.5\n")
+    text = written(tmp_path, run)
+    assert "](pictures/results_best_ring_progress.png)" in text
+    (((panel,), unit),) = seen
+    assert (panel.real, panel.logarithmic, unit) == (0.0014, True, "processor time in minutes")
+    (curve,) = panel.curves.values()
+    assert list(panel.curves) == ["seed 5"]
+    assert curve.to_dict() == pytest.approx({2: 1 / 3_000, 4: 1 / 6_000, 6: 1 / 9_000, 10: 1 / 15_000})
+    assert table(text, "**mean of 3**")["of the processor"] == "200", "600 s of three"
+    (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",1000," in row))
+    assert "progress" not in written(tmp_path, run)
+
+
+def test_a_tenth_of_the_steps_is_the_short_form(tmp_path):
+    """It has a row of its own, mean and standard deviation of 0.2, 0.4 and 0.6, and a command."""
+    for seed in range(2):
+        made_up(
+            tmp_path / f"full{seed}", "steps=500", seed, _overrides=["experiment=best/x", f"seed={seed}"], coverage=0.9
+        )
+    for seed, coverage in enumerate((0.2, 0.4, 0.6)):
+        overrides = ["experiment=best/x", "steps=50", f"seed={seed}"]
+        made_up(tmp_path / f"short{seed}", "steps=50", seed, _overrides=overrides, _steps=50, coverage=coverage)
+    text = written(tmp_path, *sorted(tmp_path.iterdir()))
+    assert "## Comparisons" not in text
+    assert table(text, "**mean of 2**")["coverage"] == "0.900"
+    row = table(text, "*short form, mean of 3*")
+    assert (row["coverage"], row["steps"]) == ("0.400 ± 0.20", "50")
+    assert "# The short form\npython train.py -m experiment=best/x steps=50 seed=0,1,2\n" in text
 
 
 def test_the_days_on_which_runs_ended(tmp_path):
