@@ -105,6 +105,7 @@ REMEDIES = [option for group, option in OPTIONS if group == "remedy" and option 
 # Remedies that can't be combined with each other.
 CONFLICTING_REMEDIES = [
     ("minibatch_discrimination", "minibatch_stddev"),
+    ("decay", "exponential_decay"),
     ("feature_matching", "top_k"),
     ("feature_matching", "unrolled"),
 ]

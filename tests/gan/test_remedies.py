@@ -167,6 +167,8 @@ def _build(arguments):
         ("remedy=[n_critic] n_critic=0", "invalid", "n_critic"),
         ("remedy=[ema] remedy.ema.decay=1", "invalid", "remedy.ema.decay"),
         ("remedy=[decay] remedy.decay.fraction=0", "invalid", "remedy.decay.fraction"),
+        ("remedy=[exponential_decay] remedy.exponential_decay.end=0", "invalid", "remedy.exponential_decay.end"),
+        ("remedy=[decay,exponential_decay]", "conflict", "remedy.exponential_decay"),
         ("remedy=[diffaugment] remedy.diffaugment.policy=color", "invalid", "remedy.diffaugment.policy"),
         ("remedy=[diffaugment] dataset=ring", "conflict", "remedy.diffaugment"),
         ("remedy=[label_smoothing] loss=hinge", "conflict", "remedy.label_smoothing"),

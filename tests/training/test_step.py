@@ -503,10 +503,26 @@ def _rates(job):
     return rates
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
-def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, share):
+def _half_a_cosine(share: float) -> list[float]:
+    left = [min(1, (8 - t) / (8 * share)) for t in range(8)]
+    factors = [(1 - math.cos(math.pi * each)) / 2 for each in left]
+    assert factors[0] == 1
+    assert factors[4] == pytest.approx(0.5 if share == 1 else 1)
+    return factors
+
+
+# The factors of 8 steps: after 4 of them half of a cosine is at 1/2, and 0.0625^(t/8) at 1/4.
+FALLING = {
+    "remedy=[decay]": _half_a_cosine(1.0),
+    "remedy=[decay] remedy.decay.fraction=0.5": _half_a_cosine(0.5),
+    "remedy=[exponential_decay] remedy.exponential_decay.end=0.0625": [2 ** -(t / 2) for t in range(8)],
+}
+
+
+@pytest.mark.parametrize("remedy", FALLING)
+def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, remedy):
     keep = [each for each in PLAIN if each != "~callbacks.checkpoint"]
-    settings = [*keep, "optim_g.lr=0.02", "remedy=[decay]", f"remedy.decay.fraction={share}", "joint_d_update=true"]
+    settings = [*keep, "optim_g.lr=0.02", *remedy.split(), "joint_d_update=true"]
     job, run = training(tmp_path / "run", *settings, "steps=8", "callbacks.checkpoint.every=3")
     job.datamodule.steps, first = 5, _rates(job)  # its data end early: it is stopped at step 5
     job.trainer.fit(job.module, job.datamodule)
@@ -514,10 +530,7 @@ def test_learning_rates_fall_and_go_on_falling_when_a_run_is_resumed(tmp_path, s
     again, run = training(tmp_path / "run", *settings, "steps=8")
     rest = _rates(again)
     again.trainer.fit(again.module, again.datamodule, ckpt_path=run.whole_checkpoint(), weights_only=True)
-    left = [min(1, (8 - t) / (8 * share)) for t in range(8)]
-    factors = [(1 - math.cos(math.pi * each)) / 2 for each in left]
-    assert factors[0] == 1
-    assert factors[4] == pytest.approx(0.5 if share == 1 else 1)
+    factors = FALLING[remedy]
     for name, base in (("D", 0.1), ("G", 0.02)):
         assert first[name] == pytest.approx([base * factor for factor in factors[:5]])
         assert rest[name] == pytest.approx([base * factor for factor in factors[3:]]), "from the checkpoint of step 3"

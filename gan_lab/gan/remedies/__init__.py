@@ -16,7 +16,7 @@ from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.averaging import EMA, HistoricalAveraging
 from gan_lab.gan.remedies.generator_losses import GeneratorLoss, TopK
 from gan_lab.gan.remedies.input_transforms import InputTransform, Pack
-from gan_lab.gan.remedies.learning_rates import TTUR, CosineDecay
+from gan_lab.gan.remedies.learning_rates import TTUR, RateDecay
 from gan_lab.gan.remedies.penalties import Discriminator, Penalty, ScoredBatch
 from gan_lab.gan.remedies.unrolled import Unrolled
 from gan_lab.gan.remedies.update_gate import UpdateGate
@@ -33,7 +33,7 @@ KINDS = (
     UpdateGate,
     EMA,
     HistoricalAveraging,
-    CosineDecay,
+    RateDecay,
     TTUR,
 )
 
@@ -63,7 +63,7 @@ class Remedies:
     update_gate: UpdateGate | None = None
     ema: EMA | None = None
     historical_averaging: HistoricalAveraging | None = None
-    lr_decay: CosineDecay | None = None
+    lr_decay: RateDecay | None = None
     ttur: TTUR | None = None
 
     @classmethod
@@ -101,7 +101,7 @@ class Remedies:
             update_gate=_last_of(UpdateGate, remedies),
             ema=_last_of(EMA, remedies),
             historical_averaging=_last_of(HistoricalAveraging, remedies),
-            lr_decay=_last_of(CosineDecay, remedies),
+            lr_decay=_last_of(RateDecay, remedies),
             ttur=_last_of(TTUR, remedies),
         )
 

@@ -41,6 +41,7 @@ OPTIMIZERS = {
 REMEDIES = {
     "ema": "remedy.ema.decay=0.8",
     "decay": "remedy.decay.steps=40",
+    "exponential_decay": "remedy.exponential_decay.end=0.1",
     "ttur": "",
     "label_smoothing": "",
     "instance_noise": "remedy.instance_noise.steps=30",
@@ -82,7 +83,7 @@ FEW = (
     "dataset=grid, loss=wasserstein, activation=silu, norm=layer, sgd with decay, n_generator=3, model.depth=2, r2",
     "dataset=digits, loss=relativistic, activation=tanh, norm=layer, rmsprop, replicas=3, model.depth=3, r1, r2",
     "dataset=stacked_digits, loss=relativistic_average, activation=silu, norm=none, rmsprop with decay, ema, top_k, r1",
-    "dataset=ring, loss=relativistic, activation=sigmoid, norm=layer, two kinds, pac, r2",
+    "dataset=ring, loss=relativistic, activation=sigmoid, norm=layer, two kinds, exponential_decay, pac, r2",
     "dataset=ring, loss=bce, activation=leaky_relu, norm=layer, adam, conditional=true, replicas=2, lecam, r1",
     "dataset=digits, loss=relativistic_average, activation=relu, norm=layer, adam, n_generator=2, top_k, "
     "instance_noise",
