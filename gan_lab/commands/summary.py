@@ -187,8 +187,11 @@ def announce(training: Training, run: Run) -> str:
 
 
 def _remedy(name: str, settings: dict[str, Any], steps: int) -> str:
-    """Returns e.g. `r1(gamma=1.0)`; that a remedy lasts for the whole training is not worth mentioning."""
-    words = [f"{key}={value}" for key, value in settings.items() if (key, value) != ("steps", steps)]
+    """Returns e.g. `r1(gamma=1.0)`; that it lasts for the whole training, or lacks something, isn't mentioned."""
+    words = []
+    for key, value in settings.items():
+        if value is not None and (key, value) != ("steps", steps):
+            words.append(f"{key}={value}")
     if not words:
         return name
     return f"{name}({', '.join(words)})"

@@ -87,6 +87,8 @@ class GANModule(GANState):
         for batches in batches_by_step(block, self.n_critic):
             if self.remedies.lr_decay:
                 self.remedies.lr_decay.apply(self.step, optimizer_d, optimizer_g)
+            for penalty in self.remedies.penalties:
+                penalty.start_step(self.step)
             # D is updated n_critic times, each time on another batch; G uses the last of them.
             for turn, (batch, labels) in enumerate(batches, 1):
                 context = step_context(self, turn, batch, labels)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from conftest import refused
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -63,6 +64,18 @@ def test_r1_and_r2_are_half_gamma_times_the_squared_slope():
     real, fake = torch.tensor([[3.0, 4], [0, 1]]), torch.tensor([[1.0, 2], [0, 0]])
     assert penalise(R1(10), half_square, real, fake).tolist() == pytest.approx([10 / 2 * 25, 10 / 2 * 1])
     assert penalise(R2(0.5), half_square, real, fake).tolist() == pytest.approx([0.5 / 2 * 5, 0])
+
+
+def test_gamma_falls_to_its_end_and_stays_there():
+    penalty = R2(gamma=0.02, end=0.0002, steps=100)
+    assert [penalty.gamma_at(step) for step in (0, 50, 100, 150)] == pytest.approx([0.02, 0.002, 0.0002, 0.0002])
+    real, fake = torch.tensor([[3.0, 4]]), torch.tensor([[1.0, 0]])
+    penalty.start_step(50)
+    assert penalise(penalty, half_square, real, fake).item() == pytest.approx(0.002 / 2)
+    assert [R1(2.5).gamma_at(step) for step in (0, 10**6)] == [2.5, 2.5]
+    for values in (dict(end=0.0), dict(gamma=0.0, end=1.0), dict(end=1.0, steps=0)):
+        with refused("invalid", "remedy.r1.end"):
+            R1(**values)
 
 
 def test_a_published_gamma_is_four_times_that_for_pixels_between_0_and_1():

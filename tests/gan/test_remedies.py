@@ -150,6 +150,8 @@ def _build(arguments):
         ("remedy=[r1] remedy.r1=3", "invalid", "remedy.r1"),
         ("remedy=[r1] ~remedy.r1._target_", "invalid", "remedy.r1"),
         ("remedy=[r1] remedy.r1.gamma=-1", "invalid", "remedy.r1.gamma"),
+        ("remedy=[r1] remedy.r1.end=0", "invalid", "remedy.r1.end"),
+        ("remedy=[r2] remedy.r2.gamma=0 remedy.r2.end=1", "invalid", "remedy.r2.end"),
         ("remedy=[r1] remedy.r1.gama=1", "unknown", "remedy.r1.gama"),
         ("remedy=[r1] +remedy.r1.foo=1", "invalid", "remedy.r1"),
         ("remedy=[r1] +remedy.r1._partial_=true", "invalid", "remedy.r1._partial_"),

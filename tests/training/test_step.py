@@ -129,6 +129,24 @@ def test_r1_r2_and_label_smoothing_in_one_update(tmp_path):
     loop.equals(job)
 
 
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_gamma_falls_by_the_same_factor_in_each_step(tmp_path, engine):
+    """From 8 to 0.5 over the training: 8 · 16^(−t / steps). R2's stays."""
+    chosen = (f"engine={engine}", "remedy=[r1,r2]", "remedy.r1.gamma=8", "remedy.r1.end=0.5", "remedy.r2.gamma=0.5")
+    job, before = _trained(tmp_path / "run", *chosen)
+    loop = Loop(job, before)
+
+    def pay(real, fake):
+        gamma = 8 * 16 ** (-len(loop.rows) / STEPS)
+        return gamma / 2 * loop.slopes(real).mean() + 0.25 * loop.slopes(fake).mean()
+
+    def of_d(real, fake):
+        return softplus(-loop.d(real)).mean(), softplus(loop.d(fake)).mean()
+
+    loop.play(of_d, loop.of_g, pay=pay)
+    loop.equals(job)
+
+
 @pytest.mark.parametrize(("setting", "calls"), [("norm=layer", 3), ("norm=batch", 5), ("remedy=[r1,r2,lecam,pac]", 3)])
 def test_d_scores_a_batch_once_where_that_gives_what_a_second_time_would(tmp_path, setting, calls):
     """Real samples, fakes and G's samples; running statistics would count a batch twice, and do."""

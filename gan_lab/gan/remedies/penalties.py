@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from gan_lab.core.declare import declares
+from gan_lab.core.errors import LabError
 from gan_lab.core.rng import StepRNG
 from gan_lab.gan.remedies.input_transforms import sample_ndim
 
@@ -68,6 +69,9 @@ class Penalty:
 
     uses_gradient = False
 
+    def start_step(self, step: int) -> None:
+        """Prepares for a step, counted from 0."""
+
     def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
         """Returns the penalty for each score, `(…, B)`.
 
@@ -80,13 +84,61 @@ class Penalty:
         raise NotImplementedError
 
 
+class GradientPenalty(Penalty):
+    """Base of R1 and R2: γ/2 times a squared gradient, where γ may fall in the course of the training.
+
+    From γ to `end` it falls by the same factor in each step. D can then find the modes while γ is large, and their
+    width later: while it is large, D can't be steep enough for details that are smaller than about 2 √γ.
+
+    Args:
+        gamma: γ in the first step, ≥ 0.
+        end: γ after the last step, > 0; None: it stays.
+        steps: length of the training; only with `end`.
+
+    Raises:
+        LabError: if γ can't get from `gamma` to `end`.
+    """
+
+    uses_gradient = True
+
+    def __init__(self, gamma: float = 2.5, end: float | None = None, steps: int = 10_000):
+        if end is not None and not (end > 0 and gamma > 0 and steps > 0):
+            raise LabError(
+                f"γ can't go from gamma={gamma} to end={end} over steps={steps}.",
+                "Choose gamma > 0 and end > 0, or end=null for a constant one.",
+                code="invalid",
+                key=f"remedy.{type(self).__name__.lower()}.end",
+            )
+        self.gamma = gamma
+        self.end = end
+        self.steps = steps
+        self.present_gamma = gamma
+
+    def gamma_at(self, step: int) -> float:
+        """Returns γ in a step, counted from 0."""
+        if self.end is None:
+            return self.gamma
+        return self.gamma * (self.end / self.gamma) ** min(1.0, step / self.steps)
+
+    def start_step(self, step: int) -> None:
+        self.present_gamma = self.gamma_at(step)
+
+    def weigh(self, gradient: Tensor) -> Tensor:
+        """Returns γ/2 · ‖gradient‖² `(…, B)` of gradients `(…, B, components)`."""
+        return self.present_gamma / 2 * gradient.square().sum(-1)
+
+
 @declares(
     per_sample=True,
-    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    settings={
+        "gamma": {"type": "float", "low": 0, "help": "weight of the penalty"},
+        "end": {"type": "float", "low": 0, "none": True, "help": "weight after the last step; null: it stays"},
+        "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps of the training"},
+    },
     weak={"gamma": 0.25},
     strong={"gamma": 25.0},
 )
-class R1(Penalty):
+class R1(GradientPenalty):
     """γ/2 · ‖∇D(x)‖² at real samples x, summed over the components (Mescheder et al. 2018, arXiv:1801.04406).
 
     The factor γ/2 is that of the paper, StyleGAN2-ADA, StudioGAN and R3GAN. The authors' own code (GAN_stability) has
@@ -107,24 +159,24 @@ class R1(Penalty):
     Args:
         gamma: published for [-1, 1], and here: 10, 2.5 in StyleGAN2; 0.01, 0.0025 in StyleGAN2-ADA for CIFAR-10; 0.05
             to 150, 0.0125 to 37.5 in R3GAN, depending on the dataset.
+        end, steps: see `GradientPenalty`. R3GAN's γ falls, too, to a tenth.
     """
 
-    uses_gradient = True
-
-    def __init__(self, gamma: float = 2.5):
-        self.gamma = gamma
-
     def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * real.gradient().square().sum(-1)
+        return self.weigh(real.gradient())
 
 
 @declares(
     per_sample=True,
-    settings={"gamma": {"type": "float", "low": 0, "help": "weight of the penalty"}},
+    settings={
+        "gamma": {"type": "float", "low": 0, "help": "weight of the penalty"},
+        "end": {"type": "float", "low": 0, "none": True, "help": "weight after the last step; null: it stays"},
+        "steps": {"type": "int", "low": 1, "high": 1_000_000_000, "help": "steps of the training"},
+    },
     weak={"gamma": 0.25},
     strong={"gamma": 25.0},
 )
-class R2(Penalty):
+class R2(GradientPenalty):
     """γ/2 · ‖∇D(G(z))‖² at fakes (Mescheder et al. 2018, arXiv:1801.04406).
 
     R3GAN uses it together with R1, with the same γ (Huang et al. 2024, arXiv:2501.05441). Where the gradient is taken,
@@ -132,15 +184,11 @@ class R2(Penalty):
 
     Args:
         gamma: see `R1`.
+        end, steps: see `GradientPenalty`.
     """
 
-    uses_gradient = True
-
-    def __init__(self, gamma: float = 2.5):
-        self.gamma = gamma
-
     def __call__(self, discriminator: Discriminator, real: ScoredBatch, fake: ScoredBatch, rng: StepRNG) -> Tensor:
-        return self.gamma / 2 * fake.gradient().square().sum(-1)
+        return self.weigh(fake.gradient())
 
 
 @declares(

@@ -30,7 +30,7 @@ from gan_lab.core.terminal import in_notebook, say
 from gan_lab.data.datamodule import StepBlock
 from gan_lab.gan.losses import LabelSmoothing
 from gan_lab.gan.remedies.input_transforms import InstanceNoise
-from gan_lab.gan.remedies.penalties import R1, R2, LeCam
+from gan_lab.gan.remedies.penalties import R1, R2, GradientPenalty, LeCam
 from gan_lab.training.compiled import step
 from gan_lab.training.compiled.coverage import ACTIVATIONS, LINEAR, LOSSES, NONLINEAR, NORMS, OPTIMIZERS, layers_of
 from gan_lab.training.step_context import step_rng
@@ -76,7 +76,10 @@ class CompiledEngine:
         # Torch's number of threads holds for the thread that sets it; in others BLAS would use threads of its own.
         self._pool = ThreadPoolExecutor(self._threads, "members", torch.set_num_threads, (1,))
         penalties = module.remedies.penalties
-        self._gammas = {type(penalty): penalty.gamma for penalty in penalties if isinstance(penalty, (R1, R2))}
+        self._gradient_penalties: dict[type[GradientPenalty], GradientPenalty] = {}
+        for penalty in penalties:
+            if isinstance(penalty, GradientPenalty):
+                self._gradient_penalties[type(penalty)] = penalty
         self._lecam = next((penalty for penalty in penalties if isinstance(penalty, LeCam)), None)
         for optimizer in optimizers:
             _init_state(optimizer)
@@ -164,6 +167,7 @@ class CompiledEngine:
             latents=block.latents[steps],
             noise=block.noise[steps],
             rates=block.rates[steps],
+            gammas=block.gammas[steps],
             average_decays=block.average_decays[steps],
             top=block.top[steps],
             trained=block.trained,
@@ -179,7 +183,7 @@ class CompiledEngine:
             lecam_means[:, 1] = self._lecam.fake_mean.reshape(-1)
         while len(self._buffers) < self._threads:
             g_rows = batch_size * module.remedies.pack_size
-            d_buffers = self._new_buffers(module.discriminator, 2 * batch_size, bool(self._gammas))
+            d_buffers = self._new_buffers(module.discriminator, 2 * batch_size, bool(self._gradient_penalties))
             self._buffers.append((d_buffers, self._new_buffers(module.generator, g_rows, penalised=False)))
         d_buffers, g_buffers = self._buffers[0]
         averaged = module.averaged.network if module.averaged else None
@@ -242,8 +246,6 @@ class CompiledEngine:
             n_critic=module.n_critic,
             n_generator=module.n_generator,
             batch_size=batch_size,
-            r1=float(self._gammas.get(R1, 0.0)),
-            r2=float(self._gammas.get(R2, 0.0)),
             lecam_weight=float(lecam.weight) if lecam else 0.0,
             lecam_decay=float(lecam.decay) if lecam else 0.0,
             lecam_warmup=int(lecam.warmup_steps) if lecam else 0,
@@ -267,6 +269,7 @@ class CompiledEngine:
         real = real.to(self.dtype).flatten(2 + len(lead))
         labels_onehot = None if labels is None else one_hot(labels, module.classes).to(self.dtype)
         rates = np.empty((steps, 2))
+        gammas = np.zeros((steps, 2))
         average_decays = np.zeros(steps)
         top = np.full(steps, batch_size)
         latents: list[Tensor] = []
@@ -276,6 +279,9 @@ class CompiledEngine:
             if module.remedies.lr_decay:
                 module.remedies.lr_decay.apply(number, self.optimizer_d, self.optimizer_g)
             rates[t] = self.optimizer_d.param_groups[0]["lr"], self.optimizer_g.param_groups[0]["lr"]
+            for column, kind in enumerate((R1, R2)):
+                if kind in self._gradient_penalties:
+                    gammas[t, column] = self._gradient_penalties[kind].gamma_at(number)
             if module.remedies.ema:
                 average_decays[t] = module.remedies.ema.decay_at(number)
             if module.remedies.top_k:
@@ -299,6 +305,7 @@ class CompiledEngine:
             latents=torch.cat(latents).to(self.dtype).view(steps, turns, members, rows, -1).numpy(),
             noise=torch.cat(noise or no_noise).view(steps, turns, members, rows, noise_width).numpy(),
             rates=rates,
+            gammas=gammas,
             average_decays=average_decays,
             top=top,
             trained=trained,
@@ -555,8 +562,6 @@ def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any,
         n_critic=1,
         n_generator=1,
         batch_size=0,
-        r1=0.0,
-        r2=0.0,
         lecam_weight=0.0,
         lecam_decay=0.0,
         lecam_warmup=0,
@@ -570,6 +575,7 @@ def _example(real: np.dtype[Any]) -> tuple[step.GAN, step.Block, np.ndarray[Any,
         latents=np.zeros((0, 0, 0, 0, 0), real),
         noise=np.zeros((0, 0, 0, 0, 0), real),
         rates=np.zeros((0, 2)),
+        gammas=np.zeros((0, 2)),
         average_decays=np.zeros(0),
         top=no_int,
         trained=np.zeros(0, np.bool_),

@@ -127,8 +127,6 @@ class Recipe(NamedTuple):
     n_critic: int
     n_generator: int
     batch_size: int  # B, D's rows
-    r1: float  # γ
-    r2: float
     lecam_weight: float
     lecam_decay: float
     lecam_warmup: int
@@ -154,6 +152,7 @@ class Block(NamedTuple):
     latents: Array  # (S, n_critic + n_generator, K, B · m, latent_dim)
     noise: Array  # added to fakes, (S, n_critic + n_generator, K, B · m, d); d = 0: none
     rates: Array  # (S, 2) float64 learning rates of D and G
+    gammas: Array  # (S, 2) float64 γ of R1 and R2; 0: none
     average_decays: Array  # (S,) float64 share of the old average of G's weights that is kept after each step
     top: Array  # (S,) G learns from so many samples of a batch
     trained: Array  # (K,) whether a member is trained
@@ -900,18 +899,18 @@ def add_lecam(gan: GAN, member: int, calls: int) -> None:
 
 
 @inlined
-def penalise_gradients(gan: GAN, member: int, sample_width: int) -> None:
+def penalise_gradients(gan: GAN, member: int, sample_width: int, gammas: Array) -> None:
     """Computes, for R1 and R2, the gradients g of D's scores, and the tangents along γ/B · g.
 
     The derivative of γ/2 · |g|² is that of γ gᵀg with the first g held constant.
 
     Args:
         sample_width: numbers in a row of D's input without the label, for which there is no penalty.
+        gammas: (2,) those of R1 and R2.
     """
-    recipe = gan.recipe
-    b = recipe.batch_size
-    first = 0 if recipe.r1 > 0 else b
-    last = 2 * b if recipe.r2 > 0 else b
+    b = gan.recipe.batch_size
+    first = 0 if gammas[0] > 0 else b
+    last = 2 * b if gammas[1] > 0 else b
     gan.d.penalised[0] = first
     gan.d.penalised[1] = last
     score_gradients(gan.d, member)
@@ -919,7 +918,7 @@ def penalise_gradients(gan: GAN, member: int, sample_width: int) -> None:
     tangent = rows_of(gan.d, TANGENT_X, 0, first, last - first)
     real = g.dtype.type
     for r in range(last - first):
-        gamma = recipe.r1 if first + r < b else recipe.r2
+        gamma = gammas[0] if first + r < b else gammas[1]
         factor = real(gamma / b)
         for j in range(g.shape[1]):
             tangent[r, j] = factor * g[r, j] if j < sample_width else real(0)
@@ -1118,8 +1117,9 @@ def update_d(gan: GAN, block: Block, t: int, turn: int, member: int) -> tuple[fl
         loss_fake = fake_loss(recipe, gan.scores)
     if recipe.lecam_weight > 0:
         add_lecam(gan, member, recipe.lecam_calls + number)
-    if recipe.r1 > 0 or recipe.r2 > 0:
-        penalise_gradients(gan, member, len(real) * real.shape[1] // b)
+    gammas = block.gammas[t]
+    if gammas[0] > 0 or gammas[1] > 0:
+        penalise_gradients(gan, member, len(real) * real.shape[1] // b, gammas)
     learn_d(gan, member, first_row, 2 * b, rate, number)
     fill(gan.d.penalised, 0)
     return loss_real, loss_fake

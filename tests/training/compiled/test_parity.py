@@ -49,7 +49,7 @@ REMEDIES = {
     "lecam": "remedy.lecam.warmup_steps=8",
     "historical_averaging": "remedy.historical_averaging.weight=0.1",
     "pac": "",
-    "r1": "remedy.r1.gamma=0.5",
+    "r1": "remedy.r1.gamma=0.5 remedy.r1.end=0.02",
     "r2": "remedy.r2.gamma=0.5",
 }
 DATASETS = {f"dataset={name}": f"dataset={name} dataset.samples=300" for name in ("ring", "grid", "stacked_digits")}
