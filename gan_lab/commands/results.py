@@ -51,6 +51,7 @@ METHOD = """\
 - Modes made: like modes, but a sample counts only if it lies among the real ones (98 % of held-out images do) and two
   readers, the label classifier and the nearest training image, agree on its class; a mode needs half of its expected
   count of them. Junk is the share of samples outside the real data.
+- In the plane 39.3 % of the data lie within 1σ of their centre, 98.9 % within 3σ (*high quality*), 0.0004 % beyond 5σ.
 - Variety, coverage and width within the modes are relative to real data's. The AUC of the two-sample test is 0.5 for
   samples that cannot be told from real ones, 1 for those that always can. docs/verdict.md has the thresholds of the
   words.

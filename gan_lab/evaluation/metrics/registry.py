@@ -335,6 +335,8 @@ METRICS = _by_name(
         function="gan_lab.evaluation.metrics.modes.share_within",
         inputs=("offsets",),
         output=0,
+        shown=frozenset({"results"}),
+        heading="within 1σ",
     ),
     Metric(
         "beyond_5_sigma",
