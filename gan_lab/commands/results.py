@@ -72,6 +72,7 @@ EARLIER = (
 # The metrics whose progress is drawn where a run has recorded it, and from how many points on.
 PROGRESS = ("kl_uniform", "modes_robust")
 MIN_CURVE_POINTS = 4
+SECONDS_PER_MINUTE = 60
 
 # A row of a table: cells by the heads of their columns.
 TableRow = dict[str, str]
@@ -278,54 +279,65 @@ def _benchmark(section: Section) -> list[str]:
     return [*lines, *_progress(section), *_samples(section)]
 
 
-def _progress(section: Section) -> list[str]:
-    """Returns a picture of how KL divergence and modes came to their last values, over the time that was spent.
+# The values of a metric over processor time in seconds, by repetition.
+Curves = dict[str, "pd.Series[float]"]
 
-    Only evaluations with as many samples as the last one count: both numbers depend on how many there are. Steps are
-    taken to cost equally much.
-    """
-    panels_by_metric: dict[str, dict[str, pd.Series[float]]] = {metric: {} for metric in PROGRESS}
-    unit = "processor time in minutes"
-    for path, summary in section.summaries.items():
-        file = Run(section.findings.folder / path).metrics
-        if not file.is_file():
-            continue
-        tables = panels.read_curves(file, [f"metric/{name}" for name in (*PROGRESS, "samples")])
-        seconds = as_number(summary.get("processor_seconds"))
-        minutes_per_step = seconds / 60 / as_number(summary.get("steps"))
-        if not minutes_per_step > 0:
-            return []
-        samples = as_number(summary.get("metrics", {}).get("samples"))
-        for i, table in enumerate(tables):
-            if "metric/samples" in table:
-                name = f"seed {int(as_number(summary.get('seed'))) + i}"
-                _add_curves(panels_by_metric, name, table.loc[table["metric/samples"] == samples], minutes_per_step)
+
+def _progress(section: Section) -> list[str]:
+    """Returns a picture of how KL divergence and modes came to their last values, over the time that was spent."""
+    curves_by_metric = {metric: curves for metric, curves in _read_progress(section).items() if curves}
+    if not curves_by_metric:
+        return []
+    longest = max(curve.index.max() for curves in curves_by_metric.values() for curve in curves.values())
+    in_minutes = longest > 2 * SECONDS_PER_MINUTE
+    unit = f"processor time in {'minutes' if in_minutes else 'seconds'}"
     real_data = section.any_summary.get("real_data", {})
     drawn = []
-    for metric, curves in panels_by_metric.items():
-        if not curves:
-            continue
+    for metric, curves in curves_by_metric.items():
+        if in_minutes:
+            curves = {name: curve.set_axis(curve.index / SECONDS_PER_MINUTE) for name, curve in curves.items()}
         real = as_number(real_data.get(metric))
         label = METRICS[metric].label
         drawn.append(ProgressPanel(label, curves, real if math.isfinite(real) else None, metric.startswith("kl")))
-    if not drawn:
-        return []
     labels = " and ".join(panel.label for panel in drawn)
     alt = f"{labels[0].upper()}{labels[1:]} over the {unit}, {_escape(section.name)}"
     return section.add_picture("progress", charts.png(charts.progress(drawn, unit)), alt)
 
 
-def _add_curves(
-    panels_by_metric: dict[str, dict[str, "pd.Series[float]"]], name: str, table: pd.DataFrame, minutes_per_step: float
-) -> None:
-    for metric, curves in panels_by_metric.items():
-        column = f"metric/{metric}"
-        if column not in table:
+def _read_progress(section: Section) -> dict[str, Curves]:
+    """Returns the progress of each metric in `PROGRESS`.
+
+    Only evaluations with as many samples as the last one count: the metrics depend on how many there are. Steps are
+    taken to cost equally much.
+    """
+    curves_by_metric: dict[str, Curves] = {metric: {} for metric in PROGRESS}
+    for path, summary in section.summaries.items():
+        file = Run(section.findings.folder / path).metrics
+        seconds_per_step = as_number(summary.get("processor_seconds")) / as_number(summary.get("steps"))
+        if not file.is_file() or not seconds_per_step > 0:
             continue
-        curve = table[column].dropna()
+        samples = as_number(summary.get("metrics", {}).get("samples"))
+        tables = panels.read_curves(file, [f"metric/{name}" for name in (*PROGRESS, "samples")])
+        for i, table in enumerate(tables):
+            name = f"seed {int(as_number(summary.get('seed'))) + i}"
+            _add_curves(curves_by_metric, name, table, samples, seconds_per_step)
+    return curves_by_metric
+
+
+def _add_curves(
+    curves_by_metric: dict[str, Curves], name: str, table: pd.DataFrame, samples: float, seconds_per_step: float
+) -> None:
+    """Adds a repetition's curves, from the rows of a table by step with so many samples, where these are enough."""
+    if "metric/samples" not in table:
+        return
+    rows = table.loc[table["metric/samples"] == samples]
+    for metric, curves in curves_by_metric.items():
+        column = f"metric/{metric}"
+        if column not in rows:
+            continue
+        curve = rows[column].dropna()
         if len(curve) >= MIN_CURVE_POINTS:
-            curve.index = curve.index * minutes_per_step
-            curves[name] = curve
+            curves[name] = curve.set_axis(curve.index * seconds_per_step)
 
 
 def _samples(section: Section) -> list[str]:
@@ -334,12 +346,13 @@ def _samples(section: Section) -> list[str]:
     picture = snapshots.last_picture(run)
     if picture.generated is None:
         return [f"No picture: {_escape(picture.gap)}.", ""]
-    pictures = [("generated", picture.generated)]
+    alt = f"Samples of {_escape(section.name)} at the end of training"
+    image = picture.generated
     if picture.real is not None:
-        pictures.append(("real", picture.real))
-    sheet = Image.open(io.BytesIO(charts.png(charts.sheet(pictures)))).convert("RGB")
-    alt = f"Samples of {_escape(section.name)} at the end of training, and real ones"
-    return section.add_picture("samples", snapshots.small_png(sheet), alt)
+        sheet = charts.sheet([("generated", picture.generated), ("real", picture.real)])
+        image = Image.open(io.BytesIO(charts.png(sheet))).convert("RGB")
+        alt += ", and real ones"
+    return section.add_picture("samples", snapshots.small_png(image), alt)
 
 
 def _rows(runs: pd.DataFrame) -> list[dict[str, Any]]:

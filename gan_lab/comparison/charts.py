@@ -22,6 +22,7 @@ BLUE = "#0072B2"
 SKY = "#56B4E9"
 RED = "#D55E00"
 GREY = "#666666"
+LINE_COLOURS = (BLUE, RED, SKY, GREY)
 
 
 class LineStyle(NamedTuple):
@@ -215,16 +216,20 @@ def curves(bands: Mapping[str, pd.DataFrame], ideal: float | None, top: float, m
 def progress(panels: Sequence[ProgressPanel], unit: str) -> Figure:
     """Draws how metrics came to their last values, one below the other: a line for each repetition.
 
+    A few of them have names; many have one colour.
+
     Args:
         panels: the metrics.
         unit: of the horizontal axis.
     """
     figure = Figure(figsize=(6.0, 0.5 + 1.9 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
-    colours = (BLUE, RED, SKY, GREY)
     for axes, panel in zip(grid.flat, panels, strict=True):
+        named = len(panel.curves) <= len(LINE_COLOURS)
         for i, (name, curve) in enumerate(panel.curves.items()):
-            axes.plot(curve.index, curve, ".-", label=name, color=colours[i % len(colours)], linewidth=1.1)
+            colour = LINE_COLOURS[i] if named else BLUE
+            label = name if named else f"each of {len(panel.curves)} seeds" if i == 0 else None
+            axes.plot(curve.index, curve, ".-", label=label, color=colour, linewidth=1.1, alpha=1 if named else 0.6)
         if panel.real is not None:
             axes.axhline(panel.real, color="black", linestyle=":", linewidth=1.1, label="as many real samples")
         if panel.logarithmic:
