@@ -24,6 +24,7 @@ from gan_lab.comparison.comparison import compare
 from gan_lab.comparison.effects import Summary
 from gan_lab.comparison.findings import Findings
 from gan_lab.comparison.numbers import NO_NUMBER, format_estimate
+from gan_lab.comparison.pages import dict_at
 from gan_lab.comparison.questions import Variant
 from gan_lab.comparison.report import DESIGNS, MAX_SENTENCES
 from gan_lab.comparison.sentences import topic
@@ -291,7 +292,7 @@ def _progress(section: Section) -> list[str]:
     longest = max(curve.index.max() for curves in curves_by_metric.values() for curve in curves.values())
     in_minutes = longest > 2 * SECONDS_PER_MINUTE
     unit = f"processor time in {'minutes' if in_minutes else 'seconds'}"
-    real_data = section.any_summary.get("real_data", {})
+    real_data = dict_at(section.any_summary, "real_data")
     drawn = []
     for metric, curves in curves_by_metric.items():
         if in_minutes:
@@ -309,18 +310,32 @@ def _read_progress(section: Section) -> dict[str, Curves]:
 
     Only evaluations with as many samples as the last one count: the metrics depend on how many there are. Steps are
     taken to cost equally much.
+
+    Raises:
+        LabError: if a metrics.csv is damaged.
     """
     curves_by_metric: dict[str, Curves] = {metric: {} for metric in PROGRESS}
+    runs = section.findings.runs
     for path, summary in section.summaries.items():
         file = Run(section.findings.folder / path).metrics
-        seconds_per_step = as_number(summary.get("processor_seconds")) / as_number(summary.get("steps"))
-        if not file.is_file() or not seconds_per_step > 0:
+        seconds = as_number(summary.get("processor_seconds"))
+        steps = as_number(summary.get("steps"))
+        # Written so that NaN, an unknown number, has no curve either.
+        if not (file.is_file() and seconds > 0 and steps > 0):
             continue
-        samples = as_number(summary.get("metrics", {}).get("samples"))
-        tables = panels.read_curves(file, [f"metric/{name}" for name in (*PROGRESS, "samples")])
-        for i, table in enumerate(tables):
-            name = f"seed {int(as_number(summary.get('seed'))) + i}"
-            _add_curves(curves_by_metric, name, table, samples, seconds_per_step)
+        samples = as_number(dict_at(summary, "metrics").get("samples"))
+        try:
+            tables = panels.read_curves(file, [f"metric/{name}" for name in (*PROGRESS, "samples")])
+        except (OSError, ValueError, LookupError) as error:
+            raise LabError(
+                f"{printable(str(file))} can't be read: {printable(str(error))}.",
+                "Train the run again, or remove that file: then there is no curve.",
+                code="damaged",
+                key="runs",
+            ) from error
+        seeds = runs.loc[runs["run"] == path, "seed"]
+        for seed, table in zip(seeds, tables, strict=False):
+            _add_curves(curves_by_metric, f"seed {seed}", table, samples, seconds / steps)
     return curves_by_metric
 
 

@@ -171,7 +171,7 @@ def test_progress_is_drawn_over_processor_time_from_evaluations_of_equal_size(tm
     """600 s for 15,000 steps are 4 minutes at step 6,000. Evaluations of 1,000 samples don't count."""
     seen = []
     monkeypatch.setattr(charts, "progress", lambda *drawn: seen.append(drawn) or progress(*drawn))
-    run = best(tmp_path / "ring", _processor_seconds=600.0, _seed=5, _real_data=dict(kl_uniform=0.0014))
+    run = best(tmp_path / "ring", _processor_seconds=600.0, _real_data=dict(kl_uniform=0.0014))
     rows = [f"{step},{number},{1 / step}" for step in (3_000, 6_000, 9_000, 15_000) for number in (1_000, 2_500)]
     head = "step,metric/samples,metric/kl_uniform\n"
     (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",2500," in row) + "\n12000,1000,0.5\n")
@@ -180,11 +180,14 @@ def test_progress_is_drawn_over_processor_time_from_evaluations_of_equal_size(tm
     (((panel,), unit),) = seen
     assert (panel.real, panel.logarithmic, unit) == (0.0014, True, "processor time in minutes")
     (curve,) = panel.curves.values()
-    assert list(panel.curves) == ["seed 5"]
+    assert list(panel.curves) == ["seed 0"]
     assert curve.to_dict() == pytest.approx({2: 1 / 3_000, 4: 1 / 6_000, 6: 1 / 9_000, 10: 1 / 15_000})
     assert table(text, "**mean of 3**")["of the processor"] == "200", "600 s of three"
     (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",1000," in row))
     assert "progress" not in written(tmp_path, run)
+    (run / "metrics.csv").write_text("step,metric/samples\n1,x\n")
+    with refused("damaged", "runs"):
+        written(tmp_path, run)
 
 
 def test_a_tenth_of_the_steps_is_the_short_form(tmp_path):
