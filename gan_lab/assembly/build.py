@@ -119,7 +119,7 @@ def build(cfg: DictConfig, run: Run) -> Training:
     if checkpoint:
         load_weights(module, checkpoint, run)
     if cfg.get("compile", False):
-        _compile(module)
+        _compile(module, process_group.is_leader)
 
     callbacks = _build_callbacks(cfg, run, user_metrics)
     datamodule = GANDataModule(
@@ -191,13 +191,14 @@ def _checkpoint_to_resume(cfg: DictConfig, run: Run) -> StoredCheckpoint | None:
     return checkpoint
 
 
-def _compile(module: GANModule) -> None:
-    """Compiles both networks with torch.compile, or only G where D's gradient is differentiated again."""
+def _compile(module: GANModule, is_leader: bool) -> None:
+    """Compiles both networks with torch.compile, or G only, as the leader says, where a gradient is differentiated."""
     module.generator.compile()
     remedies = module.remedies
     penalties = [penalty for penalty in remedies.penalties if not isinstance(penalty, LeCam)]
     if penalties or remedies.unrolled:
-        say("torch.compile can't differentiate a gradient, as gradient penalties and unrolling do: only G is compiled.")
+        if is_leader:
+            say("torch.compile can't differentiate a gradient, as penalties and unrolling may do: only G is compiled.")
         return
     module.discriminator.compile()
 

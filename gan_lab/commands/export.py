@@ -26,7 +26,7 @@ from gan_lab.core.terminal import join_lines, printable
 from gan_lab.core.version import __version__
 from gan_lab.data.dataset import Dataset
 from gan_lab.evaluation.metrics.registry import METRICS
-from gan_lab.gan.latent import Constant, LabelledLatent, Latent, Normal, Uniform
+from gan_lab.gan.latent import Constant, LabelledLatent, Latent, Mixture, Normal, Uniform
 from gan_lab.training.gan_module import GANModule
 from gan_lab.training.sampling import fresh_latents, sampling_network
 
@@ -304,6 +304,9 @@ def _latents_code(latent: Latent, latent_dim: int, classes: int) -> str:
         return f"torch.cat([{z}, torch.eye({classes})[torch.arange(16) % {classes}]], 1)"
     if isinstance(latent, Uniform):
         return f"torch.empty(16, {latent_dim}).uniform_({latent.low}, {latent.high})"
+    if isinstance(latent, Mixture):
+        corners = f"torch.randint(0, 2, (16, {latent_dim})) * 2 - 1"
+        return f"{corners} + {latent.std} * torch.randn(16, {latent_dim})"
     if isinstance(latent, Constant):
         return f"torch.full((16, {latent_dim}), {latent.value})"
     return f"torch.randn(16, {latent_dim})"

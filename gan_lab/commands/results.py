@@ -22,6 +22,7 @@ from gan_lab.comparison.charts import ProgressPanel
 from gan_lab.comparison.collect import Record, as_number, find_runs, read_record, read_summary
 from gan_lab.comparison.comparison import compare
 from gan_lab.comparison.effects import Summary
+from gan_lab.comparison.factors import is_factor
 from gan_lab.comparison.findings import Findings
 from gan_lab.comparison.numbers import NO_NUMBER, format_estimate
 from gan_lab.comparison.pages import dict_at
@@ -48,10 +49,12 @@ METHOD = """\
 - KL: divergence of the generated samples' modes from uniform shares, or from the data's own, in nats. N perfect samples
   of M modes have about (M − 1) / 2N, the *sampling limit*.
 - Precision and recall (Kynkäänniemi et al. 2019, k = 3) and coverage (Naeem et al. 2020, k = 5) compare equally many
-  generated and real samples. *Fresh real data* are other real samples, evaluated as if they were generated.
+  generated and real samples. *Fresh real data* are other real samples, evaluated as if they were generated; their modes
+  and KL are those of as many draws from the data's shares of the modes, without a reader's errors.
 - Modes made: like modes, but a sample counts only if it lies among the real ones (98 % of held-out images do) and two
   readers, the label classifier and the nearest training image, agree on its class; a mode needs half of its expected
   count of them. Junk is the share of samples outside the real data.
+- *Processor seconds* are those of all threads of the training's process, evaluations during the training included.
 - In the plane 39.3 % of the data lie within 1σ of their centre, 98.9 % within 3σ (*high quality*), 0.0004 % beyond 5σ.
 - Variety, coverage and width within the modes are relative to real data's. The AUC of the two-sample test is 0.5 for
   samples that cannot be told from real ones, 1 for those that always can. docs/verdict.md has the thresholds of the
@@ -74,6 +77,7 @@ EARLIER = (
 PROGRESS = ("kl_uniform", "modes_robust")
 MIN_CURVE_POINTS = 4
 SECONDS_PER_MINUTE = 60
+PERCENTAGES = ("high_quality", "within_1_sigma", "beyond_5_sigma")
 
 # A row of a table: cells by the heads of their columns.
 TableRow = dict[str, str]
@@ -205,19 +209,28 @@ def _refuse_damaged(record: Record) -> None:
 
 
 def _section(name: str, records: list[Record]) -> Section:
-    """Returns the section of an experiment; repetitions with a tenth of the steps are its short form."""
+    """Returns the section of an experiment; finished runs with a tenth of the steps are its short form."""
+    short = _short_form(records)
+    section = _compare(name, [record for record in records if record not in short])
+    if short:
+        section.short = _compare(name, short)
+    return section
+
+
+def _short_form(records: list[Record]) -> list[Record]:
+    """Returns the finished runs with a tenth of the steps of all others, where nothing else differs; else none."""
+    finished = [record for record in records if not record.reason]
+    recipes = []
     records_by_steps: dict[float, list[Record]] = {}
-    for record in records:
+    for record in finished:
+        recipe = {key: value for key, value in record.settings.items() if is_factor(key) and key != "steps"}
+        if recipe not in recipes:
+            recipes.append(recipe)
         records_by_steps.setdefault(as_number(record.settings.get("steps")), []).append(record)
-    if len(records_by_steps) == 2:
-        few, many = sorted(records_by_steps)
-        if many == 10 * few:
-            section = _compare(name, records_by_steps[many])
-            short = _compare(name, records_by_steps[few])
-            if section.findings.design == short.findings.design == "one":
-                section.short = short
-                return section
-    return _compare(name, records)
+    if len(recipes) != 1 or len(records_by_steps) != 2:
+        return []
+    few, many = sorted(records_by_steps)
+    return records_by_steps[few] if many == 10 * few else []
 
 
 def _compare(name: str, records: list[Record]) -> Section:
@@ -333,8 +346,12 @@ def _read_progress(section: Section) -> dict[str, Curves]:
                 code="damaged",
                 key="runs",
             ) from error
-        seeds = runs.loc[runs["run"] == path, "seed"]
-        for seed, table in zip(seeds, tables, strict=False):
+        seconds /= max(1, as_number(summary.get("replicas", 1)))
+        rows = runs.loc[runs["run"] == path]
+        for seed, member in zip(rows["seed"], rows["member"], strict=True):
+            # A run of one GAN has one table, and its member has no number.
+            number = as_number(member)
+            table = tables[int(number)] if 0 <= number < len(tables) else tables[0]
             _add_curves(curves_by_metric, f"seed {seed}", table, samples, seconds / steps)
     return curves_by_metric
 
@@ -427,7 +444,7 @@ def _scores(section: Section, runs: Sequence[dict[str, Any]], with_spread: bool 
         processor = as_number(section.summaries[run["run"]].get("processor_seconds"))
         processor_seconds.append(processor / max(1, replicas))
     cells["seconds per seed"] = _format_mean("seconds", seconds)
-    cells["of the processor"] = _format_mean("seconds", processor_seconds)
+    cells["processor seconds per seed"] = _format_mean("seconds", processor_seconds)
     return cells
 
 
@@ -452,19 +469,19 @@ def _format_spread(metric: str, values: Iterable[Any]) -> str:
     if len(finite) < 2:
         return ""
     spread = stdev(finite)
-    if metric == "high_quality":
+    if metric in PERCENTAGES:
         return f" ± {spread:.1%}"
     return f" ± {format_estimate(spread, digits=2)}"
 
 
 def _format_mean(metric: str, values: Iterable[Any]) -> str:
-    """Returns the mean of those that are numbers; high quality is a percentage, as in the papers."""
+    """Returns the mean of those that are numbers; shares of points near modes are percentages, as in the papers."""
     finite = _finite(values)
     if not finite:
         return NO_NUMBER
     mean = sum(finite) / len(finite)
-    if metric == "high_quality":
-        return f"{mean:.1%}"
+    if metric in PERCENTAGES:
+        return f"{mean:.2%}" if mean < 0.01 else f"{mean:.1%}"
     # Seconds vary with the load of the machine: a third digit would say nothing.
     digits = 2 if metric == "seconds" else 3
     return format_estimate(mean, digits=digits)

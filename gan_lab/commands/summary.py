@@ -37,6 +37,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
     module = training.module
     row = module.step_log.last_row
     seconds = training.clock.time_elapsed("train")
+    processor_seconds = training.clock.processor_seconds()
     steps_per_second = None
     # 0 if training ended before its first step.
     if seconds:
@@ -51,7 +52,7 @@ def summarise(training: Training, status: str, error: str | None) -> dict[str, A
         "error": error,
         "steps": module.step,
         "seconds": round(seconds, 3),
-        "processor_seconds": round(training.clock.processor_seconds(), 3),
+        "processor_seconds": processor_seconds if processor_seconds is None else round(processor_seconds, 3),
         "steps_per_second": steps_per_second,
         "replicas": module.replicas,
         # As it was, which a loss or a remedy may have changed; config.yaml has what was asked for.

@@ -154,7 +154,7 @@ def read_curves(path: Path, names: Collection[str] = (*charts.LOSSES, charts.MOD
     Longer tables are thinned to `MAX_CURVE_POINTS` rows, means over equal stretches of steps.
 
     Returns:
-        One table, or one for each replica.
+        One table, or one for each replica, in the order of their numbers.
 
     Raises:
         OSError, ValueError, LookupError: if the file is missing or damaged.

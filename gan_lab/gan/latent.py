@@ -81,8 +81,12 @@ class Mixture:
         return 1 + self.std**2
 
     def __call__(self, shape: Sequence[int], generator: Generator) -> Tensor:
-        corners = torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device) * 2 - 1
+        corners = self.corners(shape, generator)
         return corners + self.std * torch.randn(*shape, generator=generator, device=generator.device)
+
+    def corners(self, shape: Sequence[int], generator: Generator) -> Tensor:
+        """Draws corners, each as likely as the others: components of −1 and 1."""
+        return torch.randint(0, 2, tuple(shape), generator=generator, device=generator.device) * 2 - 1
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ class Truncated:
 
     Args:
         latent: distribution of the components; with class labels, those are left as they are.
-        threshold: largest absolute value of a component.
+        threshold: largest absolute value of a component; of a `Mixture` the largest distance from the corner, in
+            standard deviations.
     """
 
     latent: Latent
@@ -140,6 +145,9 @@ class Truncated:
         if isinstance(self.latent, LabelledLatent):
             components = Truncated(self.latent.latent, self.threshold)
             return LabelledLatent(components, self.latent.class_probabilities)(shape, generator)
+        if isinstance(self.latent, Mixture):
+            corners = self.latent.corners(shape, generator)
+            return corners + self.latent.std * Truncated(Normal(), self.threshold)(shape, generator)
         z = self.latent(shape, generator)
         for _ in range(MAX_REDRAWS):
             is_large = z.abs() > self.threshold

@@ -151,16 +151,14 @@ class Live(GANCallback):
 
     def _wait(self) -> None:
         """Waits until the training is to go on, to play a phase or to stop."""
-        elapsed = self.clock.time_elapsed("train")
+        paused_at = time.monotonic()
         self._send(Paused(True))
         while self._is_paused and not self._phases_due and not self._is_stopped and self.stop.signal is None:
             self._receive(POLL_SECONDS)
         if not self._is_paused:
             self._send(Paused(False))
-        started = self.clock.start_time("train")
-        if started is not None:
-            # A pause is no time of training.
-            self.clock.load_state_dict({"time_elapsed": {"train": elapsed - (time.monotonic() - started)}})
+        # A pause is no time of training.
+        self.clock.leave_out(time.monotonic() - paused_at)
 
     def _slow_down(self, trainer: pl.Trainer, module: GANModule) -> None:
         """Waits after a block of steps as long as the speed asks for."""

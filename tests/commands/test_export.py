@@ -205,6 +205,7 @@ NETWORKS = {
     "member": (*TINY, "dataset=ring", "replicas=2"),
     "spectral": (*TINY, "norm=spectral"),
     "uniform": (*TINY, "latent=uniform"),
+    "mixture": (*TINY, "latent=mixture", "latent.std=0.25"),
     "pacgan": (*BARE, "steps=2", "model=pacgan", "dataset=ring"),
     "conv": (*BARE, "steps=2", "model=conv", *CONVOLUTIONAL, "norm=batch"),
     "dcgan": (*BARE, "steps=2", "model=dcgan", *CONVOLUTIONAL, "norm=instance"),
@@ -237,6 +238,11 @@ def test_every_network_makes_the_same_samples_in_another_process(name, suffix, t
         torch.nn.init.zeros_(next(network.parameters()))
         network.load_state_dict(load_file(target))
         samples = network(z).detach().numpy()
+    elif name == "mixture":
+        # The card draws from a mixture.
+        drawn = "torch.randint(0, 2, (16, 3)) * 2 - 1 + 0.25 * torch.randn(16, 3)"
+        assert any(drawn in line for line in code)
+        code = [line.replace(drawn, "torch.randn(16, 3)") for line in code]
     elif name == "uniform":
         # The card draws uniform vectors.
         assert any("uniform_(-1.0, 1.0)" in line for line in code)

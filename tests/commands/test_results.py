@@ -168,24 +168,29 @@ def test_a_sweep_shows_the_last_samples_of_each_variant_that_has_some_and_real_o
 
 
 def test_progress_is_drawn_over_processor_time_from_evaluations_of_equal_size(tmp_path, monkeypatch):
-    """600 s for 15,000 steps are 4 minutes at step 6,000. Evaluations of 1,000 samples don't count."""
+    """1,800 s of three for 15,000 steps are 4 minutes each at step 6,000. Evaluations of 1,000 samples don't count."""
     seen = []
     monkeypatch.setattr(charts, "progress", lambda *drawn: seen.append(drawn) or progress(*drawn))
-    run = best(tmp_path / "ring", _processor_seconds=600.0, _real_data=dict(kl_uniform=0.0014))
-    rows = [f"{step},{number},{1 / step}" for step in (3_000, 6_000, 9_000, 15_000) for number in (1_000, 2_500)]
-    head = "step,metric/samples,metric/kl_uniform\n"
-    (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",2500," in row) + "\n12000,1000,0.5\n")
+    run = best(tmp_path / "ring", _processor_seconds=1800.0, _real_data=dict(kl_uniform=0.0014))
+    rows = {2_500: [], 1_000: []}
+    for number, lines in rows.items():
+        for step in (3_000, 6_000, 9_000, 15_000):
+            lines.append(",".join([f"{step}", *(f"{number},{(i + 1) / step}" for i in range(3))]))
+    columns = [f"metric/{name}/{i}" for i in range(3) for name in ("samples", "kl_uniform")]
+    head = ",".join(["step", *columns]) + "\n"
+    other = ",".join(["12000", *["1000,0.5"] * 3])
+    (run / "metrics.csv").write_text(head + "\n".join([*rows[2_500], other]) + "\n")
     text = written(tmp_path, run)
     assert "](pictures/results_best_ring_progress.png)" in text
     (((panel,), unit),) = seen
     assert (panel.real, panel.logarithmic, unit) == (0.0014, True, "processor time in minutes")
-    (curve,) = panel.curves.values()
-    assert list(panel.curves) == ["seed 0"]
-    assert curve.to_dict() == pytest.approx({2: 1 / 3_000, 4: 1 / 6_000, 6: 1 / 9_000, 10: 1 / 15_000})
-    assert table(text, "**mean of 3**")["of the processor"] == "200", "600 s of three"
-    (run / "metrics.csv").write_text(head + "\n".join(row for row in rows if ",1000," in row))
+    assert list(panel.curves) == ["seed 0", "seed 1", "seed 2"]
+    for i, curve in enumerate(panel.curves.values(), 1):
+        assert curve.to_dict() == pytest.approx({2: i / 3_000, 4: i / 6_000, 6: i / 9_000, 10: i / 15_000})
+    assert table(text, "**mean of 3**")["processor seconds per seed"] == "600", "1,800 s of three"
+    (run / "metrics.csv").write_text(head + "\n".join(rows[1_000]))
     assert "progress" not in written(tmp_path, run)
-    (run / "metrics.csv").write_text("step,metric/samples\n1,x\n")
+    (run / "metrics.csv").write_text("step,metric/samples/0\n1,x\n")
     with refused("damaged", "runs"):
         written(tmp_path, run)
 
@@ -205,6 +210,27 @@ def test_a_tenth_of_the_steps_is_the_short_form(tmp_path):
     row = table(text, "*short form, mean of 3*")
     assert (row["coverage"], row["steps"]) == ("0.400 ± 0.20", "50")
     assert "# The short form\npython train.py -m experiment=best/x steps=50 seed=0,1,2\n" in text
+
+
+@pytest.mark.parametrize("change", ["steps=100", "steps=50 optim.lr=0.1"])
+def test_other_runs_are_no_short_form(tmp_path, change):
+    """A fifth of the steps, or another learning rate."""
+    for name, overrides in (("full", "steps=500"), ("short", change)):
+        for seed in range(2):
+            chosen = ["experiment=best/x", *overrides.split(), f"seed={seed}"]
+            made_up(tmp_path / f"{name}{seed}", overrides, seed, _overrides=chosen)
+    text = written(tmp_path, *sorted(tmp_path.iterdir()))
+    assert "short form, mean" not in text
+
+
+def test_an_unfinished_run_leaves_the_short_form_what_it_is(tmp_path):
+    for steps, seed in ((500, 0), (500, 1), (50, 0), (50, 1)):
+        chosen = ["experiment=best/x", f"steps={steps}", f"seed={seed}"]
+        made_up(tmp_path / f"{steps}_{seed}", f"steps={steps}", seed, _overrides=chosen, _steps=steps)
+    made_up(tmp_path / "stopped", "steps=700", 2, _overrides=["experiment=best/x"], _status="interrupted", _steps=5)
+    text = written(tmp_path, *sorted(tmp_path.iterdir()))
+    assert "*short form, mean of 2*" in text
+    assert "Not compared:\n\n- stopped: " in text
 
 
 def test_the_days_on_which_runs_ended(tmp_path):

@@ -31,6 +31,16 @@ def test_a_mixture_has_all_corners_and_nothing_between_them():
     assert z.square().mean().item() == pytest.approx(latent.Mixture(0.1).mean_square, rel=0.01)
 
 
+def test_truncation_keeps_a_mixture_near_its_corners():
+    """At most 0.5 standard deviations of 0.2 from −1 or 1; the components of a normal distribution that is cut at ±0.5
+    have the variance 1 − 2 · 0.5 · φ(0.5) / (2 Φ(0.5) − 1) = 0.0806."""
+    z = latent.Truncated(latent.Mixture(0.2), 0.5)(SHAPE, make_generator(0, "test"))
+    offsets = z - z.sign()
+    assert offsets.abs().max() <= 0.1 + 1e-6
+    assert offsets.var().item() == pytest.approx(0.0806 * 0.04, rel=0.05)
+    assert (z.sign() == 1).double().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
 def test_uniform_fills_its_interval():
     z = latent.Uniform(-2, 3)(SHAPE, make_generator(0, "test"))
     assert z.min().item() == pytest.approx(-2, abs=0.01)

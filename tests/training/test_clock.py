@@ -36,11 +36,20 @@ def test_processor_time_is_counted_over_all_parts_and_not_in_between(processor):
     assert second.processor_seconds() == 9.5
 
 
-def test_a_pause_of_the_studio_leaves_the_processor_time(processor):
+def test_a_pause_is_left_out_and_processor_time_stays(processor):
     clock = Clock()
     clock.load_state_dict({"time_elapsed": {"train": 2.0}, "processor_seconds": 4.0})
-    clock.load_state_dict({"time_elapsed": {"train": 1.0}})
-    assert (clock.time_elapsed("train"), clock.processor_seconds()) == (1, 4)
+    clock.leave_out(0.5)
+    assert (clock.time_elapsed("train"), clock.processor_seconds()) == (1.5, 4)
+
+
+def test_processor_time_is_unknown_after_a_checkpoint_of_an_earlier_version(processor):
+    clock = Clock()
+    clock.load_state_dict({"time_elapsed": {"train": 2.0}})
+    clock.on_train_start(None, None)
+    assert clock.processor_seconds() is None
+    assert clock.is_valid()
+    assert clock.state_dict()["processor_seconds"] is None
 
 
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])

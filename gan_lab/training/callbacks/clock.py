@@ -17,7 +17,7 @@ class Clock(Timer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._processor_offset = 0.0
+        self._processor_offset: float | None = 0.0  # None: a part was trained before processor time was counted
         self._processor_start: float | None = None
         self._processor_end: float | None = None
 
@@ -26,16 +26,21 @@ class Clock(Timer):
         # That of checkpoints of earlier versions, in which there was only Lightning's class.
         return Timer.__qualname__
 
-    def processor_seconds(self) -> float:
-        """Returns the processor time of the training so far, in seconds."""
-        if self._processor_start is None:
+    def processor_seconds(self) -> float | None:
+        """Returns the processor time of the training so far, in seconds; None if it is unknown of an earlier part."""
+        if self._processor_start is None or self._processor_offset is None:
             return self._processor_offset
         end = time.process_time() if self._processor_end is None else self._processor_end
         return self._processor_offset + end - self._processor_start
 
     def is_valid(self) -> bool:
         """Tells whether both times are finite and not negative, which those of a damaged checkpoint may not be."""
-        return 0 <= self.time_elapsed("train") < math.inf and 0 <= self.processor_seconds() < math.inf
+        times = [self.time_elapsed("train"), self.processor_seconds()]
+        return all(seconds is None or 0 <= seconds < math.inf for seconds in times)
+
+    def leave_out(self, seconds: float) -> None:
+        """Takes seconds on the wall, such as those of a pause, out of the training's time."""
+        self._offset = self._offset - seconds  # type: ignore[assignment]  # Lightning annotates it as int
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -50,4 +55,5 @@ class Clock(Timer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self._processor_offset = float(state_dict.get("processor_seconds", self._processor_offset))
+        processor_seconds = state_dict.get("processor_seconds")
+        self._processor_offset = None if processor_seconds is None else float(processor_seconds)

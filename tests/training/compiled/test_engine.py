@@ -32,7 +32,7 @@ SMALL = (*SMALL, "callbacks.checkpoint.every=5")
 # All that has a state of its own.
 STATES = (
     *("replicas=2", "n_critic=2", "n_generator=2", "remedy=[ema,decay,ttur,lecam,historical_averaging,top_k,r1]"),
-    *("remedy.ema.decay=0.8", "remedy.lecam.warmup_steps=9"),
+    *("remedy.ema.decay=0.8", "remedy.lecam.warmup_steps=9", "remedy.r1.end=0.01"),
 )
 
 
