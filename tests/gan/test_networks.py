@@ -5,9 +5,11 @@ from functools import partial
 
 import pytest
 import torch
-from conftest import refused
+from conftest import compose, refused
 from torch import nn
 
+from gan_lab.assembly.instantiate import build_module
+from gan_lab.data import synthetic
 from gan_lab.gan.networks import conv, conv_book, mlp, norms, pacgan, resnet
 from gan_lab.gan.networks.minibatch_layers import MinibatchDiscrimination, MinibatchStddev
 from gan_lab.gan.networks.replicated import Replicated
@@ -26,6 +28,16 @@ def test_mlp_is_the_books_order_of_layers():
     assert [type(m) for m in generator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear, nn.Sigmoid]
     assert [type(m) for m in discriminator.layers] == [nn.Linear, nn.ReLU, nn.LayerNorm, nn.Linear]
     assert [m.in_features for m in discriminator.layers if isinstance(m, nn.Linear)] == [784, 200]
+
+
+def test_he_init_reaches_both_networks_through_the_configuration():
+    settings = compose("dataset=ring", "model.width=64", "latent_dim=64")
+    plain = build_module(settings, synthetic.ring())
+    settings.model.he_init = True
+    larger = build_module(settings, synthetic.ring())
+    for name in ("generator", "discriminator"):
+        before, after = (getattr(module, name).layers[0].weight.std().item() for module in (plain, larger))
+        assert after / before == pytest.approx(math.sqrt(6), rel=0.1)
 
 
 @pytest.mark.parametrize(("he_init", "variance"), [(True, 2 / 100), (False, 1 / 300)])

@@ -45,7 +45,8 @@ def _contents(folder: Path, *patterns: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run on digits."""
-    job, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, "steps=8", "callbacks.pictures.every=4")
+    chosen = ("steps=8", "callbacks.pictures.every=4", "callbacks.verdict.quick_samples=123")
+    job, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, *chosen)
     summary, code = fit(job, run)
     assert (summary["status"], code) == ("finished", 0)
     return run
@@ -151,13 +152,22 @@ def test_the_verdict_is_logged_and_drawn(run):
     table = pd.read_csv(run.metrics).set_index("step")
     looks = table["metric/modes"].dropna()
     assert list(looks.index) == [3, 6, 8]
-    assert table["metric/samples"].dropna().tolist() == [1000, 1000, 300]
+    assert table["metric/samples"].dropna().tolist() == [123, 123, 300], "as many as asked for"
     assert table["loss/g"].dropna().index.tolist() == [2, 4, 6, 8]
     assert (run.plots / "labels.png").is_file()
     assert (run.plots / "neighbours.png").is_file()
     tags = EventAccumulator(str(run.folder)).Reload().Tags()
     assert {"samples/labels", "samples/neighbours"} <= set(tags["images"])
     assert {"metric/modes_valid", "verdict/modes"} <= set(tags["scalars"])
+
+
+def test_a_summary_says_what_as_many_real_samples_score(run):
+    summary = run.read_summary()
+    real = summary["real_data"]
+    assert (real["modes"], real["modes_robust"]) == (10, pytest.approx(10, abs=0.1))
+    assert real["kl_data"] == pytest.approx(9 / 600, rel=0.2), "(M − 1) / 2N; the mean of 100 draws"
+    assert real["kl_uniform"] == pytest.approx(real["kl_data"], rel=0.1), "the digits are nearly equally frequent"
+    assert summary["processor_seconds"] > 0
 
 
 def test_the_summary_holds_the_contract(run):

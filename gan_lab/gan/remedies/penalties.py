@@ -87,8 +87,7 @@ class Penalty:
 class GradientPenalty(Penalty):
     """Base of R1 and R2: γ/2 times a squared gradient, where γ may fall in the course of the training.
 
-    From γ to `end` it falls by the same factor in each step. D can then find the modes while γ is large, and their
-    width later: while it is large, D can't be steep enough for details that are smaller than about 2 √γ.
+    From γ to `end` it changes by the same factor in each step. The smaller γ, the steeper D can be.
 
     Args:
         gamma: γ in the first step, ≥ 0.
