@@ -31,10 +31,9 @@ def test_mlp_is_the_books_order_of_layers():
 
 
 def test_he_init_reaches_both_networks_through_the_configuration():
-    settings = compose("dataset=ring", "model.width=64", "latent_dim=64")
-    plain = build_module(settings, synthetic.ring())
-    settings.model.he_init = True
-    larger = build_module(settings, synthetic.ring())
+    settings = ("dataset=ring", "model.width=64", "latent_dim=64")
+    plain = build_module(compose(*settings), synthetic.ring())
+    larger = build_module(compose(*settings, "model.he_init=true"), synthetic.ring())
     for name in ("generator", "discriminator"):
         before, after = (getattr(module, name).layers[0].weight.std().item() for module in (plain, larger))
         assert after / before == pytest.approx(math.sqrt(6), rel=0.1)
