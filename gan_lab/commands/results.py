@@ -3,7 +3,6 @@
 Nothing is trained or evaluated, nothing is looked up in configurations: no torch, no Hydra.
 """
 
-import io
 import math
 import re
 from collections import Counter
@@ -14,7 +13,6 @@ from statistics import stdev
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from gan_lab.commands.published import BENCHMARKS, Score
 from gan_lab.comparison import charts, origin, panels, snapshots
@@ -373,17 +371,11 @@ def _add_curves(
 
 
 def _samples(section: Section) -> list[str]:
-    """Returns the last samples of the first run beside real ones."""
-    run = Run(section.findings.folder / str(section.findings.runs["run"].iloc[0]))
-    picture = snapshots.last_picture(run)
-    if picture.generated is None:
-        return [f"No picture: {_escape(picture.gap)}.", ""]
+    """Returns the last samples of the first run, images beside real ones."""
+    image, gap = snapshots.last_samples(Run(section.findings.folder / str(section.findings.runs["run"].iloc[0])))
+    if image is None:
+        return [f"No picture: {_escape(gap)}.", ""]
     alt = f"Samples of {_escape(section.name)} at the end of training"
-    image = picture.generated
-    if picture.real is not None:
-        sheet = charts.sheet([("generated", picture.generated), ("real", picture.real)])
-        image = Image.open(io.BytesIO(charts.png(sheet))).convert("RGB")
-        alt += ", and real ones"
     return section.add_picture("samples", snapshots.small_png(image), alt)
 
 
