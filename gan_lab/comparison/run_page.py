@@ -311,7 +311,8 @@ def _measured(summary: Mapping[str, Any]) -> str:
     return (
         f"{samples} samples of step {format_number(summary.get('steps'))}{of_each}. Latent vectors from seed {seed},"
         f" in a stream of their own. Compared by {features} with {reference}."
-        " Fresh real data are the same measured of held-out samples."
+        " Fresh real data are the same measured of held-out samples; their modes and KL divergences are those of as"
+        " many draws from the data's shares of the modes."
     )
 
 

@@ -44,7 +44,8 @@ class EvaluationResult:
     Attributes:
         metrics: the values by name, as in `summary.json`; None where a number is undefined.
         undefined: the reason for each None.
-        real: the values of fresh real data, for the metrics where these are informative.
+        real: the values of fresh real data, for the metrics where these are informative; of modes and KL divergences
+            those of as many draws from the data's shares, see `gan_lab.evaluation.metrics.modes.of_real_samples`.
         counts: samples in each mode as the first reader sees them, as papers count, `(modes,)`; empty without modes.
         verdict: `collapse` (covered, partial, collapsed, unknown), `within_modes` (varied, narrow, collapsed, unknown),
             `copies` (True, False, None), `likeness` (good, borderline, poor, unknown), `sentence`.

@@ -45,8 +45,7 @@ def _contents(folder: Path, *patterns: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run on digits."""
-    chosen = ("steps=8", "callbacks.pictures.every=4", "callbacks.verdict.quick_samples=123")
-    job, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, *chosen)
+    job, run = training(tmp_path_factory.mktemp("run") / "run", *TINY, "steps=8", "callbacks.pictures.every=4")
     summary, code = fit(job, run)
     assert (summary["status"], code) == ("finished", 0)
     return run
@@ -152,13 +151,20 @@ def test_the_verdict_is_logged_and_drawn(run):
     table = pd.read_csv(run.metrics).set_index("step")
     looks = table["metric/modes"].dropna()
     assert list(looks.index) == [3, 6, 8]
-    assert table["metric/samples"].dropna().tolist() == [123, 123, 300], "as many as asked for"
+    assert table["metric/samples"].dropna().tolist() == [1000, 1000, 300]
     assert table["loss/g"].dropna().index.tolist() == [2, 4, 6, 8]
     assert (run.plots / "labels.png").is_file()
     assert (run.plots / "neighbours.png").is_file()
     tags = EventAccumulator(str(run.folder)).Reload().Tags()
     assert {"samples/labels", "samples/neighbours"} <= set(tags["images"])
     assert {"metric/modes_valid", "verdict/modes"} <= set(tags["scalars"])
+
+
+def test_evaluations_during_training_take_as_many_samples_as_asked_for(tmp_path):
+    chosen = ("steps=4", "callbacks.verdict.quick_samples=123", "~callbacks.pictures", "~callbacks.curves")
+    job, run = training(tmp_path / "run", *TINY, *chosen)
+    fit(job, run)
+    assert pd.read_csv(run.metrics)["metric/samples"].dropna().tolist() == [123, 300]
 
 
 def test_a_summary_says_what_as_many_real_samples_score(run):
