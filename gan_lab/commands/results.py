@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from gan_lab.atlas.write import is_atlas, write_atlas
 from gan_lab.commands.published import BENCHMARKS, Score
 from gan_lab.comparison import charts, origin, panels, snapshots
 from gan_lab.comparison.charts import ProgressPanel
@@ -135,6 +136,8 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
             key="target" if folders else "runs",
         )
     target = Path(target)
+    if is_atlas(folders):
+        return _write_atlas(folders, target)
     sections = []
     for name, records in _records_by_experiment(folders).items():
         sections.append(_section(name, records))
@@ -151,13 +154,32 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
         with atomic(target) as temporary:
             temporary.write_text(document, encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
-        raise LabError(
-            f"{error.filename}: {error.strerror}.",
-            "Solve that, or name another target=<file.md>.",
-            code="storage",
-            key="target",
-        ) from error
+        raise _not_written(error) from error
     return f"Written: {', '.join(map(str, paths))}"
+
+
+def _write_atlas(paths: Sequence[str | Path], target: Path) -> str:
+    """Writes the atlas, where that is all there is.
+
+    Returns:
+        What was written, for a terminal.
+
+    Raises:
+        LabError: as `write_results` does.
+    """
+    try:
+        return f"Written: {', '.join(map(str, write_atlas(paths, target)))}"
+    except OSError as error:
+        raise _not_written(error) from error
+
+
+def _not_written(error: OSError) -> LabError:
+    return LabError(
+        f"{error.filename}: {error.strerror}.",
+        "Solve that, or name another target=<file.md>.",
+        code="storage",
+        key="target",
+    )
 
 
 def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Record]]:

@@ -300,7 +300,7 @@ def _table(records: list[Record], home: Path, factor_names: list[str], names: di
     """Returns a row per repetition, with the columns of `Findings.runs` and the reason why it is not compared."""
     rows = []
     for record in records:
-        rows += _rows(record, home, factor_names, names)
+        rows += rows_of_run(record, home, factor_names, names)
     return pd.DataFrame(rows)
 
 
@@ -313,7 +313,7 @@ def _is_utf8(path: str) -> bool:
     return True
 
 
-def _rows(record: Record, home: Path, factor_names: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:
+def rows_of_run(record: Record, home: Path, factor_names: list[str], names: dict[Variant, str]) -> list[dict[str, Any]]:
     """Returns a run's rows, one for each of its replicas; one that failed has its reason not to be compared."""
     path = _path_from(home, record.run)
     # Tables, links and pages are UTF-8.

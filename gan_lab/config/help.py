@@ -153,6 +153,12 @@ def description(command: str) -> str:
     return _sentence(text)
 
 
+def about_option(group: str, name: str) -> str:
+    """Returns what an option of conf/ says about itself; of several, `r1 + ema`, all of them; '' of an unknown one."""
+    comments = [_first_comment(CONF / group / f"{part.strip()}.yaml") for part in name.split("+")]
+    return "; ".join(comment for comment in comments if comment)
+
+
 def _as_called(line: str) -> str:
     """Returns a command line of a clone, `python scripts/check.py …`, as the user calls it; see `program`."""
     match = re.match(r"python (?:scripts/)?(\w+)\.py", line)

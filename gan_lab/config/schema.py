@@ -360,22 +360,25 @@ _COMMANDS = (
     Key("tries", ValueSpec(int, low=1, high=10**7), "with a class: latent vectors that are tried at most"),
     Key(
         "what",
-        ValueSpec(str, among=("step", "replicas", "storage", "startup", "sweep", "all", "verdict", "statistics")),
-        "what is measured",
+        ValueSpec(
+            str,
+            among=("step", "replicas", "storage", "startup", "sweep", "all", "remedies", "verdict", "statistics"),
+        ),
+        "what is measured; remedies: what a step with each treatment of the atlas costs",
     ),
     Key(
         "rounds",
         ValueSpec(int, low=1, high=1000),
         "rounds, each with one turn of every candidate; verdict: draws of real data; statistics: 500 draws each",
     ),
-    Key("seconds", ValueSpec(float, low=0.01), "step, replicas: length of a turn"),
+    Key("seconds", ValueSpec(float, low=0.01), "step, replicas, remedies: length of a turn"),
     Key(
         "nets",
         ValueSpec(list, entries=str, among=("default", "ring", "digits", "book", "dcgan")),
         "step, replicas: networks",
     ),
     Key("images", ValueSpec(int, low=100, high=10**5), "storage: how many images"),
-    Key("datasets", ValueSpec(list, entries=str, among=VERDICT_DATASETS), "verdict: data of the trial"),
+    Key("datasets", ValueSpec(list, entries=str, among=VERDICT_DATASETS), "verdict, remedies: the data"),
     Key("table", PATH_OR_NULL, "verdict: a CSV file of draws, to which this trial adds those that it lacks"),
     Key("source", PATH, "a .zip, a .tar (.gz, .bz2, .xz), a folder, or an HDF5 file with a dataset per image"),
     Key(

@@ -1,0 +1,105 @@
+"""Writes the atlas: docs/atlas.md, its map, atlas.html, and the table of all GANs that these were made from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gan_lab.atlas.cells import cells
+from gan_lab.atlas.document import insert, size_of, write_part
+from gan_lab.atlas.page import film_name, render_page
+from gan_lab.atlas.pictures import map_of
+from gan_lab.atlas.table import (
+    FILMS,
+    NONE,
+    TABLES,
+    find_runs_of_atlas,
+    read_costs,
+    read_table,
+    treatment,
+    write_table,
+)
+from gan_lab.comparison import charts, origin
+from gan_lab.comparison.films import sheet_film
+from gan_lab.core.errors import LabError
+from gan_lab.core.io import atomic
+
+PICTURES = "pictures"
+MAX_FILM_BYTES = 60_000
+
+
+def is_atlas(paths: Sequence[str | Path]) -> bool:
+    """Whether all paths are tables, or folders that have runs of the atlas and no others."""
+    for path in map(Path, paths):
+        if path.suffix not in TABLES and not (path.is_dir() and find_runs_of_atlas(path)):
+            return False
+    return bool(paths)
+
+
+def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
+    """Writes the atlas of runs and tables.
+
+    Args:
+        paths: folders of runs; CSV files: a table that this function wrote; JSON files: what a step with
+            each treatment costs (`table.read_costs`).
+        target: the document, of which what stands outside the marks stays (`document.insert`). The page, the table and
+            the folder of pictures are next to it.
+
+    Returns:
+        The files.
+
+    Raises:
+        LabError: if a path is missing or damaged, or there is nothing to compare.
+        OSError: if nothing can be written.
+    """
+    table = read_table(paths)
+    found = cells(table, read_costs(paths))
+    if not found:
+        raise LabError(
+            "No treatment has untreated runs of as many steps to be compared with.",
+            "Train all parts of the atlas: make atlas.",
+            code="missing",
+            key="runs",
+        )
+    page = target.with_suffix(".html")
+    map_path = target.parent / PICTURES / f"{target.stem}_map.png"
+    films = _films(paths, map_path.parent)
+    part = write_part(table, found, f"{PICTURES}/{map_path.name}", page.name)
+    texts = {
+        target.with_suffix(".csv"): write_table(table),
+        page: render_page(found, size_of(table, found), films),
+        target: insert(target, part),
+    }
+    pictures = {map_path: charts.png(map_of(found))}
+    for name, film in films.items():
+        pictures[map_path.with_name(name)] = film
+    for path, content in pictures.items():
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+    for path, text in texts.items():
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+    return [*texts, map_path]
+
+
+def _films(paths: Sequence[str | Path], folder: Path) -> dict[str, bytes]:
+    """Returns a film of each treatment as GIF, without it and with it side by side, by the name of its file.
+
+    They are those of the runs of `table.FILMS`; without such runs, those that are in the folder already.
+    """
+    runs = {}
+    for path in map(Path, paths):
+        if path.suffix in TABLES:
+            continue
+        for record in find_runs_of_atlas(path):
+            if origin.experiment(record) == FILMS:
+                _, name, _ = treatment(origin.overrides(record))
+                runs[name] = record.run
+    films = {}
+    if NONE in runs:
+        for name, run in runs.items():
+            film = sheet_film([("without", runs[NONE]), (name, run)], MAX_FILM_BYTES)
+            if name != NONE and film is not None:
+                films[film_name(name)] = film
+        return films
+    for path in sorted(folder.glob(film_name("*"))):
+        films[path.name] = path.read_bytes()
+    return films
