@@ -1,173 +1,171 @@
-"""What each treatment did to each base on each data set: the cells of the atlas, and the answer in each of them."""
+"""What each treatment did in each place: the cells of the atlas, and the answers in each of them."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from gan_lab.atlas.table import NONE, is_tuning
+from gan_lab.atlas.plan import EQUAL_STEPS, EQUAL_TIME, NONE, PUBLISHED, STEPS, TUNING, Costs, Place, treatments
 from gan_lab.comparison import resampling
 from gan_lab.comparison.resampling import ALPHA
 
-METRIC = "coverage"
-# Differences of coverage within these bounds are taken for equal: a tenth of what the best remedies add.
+# The outcomes: the primary one, and the share of the modes that are made.
+COVERAGE = "coverage"
+MADE = "modes made"
+OUTCOMES = (COVERAGE, MADE)
+# Differences within these bounds are called small, in both outcomes.
 SMALL = 0.05
-# A control that had this much less time than the treatment still counts as having had as much.
-TIME_TOLERANCE = 0.1
+# A place in which no GAN, treated or not, has a mean coverage of this much can't tell treatments apart.
+FLOOR = 0.05
 # Random permutations of a test: the smallest p is then a 20th of Holm's first level.
 DRAWS_PER_COMPARISON = 20 / ALPHA
 
 Conclusion = Literal["helps", "harms", "small", "unclear"]
-# The time of a step relative to one without a treatment, by data set, treatment and strength.
-Costs = Mapping[tuple[str, str, str], float]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A treatment compared with none.
+    """A treatment compared with none, in one outcome.
 
     Attributes:
-        control_steps: of the runs without it.
-        control_mean: their mean coverage.
-        difference: mean coverage with it, minus that without.
+        control_mean: mean without it.
+        mean: mean with it.
         low: lower end of the 95 % interval of the difference (Welch).
         high: its upper end.
         p: of the permutation test of this comparison by itself.
         p_holm: corrected for all cells.
+        p_small: that the difference is at least `SMALL`, of two one-sided tests (Welch), corrected for all cells.
         seeds: runs without it and with it.
-        conclusion: 'helps' or 'harms' if p_holm ≤ 0.05; else 'small' if the interval is within ±SMALL, 'unclear' if
-            it isn't.
+        conclusion: 'helps' or 'harms' if p_holm ≤ 0.05 and the difference is at least `SMALL`; else 'small' if p_small
+            ≤ 0.05, 'unclear' if it isn't.
     """
 
-    control_steps: int
     control_mean: float
-    difference: float
+    mean: float
     low: float
     high: float
     p: float
     p_holm: float
+    p_small: float
     seeds: tuple[int, int]
     conclusion: Conclusion = "unclear"
 
-
-NO_ANSWER = Answer(0, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, (0, 0))
+    @property
+    def difference(self) -> float:
+        """Mean with the treatment, minus that without."""
+        return self.mean - self.control_mean
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A treatment of a base on a data set.
+    """A treatment in a place.
 
     Attributes:
-        dataset: the data.
-        base: what was treated.
-        group: of the treatment: remedy, loss or norm.
+        place: data set and base.
+        group: of the treatment: remedy, loss, norm, …
         treatment: its name.
-        strength: weak, published or strong.
-        steps: of the training.
-        mean: mean coverage.
-        cost: time of a step relative to that without it.
-        failed: trainings that NaN or infinity ended.
-        is_matched: whether there are untreated runs with as much time; else those with most steps are compared.
-        equal_time: compared with untreated runs that had at least as much time.
-        equal_steps: compared with untreated runs of as many steps.
+        strength: the chosen one.
+        cost: time of a step relative to one without it.
+        steps: of the training at equal time.
+        failed: trainings at equal time that NaN or infinity ended.
+        equal_time: by outcome.
+        equal_steps: by outcome; empty where that was not trained.
     """
 
-    dataset: str
-    base: str
+    place: Place
     group: str
     treatment: str
     strength: str
-    steps: int
-    mean: float
     cost: float
+    steps: int
     failed: int
-    is_matched: bool
-    equal_time: Answer = NO_ANSWER
-    equal_steps: Answer = NO_ANSWER
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """The data set and the base."""
-        return self.dataset, self.base
-
-
-def cells(table: pd.DataFrame, costs: Costs) -> list[Cell]:
-    """Returns the cells of a table (`table.COLUMNS`), in the order in which they appear.
-
-    Holm's correction is for all cells together, of the comparisons at equal time and at equal steps each.
-    Cells without untreated runs of as many steps are left out.
-
-    Args:
-        table: a row for each GAN; those of the tuning are not used.
-        costs: of the treatments; 1 for those that it does not name.
-    """
-    reported = table[~is_tuning(table)]
-    untreated = reported[reported["treatment"] == NONE]
-    treated = reported[reported["treatment"] != NONE]
-    found = []
-    at_equal_time = []
-    at_equal_steps = []
-    keys = ["dataset", "base", "group", "treatment", "strength", "steps"]
-    for key, rows in treated.groupby(keys, sort=False):
-        dataset, base, group, treatment, strength, number = map(str, key)
-        steps = int(number)
-        controls = untreated[(untreated["dataset"] == dataset) & (untreated["base"] == base)]
-        control_by_steps = {}
-        for control_steps in controls["steps"].unique():
-            control_by_steps[int(control_steps)] = controls.loc[controls["steps"] == control_steps, METRIC]
-        if steps not in control_by_steps:
-            continue
-        cost = costs.get((dataset, treatment, strength), 1.0)
-        enough = [number for number in sorted(control_by_steps) if number >= steps * (cost - TIME_TOLERANCE)]
-        matched_steps = enough[0] if enough else max(control_by_steps)
-        values = rows[METRIC]
-        found.append(
-            Cell(
-                dataset,
-                base,
-                group,
-                treatment,
-                strength,
-                steps=steps,
-                mean=float(values.mean()),
-                cost=cost,
-                failed=int((rows["error"] != "").sum()),
-                is_matched=bool(enough),
-            )
-        )
-        at_equal_time.append(Pair(matched_steps, control_by_steps[matched_steps].to_numpy(), values.to_numpy()))
-        at_equal_steps.append(Pair(steps, control_by_steps[steps].to_numpy(), values.to_numpy()))
-    answered = []
-    for cell, of_time, of_steps in zip(found, _answers(at_equal_time), _answers(at_equal_steps), strict=True):
-        answered.append(replace(cell, equal_time=of_time, equal_steps=of_steps))
-    return answered
+    equal_time: Mapping[str, Answer] = field(default_factory=dict)
+    equal_steps: Mapping[str, Answer] = field(default_factory=dict)
 
 
 class Pair(NamedTuple):
-    """Runs to compare.
+    """The values of runs to compare."""
 
-    Attributes:
-        control_steps: of those without a treatment.
-        control: their values.
-        values: those with it.
-    """
-
-    control_steps: int
     control: np.ndarray
     values: np.ndarray
 
 
-def _answers(pairs: Sequence[Pair]) -> list[Answer]:
+def cells(table: pd.DataFrame, costs: Costs) -> list[Cell]:
+    """Returns the cells of a table (`table.COLUMNS`).
+
+    Corrections are for all cells together, in each outcome, at equal time and at equal steps.
+
+    Args:
+        table: a row for each GAN; those of other stages than the reported ones are not used.
+        costs: of the treatments.
+
+    Raises:
+        KeyError: if a cost is missing.
+    """
+    by_time = table[table["stage"] == EQUAL_TIME]
+    by_steps = table[table["stage"] == EQUAL_STEPS]
+    found: list[Cell] = []
+    pairs_at_equal_time: dict[str, list[Pair]] = {outcome: [] for outcome in OUTCOMES}
+    pairs_at_equal_steps: dict[str, list[Pair]] = {outcome: [] for outcome in OUTCOMES}
+    with_equal_steps = []
+    for (dataset, base, name, strength), rows in _groups(by_time, ["dataset", "base", "treatment", "strength"]):
+        place = Place(dataset, base)
+        control = _select(by_time, place, NONE, PUBLISHED)
+        if name == NONE or control.empty:
+            continue
+        steps = int(rows["steps"].iloc[0])
+        cell = Cell(
+            place=place,
+            group=_group_of(place, name),
+            treatment=name,
+            strength=strength,
+            cost=costs[dataset, name, strength],
+            steps=steps,
+            failed=int((rows["error"] != "").sum()),
+        )
+        same = rows if steps == STEPS else _select(by_steps, place, name, strength)
+        if not same.empty:
+            with_equal_steps.append(len(found))
+        for outcome in OUTCOMES:
+            pairs_at_equal_time[outcome].append(Pair(values_of(control, outcome), values_of(rows, outcome)))
+            if not same.empty:
+                pairs_at_equal_steps[outcome].append(Pair(values_of(control, outcome), values_of(same, outcome)))
+        found.append(cell)
+    answers_at_equal_time = {outcome: answers(pairs) for outcome, pairs in pairs_at_equal_time.items()}
+    answers_at_equal_steps = {outcome: answers(pairs) for outcome, pairs in pairs_at_equal_steps.items()}
+    answered = []
+    for i, cell in enumerate(found):
+        at_equal_time = {outcome: answers_at_equal_time[outcome][i] for outcome in OUTCOMES}
+        at_equal_steps = {}
+        if i in with_equal_steps:
+            j = with_equal_steps.index(i)
+            at_equal_steps = {outcome: answers_at_equal_steps[outcome][j] for outcome in OUTCOMES}
+        answered.append(replace(cell, equal_time=at_equal_time, equal_steps=at_equal_steps))
+    return answered
+
+
+def values_of(rows: pd.DataFrame, outcome: str) -> np.ndarray:
+    """Returns an outcome of each row: coverage, or the share of the modes that are made; both in [0, 1]."""
+    if outcome == COVERAGE:
+        return rows[COVERAGE].to_numpy(float)
+    totals = rows["modes_total"].max()
+    return (rows["modes_valid"].fillna(0) / totals).to_numpy(float)
+
+
+def answers(pairs: Sequence[Pair]) -> list[Answer]:
     """Compares each pair, and corrects for all of them."""
+    if not pairs:
+        return []
     # The smallest p that the draws leave possible must pass Holm's correction with ease.
     draws = max(resampling.DRAWS, math.ceil(DRAWS_PER_COMPARISON * len(pairs)))
     positions_by_sizes: dict[tuple[int, int], list[int]] = {}
     for i, pair in enumerate(pairs):
         positions_by_sizes.setdefault((len(pair.control), len(pair.values)), []).append(i)
-    answers: dict[int, Answer] = {}
+    found: dict[int, Answer] = {}
     for sizes, positions in positions_by_sizes.items():
         # One stratum of two cells, each `(C, n)`, for the C pairs of these sizes.
         controls = np.stack([pairs[i].control for i in positions])
@@ -177,60 +175,100 @@ def _answers(pairs: Sequence[Pair]) -> list[Answer]:
         low, high = resampling.welch_interval(strata)
         p = resampling.permutation_p(strata, draws)
         for n, i in enumerate(positions):
-            answers[i] = Answer(
-                control_steps=pairs[i].control_steps,
-                control_mean=float(pairs[i].control.mean()),
-                difference=float(difference[n]),
+            found[i] = Answer(
+                control_mean=float(controls[n].mean()),
+                mean=float(values[n].mean()),
                 # Without any spread the interval is the difference itself.
                 low=float(np.nan_to_num(low[n], nan=difference[n])),
                 high=float(np.nan_to_num(high[n], nan=difference[n])),
                 p=float(p[n]),
                 p_holm=float(p[n]),
+                p_small=p_that_small(pairs[i]),
                 seeds=sizes,
             )
-    corrected = resampling.holm(np.array([answers[i].p for i in range(len(pairs))]))
-    return [_concluded(replace(answers[i], p_holm=float(p_holm))) for i, p_holm in enumerate(corrected)]
+    p_holm = resampling.holm(np.array([found[i].p for i in range(len(pairs))]))
+    p_small = resampling.holm(np.array([found[i].p_small for i in range(len(pairs))]))
+    corrected = []
+    for i in range(len(pairs)):
+        corrected.append(_concluded(replace(found[i], p_holm=float(p_holm[i]), p_small=float(p_small[i]))))
+    return corrected
+
+
+def p_that_small(pair: Pair) -> float:
+    """Returns the p of two one-sided tests that the difference of means is beyond ±`SMALL` (Schuirmann 1987).
+
+    The larger one of the p-values of Welch's tests against −SMALL and +SMALL. Without any spread it is 0 or 1.
+    """
+    difference = pair.values.mean() - pair.control.mean()
+    variances = []
+    for runs in pair:
+        # Equal values have a variance of nothing but rounding.
+        spread = runs.var(ddof=1) if np.ptp(runs) > 0 else 0.0
+        variances.append(spread / len(runs))
+    variance = sum(variances)
+    if variance == 0:
+        return 0.0 if abs(difference) < SMALL else 1.0
+    squares = sum(part**2 / (len(runs) - 1) for part, runs in zip(variances, pair, strict=True))
+    margin = (SMALL - abs(difference)) / math.sqrt(variance)
+    return float(special.stdtr(variance**2 / squares, -margin))
 
 
 def _concluded(answer: Answer) -> Answer:
     """Returns an answer with its conclusion."""
     conclusion: Conclusion = "unclear"
-    if answer.p_holm <= ALPHA:
+    if answer.p_holm <= ALPHA and abs(answer.difference) >= SMALL:
         conclusion = "helps" if answer.difference > 0 else "harms"
-    elif answer.low >= -SMALL and answer.high <= SMALL:
+    elif answer.p_small <= ALPHA:
         conclusion = "small"
     return replace(answer, conclusion=conclusion)
 
 
+def floor_places(found: Sequence[Cell]) -> list[Place]:
+    """Returns the places in which no GAN, treated or not, has a mean coverage of `FLOOR`: they say nothing."""
+    highest: dict[Place, float] = {}
+    for cell in found:
+        answer = cell.equal_time[COVERAGE]
+        highest[cell.place] = max(highest.get(cell.place, 0.0), answer.mean, answer.control_mean)
+    return [place for place, mean in highest.items() if mean < FLOOR]
+
+
 def best_strengths(table: pd.DataFrame) -> pd.DataFrame:
-    """Chooses the strength of each treatment on each data set, by the runs of the tuning.
+    """Chooses the strength of each treatment in each place, by the runs of the tuning.
 
     Returns:
-        A row for each treatment and data set: `dataset`, `treatment`, the mean coverage over all bases and seeds in the
-        columns of the strengths (NaN where there is no such strength), and `chosen`, the one with the highest mean; of
-        equal ones the published one.
+        A row for each place, treatment and strength: `dataset`, `base`, `treatment`, `strength`, `mean` (coverage),
+        `seeds`, and `chosen`: whether its mean is the highest; of equal ones the published one is chosen, or the first.
     """
-    tuning = table[is_tuning(table)]
-    tuning = tuning[tuning["treatment"] != NONE]
-    # The mean of each base first: a base counts as much as another one, however many runs it has.
-    by_base = tuning.groupby(["dataset", "treatment", "strength", "base"])[METRIC].mean()
-    means = by_base.groupby(level=[0, 1, 2]).mean().unstack("strength")
-    order = [name for name in ("published", "weak", "strong") if name in means]
-    chosen = means[order].idxmax(axis=1)
-    return means.assign(chosen=chosen).reset_index()
+    rows = []
+    for (dataset, base, name, strength), runs in _groups(
+        table[table["stage"] == TUNING], ["dataset", "base", "treatment", "strength"]
+    ):
+        rows.append((dataset, base, name, strength, float(runs[COVERAGE].mean()), len(runs)))
+    tried = pd.DataFrame(rows, columns=["dataset", "base", "treatment", "strength", "mean", "seeds"])
+    tried["chosen"] = False
+    for _, strengths in tried.groupby(["dataset", "base", "treatment"]):
+        order = strengths.assign(other=strengths["strength"] != PUBLISHED)
+        best = order.sort_values(["mean", "other"], ascending=[False, True], kind="stable").index[0]
+        tried.loc[best, "chosen"] = True
+    return tried
 
 
-def rank_agreement(found: list[Cell]) -> tuple[pd.DataFrame, float]:
+def rank_agreement(found: Sequence[Cell], places: Sequence[Place]) -> tuple[pd.DataFrame, float]:
     """Returns how far the order of the treatments by their difference at equal time is the same from place to place.
 
+    Args:
+        found: the cells.
+        places: that are compared.
+
     Returns:
-        A table of the differences, a row per treatment that has a cell in all places, a column per place; and Kendall's
-        W of these (Kendall & Babington Smith 1939), corrected for ties: 1 if all places have the same order, near 0
-        if they have none in common.
+        A table of the differences of coverage, a row per treatment that has a cell in all these places, a column per
+        place; and Kendall's W of these (Kendall & Babington Smith 1939), corrected for ties: 1 if all places have the
+        same order, near 0 if they have none in common.
     """
-    by_place: dict[tuple[str, str], dict[str, float]] = {}
+    by_place: dict[Place, dict[str, float]] = {place: {} for place in places}
     for cell in found:
-        by_place.setdefault(cell.place, {})[cell.treatment] = cell.equal_time.difference
+        if cell.place in by_place:
+            by_place[cell.place][cell.treatment] = cell.equal_time[COVERAGE].difference
     differences = pd.DataFrame(by_place).dropna()
     return differences, kendall_w(differences.to_numpy())
 
@@ -248,3 +286,18 @@ def kendall_w(values: np.ndarray) -> float:
     if denominator == 0:
         return float("nan")
     return float(12 * ((sums - sums.mean()) ** 2).sum() / denominator)
+
+
+def _groups(table: pd.DataFrame, keys: list[str]) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
+    """Returns the rows of each combination of texts, in the order in which they appear."""
+    return [(tuple(map(str, key)), rows) for key, rows in table.groupby(keys, sort=False)]
+
+
+def _select(table: pd.DataFrame, place: Place, name: str, strength: str) -> pd.DataFrame:
+    is_chosen = (table["dataset"] == place.dataset) & (table["base"] == place.base)
+    return table[is_chosen & (table["treatment"] == name) & (table["strength"] == strength)]
+
+
+def _group_of(place: Place, name: str) -> str:
+    """Returns the group of a treatment; of one that the design doesn't know, remedy."""
+    return next((treatment.group for treatment in treatments(place) if treatment.name == name), "remedy")

@@ -7,9 +7,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gan_lab.atlas.cells import METRIC, SMALL, Answer, Cell, best_strengths, rank_agreement
-from gan_lab.atlas.pictures import places, rows_of_map
-from gan_lab.atlas.table import NONE, is_tuning
+from gan_lab.atlas.cells import (
+    COVERAGE,
+    FLOOR,
+    MADE,
+    SMALL,
+    Answer,
+    Cell,
+    best_strengths,
+    floor_places,
+    rank_agreement,
+    values_of,
+)
+from gan_lab.atlas.pictures import places_of, rows_of_map
+from gan_lab.atlas.plan import EQUAL_TIME, NONE, PLACES, STEPS, Place, treatments
 from gan_lab.comparison.numbers import NO_NUMBER, format_estimate, format_p
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
@@ -17,6 +28,8 @@ from gan_lab.core.io import read_text
 BEGIN = "<!-- Written by scripts/results.py from here on: do not edit by hand. -->"
 END = "<!-- Written by scripts/results.py up to here. -->"
 SECONDS_PER_HOUR = 3600
+# Of a reported cell.
+SEEDS = 20
 
 
 def insert(target: Path, written: str) -> str:
@@ -42,15 +55,17 @@ def insert(target: Path, written: str) -> str:
 
 
 def write_part(table: pd.DataFrame, cells: Sequence[Cell], map_path: str, page_path: str) -> str:
-    """Returns the written part: size, map, answers, every treatment, the order of the treatments, strengths."""
+    """Returns the written part: size, map, answers, every cell, the order of the treatments, strengths."""
+    floor = floor_places(cells)
     sections = [
         size_of(table, cells),
-        f"![The map: what each treatment did to coverage]({map_path})\n\nThe same with filters, intervals and"
-        f" pictures: [{page_path}]({page_path}), one file to open in a browser.",
-        _answers(cells),
-        _treatments(cells),
+        _missing(cells),
+        f"![The map: what each treatment did to coverage]({map_path})\n\nThe same with filters, intervals and films:"
+        f" [{page_path}]({page_path}), one file to open in a browser.",
+        _answers(cells, floor),
+        _cells(cells),
         _bases(table),
-        _order(cells),
+        _order(cells, floor),
         _strengths(table),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -59,84 +74,117 @@ def write_part(table: pd.DataFrame, cells: Sequence[Cell], map_path: str, page_p
 def size_of(table: pd.DataFrame, cells: Sequence[Cell]) -> str:
     """Says how many GANs were trained, how long that took, and how many seeds a cell has."""
     hours = table["processor_seconds"].astype(float).sum() / SECONDS_PER_HOUR
-    seeds = [min(cell.equal_time.seeds[1], cell.equal_time.seeds[0]) for cell in cells]
-    commits = sorted(set(table["commit"]))
-    failed = int((table["error"] != "").sum())
+    seeds = [min(cell.equal_time[COVERAGE].seeds) for cell in cells]
+    commits = ", ".join(sorted(set(table["commit"])))
     text = (
-        f"{len(table):,} GANs, {hours:.1f} hours of one processor core, at commit {', '.join(commits)}."
+        f"{len(table):,} GANs, {hours:.1f} hours of one processor core, at commit {commits}."
         f" {len(cells)} cells, {min(seeds)} or more seeds in each."
     )
+    failed = int((table["error"] != "").sum())
     if failed:
         text += f" {failed:,} trainings ended in NaN or infinity; they count as coverage 0."
     return text
 
 
-def _answers(cells: Sequence[Cell]) -> str:
+def _missing(cells: Sequence[Cell]) -> str:
+    """Names the cells of the design that have no runs, or too few."""
+    complete = {(cell.place, cell.treatment) for cell in cells if min(cell.equal_time[COVERAGE].seeds) >= SEEDS}
+    missing = []
+    for place in PLACES:
+        names = dict.fromkeys(treatment.name for treatment in treatments(place))
+        absent = [name for name in names if (place, name) not in complete]
+        if absent:
+            missing.append(f"- {place.dataset}, {place.base}: {', '.join(absent)}")
+    if not missing:
+        return ""
+    return "\n".join([f"**Missing**, or with fewer than {SEEDS} seeds:", "", *missing])
+
+
+def _answers(cells: Sequence[Cell], floor: Sequence[Place]) -> str:
     """Returns how often each treatment helped, and how much, as a table."""
-    columns = places(cells)
-    lines = [
-        "### What helped",
+    counted = [cell for cell in cells if cell.place not in floor]
+    columns = places_of(counted)
+    lines = ["### What helped", ""]
+    if floor:
+        names = "; ".join(f"{place.dataset}, {place.base}" for place in floor)
+        lines += [
+            f"Not counted, because neither untreated nor treated GANs reach a mean coverage of {FLOOR}: {names}.",
+            "",
+        ]
+    lines += [
+        f"Differences of coverage at equal time, in {len(columns)} places. *Helps*, *harms*: shown after correction for"
+        f" all {len(cells)} cells, and {SMALL} or more. *Small*: smaller than {SMALL}, shown in the same way. *Can't"
+        " tell*: the rest. In brackets the same for the share of the modes that are made. All treatments of a place"
+        " are compared with the same untreated GANs, so their answers hang together.",
         "",
-        f"Places are pairs of a data set and a base; {len(columns)}. *Helps* and *harms*: shown after correction"
-        f" for all {len(cells)} cells; *small*: not shown, and smaller than {SMALL} with 95 % confidence; *can't tell*:"
-        " the rest. Differences of coverage, at equal time.",
-        "",
-        "| treatment | places | helps | harms | small | can't tell | mean | lowest | highest | time of a step |",
+        "| treatment | places | helps | harms | small | can't tell | mean | lowest | highest | cost of a step |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for treatment in rows_of_map(cells):
-        own = [cell for cell in cells if cell.treatment == treatment]
-        counts = Counter(cell.equal_time.conclusion for cell in own)
-        differences = [cell.equal_time.difference for cell in own]
-        costs = [cell.cost for cell in own]
-        row = [
-            treatment,
-            str(len(own)),
-            *(str(counts[word]) for word in ("helps", "harms", "small", "unclear")),
-            *(_signed(number) for number in (float(np.mean(differences)), min(differences), max(differences))),
-            f"{min(costs):.1f} to {max(costs):.1f}",
-        ]
+    for treatment in rows_of_map(counted):
+        own = [cell for cell in counted if cell.treatment == treatment]
+        conclusions = {
+            outcome: Counter(cell.equal_time[outcome].conclusion for cell in own) for outcome in (COVERAGE, MADE)
+        }
+        differences = [cell.equal_time[COVERAGE].difference for cell in own]
+        row = [treatment, str(len(own))]
+        for word in ("helps", "harms", "small", "unclear"):
+            row.append(f"{conclusions[COVERAGE][word]} ({conclusions[MADE][word]})")
+        row += [signed(float(np.mean(differences))), signed(min(differences)), signed(max(differences))]
+        row.append(range_of_costs(own))
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 
 
-def _treatments(cells: Sequence[Cell]) -> str:
-    """Returns a folded table of all cells."""
+def range_of_costs(cells: Sequence[Cell]) -> str:
+    """Returns the times of a step relative to one without the treatment: '1.0' or '2.1 to 2.4'."""
+    low = f"{min(cell.cost for cell in cells):.1f}"
+    high = f"{max(cell.cost for cell in cells):.1f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _cells(cells: Sequence[Cell]) -> str:
+    """Returns folded tables of all cells."""
     lines = [
         "### Every cell",
         "",
-        "Mean coverage without and with the treatment; differences with 95 % intervals (Welch), and p of a permutation"
-        " test, corrected. *At equal time*: against untreated GANs with at least as much time, in brackets their"
-        " steps.",
+        "Mean coverage without → with the treatment; the difference with its 95 % interval (Welch), and p of a"
+        " permutation test, corrected. *At equal time* the treatment has the steps that stand in brackets, the"
+        f" untreated GAN {STEPS:,}; *at equal steps* both have these.",
         "",
     ]
-    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+    for dataset in dict.fromkeys(place.dataset for place in places_of(cells)):
         lines += [
             f"<details><summary>{dataset}</summary>",
             "",
-            "| base | treatment | strength | coverage | at equal steps | at equal time | |",
-            "|---|---|---|---|---|---|---|",
+            "| base | treatment | strength | coverage | at equal time | | modes made | at equal steps |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for cell in cells:
-            if cell.dataset == dataset:
+            if cell.place.dataset == dataset:
                 lines.append(f"| {' | '.join(_cell_row(cell))} |")
         lines += ["", "</details>", ""]
     return "\n".join(lines).rstrip()
 
 
 def _cell_row(cell: Cell) -> list[str]:
-    words = {"helps": "**helps**", "harms": "**harms**", "small": f"smaller than {SMALL}", "unclear": "can't tell"}
-    answer = words[cell.equal_time.conclusion]
-    if not cell.is_matched:
-        answer += ", though it had more time"
+    words = {"helps": "**helps**", "harms": "**harms**", "small": "small", "unclear": "can't tell"}
+    coverage = cell.equal_time[COVERAGE]
+    made = cell.equal_time[MADE]
+    answer = words[coverage.conclusion]
+    if cell.failed:
+        answer += f"; {cell.failed} of {coverage.seeds[1]} ended in NaN"
+    at_equal_steps = NO_NUMBER
+    if cell.equal_steps:
+        at_equal_steps = describe(cell.equal_steps[COVERAGE])
     return [
-        cell.base,
+        cell.place.base,
         cell.treatment,
         cell.strength,
-        f"{cell.equal_steps.control_mean:.3f} → {cell.mean:.3f}",
-        describe(cell.equal_steps),
-        f"{describe(cell.equal_time)} ({cell.equal_time.control_steps:,})",
+        f"{coverage.control_mean:.3f} → {coverage.mean:.3f}",
+        f"{describe(coverage)} ({cell.steps:,})",
         answer,
+        f"{made.control_mean:.2f} → {made.mean:.2f} ({words[made.conclusion].strip('*')})",
+        at_equal_steps,
     ]
 
 
@@ -147,33 +195,36 @@ def describe(answer: Answer) -> str:
 
 
 def _bases(table: pd.DataFrame) -> str:
-    """Returns what the untreated bases reach, after each number of steps."""
-    untreated = table[(table["treatment"] == NONE) & ~is_tuning(table)]
-    steps = sorted(untreated["steps"].unique())
+    """Returns what the untreated bases reach."""
+    untreated = table[(table["treatment"] == NONE) & (table["stage"] == EQUAL_TIME)]
     lines = [
         "### The bases without treatment",
         "",
-        "Mean coverage ± standard deviation between seeds, after so many steps.",
+        f"After {STEPS:,} steps; means ± standard deviations between seeds.",
         "",
-        f"| data | base | {' | '.join(f'{number:,}' for number in steps)} | verdicts of the shortest |",
-        f"|---|---|{'---|' * len(steps)}---|",
+        "| data | base | seeds | coverage | modes made | verdicts |",
+        "|---|---|---|---|---|---|",
     ]
-    for place, rows in untreated.groupby(["dataset", "base"], sort=False):
-        dataset, base = map(str, place)
-        cells = []
-        for number in steps:
-            values = rows.loc[rows["steps"] == number, METRIC]
-            cells.append(f"{values.mean():.3f} ± {values.std():.3f}" if len(values) > 1 else NO_NUMBER)
-        words = Counter(rows.loc[rows["steps"] == rows["steps"].min(), "collapse"])
+    for place in PLACES:
+        rows = untreated[(untreated["dataset"] == place.dataset) & (untreated["base"] == place.base)]
+        if rows.empty:
+            continue
+        made = values_of(rows, MADE) * rows["modes_total"].max()
+        words = Counter(rows["collapse"])
         verdicts = ", ".join(f"{count} {word}" for word, count in words.most_common())
-        lines.append(f"| {dataset} | {base} | {' | '.join(cells)} | {verdicts} |")
+        coverage = rows[COVERAGE]
+        lines.append(
+            f"| {place.dataset} | {place.base} | {len(rows)} | {coverage.mean():.3f} ± {coverage.std():.3f}"
+            f" | {made.mean():.1f} of {rows['modes_total'].max():,.0f} | {verdicts} |"
+        )
     return "\n".join(lines)
 
 
-def _order(cells: Sequence[Cell]) -> str:
+def _order(cells: Sequence[Cell], floor: Sequence[Place]) -> str:
     """Says how far the order of the treatments is the same on all data and bases."""
-    differences, w = rank_agreement(list(cells))
-    if len(differences) < 3 or np.isnan(w):
+    compared = [place for place in places_of(cells) if place not in floor]
+    differences, w = rank_agreement(cells, compared)
+    if len(compared) < 2 or len(differences) < 3 or np.isnan(w):
         return ""
     by_dataset = differences.T.groupby(level=0, sort=False).mean().T
     correlations = by_dataset.rename(columns=str).corr("spearman")
@@ -181,9 +232,9 @@ def _order(cells: Sequence[Cell]) -> str:
     lines = [
         "### Does the order hold on other data?",
         "",
-        f"{len(differences)} treatments have a cell in all {differences.shape[1]} places. Their order by the difference"
-        f" at equal time agrees by Kendall's W = {w:.2f} (1: the same order everywhere, near 0: no agreement)."
-        " Spearman's correlation of the orders, each the mean of a data set's bases:",
+        f"{len(differences)} treatments have a cell in all {len(compared)} places that are counted. Their order by the"
+        f" difference at equal time agrees by Kendall's W = {w:.2f} (1: the same order everywhere, near 0: no"
+        " agreement). Spearman's correlation of the orders, each the mean of a data set's bases:",
         "",
         f"| | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
@@ -198,42 +249,41 @@ def _order(cells: Sequence[Cell]) -> str:
 
 def _strengths(table: pd.DataFrame) -> str:
     """Returns the strengths that the tuning chose."""
-    tuning = table[is_tuning(table)]
-    if tuning.empty:
+    tried = best_strengths(table)
+    if tried.empty:
         return ""
-    best = best_strengths(table)
-    datasets = list(dict.fromkeys(best["dataset"]))
-    seeds = tuning["seed"].nunique()
+    compared = [
+        place for place in PLACES if ((tried["dataset"] == place.dataset) & (tried["base"] == place.base)).any()
+    ]
     lines = [
         "### The strengths, and how they were chosen",
         "",
-        f"Mean coverage over the bases, {seeds} seeds each that were used for nothing else: weak, published, strong."
-        " The highest one, in bold, was then trained on the reported seeds.",
+        f"Mean coverage of {tried['seeds'].min()} or more seeds that were used for nothing else, at equal time. The"
+        " highest, in bold, was then trained on the reported seeds.",
         "",
-        f"| treatment | {' | '.join(datasets)} |",
-        f"|---|{'---|' * len(datasets)}",
+        "<details><summary>all strengths</summary>",
+        "",
+        f"| treatment | {' | '.join(', '.join(place) for place in compared)} |",
+        f"|---|{'---|' * len(compared)}",
     ]
-    for treatment in sorted(set(best["treatment"])):
-        rows = best[best["treatment"] == treatment]
-        row = [str(treatment)]
-        for dataset in datasets:
-            row.append(_tried(rows[rows["dataset"] == dataset]))
+    for treatment in sorted(set(tried["treatment"])):
+        row = [treatment]
+        for place in compared:
+            is_own = (tried["dataset"] == place.dataset) & (tried["base"] == place.base)
+            row.append(_tried(tried[is_own & (tried["treatment"] == treatment)]))
         lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "</details>"])
 
 
 def _tried(rows: pd.DataFrame) -> str:
-    """Returns the means of a treatment's strengths on a data set, the chosen one in bold."""
-    if rows.empty:
-        return NO_NUMBER
-    row = rows.iloc[0]
+    """Returns the means of a treatment's strengths in a place, the chosen one in bold."""
     texts = []
-    for strength in ("weak", "published", "strong"):
-        value = row.get(strength, np.nan)
-        text = NO_NUMBER if pd.isna(value) else f"{value:.2f}"
-        texts.append(f"**{text}**" if strength == row["chosen"] else text)
-    return ", ".join(texts)
+    for row in rows.to_dict("records"):
+        text = f"{row['strength']} {row['mean']:.2f}"
+        texts.append(f"**{text}**" if row["chosen"] else text)
+    return ", ".join(texts) or NO_NUMBER
 
 
-def _signed(number: float) -> str:
+def signed(number: float) -> str:
+    """Returns '+0.12' or '−0.12'."""
     return f"{number:+.2f}".replace("-", "−")

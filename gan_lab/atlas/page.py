@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_lab.atlas.cells import SMALL, Answer, Cell
-from gan_lab.atlas.pictures import limit_of, places, rows_of_map
+from gan_lab.atlas.cells import COVERAGE, OUTCOMES, SMALL, Answer, Cell, floor_places
+from gan_lab.atlas.document import range_of_costs, signed
+from gan_lab.atlas.pictures import limit_of, places_of, rows_of_map
+from gan_lab.atlas.plan import RATE, STEPS
 from gan_lab.comparison.pages import data_uri, render
 from gan_lab.config.help import about_option
 
 TEMPLATES = Path(__file__).parent
+# What is no option of conf/.
+ABOUT = {RATE: "The learning rates of both networks, a fifth or five times as high: the plainest remedy"}
 
 
 @dataclass
@@ -49,18 +53,21 @@ def render_page(cells: Sequence[Cell], size: str, films: Mapping[str, bytes]) ->
     """
     names = rows_of_map(cells)
     group_of = {cell.treatment: cell.group for cell in cells}
-    columns = places(cells)
+    columns = places_of(cells)
+    floor = floor_places(cells)
     content = {
         "small": SMALL,
-        "limit": limit_of(cells),
-        "places": [{"dataset": dataset, "base": base} for dataset, base in columns],
+        "steps": STEPS,
+        "limits": {outcome: limit_of(cells, outcome) for outcome in OUTCOMES},
+        "places": [place._asdict() for place in columns],
+        "floor": [place._asdict() for place in floor],
         "treatments": [{"name": name, "group": group_of[name], "anchor": anchor(name)} for name in names],
         "cells": [_cell(cell) for cell in cells],
     }
     cards = []
     for name in names:
         own = [cell for cell in cells if cell.treatment == name]
-        about = about_option(group_of[name], name).removesuffix(".")
+        about = about_option(group_of[name], name).removesuffix(".") or ABOUT[name]
         film = films.get(film_name(name))
         uri = data_uri(film, "gif") if film else None
         cards.append(RemedyCard(name, anchor(name), about, summary_of(own), uri))
@@ -69,8 +76,10 @@ def render_page(cells: Sequence[Cell], size: str, films: Mapping[str, bytes]) ->
         TEMPLATES,
         size=size,
         small=SMALL,
-        datasets=list(dict.fromkeys(dataset for dataset, _ in columns)),
-        bases=list(dict.fromkeys(base for _, base in columns)),
+        outcomes=OUTCOMES,
+        datasets=list(dict.fromkeys(place.dataset for place in columns)),
+        bases=list(dict.fromkeys(place.base for place in columns)),
+        floor=[", ".join(place) for place in floor],
         groups=list(dict.fromkeys(group_of[name] for name in names)),
         cards=cards,
         json=_script_json(content),
@@ -83,36 +92,34 @@ def anchor(name: str) -> str:
 
 
 def summary_of(cells: Sequence[Cell]) -> str:
-    """Says in how many places a treatment helped, at which strength, and what it costs."""
-    counts = Counter(cell.equal_time.conclusion for cell in cells)
-    differences = [cell.equal_time.difference for cell in cells]
-    costs = [cell.cost for cell in cells]
-    strengths = {cell.dataset: cell.strength for cell in cells}
-    tuned = ", ".join(f"{dataset.replace('_', ' ')} {strength}" for dataset, strength in strengths.items())
-    return (
+    """Says in how many places a treatment helped, at which strengths, and what it costs."""
+    answers = [cell.equal_time[COVERAGE] for cell in cells]
+    counts = Counter(answer.conclusion for answer in answers)
+    differences = [answer.difference for answer in answers]
+    strengths = Counter(cell.strength for cell in cells)
+    chosen = ", ".join(f"{strength} ({count})" for strength, count in strengths.most_common())
+    text = (
         f"Helps in {counts['helps']} of {len(cells)} places and harms in {counts['harms']}; in {counts['small']} the"
         f" difference is smaller than {SMALL}, in {counts['unclear']} one can't tell. Differences of coverage from"
-        f" {_signed(min(differences))} to {_signed(max(differences))}, at equal time. A step takes {min(costs):.1f} to"
-        f" {max(costs):.1f} times as long. Strength: {tuned}."
+        f" {signed(min(differences))} to {signed(max(differences))}, at equal time. A step costs"
+        f" {range_of_costs(cells)} times as much. Strengths, and in how many places: {chosen}."
     )
-
-
-def _signed(number: float) -> str:
-    return f"{number:+.2f}".replace("-", "−")
+    failed = sum(cell.failed for cell in cells)
+    if failed:
+        text += f" {failed} trainings ended in NaN."
+    return text
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     return {
-        "dataset": cell.dataset,
-        "base": cell.base,
+        **cell.place._asdict(),
         "treatment": cell.treatment,
         "strength": cell.strength,
         "steps": cell.steps,
-        "mean": round(cell.mean, 4),
         "cost": round(cell.cost, 2),
-        "is_matched": cell.is_matched,
-        "equal_time": _answer(cell.equal_time),
-        "equal_steps": _answer(cell.equal_steps),
+        "failed": cell.failed,
+        "equal_time": {outcome: _answer(answer) for outcome, answer in cell.equal_time.items()},
+        "equal_steps": {outcome: _answer(answer) for outcome, answer in cell.equal_steps.items()},
     }
 
 
@@ -120,7 +127,7 @@ def _answer(answer: Answer) -> dict[str, Any]:
     return {
         "conclusion": answer.conclusion,
         "control": round(answer.control_mean, 4),
-        "control_steps": answer.control_steps,
+        "mean": round(answer.mean, 4),
         "difference": round(answer.difference, 4),
         "low": round(answer.low, 4),
         "high": round(answer.high, 4),

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
-from gan_lab.atlas.cells import Answer, Cell
+from gan_lab.atlas.cells import COVERAGE, SMALL, Answer, Cell
+from gan_lab.atlas.plan import PLACES, Place
 from gan_lab.plotting.style import Figure
 
 # Red for harm and blue for help differ for colour-blind eyes, too.
@@ -22,43 +23,42 @@ LABEL_WIDTH = 1.9
 _style = matplotlib.rc_context({"font.size": 8, "svg.hashsalt": "gan_lab"})
 
 
-def rows_of_map(cells: Sequence[Cell]) -> list[str]:
+def rows_of_map(cells: Sequence[Cell], outcome: str = COVERAGE) -> list[str]:
     """Returns the treatments, those with the largest mean difference at equal time first."""
     differences: dict[str, list[float]] = {}
     for cell in cells:
-        differences.setdefault(cell.treatment, []).append(cell.equal_time.difference)
+        differences.setdefault(cell.treatment, []).append(cell.equal_time[outcome].difference)
     return sorted(differences, key=lambda name: -float(np.mean(differences[name])))
 
 
-def places(cells: Sequence[Cell]) -> list[tuple[str, str]]:
-    """Returns data set and base of all cells, data sets together, in the order in which they appear."""
-    found = dict.fromkeys(cell.place for cell in cells)
-    datasets = list(dict.fromkeys(dataset for dataset, _ in found))
-    return sorted(found, key=lambda place: datasets.index(place[0]))
+def places_of(cells: Sequence[Cell]) -> list[Place]:
+    """Returns the places of all cells, in the order of the design."""
+    found = {cell.place for cell in cells}
+    return [place for place in PLACES if place in found]
 
 
-def limit_of(cells: Sequence[Cell]) -> float:
+def limit_of(cells: Sequence[Cell], outcome: str = COVERAGE) -> float:
     """Returns the largest difference, up or down, with which the colours end."""
-    return max([0.1, *(abs(cell.equal_time.difference) for cell in cells)])
+    return max([0.1, *(abs(cell.equal_time[outcome].difference) for cell in cells)])
 
 
 @_style
-def map_of(cells: Sequence[Cell]) -> Figure:
-    """Draws the effects on coverage at equal time: a row per treatment, a column per data set and base.
+def map_of(cells: Sequence[Cell], outcome: str = COVERAGE) -> Figure:
+    """Draws the effects at equal time: a row per treatment, a column per data set and base.
 
-    A cell is coloured by its difference. Bold numbers are shown by the test; others are pale, with a dot if the
-    difference is small for sure, else with a question mark. Cells that were left out are empty.
+    A cell is coloured by its difference. Bold numbers help or harm; others are pale, with a dot if the difference is
+    small, else with a question mark. Cells that were left out are empty.
     """
-    treatments = rows_of_map(cells)
-    columns = places(cells)
-    limit = limit_of(cells)
+    treatments = rows_of_map(cells, outcome)
+    columns = places_of(cells)
+    limit = limit_of(cells, outcome)
     width = LABEL_WIDTH + COLUMN_WIDTH * len(columns) + 0.2
-    height = ROW_HEIGHT * len(treatments) + 1.35
+    height = ROW_HEIGHT * len(treatments) + 1.55
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes(
         (
             LABEL_WIDTH / width,
-            0.62 / height,
+            0.8 / height,
             COLUMN_WIDTH * len(columns) / width,
             ROW_HEIGHT * len(treatments) / height,
         )
@@ -67,7 +67,7 @@ def map_of(cells: Sequence[Cell]) -> Figure:
     for cell in cells:
         x = columns.index(cell.place)
         y = treatments.index(cell.treatment)
-        _draw_cell(axes, x, y, cell.equal_time, norm)
+        _draw_cell(axes, x, y, cell.equal_time[outcome], norm)
     axes.set(xlim=(0, len(columns)), ylim=(len(treatments), 0))
     axes.set_yticks(np.arange(len(treatments)) + 0.5, treatments)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [base.replace("_", " ") for _, base in columns])
@@ -81,11 +81,11 @@ def map_of(cells: Sequence[Cell]) -> Figure:
             dataset.replace("_", " "), (middle, 0), (0, 20), textcoords="offset points", ha="center", weight="bold"
         )
         axes.axvline(positions[0], color="black", linewidth=0.8)
-    bar = figure.add_axes((LABEL_WIDTH / width, 0.36 / height, 0.3, 0.1 / height))
+    bar = figure.add_axes((LABEL_WIDTH / width, 0.55 / height, 0.3, 0.1 / height))
     mappable = matplotlib.cm.ScalarMappable(norm, COLOURS)
-    figure.colorbar(mappable, cax=bar, orientation="horizontal", label="difference of coverage")
-    legend = "bold: shown (p ≤ 0.05, corrected)    ·: smaller than 0.05    ?: can't tell    empty: left out"
-    figure.text(0.995, 0.12 / height, legend, ha="right", va="bottom")
+    figure.colorbar(mappable, cax=bar, orientation="horizontal", label=f"difference of {outcome}")
+    legend = f"bold: helps or harms    ·: smaller than {SMALL}    ?: can't tell    empty: left out"
+    figure.text(0.995, 0.3 / height, legend, ha="right", va="bottom")
     return figure
 
 

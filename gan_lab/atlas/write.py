@@ -7,17 +7,9 @@ from gan_lab.atlas.cells import cells
 from gan_lab.atlas.document import insert, size_of, write_part
 from gan_lab.atlas.page import film_name, render_page
 from gan_lab.atlas.pictures import map_of
-from gan_lab.atlas.table import (
-    FILMS,
-    NONE,
-    TABLES,
-    find_runs_of_atlas,
-    read_costs,
-    read_table,
-    treatment,
-    write_table,
-)
-from gan_lab.comparison import charts, origin
+from gan_lab.atlas.plan import FILMS, NONE
+from gan_lab.atlas.table import CELL, TABLES, cell_of, find_runs_of_atlas, read_costs, read_table, write_table
+from gan_lab.comparison import charts
 from gan_lab.comparison.films import sheet_film
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
@@ -51,11 +43,19 @@ def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
         OSError: if nothing can be written.
     """
     table = read_table(paths)
-    found = cells(table, read_costs(paths))
+    try:
+        found = cells(table, read_costs(paths))
+    except KeyError as error:
+        raise LabError(
+            f"What {error.args[0]} costs is missing.",
+            "Measure it: python scripts/benchmark.py what=remedies",
+            code="missing",
+            key="runs",
+        ) from error
     if not found:
         raise LabError(
-            "No treatment has untreated runs of as many steps to be compared with.",
-            "Train all parts of the atlas: make atlas.",
+            "No treatment has untreated runs to be compared with.",
+            "Train all of the atlas: python scripts/atlas.py",
             code="missing",
             key="runs",
         )
@@ -83,16 +83,16 @@ def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
 def _films(paths: Sequence[str | Path], folder: Path) -> dict[str, bytes]:
     """Returns a film of each treatment as GIF, without it and with it side by side, by the name of its file.
 
-    They are those of the runs of `table.FILMS`; without such runs, those that are in the folder already.
+    They are those of the runs of the stage `plan.FILMS`; without such runs, those that are in the folder already.
     """
     runs = {}
     for path in map(Path, paths):
         if path.suffix in TABLES:
             continue
         for record in find_runs_of_atlas(path):
-            if origin.experiment(record) == FILMS:
-                _, name, _ = treatment(origin.overrides(record))
-                runs[name] = record.run
+            cell = cell_of(record)
+            if cell and cell[0] == FILMS:
+                runs[cell[CELL.index("treatment")]] = record.run
     films = {}
     if NONE in runs:
         for name, run in runs.items():

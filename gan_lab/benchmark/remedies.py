@@ -4,59 +4,51 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Transformer
 from omegaconf import DictConfig
 
+from gan_lab.atlas.plan import DATASETS, UNTREATED, Place, Treatment, treatments
 from gan_lab.benchmark.step import WITHOUT_EVALUATION, time_autograd
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
-from gan_lab.core.installation import CONF
+from gan_lab.core.command_line import hydra_text
 
-SWEEPS = CONF / "experiment" / "sweep" / "atlas"
-# The sweeps that have the treatments, by data; those of the losses and norms are the same for all.
-TUNING = {
-    "ring": "tuning_points",
-    "grid": "tuning_points",
-    "digits": "tuning_images",
-    "stacked_digits": "tuning_images",
-}
-OTHERS = {"losses": "loss", "norms": "norm"}
-UNTREATED = "remedy=[]"
+# On which base a treatment is timed; of those that only another base has, on that one.
+BASES = ("short", "notes")
 
 
 def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> tuple[list[Benchmark], Facts]:
-    """Returns a benchmark for each of the atlas' data in `cfg.datasets`: its treatments, on the base `short`.
+    """Returns a benchmark for each of the atlas' data in `cfg.datasets`: its treatments.
 
     All of them are timed by autograd: what the compiled step has would otherwise seem cheaper than what it lacks.
     """
     cases = []
     for dataset in cfg.datasets:
-        if dataset not in TUNING:
+        if dataset not in DATASETS:
             continue
-        candidates: dict[str, Candidate] = {}
-        for override in [UNTREATED, *treatments(dataset)]:
-            training = compose(
-                f"+experiment/atlas/data={dataset}", "+experiment/atlas/base=short", "threads=1", override, *WITHOUT_EVALUATION
-            )
-            candidates[override] = partial(time_autograd, training)
-        cases.append(Benchmark(dataset, "steps", candidates, (UNTREATED,), training.log_every, cfg.seconds))
+        timed = set()
+        for base in BASES:
+            place = Place(dataset, base)
+            candidates: dict[str, Candidate] = {}
+            for treatment in (UNTREATED, *treatments(place)):
+                name = name_of(treatment)
+                if name not in timed or treatment is UNTREATED:
+                    timed.add(name)
+                    training = compose(*overrides_of(place, treatment), "threads=1", *WITHOUT_EVALUATION)
+                    candidates[name] = partial(time_autograd, training)
+            baseline = name_of(UNTREATED)
+            cases.append(Benchmark(dataset, "steps", candidates, (baseline,), training.log_every, cfg.seconds))
     return cases, {}
 
 
-def treatments(dataset: str) -> list[str]:
-    """Returns the overrides of the atlas' treatments on some data: every remedy at every strength, losses, norms."""
-    overrides = swept(TUNING[dataset], "remedy") + [f"remedy=[{name}]" for name in ("feature_matching", "n_critic")]
-    for sweep, group in OTHERS.items():
-        overrides += swept(sweep, group)
-    return list(dict.fromkeys(overrides))
+def name_of(treatment: Treatment) -> str:
+    """Returns the name of a treatment as `gan_lab.atlas.table.read_costs` reads it."""
+    return f"{treatment.name}, {treatment.strength}"
 
 
-def swept(sweep: str, key: str) -> list[str]:
-    """Returns the overrides that a sweep of conf/experiment/sweep makes of a key."""
-    content = yaml.safe_load((SWEEPS / f"{sweep}.yaml").read_text(encoding="utf-8"))
-    text = f"{key}={content['hydra']['sweeper']['params'][key]}"
-    override = OverridesParser.create().parse_override(text)
-    if not override.is_sweep_override():
-        return [text]
-    return [f"{key}={value}" for value in override.sweep_iterator(Transformer.encode)]
+def overrides_of(place: Place, treatment: Treatment) -> list[str]:
+    """Returns the command line of a treatment in a place."""
+    overrides = [f"+experiment/atlas/data={place.dataset}", f"+experiment/atlas/base={place.base}"]
+    for group, option in treatment.options.items():
+        overrides.append(f"{group}={hydra_text(option)}")
+    for key, value in treatment.settings.items():
+        overrides.append(f"{key}={value}")
+    return overrides

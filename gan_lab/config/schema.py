@@ -367,6 +367,13 @@ _COMMANDS = (
         "what is measured; remedies: what a step with each treatment of the atlas costs",
     ),
     Key(
+        "stage",
+        ValueSpec(str, among=("tuning", "time", "steps", "films")),
+        "tuning: chooses strengths; time, steps: what is reported, at equal time and at equal steps; films: one each",
+    ),
+    Key("folder", PATH, "folder of the atlas, in which the stages lie"),
+    Key("costs", PATH, "what benchmark.py what=remedies has measured"),
+    Key(
         "rounds",
         ValueSpec(int, low=1, high=1000),
         "rounds, each with one turn of every candidate; verdict: draws of real data; statistics: 500 draws each",
