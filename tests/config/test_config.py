@@ -197,6 +197,7 @@ def test_every_value_of_conf_is_declared_and_every_key_has_a_value():
             "export",
             "studio",
             "cure",
+            "atlas",
         ):
             keys |= {key for key, _ in leaves(OmegaConf.to_container(hydra.compose(name)), private=True)}
         for choices in _every_option_once():
