@@ -21,6 +21,8 @@ OUTCOMES = (COVERAGE, MADE)
 SMALL = 0.05
 # A place in which no GAN, treated or not, has a mean coverage of this much can't tell treatments apart.
 FLOOR = 0.05
+# A cell with fewer runs on one side is left out: they have no spread.
+LEAST_SEEDS = 2
 # Random permutations of a test: the smallest p is then a 20th of Holm's first level.
 DRAWS_PER_COMPARISON = 20 / ALPHA
 
@@ -38,10 +40,10 @@ class Answer:
         high: its upper end.
         p: of the permutation test of this comparison by itself.
         p_holm: corrected for all cells.
-        p_small: that the difference is at least `SMALL`, of two one-sided tests (Welch), corrected for all cells.
+        equivalence_p: of two one-sided tests (Welch) against a difference of `SMALL` or more, corrected for all cells.
         seeds: runs without it and with it.
-        conclusion: 'helps' or 'harms' if p_holm ≤ 0.05 and the difference is at least `SMALL`; else 'small' if p_small
-            ≤ 0.05, 'unclear' if it isn't.
+        conclusion: 'helps' or 'harms' if p_holm ≤ 0.05 and the difference is at least `SMALL`; else 'small' if
+            equivalence_p ≤ 0.05, 'unclear' if it isn't.
     """
 
     control_mean: float
@@ -50,7 +52,7 @@ class Answer:
     high: float
     p: float
     p_holm: float
-    p_small: float
+    equivalence_p: float
     seeds: tuple[int, int]
     conclusion: Conclusion = "unclear"
 
@@ -115,12 +117,13 @@ def cells(table: pd.DataFrame, costs: Costs) -> list[Cell]:
     for (dataset, base, name, strength), rows in _groups(by_time, ["dataset", "base", "treatment", "strength"]):
         place = Place(dataset, base)
         control = _select(by_time, place, NONE, PUBLISHED)
-        if name == NONE or control.empty:
+        if name == NONE or min(len(control), len(rows)) < LEAST_SEEDS:
             continue
+        modes = float(control["modes_total"].max())
         steps = int(rows["steps"].iloc[0])
         cell = Cell(
             place=place,
-            group=_group_of(place, name),
+            group=next(treatment.group for treatment in treatments(place) if treatment.name == name),
             treatment=name,
             strength=strength,
             cost=costs[dataset, name, strength],
@@ -128,12 +131,13 @@ def cells(table: pd.DataFrame, costs: Costs) -> list[Cell]:
             failed=int((rows["error"] != "").sum()),
         )
         same = rows if steps == STEPS else _select(by_steps, place, name, strength)
-        if not same.empty:
+        if len(same) >= LEAST_SEEDS:
             with_equal_steps.append(len(found))
         for outcome in OUTCOMES:
-            pairs_at_equal_time[outcome].append(Pair(values_of(control, outcome), values_of(rows, outcome)))
-            if not same.empty:
-                pairs_at_equal_steps[outcome].append(Pair(values_of(control, outcome), values_of(same, outcome)))
+            without = values_of(control, outcome, modes)
+            pairs_at_equal_time[outcome].append(Pair(without, values_of(rows, outcome, modes)))
+            if len(same) >= LEAST_SEEDS:
+                pairs_at_equal_steps[outcome].append(Pair(without, values_of(same, outcome, modes)))
         found.append(cell)
     answers_at_equal_time = {outcome: answers(pairs) for outcome, pairs in pairs_at_equal_time.items()}
     answers_at_equal_steps = {outcome: answers(pairs) for outcome, pairs in pairs_at_equal_steps.items()}
@@ -148,12 +152,17 @@ def cells(table: pd.DataFrame, costs: Costs) -> list[Cell]:
     return answered
 
 
-def values_of(rows: pd.DataFrame, outcome: str) -> np.ndarray:
-    """Returns an outcome of each row: coverage, or the share of the modes that are made; both in [0, 1]."""
+def values_of(rows: pd.DataFrame, outcome: str, modes: float) -> np.ndarray:
+    """Returns an outcome of each row, in [0, 1].
+
+    Args:
+        rows: of a table.
+        outcome: coverage, or the share of the modes that are made.
+        modes: of the data.
+    """
     if outcome == COVERAGE:
         return rows[COVERAGE].to_numpy(float)
-    totals = rows["modes_total"].max()
-    return (rows["modes_valid"].fillna(0) / totals).to_numpy(float)
+    return rows["modes_valid"].to_numpy(float) / modes
 
 
 def answers(pairs: Sequence[Pair]) -> list[Answer]:
@@ -183,19 +192,19 @@ def answers(pairs: Sequence[Pair]) -> list[Answer]:
                 high=float(np.nan_to_num(high[n], nan=difference[n])),
                 p=float(p[n]),
                 p_holm=float(p[n]),
-                p_small=p_that_small(pairs[i]),
+                equivalence_p=equivalence_test(pairs[i]),
                 seeds=sizes,
             )
     p_holm = resampling.holm(np.array([found[i].p for i in range(len(pairs))]))
-    p_small = resampling.holm(np.array([found[i].p_small for i in range(len(pairs))]))
+    equivalence_p = resampling.holm(np.array([found[i].equivalence_p for i in range(len(pairs))]))
     corrected = []
     for i in range(len(pairs)):
-        corrected.append(_concluded(replace(found[i], p_holm=float(p_holm[i]), p_small=float(p_small[i]))))
+        corrected.append(_concluded(replace(found[i], p_holm=float(p_holm[i]), equivalence_p=float(equivalence_p[i]))))
     return corrected
 
 
-def p_that_small(pair: Pair) -> float:
-    """Returns the p of two one-sided tests that the difference of means is beyond ±`SMALL` (Schuirmann 1987).
+def equivalence_test(pair: Pair) -> float:
+    """Returns the p of two one-sided tests against a difference of means of `SMALL` or more (Schuirmann 1987).
 
     The larger one of the p-values of Welch's tests against −SMALL and +SMALL. Without any spread it is 0 or 1.
     """
@@ -218,7 +227,7 @@ def _concluded(answer: Answer) -> Answer:
     conclusion: Conclusion = "unclear"
     if answer.p_holm <= ALPHA and abs(answer.difference) >= SMALL:
         conclusion = "helps" if answer.difference > 0 else "harms"
-    elif answer.p_small <= ALPHA:
+    elif answer.equivalence_p <= ALPHA:
         conclusion = "small"
     return replace(answer, conclusion=conclusion)
 
@@ -237,7 +246,8 @@ def best_strengths(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each place, treatment and strength: `dataset`, `base`, `treatment`, `strength`, `mean` (coverage),
-        `seeds`, and `chosen`: whether its mean is the highest; of equal ones the published one is chosen, or the first.
+        `seeds`, and `chosen`: whether its mean is the highest; of equal ones the first in `plan.treatments` is chosen,
+            the published one where there is one.
     """
     rows = []
     for (dataset, base, name, strength), runs in _groups(
@@ -246,9 +256,11 @@ def best_strengths(table: pd.DataFrame) -> pd.DataFrame:
         rows.append((dataset, base, name, strength, float(runs[COVERAGE].mean()), len(runs)))
     tried = pd.DataFrame(rows, columns=["dataset", "base", "treatment", "strength", "mean", "seeds"])
     tried["chosen"] = False
-    for _, strengths in tried.groupby(["dataset", "base", "treatment"]):
-        order = strengths.assign(other=strengths["strength"] != PUBLISHED)
-        best = order.sort_values(["mean", "other"], ascending=[False, True], kind="stable").index[0]
+    for (dataset, base, _), strengths in _groups(tried, ["dataset", "base", "treatment"]):
+        order = [(one.name, one.strength) for one in treatments(Place(dataset, base))]
+        keys = zip(strengths["treatment"], strengths["strength"], strict=True)
+        ordered = strengths.assign(position=[order.index(key) for key in keys])
+        best = ordered.sort_values(["mean", "position"], ascending=[False, True]).index[0]
         tried.loc[best, "chosen"] = True
     return tried
 
@@ -296,8 +308,3 @@ def _groups(table: pd.DataFrame, keys: list[str]) -> list[tuple[tuple[str, ...],
 def _select(table: pd.DataFrame, place: Place, name: str, strength: str) -> pd.DataFrame:
     is_chosen = (table["dataset"] == place.dataset) & (table["base"] == place.base)
     return table[is_chosen & (table["treatment"] == name) & (table["strength"] == strength)]
-
-
-def _group_of(place: Place, name: str) -> str:
-    """Returns the group of a treatment; of one that the design doesn't know, remedy."""
-    return next((treatment.group for treatment in treatments(place) if treatment.name == name), "remedy")

@@ -17,10 +17,9 @@ from gan_lab.atlas.cells import (
     best_strengths,
     floor_places,
     rank_agreement,
-    values_of,
 )
 from gan_lab.atlas.pictures import places_of, rows_of_map
-from gan_lab.atlas.plan import EQUAL_TIME, NONE, PLACES, STEPS, Place, treatments
+from gan_lab.atlas.plan import EQUAL_TIME, NONE, PLACES, SEEDS, STEPS, Place, treatments
 from gan_lab.comparison.numbers import NO_NUMBER, format_estimate, format_p
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
@@ -28,8 +27,6 @@ from gan_lab.core.io import read_text
 BEGIN = "<!-- Written by scripts/results.py from here on: do not edit by hand. -->"
 END = "<!-- Written by scripts/results.py up to here. -->"
 SECONDS_PER_HOUR = 3600
-# Of a reported cell.
-SEEDS = 20
 
 
 def insert(target: Path, written: str) -> str:
@@ -88,7 +85,8 @@ def size_of(table: pd.DataFrame, cells: Sequence[Cell]) -> str:
 
 def _missing(cells: Sequence[Cell]) -> str:
     """Names the cells of the design that have no runs, or too few."""
-    complete = {(cell.place, cell.treatment) for cell in cells if min(cell.equal_time[COVERAGE].seeds) >= SEEDS}
+    _, seeds = SEEDS[EQUAL_TIME]
+    complete = {(cell.place, cell.treatment) for cell in cells if min(cell.equal_time[COVERAGE].seeds) >= seeds}
     missing = []
     for place in PLACES:
         names = dict.fromkeys(treatment.name for treatment in treatments(place))
@@ -97,7 +95,7 @@ def _missing(cells: Sequence[Cell]) -> str:
             missing.append(f"- {place.dataset}, {place.base}: {', '.join(absent)}")
     if not missing:
         return ""
-    return "\n".join([f"**Missing**, or with fewer than {SEEDS} seeds:", "", *missing])
+    return "\n".join([f"**Missing**, or with fewer than {seeds} seeds:", "", *missing])
 
 
 def _answers(cells: Sequence[Cell], floor: Sequence[Place]) -> str:
@@ -115,7 +113,7 @@ def _answers(cells: Sequence[Cell], floor: Sequence[Place]) -> str:
         f"Differences of coverage at equal time, in {len(columns)} places. *Helps*, *harms*: shown after correction for"
         f" all {len(cells)} cells, and {SMALL} or more. *Small*: smaller than {SMALL}, shown in the same way. *Can't"
         " tell*: the rest. In brackets the same for the share of the modes that are made. All treatments of a place"
-        " are compared with the same untreated GANs, so their answers hang together.",
+        " are compared with the same untreated GANs, so their answers are not independent.",
         "",
         "| treatment | places | helps | harms | small | can't tell | mean | lowest | highest | cost of a step |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -209,13 +207,14 @@ def _bases(table: pd.DataFrame) -> str:
         rows = untreated[(untreated["dataset"] == place.dataset) & (untreated["base"] == place.base)]
         if rows.empty:
             continue
-        made = values_of(rows, MADE) * rows["modes_total"].max()
+        total = rows["modes_total"].max()
+        made = rows["modes_valid"]
         words = Counter(rows["collapse"])
         verdicts = ", ".join(f"{count} {word}" for word, count in words.most_common())
         coverage = rows[COVERAGE]
         lines.append(
             f"| {place.dataset} | {place.base} | {len(rows)} | {coverage.mean():.3f} ± {coverage.std():.3f}"
-            f" | {made.mean():.1f} of {rows['modes_total'].max():,.0f} | {verdicts} |"
+            f" | {made.mean():.1f} of {total:,.0f} | {verdicts} |"
         )
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gan_lab.atlas.cells import COVERAGE, OUTCOMES, SMALL, Answer, Cell, floor_places
+from gan_lab.atlas.cells import COVERAGE, FLOOR, OUTCOMES, SMALL, Answer, Cell, floor_places
 from gan_lab.atlas.document import range_of_costs, signed
 from gan_lab.atlas.pictures import limit_of, places_of, rows_of_map
 from gan_lab.atlas.plan import RATE, STEPS
@@ -20,7 +20,7 @@ ABOUT = {RATE: "The learning rates of both networks, a fifth or five times as hi
 
 
 @dataclass
-class RemedyCard:
+class TreatmentCard:
     """A treatment.
 
     Attributes:
@@ -40,7 +40,7 @@ class RemedyCard:
 
 def film_name(treatment: str) -> str:
     """Returns the name of the file with the film of a treatment."""
-    return f"atlas_{'_'.join(treatment.replace('+', ' ').split())}.gif"
+    return f"atlas_{treatment.replace(' ', '_')}.gif"
 
 
 def render_page(cells: Sequence[Cell], size: str, films: Mapping[str, bytes]) -> str:
@@ -66,16 +66,17 @@ def render_page(cells: Sequence[Cell], size: str, films: Mapping[str, bytes]) ->
     }
     cards = []
     for name in names:
-        own = [cell for cell in cells if cell.treatment == name]
+        own = [cell for cell in cells if cell.treatment == name and cell.place not in floor]
         about = about_option(group_of[name], name).removesuffix(".") or ABOUT[name]
         film = films.get(film_name(name))
         uri = data_uri(film, "gif") if film else None
-        cards.append(RemedyCard(name, anchor(name), about, summary_of(own), uri))
+        cards.append(TreatmentCard(name, anchor(name), about, summary_of(own), uri))
     return render(
         "atlas.html.jinja",
         TEMPLATES,
         size=size,
         small=SMALL,
+        least=FLOOR,
         outcomes=OUTCOMES,
         datasets=list(dict.fromkeys(place.dataset for place in columns)),
         bases=list(dict.fromkeys(place.base for place in columns)),
@@ -88,11 +89,13 @@ def render_page(cells: Sequence[Cell], size: str, films: Mapping[str, bytes]) ->
 
 def anchor(name: str) -> str:
     """Returns the name of a treatment as a place in the page."""
-    return "treatment-" + "-".join(name.replace("+", " ").split())
+    return f"treatment-{name.replace(' ', '-')}"
 
 
 def summary_of(cells: Sequence[Cell]) -> str:
     """Says in how many places a treatment helped, at which strengths, and what it costs."""
+    if not cells:
+        return "Only in places in which no GAN reaches more."
     answers = [cell.equal_time[COVERAGE] for cell in cells]
     counts = Counter(answer.conclusion for answer in answers)
     differences = [answer.difference for answer in answers]

@@ -1,4 +1,4 @@
-"""The pictures of the atlas: the map of all effects, and the order of the treatments from place to place."""
+"""The map of all effects."""
 
 from collections.abc import Sequence
 

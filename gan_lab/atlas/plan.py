@@ -3,12 +3,14 @@
 docs/atlas.md has the design. An experiment is named atlas/<stage>/<dataset>/<base>/<treatment>/<strength>.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
 from gan_lab.config.declarations import declared
+from gan_lab.core.command_line import hydra_text
 from gan_lab.core.installation import CONF
 
 DATASETS = ("ring", "grid", "digits", "stacked_digits")
@@ -23,22 +25,27 @@ SAME_COST = 1.05
 # Costlier ones are not also trained at equal steps.
 MOST_COST_AT_EQUAL_STEPS = 3.0
 
-# Stages. At equal time a treatment has fewer steps, as many as its cost leaves.
+# The stages. At equal time a costly treatment has fewer steps than the untreated GAN. Of the films, one GAN each.
 TUNING = "tuning"
 EQUAL_TIME = "time"
 EQUAL_STEPS = "steps"
-# One GAN of each treatment, for its film.
 FILMS = "films"
-STAGES = (TUNING, EQUAL_TIME, EQUAL_STEPS, FILMS)
+# The first seed and the number of seeds of each training of a stage.
+SEEDS: Mapping[str, tuple[int, int]] = {
+    TUNING: (2000, 4),
+    EQUAL_TIME: (1000, 20),
+    EQUAL_STEPS: (1000, 20),
+    FILMS: (0, 1),
+}
 PREFIX = "atlas"
 
 NONE = "none"
 PUBLISHED = "published"
-# Groups of treatments, in the order of the map.
 REMEDY = "remedy"
 RATE = "learning rate"
-# No remedies: presets of strengths, and what no run differs by before step 9,000 (see `EMA.decay_at`).
-NO_REMEDIES = ("weak", "strong")
+# Options of the group that are presets of strengths, no remedies.
+PRESETS = ("weak", "strong")
+# Within 3,000 steps it is the same as the published one (`EMA.decay_at`).
 LEFT_OUT = {("ema", "strong")}
 # Remedies whose strength is relative to distances: for points in the plane they have other ones (key, values).
 FOR_POINTS: Mapping[str, tuple[str, Sequence[float]]] = {
@@ -57,9 +64,9 @@ RATES: Mapping[str, Mapping[str, float]] = {
 LOSSES = ("bce", "hinge", "lsgan", "relativistic")
 NORMS = ("batch", "layer", "spectral")
 # What the notes do about their first recipe, besides BCE and LayerNorm.
-OF_NOTES = {"activation": "leaky_relu", "optim": "adam"}
-# Can't be trained as replicas.
-SINGLE = ("balance", "spectral")
+NOTES_IMPROVEMENTS = {"activation": "leaky_relu", "optim": "adam"}
+# Treatments that can't be trained as replicas.
+NO_REPLICAS = ("balance", "spectral")
 
 # The time of a step relative to one without a treatment, by data set, treatment and strength.
 Costs = Mapping[tuple[str, str, str], float]
@@ -94,11 +101,12 @@ PLACES = tuple(Place(dataset, base) for dataset in DATASETS for base in BASES)
 UNTREATED = Treatment(REMEDY, NONE, PUBLISHED, {}, {})
 
 
-def treatments(place: Place) -> list[Treatment]:
+@functools.cache
+def treatments(place: Place) -> tuple[Treatment, ...]:
     """Returns all treatments of a place at all of their strengths."""
-    found = []
+    found: list[Treatment] = []
     for path in sorted((CONF / REMEDY).glob("*.yaml")):
-        if path.stem not in NO_REMEDIES and not (path.stem == "diffaugment" and place.dataset in POINTS):
+        if path.stem not in PRESETS and not (path.stem == "diffaugment" and place.dataset in POINTS):
             found += _strengths(path.stem, place)
     base_loss = "mse" if place.base == "notes" else "bce"
     for loss in LOSSES:
@@ -107,12 +115,12 @@ def treatments(place: Place) -> list[Treatment]:
     for norm in NORMS:
         found.append(Treatment("norm", norm, PUBLISHED, {"norm": norm}, {}))
     if place.base == "notes":
-        for group, option in OF_NOTES.items():
+        for group, option in NOTES_IMPROVEMENTS.items():
             found.append(Treatment(group, option, PUBLISHED, {group: option}, {}))
     for strength, factor in FACTORS.items():
         settings = {f"{optimizer}.lr": rate * factor for optimizer, rate in RATES[place.base].items()}
         found.append(Treatment(RATE, RATE, strength, {}, settings))
-    return found
+    return tuple(found)
 
 
 def _strengths(remedy: str, place: Place) -> list[Treatment]:
@@ -158,8 +166,18 @@ def experiment_name(stage: str, place: Place, treatment: Treatment) -> str:
     return "/".join(part.replace(" ", "-") for part in parts)
 
 
-def experiment_text(place: Place, treatment: Treatment, steps: int) -> str:
-    """Returns an experiment as a file of conf/experiment/."""
+def overrides_of(place: Place, treatment: Treatment) -> list[str]:
+    """Returns the command line of a treatment in a place."""
+    overrides = [f"+experiment/atlas/data={place.dataset}", f"+experiment/atlas/base={place.base}"]
+    for group, option in treatment.options.items():
+        overrides.append(f"{group}={hydra_text(option)}")
+    for key, value in treatment.settings.items():
+        overrides.append(f"{key}={value}")
+    return overrides
+
+
+def experiment_file(place: Place, treatment: Treatment, steps: int) -> str:
+    """Returns the same, with a number of steps, as a file of conf/experiment/."""
     defaults: list[Any] = [
         {"/experiment/atlas/data": place.dataset},
         {"/experiment/atlas/base": place.base},

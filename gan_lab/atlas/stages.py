@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,34 +14,29 @@ from gan_lab.atlas.plan import (
     EQUAL_TIME,
     FILMS,
     MOST_COST_AT_EQUAL_STEPS,
+    NO_REPLICAS,
     PLACES,
     SAME_COST,
-    SINGLE,
+    SEEDS,
     STEPS,
     TUNING,
     UNTREATED,
     Costs,
     Place,
     Treatment,
+    experiment_file,
     experiment_name,
-    experiment_text,
     steps_at_equal_time,
     treatments,
     tuned,
 )
-from gan_lab.atlas.table import read_table
+from gan_lab.atlas.table import HOW_TO_MEASURE, read_records, read_tables
 from gan_lab.core.command_line import hydra_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.io import atomic
+from gan_lab.core.processes import end
 
-# The first seed and the number of seeds of each training of a stage.
-SEEDS: Mapping[str, tuple[int, int]] = {
-    TUNING: (2000, 4),
-    EQUAL_TIME: (1000, 20),
-    EQUAL_STEPS: (1000, 20),
-    FILMS: (0, 1),
-}
 FILM_PLACE = Place("digits", "short")
 # The films have more pictures than the other trainings.
 FILM_ARGUMENTS = ("callbacks.pictures.every=100", "callbacks.verdict.every=100")
@@ -75,14 +70,16 @@ def train_stage(stage: str, folder: Path, costs: Costs, arguments: Sequence[str]
     for training in trainings:
         path = conf / "experiment" / f"{experiment_name(stage, training.place, training.treatment)}.yaml"
         with atomic(path) as temporary:
-            temporary.write_text(experiment_text(*training), encoding="utf-8")
+            temporary.write_text(experiment_file(*training), encoding="utf-8")
     first, number = SEEDS[stage]
-    replicated = [training for training in trainings if training.treatment.name not in SINGLE]
-    single = [training for training in trainings if training.treatment.name in SINGLE]
+    replicated = [training for training in trainings if training.treatment.name not in NO_REPLICAS]
+    single = [training for training in trainings if training.treatment.name in NO_REPLICAS]
     seeds = [str(seed) for seed in range(first, first + number)]
     status = _sweep(stage, folder / stage, conf, replicated, [f"seed={first}", f"replicas={number}", *arguments])
-    if single and status == 0:
-        status = _sweep(stage, folder / f"{stage}_single", conf, single, [f"seed={','.join(seeds)}", *arguments])
+    # A job that NaN has ended leaves 1: the others were trained. A signal ends both.
+    if single and status in (0, 1):
+        others = _sweep(stage, folder / f"{stage}_single", conf, single, [f"seed={','.join(seeds)}", *arguments])
+        status = max(status, others)
     return status
 
 
@@ -99,7 +96,8 @@ def trainings_of(stage: str, costs: Costs, folder: Path) -> list[Training]:
     """
     tried = None
     if stage != TUNING:
-        tried = best_strengths(read_table([folder / TUNING, *folder.glob(f"{TUNING}_single")]))
+        tuning = [folder / TUNING, *folder.glob(f"{TUNING}_single")]
+        tried = best_strengths(read_tables([], [record for path in tuning for record in read_records(path)]))
     trainings = []
     for place in PLACES:
         if stage == FILMS and place != FILM_PLACE:
@@ -121,7 +119,7 @@ def _cost(costs: Costs, place: Place, treatment: Treatment) -> float:
     if key not in costs:
         raise LabError(
             f"What {treatment.name} ({treatment.strength}) costs on {place.dataset} is missing.",
-            "Measure it: python scripts/benchmark.py what=remedies",
+            HOW_TO_MEASURE,
             code="missing",
             key="costs",
         )
@@ -132,6 +130,8 @@ def _chosen(place: Place, tried: pd.DataFrame) -> list[Treatment]:
     """Returns the treatments of a place at the strengths that the tuning chose (`cells.best_strengths`)."""
     all_treatments = treatments(place)
     to_choose = tuned(place)
+    is_complete = tried["seeds"] == SEEDS[TUNING][1]
+    tried = tried[is_complete]
     own = tried[(tried["dataset"] == place.dataset) & (tried["base"] == place.base)]
     if set(zip(own["treatment"], own["strength"], strict=True)) != {(one.name, one.strength) for one in to_choose}:
         raise LabError(
@@ -156,4 +156,9 @@ def _sweep(stage: str, folder: Path, conf: Path, trainings: Sequence[Training], 
         *(FILM_ARGUMENTS if stage == FILMS else ()),
         *arguments,
     ]
-    return subprocess.run(command, check=False).returncode
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    finally:
+        # On Ctrl-C it has got the signal, too, and says how to go on.
+        end(process)

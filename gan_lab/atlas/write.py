@@ -8,8 +8,9 @@ from gan_lab.atlas.document import insert, size_of, write_part
 from gan_lab.atlas.page import film_name, render_page
 from gan_lab.atlas.pictures import map_of
 from gan_lab.atlas.plan import FILMS, NONE
-from gan_lab.atlas.table import CELL, TABLES, cell_of, find_runs_of_atlas, read_costs, read_table, write_table
+from gan_lab.atlas.table import CELL, HOW_TO_MEASURE, TABLES, cell_of, read_costs, read_tables, write_table
 from gan_lab.comparison import charts
+from gan_lab.comparison.collect import Record, find_runs, read_record
 from gan_lab.comparison.films import sheet_film
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import atomic
@@ -18,37 +19,53 @@ PICTURES = "pictures"
 MAX_FILM_BYTES = 60_000
 
 
-def is_atlas(paths: Sequence[str | Path]) -> bool:
-    """Whether all paths are tables, or folders that have runs of the atlas and no others."""
+def sources(paths: Sequence[str | Path]) -> list[Record] | None:
+    """Returns the runs of the atlas below folders; None if the paths are not of the atlas.
+
+    They are if there is a table among them, or if all runs that they have belong to the atlas.
+
+    Raises:
+        LabError: if a folder is missing.
+    """
+    records = []
     for path in map(Path, paths):
-        if path.suffix not in TABLES and not (path.is_dir() and find_runs_of_atlas(path)):
-            return False
-    return bool(paths)
+        if path.suffix in TABLES:
+            continue
+        for run in find_runs(path):
+            record = read_record(run)
+            if cell_of(record):
+                records.append(record)
+            elif record.status != "foreign":
+                return None
+    if records or any(Path(path).suffix in TABLES for path in paths):
+        return records
+    return None
 
 
-def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
+def write_atlas(paths: Sequence[str | Path], records: Sequence[Record], target: Path) -> list[Path]:
     """Writes the atlas of runs and tables.
 
     Args:
-        paths: folders of runs; CSV files: a table that this function wrote; JSON files: what a step with
-            each treatment costs (`table.read_costs`).
+        paths: those that are CSV files are tables that this function wrote; those that are JSON files say what a step
+            with each treatment costs (`table.read_costs`).
+        records: of the runs (`sources`).
         target: the document, of which what stands outside the marks stays (`document.insert`). The page, the table and
             the folder of pictures are next to it.
 
     Returns:
-        The files.
+        The files but for the films.
 
     Raises:
-        LabError: if a path is missing or damaged, or there is nothing to compare.
+        LabError: if a table or a run is damaged, or there is nothing to compare.
         OSError: if nothing can be written.
     """
-    table = read_table(paths)
+    table = read_tables(paths, records)
     try:
         found = cells(table, read_costs(paths))
     except KeyError as error:
         raise LabError(
             f"What {error.args[0]} costs is missing.",
-            "Measure it: python scripts/benchmark.py what=remedies",
+            HOW_TO_MEASURE,
             code="missing",
             key="runs",
         ) from error
@@ -61,7 +78,7 @@ def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
         )
     page = target.with_suffix(".html")
     map_path = target.parent / PICTURES / f"{target.stem}_map.png"
-    films = _films(paths, map_path.parent)
+    films = _films(records, map_path.parent)
     part = write_part(table, found, f"{PICTURES}/{map_path.name}", page.name)
     texts = {
         target.with_suffix(".csv"): write_table(table),
@@ -80,24 +97,22 @@ def write_atlas(paths: Sequence[str | Path], target: Path) -> list[Path]:
     return [*texts, map_path]
 
 
-def _films(paths: Sequence[str | Path], folder: Path) -> dict[str, bytes]:
+def _films(records: Sequence[Record], folder: Path) -> dict[str, bytes]:
     """Returns a film of each treatment as GIF, without it and with it side by side, by the name of its file.
 
     They are those of the runs of the stage `plan.FILMS`; without such runs, those that are in the folder already.
     """
     runs = {}
-    for path in map(Path, paths):
-        if path.suffix in TABLES:
-            continue
-        for record in find_runs_of_atlas(path):
-            cell = cell_of(record)
-            if cell and cell[0] == FILMS:
-                runs[cell[CELL.index("treatment")]] = record.run
+    for record in records:
+        cell = cell_of(record)
+        if cell and cell[0] == FILMS:
+            runs[cell[CELL.index("treatment")]] = record.run
     films = {}
-    if NONE in runs:
+    untreated = runs.pop(NONE, None)
+    if untreated is not None:
         for name, run in runs.items():
-            film = sheet_film([("without", runs[NONE]), (name, run)], MAX_FILM_BYTES)
-            if name != NONE and film is not None:
+            film = sheet_film([("without", untreated), (name, run)], MAX_FILM_BYTES)
+            if film is not None:
                 films[film_name(name)] = film
         return films
     for path in sorted(folder.glob(film_name("*"))):

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from gan_lab.atlas.plan import DATASETS, UNTREATED, Place, Treatment, treatments
+from gan_lab.atlas.plan import DATASETS, UNTREATED, Place, Treatment, overrides_of, treatments
 from gan_lab.benchmark.step import WITHOUT_EVALUATION, time_autograd
 from gan_lab.benchmark.timing import Benchmark, Candidate, Facts
-from gan_lab.core.command_line import hydra_text
 
 # On which base a treatment is timed; of those that only another base has, on that one.
 BASES = ("short", "notes")
@@ -42,13 +41,3 @@ def benchmarks(_: Path, cfg: DictConfig, compose: Callable[..., DictConfig]) -> 
 def name_of(treatment: Treatment) -> str:
     """Returns the name of a treatment as `gan_lab.atlas.table.read_costs` reads it."""
     return f"{treatment.name}, {treatment.strength}"
-
-
-def overrides_of(place: Place, treatment: Treatment) -> list[str]:
-    """Returns the command line of a treatment in a place."""
-    overrides = [f"+experiment/atlas/data={place.dataset}", f"+experiment/atlas/base={place.base}"]
-    for group, option in treatment.options.items():
-        overrides.append(f"{group}={hydra_text(option)}")
-    for key, value in treatment.settings.items():
-        overrides.append(f"{key}={value}")
-    return overrides

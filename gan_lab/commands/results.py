@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from gan_lab.atlas.write import is_atlas, write_atlas
+from gan_lab.atlas.table import cell_of
+from gan_lab.atlas.write import sources, write_atlas
 from gan_lab.commands.published import BENCHMARKS, Score
 from gan_lab.comparison import charts, origin, panels, snapshots
 from gan_lab.comparison.charts import ProgressPanel
@@ -136,8 +137,9 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
             key="target" if folders else "runs",
         )
     target = Path(target)
-    if is_atlas(folders):
-        return _write_atlas(folders, target)
+    records_of_atlas = sources(folders)
+    if records_of_atlas is not None:
+        return _write_atlas(folders, records_of_atlas, target)
     sections = []
     for name, records in _records_by_experiment(folders).items():
         sections.append(_section(name, records))
@@ -158,7 +160,7 @@ def write_results(folders: Sequence[str | Path], target: str | Path | None) -> s
     return f"Written: {', '.join(map(str, paths))}"
 
 
-def _write_atlas(paths: Sequence[str | Path], target: Path) -> str:
+def _write_atlas(paths: Sequence[str | Path], records: Sequence[Record], target: Path) -> str:
     """Writes the atlas, where that is all there is.
 
     Returns:
@@ -168,7 +170,7 @@ def _write_atlas(paths: Sequence[str | Path], target: Path) -> str:
         LabError: as `write_results` does.
     """
     try:
-        return f"Written: {', '.join(map(str, write_atlas(paths, target)))}"
+        return f"Written: {', '.join(map(str, write_atlas(paths, records, target)))}"
     except OSError as error:
         raise _not_written(error) from error
 
@@ -195,7 +197,8 @@ def _records_by_experiment(folders: Sequence[str | Path]) -> dict[str, list[Reco
         records = []
         for run in find_runs(folder):
             record = read_record(run)
-            if record.status != "foreign":
+            # The atlas has a document of its own.
+            if record.status != "foreign" and cell_of(record) is None:
                 records.append(record)
         if not records:
             raise LabError(

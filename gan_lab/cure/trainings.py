@@ -16,12 +16,12 @@ from gan_lab.core.command_line import hydra_text, setting
 from gan_lab.core.errors import LabError
 from gan_lab.core.installation import script
 from gan_lab.core.io import atomic
+from gan_lab.core.processes import end
 from gan_lab.core.run_folder import Run, resume_command
 from gan_lab.core.terminal import printable, say
 from gan_lab.cure.plan import METRIC
 
 LOOK_EVERY = 0.5  # seconds
-GRACE_SECONDS = 10.0  # for a sweep that is told to stop
 # Whatever callbacks an experiment leaves out, a run has to be judged.
 JUDGED = ("callbacks=default",)
 # A run of the race is measured, and that is all.
@@ -98,7 +98,7 @@ class Trainings:
                 key="budget",
             ) from None
         finally:
-            _stop(process)
+            end(process)
         if not _is_ended_patient(run):
             sys.exit(status if status > 0 else 1)
         return run
@@ -158,7 +158,7 @@ class Trainings:
                     time.sleep(LOOK_EVERY)
                 has_ended = process.poll() is not None
             finally:
-                _stop(process)
+                end(process)
         jobs = before | ended_jobs(folder)
         refusal = _refused_by_storage(folder, started)
         if refusal:
@@ -256,15 +256,3 @@ def _job(folder: Path, recipe: str, seed: int, record: Mapping[str, Any]) -> Job
         value = None
         error = f"it has no {METRIC}"
     return Job(recipe, seed, value, error, folder, verdict, max(0.0, as_number(summary.get("seconds", 0))))
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ends a process that is still running, in good order if it can."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

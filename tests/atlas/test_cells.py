@@ -17,9 +17,9 @@ from gan_lab.atlas.cells import (
     answers,
     best_strengths,
     cells,
+    equivalence_test,
     floor_places,
     kendall_w,
-    p_that_small,
     rank_agreement,
 )
 from gan_lab.atlas.plan import Place
@@ -94,21 +94,21 @@ def test_p_is_corrected_for_all_cells():
     assert by_name["ema"].p_holm == pytest.approx(by_name["ema"].p)
     # Means 0.120 and 0.118, and a standard error of √(0.00005 + 0.000074) = 0.01114: t = 0.048 / 0.01114 = 4.31 with
     # 7.7 degrees of freedom, and three times its p.
-    assert by_name["ema"].p_small == pytest.approx(3 * stats.t.sf(4.31, 7.7), rel=0.01)
+    assert by_name["ema"].equivalence_p == pytest.approx(3 * stats.t.sf(4.31, 7.7), rel=0.01)
     assert by_name["ema"].conclusion == "small"
 
 
 def test_two_one_sided_tests_are_those_of_a_hand_worked_t():
     pair = Pair(np.array(LOW), np.array([0.11, 0.12, 0.13, 0.14, 0.15]))
     # A difference of 0.01 with a standard error of 0.01 and 8 degrees of freedom: t = 4 against 0.05, 6 against −0.05.
-    assert p_that_small(pair) == pytest.approx(stats.t.sf(4, 8))
-    assert p_that_small(Pair(np.array(LOW), np.array(HIGH))) == pytest.approx(stats.t.cdf(35, 8))
+    assert equivalence_test(pair) == pytest.approx(stats.t.sf(4, 8))
+    assert equivalence_test(Pair(np.array(LOW), np.array(HIGH))) == pytest.approx(stats.t.cdf(35, 8))
     # Without any spread there is nothing to test.
-    assert p_that_small(Pair(np.zeros(5), np.full(5, 0.04))) == 0
-    assert p_that_small(Pair(np.zeros(5), np.full(5, 0.06))) == 1
+    assert equivalence_test(Pair(np.zeros(5), np.full(5, 0.04))) == 0
+    assert equivalence_test(Pair(np.zeros(5), np.full(5, 0.06))) == 1
     # Of a control without spread it is the test of one sample: mean 0.01, standard error 0.00707, 4 degrees.
     values = np.array([-0.01, 0.0, 0.01, 0.02, 0.03])
-    assert p_that_small(Pair(np.zeros(5), values)) == pytest.approx(
+    assert equivalence_test(Pair(np.zeros(5), values)) == pytest.approx(
         stats.t.sf(0.04 / (0.0158114 / 5**0.5), 4), rel=1e-4
     )
 
@@ -160,11 +160,20 @@ def test_a_missing_cost_is_an_error():
         cells(table(runs("none", LOW), runs("unrolled", HIGH)), costs())
 
 
+def test_a_single_seed_has_no_spread_and_is_left_out():
+    assert cells(table(runs("none", LOW), runs("r1", HIGH[:1])), costs()) == []
+    assert cells(table(runs("none", LOW[:1]), runs("r1", HIGH)), costs()) == []
+
+
 def test_failed_trainings_are_counted():
-    several = table(runs("none", LOW), runs("r1", HIGH[:3]), runs("r1", [0.0, 0.0], error="NaN or infinity"))
+    failed = runs("r1", [0.0, 0.0], error="NaN or infinity", made=0)
+    for row in failed:
+        row["modes_total"] = math.nan
+    several = table(runs("none", LOW), runs("r1", HIGH[:3]), failed)
     (cell,) = cells(several, costs())
     assert cell.failed == 2
     assert answer_of(cell).mean == pytest.approx((0.50 + 0.51 + 0.52) / 5)
+    assert cell.equal_time[MADE].mean == pytest.approx(3 * 0.4 / 5)
 
 
 def test_places_at_the_floor():

@@ -6,21 +6,24 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import compose, refused
+from test_atlas import job
 
 from gan_lab.assembly.instantiate import build_data_and_gan
 from gan_lab.atlas import stages
 from gan_lab.atlas.plan import (
     PLACES,
+    SEEDS,
     STEPS,
     UNTREATED,
     Place,
+    experiment_file,
     experiment_name,
-    experiment_text,
+    overrides_of,
     steps_at_equal_time,
     treatments,
     tuned,
 )
-from gan_lab.benchmark.remedies import name_of, overrides_of
+from gan_lab.benchmark.remedies import name_of
 from gan_lab.core.installation import CONF
 
 SHORT = Place("digits", "short")
@@ -67,8 +70,8 @@ CASES = [place if place == FAST else pytest.param(place, marks=pytest.mark.slow)
 def test_every_treatment_builds_a_gan_of_its_place(place):
     base = compose(*overrides_of(place, UNTREATED))
     assert base.steps == STEPS
-    different = set()
-    for treatment in treatments(place):
+    different: set[str] = set()
+    for treatment in (UNTREATED, *treatments(place)):
         cfg = compose(*overrides_of(place, treatment))
         assert cfg.dataset == base.dataset
         for key, value in treatment.settings.items():
@@ -83,61 +86,116 @@ def test_every_treatment_builds_a_gan_of_its_place(place):
 
 
 def test_an_experiment_is_what_its_overrides_are(tmp_path):
-    cases = ((SHORT, "hinge"), (Place("ring", "strong_d"), "r1"), (Place("digits", "notes"), "learning rate"))
+    ring = Place("ring", "strong_d")
+    notes = Place("digits", "notes")
+    cases = (
+        *((SHORT, name) for name in ("hinge", "layer", "r1")),
+        (ring, "r1"),
+        (ring, "learning rate"),
+        (notes, "adam"),
+    )
     for i, (place, name) in enumerate(cases):
         treatment = [one for one in treatments(place) if one.name == name][-1]
         path = tmp_path / "experiment" / "atlas" / f"{i}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(experiment_text(place, treatment, 1234))
+        path.write_text(experiment_file(place, treatment, 1234))
         assert yaml.safe_load(path.read_text())["steps"] == 1234
         searchpath = f"hydra.searchpath=[file://{tmp_path}]"
         expected = compose(*overrides_of(place, treatment), "steps=1234")
         assert compose(searchpath, f"experiment=atlas/{i}") == expected
 
 
+class FakeSweep:
+    """A sweep that ends at once with a status."""
+
+    def __init__(self, status):
+        self.status = status
+        self.commands = []
+
+    def __call__(self, command):
+        self.commands.append(command)
+        return SimpleNamespace(wait=lambda *_: self.status, poll=lambda: self.status)
+
+
 @pytest.fixture
-def commands(monkeypatch):
-    """The commands that would have been run."""
-    found = []
-
-    def run(command, **_):
-        found.append(command)
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    return found
+def sweep(monkeypatch):
+    fake = FakeSweep(0)
+    monkeypatch.setattr(subprocess, "Popen", fake)
+    return fake
 
 
-def all_costs():
+def all_costs(r1=2.0):
     costs = {}
     for place in PLACES:
         for treatment in treatments(place):
-            costs[place.dataset, treatment.name, treatment.strength] = 2.0 if treatment.name == "r1" else 1.0
+            costs[place.dataset, treatment.name, treatment.strength] = r1 if treatment.name == "r1" else 1.0
     return costs
 
 
-def test_the_tuning_is_two_sweeps_over_all_strengths(commands, tmp_path):
+def names_in(command):
+    """The experiments of a command."""
+    argument = next(one for one in command if one.startswith("experiment="))
+    return argument.removeprefix("experiment=").split(",")
+
+
+def tuning_of(folder, seeds=SEEDS["tuning"][1]):
+    """Runs of a tuning that is complete; the last strength of each treatment is the best."""
+    for place in PLACES:
+        for i, treatment in enumerate(tuned(place)):
+            name = experiment_name("tuning", place, treatment).removeprefix("atlas/")
+            job(folder / "tuning" / name.replace("/", "_"), name, [i / 1000] * seeds)
+
+
+def test_the_tuning_is_two_sweeps_over_all_strengths(sweep, tmp_path):
     assert stages.train_stage("tuning", tmp_path, all_costs(), ["hydra/launcher=local"]) == 0
-    replicated, single = commands
-    assert {"seed=2000", "replicas=4", "hydra/launcher=local", f"hydra.sweep.dir={tmp_path / 'tuning'}"} <= set(
-        replicated
-    )
+    replicated, single = sweep.commands
+    arguments = {"seed=2000", "replicas=4", "hydra/launcher=local", f"hydra.sweep.dir={tmp_path / 'tuning'}"}
+    assert arguments <= set(replicated)
     assert "seed=2000,2001,2002,2003" in single
-    names = next(one for one in replicated if one.startswith("experiment=")).removeprefix("experiment=").split(",")
+    names = names_in(replicated)
     assert len(names) == len(set(names))
-    expected = sum(one.name not in ("balance", "spectral") for place in PLACES for one in tuned(place))
-    assert len(names) == expected
+    assert len(names) == sum(one.name not in ("balance", "spectral") for place in PLACES for one in tuned(place))
     r1 = tmp_path / "conf" / "experiment" / "atlas" / "tuning" / "digits" / "short" / "r1" / "weak.yaml"
     assert yaml.safe_load(r1.read_text())["steps"] == 1500
 
 
-def test_what_is_reported_needs_the_tuning(commands, tmp_path):
+@pytest.mark.parametrize(("status", "sweeps"), [(0, 2), (1, 2), (130, 1), (-15, 1), (2, 1)])
+def test_failed_jobs_end_no_stage_but_signals_do(sweep, tmp_path, status, sweeps):
+    sweep.status = status
+    assert stages.train_stage("tuning", tmp_path, all_costs(), []) == status
+    assert len(sweep.commands) == sweeps
+
+
+def test_what_is_reported_has_the_chosen_strengths(sweep, tmp_path):
+    tuning_of(tmp_path)
+    costs = all_costs() | {("digits", "r2", "strong"): 3.5}
+    at_equal_time = stages.trainings_of("time", costs, tmp_path)
+    own = [one for one in at_equal_time if one.place == SHORT]
+    assert own[0] == (SHORT, UNTREATED, STEPS)
+    names = [one.treatment.name for one in own]
+    assert len(names) == len(set(names)) == 1 + len({one.name for one in treatments(SHORT)})
+    steps = {(one.treatment.name, one.treatment.strength): one.steps for one in own}
+    assert steps["r1", "strong"] == 1500
+    assert steps["r2", "strong"] == 850
+    assert steps["n_critic", "published"] == 3000
+    at_equal_steps = [one for one in stages.trainings_of("steps", costs, tmp_path) if one.place == SHORT]
+    # r2 costs more than three times as much, the others nothing.
+    assert [(one.treatment.name, one.steps) for one in at_equal_steps] == [("r1", 3000)]
+    films = stages.trainings_of("films", costs, tmp_path)
+    assert {one.place for one in films} == {SHORT}
+    assert len(films) == len(own)
+
+
+def test_what_is_reported_needs_a_complete_tuning(sweep, tmp_path):
     (tmp_path / "tuning").mkdir()
     with refused("missing", "runs"):
         stages.train_stage("time", tmp_path, all_costs(), [])
-    assert commands == []
+    tuning_of(tmp_path, seeds=3)
+    with refused("missing", "stage"):
+        stages.train_stage("time", tmp_path, all_costs(), [])
+    assert sweep.commands == []
 
 
-def test_a_missing_cost_is_refused(commands, tmp_path):
+def test_a_missing_cost_is_refused(sweep, tmp_path):
     with refused("missing", "costs"):
         stages.train_stage("tuning", tmp_path, {}, [])
