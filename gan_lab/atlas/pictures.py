@@ -69,7 +69,8 @@ def map_of(cells: Sequence[Cell], outcome: str = COVERAGE) -> Figure:
         y = treatments.index(cell.treatment)
         _draw_cell(axes, x, y, cell.equal_time[outcome], norm)
     axes.set(xlim=(0, len(columns)), ylim=(len(treatments), 0))
-    axes.set_yticks(np.arange(len(treatments)) + 0.5, treatments)
+    names = [name.replace("_", " ") for name in treatments]
+    axes.set_yticks(np.arange(len(treatments)) + 0.5, names)
     axes.set_xticks(np.arange(len(columns)) + 0.5, [base.replace("_", " ") for _, base in columns])
     axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     for spine in axes.spines.values():
