@@ -168,7 +168,7 @@ def experiment_name(stage: str, place: Place, treatment: Treatment) -> str:
 
 def overrides_of(place: Place, treatment: Treatment) -> list[str]:
     """Returns the command line of a treatment in a place."""
-    overrides = [f"+experiment/atlas/data={place.dataset}", f"+experiment/atlas/base={place.base}"]
+    overrides = [f"+experiment/atlas/dataset={place.dataset}", f"+experiment/atlas/base={place.base}"]
     for group, option in treatment.options.items():
         overrides.append(f"{group}={hydra_text(option)}")
     for key, value in treatment.settings.items():
@@ -179,7 +179,7 @@ def overrides_of(place: Place, treatment: Treatment) -> list[str]:
 def experiment_file(place: Place, treatment: Treatment, steps: int) -> str:
     """Returns the same, with a number of steps, as a file of conf/experiment/."""
     defaults: list[Any] = [
-        {"/experiment/atlas/data": place.dataset},
+        {"/experiment/atlas/dataset": place.dataset},
         {"/experiment/atlas/base": place.base},
         "_self_",
     ]
