@@ -14,6 +14,7 @@ from gan_lab.comparison import origin
 from gan_lab.comparison.collect import Record, as_number, find_runs, read_record
 from gan_lab.comparison.comparison import rows_of_run
 from gan_lab.comparison.pages import dict_at
+from gan_lab.core.csv_table import csv_text
 from gan_lab.core.errors import LabError
 from gan_lab.core.io import read_text
 from gan_lab.core.terminal import printable
@@ -91,9 +92,7 @@ def cell_of(record: Record) -> list[str] | None:
 
 def write_table(table: pd.DataFrame) -> str:
     """Returns a table as CSV text."""
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    return text.getvalue()
+    return csv_text(table)
 
 
 def read_costs(paths: Sequence[str | Path]) -> Costs:

@@ -275,7 +275,12 @@ _COMMANDS = (
         "samples of any program: a folder or archive of images, .npy, .npz, or HDF5 that gan_lab or the book packed",
     ),
     Key("real", PATH_OR_NULL, "generated: real samples of the same kinds, instead of a dataset; a fifth is held out"),
-    Key("folder", PATH, "the folder whose runs and reports the page opens"),
+    Key(
+        "folder",
+        PATH,
+        "the folder whose runs and reports the page opens",
+        help_for={"atlas": "folder of the atlas, in which its stages lie"},
+    ),
     Key("port", ValueSpec(int, low=1, high=65535), "on which the page is served, at 127.0.0.1 only"),
     Key("open", FLAG, "true: open the page in the browser"),
     Key("runs", ValueSpec(list, entries=str, path=True), "a folder with runs at any depth, or [several]"),
@@ -371,7 +376,6 @@ _COMMANDS = (
         ValueSpec(str, among=("tuning", "time", "steps", "films")),
         "tuning: chooses strengths; time, steps: what is reported, at equal time and at equal steps; films: one each",
     ),
-    Key("folder", PATH, "folder of the atlas, in which the stages lie"),
     Key("costs", PATH, "what benchmark.py what=remedies has measured"),
     Key(
         "rounds",
