@@ -154,9 +154,8 @@ def description(command: str) -> str:
 
 
 def about_option(group: str, name: str) -> str:
-    """Returns what an option of conf/ says about itself; of several, `r1 + ema`, all of them; '' of an unknown one."""
-    comments = [_first_comment(CONF / group / f"{part.strip()}.yaml") for part in name.split("+")]
-    return "; ".join(comment for comment in comments if comment)
+    """Returns what an option of conf/ says about itself; '' if there is no such option."""
+    return _first_comment(CONF / group / f"{name}.yaml")
 
 
 def _as_called(line: str) -> str:

@@ -334,6 +334,7 @@ _COMMANDS = (
         "overrides",
         ValueSpec(list, entries=str),
         "settings of the GAN that is to be cured: all arguments that are no key of this command go there",
+        help_for={"atlas": "of train.py, for all trainings: all arguments that are no key of this command go there"},
     ),
     Key("budget", TEXT, "time for all: the patient's training, the race and the proof; 90s, 30m or 1.5h"),
     Key(
